@@ -1,0 +1,1 @@
+"""Inference engine: arrays in, arrays out. No torch, no media, no network."""

@@ -1,0 +1,27 @@
+"""Where tests find data that is not part of the project, and the generator they share."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def _folder(variable: str, default: str) -> Path:
+    return Path(os.environ.get(variable, ROOT.parent / "shared" / default))
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """Real clips, speech and motion; tests that need them skip where they are absent."""
+    folder = _folder("TANGO_DATA_DIR", "data")
+    if not folder.is_dir():
+        pytest.skip(f"no real data: {folder} is absent (set TANGO_DATA_DIR)")
+    return folder
