@@ -1,0 +1,37 @@
+# Two commands do everything on a fresh machine: make demo, make test.
+PYTHON ?= python3
+BIN := .venv/bin
+OUT ?= demo
+
+.PHONY: help demo test check bench clean
+
+help:
+	@echo "make demo    build the environment, make a character, render demo.mp4"
+	@echo "make test    build the environment, run every check and test"
+	@echo "make check   format, lint, types and import contracts only"
+	@echo "make bench   measure; needs the data folder (TANGO_DATA_DIR); writes benchmarks/RESULTS.md"
+	@echo "make clean   remove the environment and what the demo made"
+
+.venv/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --group dev
+	@touch $@
+
+demo: .venv/.ready
+	$(BIN)/tango-rt demo --out $(OUT)
+
+check: .venv/.ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: check
+	$(BIN)/pytest
+
+bench: .venv/.ready
+	$(BIN)/python -m benchmarks.run
+
+clean:
+	rm -rf .venv $(OUT)

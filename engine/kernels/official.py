@@ -1,0 +1,173 @@
+"""Kernels of the research release's rules. No fast mathematics here: the choices must be equal to the last bit."""
+
+import numpy as np
+from numba import njit
+
+__all__ = ["advance", "edges", "strong_components", "thresholds"]
+
+_OFFSETS = (-4, -3, -2, -1, 1, 2, 3, 4)
+
+
+@njit(cache=True)
+def _length(values, i, j, k):  # type: ignore[no-untyped-def]
+    """float32 length of the difference of points k, the squares added as (x + y) + z."""
+    dx = values[i, 0, k] - values[j, 0, k]
+    dy = values[i, 1, k] - values[j, 1, k]
+    dz = values[i, 2, k] - values[j, 2, k]
+    return np.sqrt(dx * dx + dy * dy + dz * dz)
+
+
+@njit(cache=True)
+def thresholds(values, previous, following):  # type: ignore[no-untyped-def]
+    """Mean distance of every frame to its neighbours 1 to 4 frames away, and how many of these counted.
+
+    values float32 (N, 3, K); returns float64 (N, K) and int64 (N,). Only the frame at a clip's end is left out of the average;
+    frames beyond it, of the next clip, are in it.
+    """
+    n_frames, _, n_points = values.shape
+    total, used = np.zeros((n_frames, n_points)), np.zeros(n_frames, np.int64)
+    for i in range(n_frames):
+        for o in _OFFSETS:
+            j = i + o
+            if j < 0 or j >= n_frames or (o < 0 and following[j] == -1) or (o > 0 and previous[j] == -1):
+                continue
+            used[i] += 1
+            for k in range(n_points):
+                total[i, k] += np.float64(_length(values, i, j, k))
+        if used[i] > 0:
+            total[i] /= used[i]
+    return total, used
+
+
+@njit(cache=True)
+def _votes(values, i, j, limit):  # type: ignore[no-untyped-def]
+    a, b, most = values[i], values[j], limit[i]
+    votes = np.int32(0)
+    for k in range(a.shape[1]):
+        dx, dy, dz = a[0, k] - b[0, k], a[1, k] - b[1, k], a[2, k] - b[2, k]
+        votes += np.int32(1) if dx * dx + dy * dy + dz * dz < most[k] else np.int32(0)
+    return votes
+
+
+@njit(cache=True)
+def edges(  # type: ignore[no-untyped-def]
+    position, velocity, trans, previous, following, used, position_limit, velocity_limit, trans_limit, min_votes
+):  # fmt: skip
+    """(E, 2) int32 and is_continue (E,) bool, ascending by source, then target.
+
+    position, velocity float32 (N, 3, K), trans (N, 3, 1); limits float32 of *squared* distances, strict; frames with used = 0 have
+    no edges.
+    """
+    n_frames = position.shape[0]
+    found, is_continue = np.empty((4 * n_frames + 4, 2), np.int32), np.empty(4 * n_frames + 4, np.bool_)
+    n_found = 0
+    for i in range(n_frames):
+        if used[i] == 0:
+            continue
+        if len(found) < n_found + n_frames:
+            room = 2 * len(found) + n_frames
+            found = np.concatenate((found[:n_found], np.empty((room, 2), np.int32)))
+            is_continue = np.concatenate((is_continue[:n_found], np.empty(room, np.bool_)))
+        for j in range(n_frames):
+            if j == i:
+                continue
+            adjacent = j == previous[i] or j == following[i]
+            if not adjacent and (
+                _votes(trans, i, j, trans_limit) < 1
+                or _votes(position, i, j, position_limit) < min_votes
+                or _votes(velocity, i, j, velocity_limit) < min_votes
+            ):
+                continue
+            found[n_found, 0], found[n_found, 1], is_continue[n_found] = i, j, adjacent
+            n_found += 1
+    return found[:n_found].copy(), is_continue[:n_found].copy()
+
+
+@njit(cache=True)
+def strong_components(out_start, out_target, in_start, in_source):  # type: ignore[no-untyped-def]
+    """Number of each vertex's strongly connected component, int64 (n,), in the order of the release's graph library.
+
+    Depth-first along outgoing edges, starts and neighbours ascending, gives a finishing order; in its reverse, each vertex still
+    free collects along incoming edges the next component.
+    """
+    n = len(out_start) - 1
+    seen, finished, n_finished = np.zeros(n, np.bool_), np.empty(n, np.int64), 0
+    stack, edge = np.empty(n, np.int64), out_start[:-1].copy()
+    for root in range(n):
+        if seen[root]:
+            continue
+        seen[root], stack[0], depth = True, root, 1
+        while depth > 0:
+            v = stack[depth - 1]
+            if edge[v] == out_start[v + 1]:
+                finished[n_finished] = v
+                n_finished += 1
+                depth -= 1
+                continue
+            w = out_target[edge[v]]
+            edge[v] += 1
+            if not seen[w]:
+                seen[w], stack[depth] = True, w
+                depth += 1
+    component, n_components = np.full(n, -1, np.int64), 0
+    for root in finished[::-1]:
+        if component[root] >= 0:
+            continue
+        component[root], stack[0], depth = n_components, root, 1
+        while depth > 0:
+            depth -= 1
+            v = stack[depth]
+            for e in range(in_start[v], in_start[v + 1]):
+                w = in_source[e]
+                if component[w] < 0:
+                    component[w], stack[depth] = n_components, w
+                    depth += 1
+        n_components += 1
+    return component
+
+
+@njit(cache=True)
+def advance(  # type: ignore[no-untyped-def]
+    increments, in_start, in_edge, edge_source, is_continue, revisit, continue_penalty,
+    now, entries, cost, jumps, visits, back,
+):  # fmt: skip
+    """One step per row of increments float64 (B, n). The state arrays hold two generations that take turns: `now` (0 or 1) is the
+    current one before the block, (now + B) % 2 after it.
+
+    entries int64 (2, n): how many entries a node has; cost float64, jumps int64 (2, n, k), ascending by cost; visits (2, n, k, n)
+    unsigned: how often the path of an entry has shown each node. revisit float64: what returning costs after c visits. Edges
+    into n are in_edge[in_start[n]] .. ascending. back (B, n, k) int64, out: edge * k + rank of the predecessor.
+    """
+    n_nodes, n_ranks = cost.shape[1], cost.shape[2]
+    for t in range(increments.shape[0]):
+        old = (now + t) % 2
+        new = 1 - old
+        for n in range(n_nodes):
+            best, best_jumps, origin, n_held = cost[new, n], jumps[new, n], back[t, n], 0
+            for e in in_edge[in_start[n] : in_start[n + 1]]:
+                s = edge_source[e]
+                jump = 0 if is_continue[e] else 1
+                for rank in range(entries[old, s]):
+                    base, count = cost[old, s, rank], visits[old, s, rank, n]
+                    if count > 0:
+                        base += revisit[count]
+                    so_far = jumps[old, s, rank] + jump
+                    offer = (base + increments[t, n]) + continue_penalty * so_far
+                    if n_held < n_ranks:
+                        n_held += 1
+                    elif not offer < best[n_ranks - 1]:
+                        continue
+                    # Behind all that are no dearer: of equal costs the first stays first, as in a stable sort.
+                    place = n_held - 1
+                    while place > 0 and offer < best[place - 1]:
+                        best[place], best_jumps[place] = best[place - 1], best_jumps[place - 1]
+                        origin[place] = origin[place - 1]
+                        place -= 1
+                    best[place], best_jumps[place], origin[place] = offer, so_far, e * n_ranks + rank
+            entries[new, n] = n_held
+            for rank in range(n_held):
+                edge, before = divmod(origin[rank], n_ranks)
+                theirs, ours = visits[old, edge_source[edge], before], visits[new, n, rank]
+                for k in range(n_nodes):
+                    ours[k] = theirs[k]
+                ours[n] += 1

@@ -1,0 +1,51 @@
+"""How far each node is from rest: the pose to which this person returns when there is nothing to say."""
+
+import numpy as np
+
+from engine.retrieval import joint_speeds
+from engine.skeleton import LEFT_SHOULDER, LEFT_WRIST, RIGHT_SHOULDER, RIGHT_WRIST
+from engine.timebase import FRAMES_PER_NODE
+
+__all__ = ["rest_distance"]
+
+CALM_SHARE = 0.3  # the slowest nodes, among which the rest pose is sought
+REACH = 0.3  # shoulder widths: hands this close are at the same place
+SPEED_WEIGHT = 0.3  # a hand moving at one shoulder width a second is as far from rest as one 0.3 widths away
+LOW_BONUS = 0.5  # per shoulder width: of two places equally popular the lower one is rest
+MAX_CANDIDATES = 1_000  # an hour of video needs no finer look
+AT_REST_SHARE, AWAY_SHARE = 0.02, 0.9  # the nodes that stand for 0 and for 1
+
+
+def rest_distance(
+    joints: np.ndarray, confidence: np.ndarray, clip_start: np.ndarray, unit_px: float
+) -> np.ndarray:
+    """joints (F, 75, 3) pixels, confidence (F, 75), clip_start (n_clips + 1) -> float32 (N,), 0 at rest.
+
+    The rest pose is the densest place of both hands while they are slow; for somebody who never rests that
+    is the calmest habit there is.
+    """
+    wrists = [LEFT_WRIST, RIGHT_WRIST]
+    shoulders = joints[:, [LEFT_SHOULDER, RIGHT_SHOULDER], :2].mean(axis=1, keepdims=True)
+    hands = _per_node((joints[:, wrists, :2] - shoulders) / unit_px).reshape(-1, 4)  # left x, y, right x, y
+    speed = _per_node(joint_speeds(joints, clip_start, unit_px)[:, wrists]).mean(axis=1)
+    seen = _per_node(confidence[:, wrists]).min(axis=1)
+    away = np.sqrt(np.mean((hands - _rest_pose(hands, speed, seen)) ** 2, axis=1) * 2)
+    far = away + SPEED_WEIGHT * speed
+    least, most = np.quantile(far, [AT_REST_SHARE, AWAY_SHARE])
+    return np.clip((far - least) / max(most - least, 1e-6), 0, 1).astype(np.float32)
+
+
+def _per_node(values: np.ndarray) -> np.ndarray:
+    return values.reshape(-1, FRAMES_PER_NODE, *values.shape[1:]).mean(axis=1, dtype=np.float64)
+
+
+def _rest_pose(hands: np.ndarray, speed: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """hands (N, 4), speed (N,), seen (N,) -> (4,)."""
+    trusted = np.flatnonzero(seen >= min(0.5, np.median(seen)))
+    calm = trusted[np.argsort(speed[trusted], kind="stable")][: max(int(len(trusted) * CALM_SHARE), 1)]
+    calm = np.sort(calm)[:: -(-len(calm) // MAX_CANDIDATES)]
+    places = hands[calm]
+    near = np.exp(-0.5 * ((places[:, None] - places) ** 2).sum(axis=2) / REACH**2)
+    lowness = LOW_BONUS * places[:, [1, 3]].mean(axis=1)
+    mode = int(np.argmax(np.log(near.sum(axis=1)) + lowness))
+    return np.asarray(near[mode] @ places / near[mode].sum())

@@ -1,0 +1,185 @@
+"""Reference videos -> character pack.
+
+A video is read to track the person and find the shots, which is cached by the content of the file, and once more
+to encode its nodes, whose places are known only then. Memory grows with the tracks, not with the pictures.
+"""
+
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from tqdm import tqdm
+
+from engine.errors import InputError
+from engine.graph import GraphOptions, MotionGraph, build_graph
+from engine.rest import rest_distance
+from engine.retrieval import node_vectors
+from engine.skeleton import joint_weights
+from engine.timebase import FPS, FRAMES_PER_NODE
+from engine.words import parse_words
+from tango_rt.characters.clips import cut_into_clips, gather_audio, gather_tracks
+from tango_rt.characters.pack import CharacterPack, Clip, PackInfo, PackWriter, Source
+from tango_rt.characters.source import track_source
+from tango_rt.video.gop import GopEncoder
+from tango_rt.video.reader import VideoReader
+from tango_rt.words import read_words
+
+__all__ = ["BuildOptions", "build_character"]
+
+MIN_SECONDS = 4
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    max_height: int = 720
+    graph_rule: Literal["window", "paper", "official"] = "window"
+    words: Path | None = None
+    smplx_model: Path | None = None
+    n_workers: int = 1
+
+
+def build_character(videos: Sequence[Path], output: Path, options: BuildOptions) -> CharacterPack:
+    """Make a pack of one or several videos of one person. Raises InputError for videos that cannot be used."""
+    started = time.perf_counter()
+    words = "" if options.words is None else read_words(options.words)
+    if words:
+        parse_words(words)
+    _check_videos(videos, options)
+    with PackWriter(output) as writer:
+        sources = [track_source(video, options.max_height, options.smplx_model, options.n_workers) for video in videos]
+        clips = cut_into_clips(sources)
+        _check_length(videos, clips)
+        unit_px = float(np.median([source.track.shoulder_px for source in sources]))
+        arrays = gather_tracks(sources, clips, unit_px)
+        arrays["audio"] = gather_audio(sources, clips)
+        graph, connection = _graph(arrays, unit_px, options)
+        arrays |= {f"graph_{name}": getattr(graph, name) for name in ("indptr", "indices", "distance", "kind", "kept")}
+        arrays |= _features(arrays, unit_px)
+        extradata, size = _encode(videos, clips, writer, options)
+        info = PackInfo(
+            name=output.stem,
+            width=size[0],
+            height=size[1],
+            n_frames=sum(clip.n_frames for clip in clips),
+            shoulder_px=unit_px,
+            sources=tuple(Source(s.path.name, s.sha256, s.n_frames) for s in sources),
+            clips=clips,
+            extradata=extradata,
+            words=words,
+            report={
+                "graph_rule": options.graph_rule,
+                "warnings": [warning for source in sources for warning in source.warnings],
+                "connection": asdict(connection),
+                "tracking_cached": all(source.cached for source in sources),
+                "seconds": round(time.perf_counter() - started, 2),
+            },
+        )
+        writer.commit(info, arrays)
+    for warning in info.report["warnings"]:
+        tqdm.write(f"tango-rt: warning: {warning}", file=sys.stderr)
+    return CharacterPack.open(output)
+
+
+def _check_videos(videos: Sequence[Path], options: BuildOptions) -> None:
+    """Everything that can be known before the long work starts."""
+    if options.words is not None and len(videos) > 1:
+        raise InputError("--words goes with one video: its times belong to one recording")
+    sizes = {}
+    for video in videos:
+        with VideoReader(video, options.max_height) as reader:
+            info = reader.info
+        if not info.has_audio:
+            raise InputError(f"{video}: has no audio track, and retrieval needs the voice of the person")
+        sizes[info.width, info.height] = video
+    if len(sizes) > 1:
+        shapes = ", ".join(f"{video.name} {w}x{h}" for (w, h), video in sizes.items())
+        raise InputError(f"all videos of one character must have one picture size; found {shapes}")
+
+
+def _check_length(videos: Sequence[Path], clips: Sequence[Clip]) -> None:
+    n_frames = sum(clip.n_frames for clip in clips)
+    if n_frames < MIN_SECONDS * FPS:
+        names = ", ".join(video.name for video in videos)
+        raise InputError(
+            f"{names}: only {n_frames / FPS:.1f} s of one person outside of shot changes, "
+            f"at least {MIN_SECONDS} s are needed"
+        )
+
+
+def _graph(arrays: dict[str, np.ndarray], unit_px: float, options: BuildOptions) -> tuple[MotionGraph, Any]:
+    n_nodes = int(arrays["clip_start"][-1])
+    with tqdm(total=n_nodes, desc="graph", unit="node", disable=None) as bar:
+        return build_graph(
+            arrays["joints"],
+            arrays["surface"],
+            arrays["clip_start"],
+            joint_weights(),
+            unit_px,
+            GraphOptions(rule=options.graph_rule),
+            confidence=arrays["confidence"],
+            progress=lambda done, _: bar.update(done - bar.n),
+        )
+
+
+def _features(arrays: dict[str, np.ndarray], unit_px: float) -> dict[str, np.ndarray]:
+    of_joints = (arrays["joints"], arrays["confidence"], arrays["clip_start"], unit_px)
+    vectors = node_vectors(*of_joints)
+    return {
+        "motion_low": vectors.low,
+        "motion_high": vectors.high,
+        "motion_level": vectors.level,
+        "rest": rest_distance(*of_joints),
+    }
+
+
+def _encode(
+    videos: Sequence[Path], clips: Sequence[Clip], writer: PackWriter, options: BuildOptions
+) -> tuple[bytes, tuple[int, int]]:
+    """Encode the nodes of all clips, in order; x264 and the colour conversion release the lock: threads share the work."""
+    n_nodes = sum(clip.n_frames for clip in clips) // FRAMES_PER_NODE
+    with (
+        ThreadPoolExecutor(options.n_workers) as pool,
+        tqdm(total=n_nodes, desc="encode", unit="node", disable=None) as bar,
+    ):
+        pending: deque[Future[list[bytes]]] = deque()
+        for number, video in enumerate(videos):
+            with VideoReader(video, options.max_height) as reader:
+                for node in _nodes(reader, [clip for clip in clips if clip.source == number]):
+                    pending.append(pool.submit(_encode_node, node))
+                    if len(pending) > 2 * options.n_workers:
+                        writer.add_packets(pending.popleft().result())
+                        bar.update()
+        for future in pending:
+            writer.add_packets(future.result())
+            bar.update()
+        size = reader.info.width, reader.info.height
+    return GopEncoder(*size).extradata, size
+
+
+def _encode_node(node: np.ndarray) -> list[bytes]:
+    # an encoder is not to be shared between threads, and a new one costs little beside its work
+    return GopEncoder(node.shape[2], node.shape[1]).encode(node)
+
+
+def _nodes(frames: Iterator[np.ndarray] | VideoReader, clips: Sequence[Clip]) -> Iterator[np.ndarray]:
+    """The frames of the clips, four at a time: uint8 (4, H, W, 3)."""
+    wanted = iter(clips)
+    clip = next(wanted, None)
+    group: list[np.ndarray] = []
+    for index, frame in enumerate(frames):
+        if clip is None:
+            return
+        if index < clip.first_frame:
+            continue
+        group.append(frame)
+        if len(group) == FRAMES_PER_NODE:
+            yield np.stack(group)
+            group = []
+        if index + 1 == clip.first_frame + clip.n_frames:
+            clip = next(wanted, None)

@@ -1,0 +1,53 @@
+"""What is in a pack, as numbers and as a few lines."""
+
+from typing import Any
+
+import numpy as np
+
+from engine.timebase import FPS
+from tango_rt.characters.pack import CharacterPack, folder_bytes
+
+__all__ = ["describe", "summarize"]
+
+
+def describe(pack: CharacterPack) -> dict[str, Any]:
+    """Figures of a pack, ready for JSON."""
+    info, graph = pack.info, pack.graph
+    return {
+        "name": info.name,
+        "path": str(pack.path),
+        "schema": info.schema,
+        "n_frames": info.n_frames,
+        "n_nodes": info.n_nodes,
+        "n_nodes_kept": graph.n_kept,
+        "n_edges": graph.n_edges,
+        "n_cut_edges": graph.n_cut_edges,
+        "n_relaxed_edges": graph.n_relaxed_edges,
+        "n_clips": len(info.clips),
+        "pose_coverage": round(float(np.mean(pack["valid"])), 4),
+        "hand_coverage": [round(float(share), 4) for share in np.mean(pack["hands_found"], axis=0)],
+        "fps": FPS,
+        "width": info.width,
+        "height": info.height,
+        "duration_s": round(info.n_frames / FPS, 3),
+        "bytes": folder_bytes(pack.path),
+        "n_transitions_stored": sum(1 for _ in (pack.path / "transitions").glob("*/*.gops")),
+        "sources": [source.name for source in info.sources],
+        "build": info.report,
+    }
+
+
+def summarize(figures: dict[str, Any]) -> str:
+    """The same for people."""
+    left, right = figures["hand_coverage"]
+    lines = [
+        f"{figures['path']}: {figures['width']} x {figures['height']}, {figures['duration_s']:.1f} s in "
+        f"{figures['n_clips']} clips, {figures['bytes'] / 1e6:.1f} MB",
+        f"  person found in {figures['pose_coverage']:.1%} of frames, left hand {left:.1%}, right hand {right:.1%}",
+        f"  graph: {figures['n_nodes_kept']} of {figures['n_nodes']} nodes, {figures['n_cut_edges']} cuts, "
+        f"{figures['n_relaxed_edges']} relaxed",
+    ]
+    lines += [f"  warning: {warning}" for warning in figures["build"].get("warnings", [])]
+    if "report" in figures:
+        lines.append(f"  report: {figures['report']}")
+    return "\n".join(lines)

@@ -1,0 +1,37 @@
+"""The demo: a drawn presenter goes through exactly what a real person goes through, from video file to rendered speech."""
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from engine.errors import InputError
+from engine.timebase import FRAMES_PER_NODE, frame_count
+from tango_rt.audio import read_audio
+from tango_rt.characters.build import BuildOptions, build_character
+from tango_rt.demo.presenter import REFERENCE_SPEECH, TARGET_SPEECH, presenter_frames
+from tango_rt.pipeline.plot import contact_sheet
+from tango_rt.pipeline.render import RenderOptions, render
+from tango_rt.video.gop import GopEncoder
+from tango_rt.video.mp4 import Mp4Writer
+
+__all__ = ["run_demo"]
+
+
+def run_demo(folder: Path, n_workers: int) -> dict[str, Any]:
+    """Write presenter.mp4 (the reference), presenter.tango, demo.mp4, path.png and contact_sheet.png into a folder."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file: --out wants a folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    reference = folder / "presenter.mp4"
+    _write_reference(reference)
+    pack = build_character([reference], folder / "presenter.tango", BuildOptions(n_workers=n_workers))
+    video = folder / "demo.mp4"
+    options = RenderOptions(n_workers=n_workers, plot=folder / "path.png")
+    result = render(pack, TARGET_SPEECH, video, options)
+    sheet = folder / "contact_sheet.png"
+    contact_sheet(video, sheet)
+    return {"video": str(video), "contact_sheet": str(sheet), "render": result.to_dict()}

@@ -1,0 +1,116 @@
+"""Speech -> path: what is heard, what each node would cost at each step, and the cheapest way through the graph."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from engine.errors import InputError
+from engine.graph import CONTINUE
+from engine.official import OfficialGraph, search_official
+from engine.retrieval import CostOptions, MotionVectors, SpeechSteps, node_costs, speech_vectors
+from engine.search import SearchOptions, viterbi_blocks
+from engine.speech import speech_features
+from engine.timebase import FPS, FRAMES_PER_NODE, SAMPLE_RATE, frame_count
+from engine.words import keyword_bonus, parse_words
+from tango_rt.characters.pack import CharacterPack
+from tango_rt.words import read_words
+
+__all__ = ["PerformOptions", "Performance", "perform"]
+
+_BLOCK_STEPS = 512  # node costs in memory at once: 55 MB for an hour of reference
+
+
+@dataclass(frozen=True)
+class PerformOptions:
+    search: Literal["viterbi", "official"] = "viterbi"
+    seed: int = 0
+    words: Path | None = None
+    costs: CostOptions = field(default_factory=CostOptions)
+    weights: SearchOptions = field(default_factory=SearchOptions)
+
+
+@dataclass(frozen=True)
+class Performance:
+    """A path through a character's graph, one node per 4 frames of video."""
+
+    nodes: np.ndarray  # int32 (T,)
+    cuts: np.ndarray  # int (K,): steps t whose successor t + 1 is a cut
+    n_frames: int  # frames of the video; the last node may be shown in part
+    speaking: np.ndarray  # float32 (T,), 0..1
+    cost: float
+    retrieval: str
+
+
+def perform(pack: CharacterPack, samples: np.ndarray, options: PerformOptions) -> Performance:
+    """samples: float32 (n,) at 16 kHz. Raises InputError for word timings or samples that cannot be used."""
+    steps = speech_vectors(speech_features(samples))
+    bonus = _bonus(pack, options.words, len(steps.low), len(samples) / SAMPLE_RATE)
+    if options.search == "official":
+        nodes, cost = _official_path(pack, steps)
+    else:
+        blocks = _cost_blocks(pack, steps, bonus, options.costs)
+        path = viterbi_blocks(blocks, pack.graph, replace(options.weights, seed=options.seed))
+        nodes, cost = path.nodes, path.cost
+    return Performance(
+        nodes=nodes,
+        cuts=np.flatnonzero(_is_cut(pack, nodes)),
+        n_frames=frame_count(len(samples)),
+        speaking=steps.speaking,
+        cost=float(cost),
+        retrieval="onset" if bonus is None else "onset+words",
+    )
+
+
+def _cost_blocks(pack: CharacterPack, steps: SpeechSteps, bonus, options: CostOptions) -> Iterator[np.ndarray]:  # type: ignore[no-untyped-def]
+    motion = MotionVectors(pack["motion_low"], pack["motion_high"], pack["motion_level"])
+    for start in range(0, len(steps.low), _BLOCK_STEPS):
+        part = slice(start, start + _BLOCK_STEPS)
+        block = SpeechSteps(steps.low[part], steps.high[part], steps.level[part], steps.speaking[part])
+        costs = node_costs(block, motion, pack["rest"], options)
+        if bonus is not None:
+            costs -= bonus[part].toarray()
+        yield costs
+
+
+def _bonus(pack: CharacterPack, words: Path | None, n_steps: int, duration_s: float):  # type: ignore[no-untyped-def]
+    """Keyword matches to subtract from the costs, sparse (T, N); None where there are no words."""
+    if words is None:
+        return None
+    if not pack.info.words:
+        raise InputError(f"{pack.path} was built without --words: build it again with the reference's word timings")
+    spoken = parse_words(read_words(words), duration_s)
+    reference = parse_words(pack.info.words)
+    start_s = np.full(pack.info.n_nodes, np.nan)
+    for clip, first in zip(pack.info.clips, pack["clip_start"][:-1], strict=True):
+        if clip.source == 0:
+            n = clip.n_frames // FRAMES_PER_NODE
+            start_s[first : first + n] = (clip.first_frame + FRAMES_PER_NODE * np.arange(n)) / FPS
+    return keyword_bonus(spoken, reference, n_steps, start_s, np.asarray(pack["clip_start"]))
+
+
+def _official_path(pack: CharacterPack, steps: SpeechSteps) -> tuple[np.ndarray, float]:
+    """The release's search on the nodes of this graph: paths start where a clip does, and nothing keeps cuts apart."""
+    graph = pack.graph
+    kept = np.flatnonzero(graph.kept)
+    number = np.full(graph.n_nodes, -1)
+    number[kept] = np.arange(len(kept))
+    continues = graph.kind == CONTINUE
+    entered = np.zeros(graph.n_nodes, bool)
+    entered[graph.indices[continues]] = True
+    nodes = OfficialGraph(
+        edges=np.column_stack([number[graph.sources], number[graph.indices]]),
+        is_continue=continues,
+        previous=np.where(entered, np.arange(graph.n_nodes) - 1, -1)[kept],
+        frames=kept,
+    )
+    paths = search_official(nodes, pack["motion_low"][kept], pack["motion_high"][kept], steps.low, steps.high)
+    return kept[paths[0].nodes].astype(np.int32), paths[0].cost
+
+
+def _is_cut(pack: CharacterPack, nodes: np.ndarray) -> np.ndarray:
+    """bool (T-1,): the step to the next node is no source order."""
+    clip_ends = np.isin(nodes[1:], pack["clip_start"])
+    return (nodes[1:] != nodes[:-1] + 1) | clip_ends

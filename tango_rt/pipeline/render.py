@@ -1,0 +1,129 @@
+"""Speech file -> mp4: retrieve a path, join it, copy the encoded nodes. Only transitions are ever encoded."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from tqdm import tqdm
+
+from engine.errors import InputError
+from engine.timebase import FRAMES_PER_NODE, SAMPLE_RATE
+from engine.transitions import BlendOptions
+from tango_rt.audio import check_audible, read_audio
+from tango_rt.characters.pack import CharacterPack
+from tango_rt.pipeline.perform import Performance, PerformOptions, perform
+from tango_rt.pipeline.transitions import Cut, TransitionStore
+from tango_rt.video.mp4 import Mp4Writer
+
+__all__ = ["RenderOptions", "RenderResult", "planned_transitions", "render"]
+
+
+@dataclass(frozen=True)
+class RenderOptions:
+    blender: Literal["flow", "crossfade", "cut"] = "flow"
+    search: Literal["viterbi", "official"] = "viterbi"
+    seed: int = 0
+    words: Path | None = None
+    plot: Path | None = None
+    n_workers: int = 1
+
+
+@dataclass(frozen=True)
+class RenderResult:
+    """What was rendered and how long it took. `path` holds one node id per 4 frames."""
+
+    output: str
+    n_frames: int
+    duration_s: float
+    n_cuts: int
+    n_hard_cuts: int
+    n_transitions_cached: int
+    n_transitions_computed: int
+    blender: str
+    retrieval: str
+    search: str
+    seed: int
+    cost: float
+    seconds: float
+    realtime_factor: float
+    path: list[int]
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def render(pack: CharacterPack, speech: Path, output: Path, options: RenderOptions) -> RenderResult:
+    """Write the gesture video of a speech file. Raises InputError for speech that cannot be used."""
+    started = time.perf_counter()
+    if output.suffix.lower() not in (".mp4", ".m4v", ".mov"):
+        raise InputError(f"the output {output} must end in .mp4")
+    samples = read_audio(speech)
+    check_audible(samples, speech)
+    performance = perform(pack, samples, PerformOptions(options.search, options.seed, options.words))
+    transitions = planned_transitions(performance)
+    store = TransitionStore(pack, BlendOptions(blender=options.blender))
+    wanted = dict.fromkeys(transitions.values())
+    n_cached = sum(store.cached(cut) for cut in wanted)
+    progress = tqdm(total=len(wanted) - n_cached, desc="transitions", unit="cut", disable=None)
+    for _ in store.prepare(wanted, options.n_workers):
+        progress.update()
+    progress.close()
+    info = pack.info
+    with Mp4Writer(output, info.extradata, info.width, info.height, samples) as writer:
+        writer.write(_pictures(pack, performance, transitions, store), n_frames=performance.n_frames)
+    if options.plot is not None:
+        from tango_rt.pipeline.plot import plot_performance
+
+        plot_performance(performance, samples, pack["clip_start"], options.plot)
+    seconds = time.perf_counter() - started
+    duration_s = len(samples) / SAMPLE_RATE
+    return RenderResult(
+        output=str(output),
+        n_frames=performance.n_frames,
+        duration_s=round(duration_s, 4),
+        n_cuts=len(performance.cuts),
+        n_hard_cuts=len(performance.cuts) - len(transitions),
+        n_transitions_cached=n_cached,
+        n_transitions_computed=len(wanted) - n_cached,
+        blender=options.blender,
+        retrieval=performance.retrieval,
+        search=options.search,
+        seed=options.seed,
+        cost=round(performance.cost, 4),
+        seconds=round(seconds, 3),
+        realtime_factor=round(seconds / duration_s, 4),
+        path=performance.nodes.tolist(),
+    )
+
+
+def planned_transitions(performance: Performance) -> dict[int, Cut]:
+    """Step t -> cut, for every cut that is blended: its pictures replace those of steps t and t + 1.
+
+    Paths of the exact search keep cuts apart. Those of the release's search may not; there the earlier cut is blended
+    and the one that would need a picture already taken stays hard, as in the release.
+    """
+    planned: dict[int, Cut] = {}
+    for t in performance.cuts.tolist():
+        if t - 1 not in planned:
+            planned[t] = (int(performance.nodes[t]), int(performance.nodes[t + 1]))
+    return planned
+
+
+def _pictures(
+    pack: CharacterPack, performance: Performance, transitions: dict[int, Cut], store: TransitionStore
+) -> Iterator[bytes]:
+    """Encoded pictures in the order of the video."""
+    after: list[bytes] | None = None
+    for t, node in enumerate(np.asarray(performance.nodes).tolist()):
+        if t in transitions:
+            made = store.packets(transitions[t])
+            yield from made[:FRAMES_PER_NODE]
+            after = made[FRAMES_PER_NODE:]
+        elif after is not None:
+            yield from after
+            after = None
+        else:
+            yield from pack.packets(node)

@@ -1,0 +1,19 @@
+"""Word timings from a file."""
+
+from pathlib import Path
+
+from engine.errors import InputError
+
+__all__ = ["read_words"]
+
+MAX_BYTES = 64 << 20
+
+
+def read_words(path: Path) -> str:
+    """Text of a file with word timings, for engine.words.parse_words. Raises InputError."""
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise InputError(f"{path}: has {path.stat().st_size} bytes, word timings have at most {MAX_BYTES}")
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as word timings ({error})") from error

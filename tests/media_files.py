@@ -1,0 +1,123 @@
+"""Small video and audio files for tests, made with exactly known content."""
+
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+# Kr, Kb of the YCbCr matrices; AVColorSpace numbers
+MATRICES = {1: (0.2126, 0.0722), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}
+
+
+def ycbcr(rgb: Sequence[int], colorspace: int, full_range: bool, bits: int = 8) -> tuple[int, int, int]:
+    """Textbook conversion of one 8-bit RGB colour (ITU-R BT.601, BT.709, BT.2020)."""
+    kr, kb = MATRICES[colorspace]
+    r, g, b = (value / 255 for value in rgb)
+    y = kr * r + (1 - kr - kb) * g + kb * b
+    cb, cr = (b - y) / (2 - 2 * kb), (r - y) / (2 - 2 * kr)
+    unit = 2 ** (bits - 8)
+    if full_range:
+        top = 2**bits - 1
+        return round(y * top), round(cb * top + 128 * unit), round(cr * top + 128 * unit)
+    return round((16 + 219 * y) * unit), round((128 + 224 * cb) * unit), round((128 + 224 * cr) * unit)
+
+
+def flat_picture(planes: Sequence[int], width: int, height: int, pix_fmt: str = "yuv420p") -> av.VideoFrame:
+    """A picture of one colour, given as it is stored."""
+    picture = av.VideoFrame(width, height, pix_fmt)
+    for plane, value in zip(picture.planes, planes, strict=True):
+        dtype = np.dtype("<u2") if "10le" in pix_fmt else np.dtype("u1")
+        plane.update(np.full(plane.buffer_size // dtype.itemsize, value, dtype).tobytes())
+    return picture
+
+
+def gray_pictures(levels: Iterable[int], width: int = 64, height: int = 48) -> Iterable[av.VideoFrame]:
+    """Grey pictures, one a level: the level tells which picture a frame shows."""
+    for level in levels:
+        yield flat_picture(ycbcr((level,) * 3, 6, full_range=False), width, height)
+
+
+def write_video(
+    path: Path,
+    pictures: Iterable[av.VideoFrame],
+    times_s: Iterable[Fraction] | None = None,
+    *,
+    fps: Fraction | int = 30,
+    codec: str = "libx264",
+    rotation: float | None = None,
+    hflip: bool = False,
+    colorspace: int = 2,
+    full_range: bool = False,
+    pixel_aspect: Fraction | None = None,
+    gop: int = 12,
+) -> Path:
+    """Nearly lossless video of pictures at given times (default: constant fps)."""
+    pictures = list(pictures)
+    times = list(times_s) if times_s is not None else [Fraction(n) / fps for n in range(len(pictures))]
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=Fraction(fps))
+        first = pictures[0]
+        stream.width, stream.height, stream.pix_fmt = first.width, first.height, first.format.name
+        # avi counts in frames, the others can place a picture at any time
+        stream.codec_context.time_base = 1 / Fraction(fps) if path.suffix == ".avi" else Fraction(1, 90_000)
+        stream.codec_context.gop_size = gop
+        stream.codec_context.colorspace = colorspace
+        stream.codec_context.color_range = 2 if full_range else 1
+        if codec in ("libx264", "libx265"):
+            quiet = "log-level=none" if codec == "libx265" else "threads=1"
+            stream.options = {"crf": "1", "preset": "ultrafast", f"{codec[3:]}-params": quiet}
+        if pixel_aspect is not None:
+            stream.codec_context.sample_aspect_ratio = pixel_aspect
+        if rotation is not None:
+            stream.set_display_rotation(rotation, hflip=hflip)
+        for time, picture in zip(times, pictures, strict=True):
+            picture.pts, picture.time_base = round(time * 90_000), Fraction(1, 90_000)
+            picture.colorspace, picture.color_range = colorspace, 2 if full_range else 1
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode(None))
+    return path
+
+
+def write_audio(
+    path: Path,
+    samples: np.ndarray,
+    rate: int,
+    *,
+    codec: str = "pcm_s16le",
+    layout: str = "mono",
+    container_format: str | None = None,
+    start_s: Fraction = Fraction(0),
+    pictures: Iterable[av.VideoFrame] = (),
+    pictures_start_s: Fraction = Fraction(0),
+    hole: tuple[int, int] | None = None,
+) -> Path:
+    """samples: float32 (n,) for all channels alike, or (channels, n). Pictures make a 30 fps video track.
+
+    hole: samples that are not in the file, between two that keep their times.
+    """
+    channels = av.AudioLayout(layout).nb_channels
+    samples = np.broadcast_to(np.atleast_2d(samples), (channels, samples.shape[-1])).astype(np.float32)
+    with av.open(str(path), "w", format=container_format) as container:
+        video = None
+        pictures = list(pictures)
+        if pictures:
+            video = container.add_stream("libx264", rate=30)
+            video.width, video.height, video.pix_fmt = pictures[0].width, pictures[0].height, "yuv420p"
+        stream = container.add_stream(codec, rate=rate, layout=layout)
+        for n, picture in enumerate(pictures):
+            picture.pts, picture.time_base = n + round(pictures_start_s * 30), Fraction(1, 30)
+            container.mux(video.encode(picture))
+        if video is not None:
+            container.mux(video.encode(None))
+        first, last = hole or (0, 0)
+        for begin, end in ((0, first), (last, samples.shape[-1])):
+            for block in range(begin, end, 1024):
+                piece = np.ascontiguousarray(samples[:, block : min(block + 1024, end)])
+                frame = av.AudioFrame.from_ndarray(piece, format="fltp", layout=layout)
+                frame.sample_rate, frame.time_base = rate, Fraction(1, rate)
+                frame.pts = round(start_s * rate) + block
+                container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path

@@ -1,0 +1,144 @@
+"""Slow, obvious versions of what engine.speech, engine.retrieval and engine.words compute."""
+
+import numpy as np
+
+from engine import retrieval, speech
+from engine.timebase import FRAMES_PER_NODE, frame_count, frame_start
+
+
+def levels(samples: np.ndarray, n_frames: int) -> np.ndarray:
+    """(n_frames, 1 + N_BANDS) in dB: the whole signal between zeros, one frame after the other."""
+    margin = 10 * speech.WINDOW
+    padded = np.concatenate((np.zeros(margin), samples, np.zeros(margin)))
+    hann = np.hanning(speech.WINDOW + 1)[:-1]
+    hertz = np.fft.rfftfreq(speech.WINDOW, 1 / 16000)
+    mel = 2595 * np.log10(1 + hertz / 700)
+    low, high = (2595 * np.log10(1 + edge / 700) for edge in speech.BAND_HZ)
+    centres = np.linspace(low, high, speech.N_BANDS)
+    triangles = np.maximum(0, 1 - np.abs(mel - centres[:, None]) / (centres[1] - centres[0]))
+    triangles[:, (mel < low) | (mel >= high)] = 0
+    voice = (hertz >= speech.VOICE_HZ[0]) & (hertz <= speech.VOICE_HZ[1])
+    out = []
+    for frame in range(n_frames):
+        start = margin + frame_start(frame) - speech.LOOKBACK_SAMPLES
+        spectrum = np.fft.rfft(padded[start : start + speech.WINDOW] * hann)
+        power = 2 * np.abs(spectrum) ** 2 / (speech.WINDOW * (hann**2).sum())
+        bands = [power[voice].sum(), *(triangles @ power)]
+        out.append(10 * np.log10(np.maximum(bands, 10 ** (speech.SILENT_DB / 10))))
+    return np.array(out)
+
+
+def speech_features(samples: np.ndarray) -> np.ndarray:
+    """(F, N_COLUMNS): the whole recording at hand, one frame after the other."""
+    n, ahead = frame_count(len(samples)), speech.LOOKAHEAD_FRAMES
+    found = levels(samples, n + ahead)
+    db = np.concatenate((np.repeat(found[:1], ahead, axis=0), found))  # frame t is row t + ahead
+    floor, peak, heard, on, hold, soft = None, speech.SILENT_DB, 0, False, 0, 0.0
+    energy = Moments(0.0, speech.PRIOR_ENERGY_SD_DB)
+    flux = Moments(speech.PRIOR_FLUX_DB, speech.PRIOR_FLUX_SD_DB)
+    smooth = np.hanning(2 * ahead + 3)[1:-1] / np.hanning(2 * ahead + 3).sum()
+    rows = []
+    for t in range(ahead, ahead + n):
+        future = db[t : t + ahead + 1, 0]
+        sustained = db[t + speech.LEAD_FRAMES : t + ahead + 1, 0]
+        if min(db[t - 1, 0], db[t, 0]) > speech.SILENT_DB:
+            heard += 1
+            if heard == 2:
+                spread = future.max() - future.min()
+                floor = future.min() - np.clip(3 * (spread - speech.STEADY_DB), 0, 20)
+            elif floor is not None and db[t, 0] < floor:
+                floor = (floor + db[t, 0]) / 2
+            elif floor is not None:
+                floor = min(floor + speech.FLOOR_RISE_DB * max(speech.START_FRAMES / heard, 1), db[t, 0])
+        if floor is None:
+            threshold = future.max() + speech.SPEECH_RANGE_DB
+        else:
+            peak = max(peak - speech.PEAK_FALL_DB, sustained.min())
+            threshold = max(
+                floor + speech.NOISE_MARGIN_DB, peak - speech.SPEECH_RANGE_DB, speech.LEAST_SPEECH_DB
+            )
+        stays = on and sustained.max() > threshold - speech.HYSTERESIS_DB
+        on = bool(sustained.min() > threshold or stays)
+        if on:
+            hold, soft = speech.HANG_FRAMES + speech.LEAD_FRAMES, min(soft + 1 / speech.ATTACK_FRAMES, 1)
+        elif hold > 0:
+            hold -= 1
+        else:
+            soft = max(soft - 1 / speech.RELEASE_FRAMES, 0)
+        if energy.n == speech.PRIOR_FRAMES:
+            energy.mean = max(threshold + 6, sustained.max() - 6)
+        elif energy.mean < peak - speech.MEAN_RANGE_DB:
+            energy = Moments(peak - speech.MEAN_RANGE_DB / 2, speech.PRIOR_ENERGY_SD_DB)
+        least = threshold - speech.BAND_RANGE_DB
+        rises = np.maximum(np.diff(np.maximum(db[t - 2 : t + 2, 1:], least), axis=0), 0).mean(axis=1)
+        if on and db[t, 0] > threshold - speech.HYSTERESIS_DB:
+            energy.learn(db[t, 0])
+            flux.learn(rises[1])
+        z = (db[t - ahead : t + ahead + 1, 0] - energy.mean) / np.sqrt(energy.variance)
+        z = np.clip(z, speech.CLIP_LOW, speech.CLIP_HIGH)
+        rows.append(
+            (
+                z[ahead],
+                (z[ahead + 1] - z[ahead - 1]) / 2,
+                min((rises[1] - flux.mean) / np.sqrt(flux.variance), speech.FLUX_CLIP_HIGH),
+                (rises[2] - rises[0]) / 2 / np.sqrt(flux.variance),
+                z @ smooth,
+                -z @ np.gradient(smooth),
+                soft,
+            )
+        )
+    return np.array(rows).reshape(n, speech.N_COLUMNS)
+
+
+class Moments:
+    """Running mean and variance with forgetting."""
+
+    def __init__(self, mean: float, sd: float) -> None:
+        self.n, self.mean, self.variance = speech.PRIOR_FRAMES, mean, sd**2
+
+    def learn(self, value: float) -> None:
+        self.n = min(self.n + 1, speech.MEMORY_FRAMES)
+        before = self.mean
+        self.mean = before + (value - before) / self.n
+        self.variance += ((value - before) * (value - self.mean) - self.variance) / self.n
+
+
+def context(values: np.ndarray, centre: int, first: int, last: int, half: int, step: int) -> np.ndarray:
+    """One channel (F,) around `centre` -> (2 * half / step,): the unknown counts as the mean of the known."""
+    frames = np.arange(centre - half, centre + half)
+    known = (frames >= first) & (frames < last)
+    window = np.where(known, values[np.clip(frames, 0, len(values) - 1)], 0.0)
+    window = np.where(known, window - window[known].mean(), 0.0).reshape(-1, step).mean(axis=1)
+    norm = np.sqrt((window**2).sum() + retrieval.NOISE_VARIANCE * len(window))
+    return np.asarray(window * np.sqrt(known.mean()) / norm)
+
+
+def node_costs(
+    steps: retrieval.SpeechSteps,
+    motion: retrieval.MotionVectors,
+    rest: np.ndarray,
+    options: retrieval.CostOptions,
+) -> np.ndarray:
+    costs = np.empty((len(steps.low), len(motion.low)))
+    for t in range(len(steps.low)):
+        for n in range(len(motion.low)):
+            cost = 2 - float(steps.low[t] @ motion.low[n]) - float(steps.high[t] @ motion.high[n])
+            cost += options.level_weight * (float(steps.level[t]) - float(motion.level[n])) ** 2
+            cost += (1 - steps.speaking[t]) * options.idle_weight * rest[n]
+            costs[t, n] = cost + steps.speaking[t] * options.listless_weight * (1 - rest[n])
+    return costs
+
+
+def speech_step(rows: np.ndarray, step: int, lookahead: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """Low and high vector and speaking of one step, all rows at hand."""
+    centre = step * FRAMES_PER_NODE + FRAMES_PER_NODE // 2
+    last = min((step + 1) * FRAMES_PER_NODE + lookahead, len(rows))
+    columns = (speech.FLUX, speech.FLUX, speech.SMOOTH_ENERGY)
+    values = rows.astype(np.float64)
+    parts = [
+        context(values[:, c], centre, 0, last, retrieval.LOW_FRAMES, retrieval.LOW_STEP) for c in columns
+    ]
+    energy = values[:, speech.SMOOTH_ENERGY]
+    high = context(energy, centre, 0, last, retrieval.HIGH_FRAMES, retrieval.HIGH_STEP)
+    own = values[step * FRAMES_PER_NODE : (step + 1) * FRAMES_PER_NODE, speech.SPEAKING]
+    return np.concatenate(parts) / np.sqrt(len(parts)), high, float(own.mean())

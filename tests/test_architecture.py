@@ -1,0 +1,52 @@
+"""The run time lives without torch, importing stays cheap, and the packages are the ones of this checkout."""
+
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import engine
+import export
+import tango_rt
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def _modules(*packages: object) -> list[str]:
+    names = []
+    for package in packages:
+        names.append(package.__name__)  # type: ignore[attr-defined]
+        names += [m.name for m in pkgutil.walk_packages(package.__path__, package.__name__ + ".")]  # type: ignore[attr-defined]
+    return names
+
+
+def test_every_run_time_module_imports_with_torch_blocked() -> None:
+    names = _modules(engine, tango_rt)
+    code = "import sys, importlib; sys.modules['torch'] = None\n" + "".join(
+        f"importlib.import_module({name!r})\n" for name in names
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert len(names) > 15
+    assert done.returncode == 0, done.stderr
+
+
+def test_help_needs_no_heavy_import() -> None:
+    heavy = ["numba", "mediapipe", "cv2", "av", "matplotlib", "scipy", "networkx"]
+    code = (
+        "import sys\nfrom tango_rt.cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        f"print([name for name in {heavy!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip().endswith("[]"), done.stdout[-300:] + done.stderr
+
+
+def test_packages_belong_together() -> None:
+    folders = {Path(p.__path__[0]).parent for p in (engine, export, tango_rt)}
+    assert len(folders) == 1, f"another distribution shadows one of ours: {folders}"
+
+
+def test_every_package_folder_is_a_package() -> None:
+    for package in ("engine", "export", "tango_rt"):
+        for file in (ROOT / package).rglob("*.py"):
+            assert (file.parent / "__init__.py").is_file(), f"{file.parent} lacks __init__.py"

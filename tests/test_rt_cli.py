@@ -1,0 +1,164 @@
+"""The command line as a user meets it: figures as JSON, one line and exit code 2 for bad input, nothing left behind."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.io import wavfile
+
+from engine.timebase import SAMPLE_RATE, frame_count
+from tango_rt.audio import read_audio
+from tango_rt.cli import main
+from tango_rt.video.reader import VideoReader
+from tests.fakes import make_pack
+
+RENDER_KEYS = {
+    *("n_frames", "duration_s", "n_cuts", "n_transitions_cached", "n_transitions_computed"),
+    *("blender", "retrieval", "search", "seconds", "realtime_factor", "path"),
+}
+INSPECT_KEYS = {
+    *("n_frames", "n_nodes", "n_nodes_kept", "n_edges", "n_cut_edges", "n_relaxed_edges", "n_clips"),
+    *("pose_coverage", "fps", "width", "height", "duration_s", "bytes"),
+}
+
+
+@pytest.fixture(scope="module")
+def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("packs") / "anna.tango"
+    make_pack(path)
+    return path
+
+
+def write_speech(path: Path, seconds: float = 7.3, rate: int = SAMPLE_RATE) -> Path:
+    """Bursts of coloured noise with pauses: enough like speech to have onsets."""
+    rng = np.random.default_rng(1)
+    t = np.arange(int(seconds * rate)) / rate
+    envelope = np.clip(np.sin(2 * np.pi * 2.1 * t), 0, 1) * (np.sin(2 * np.pi * 0.21 * t) > -0.5)
+    samples = 0.3 * envelope * np.convolve(rng.normal(size=len(t)), np.ones(4) / 4, "same")
+    wavfile.write(path, rate, (samples * 32767).astype(np.int16))
+    return path
+
+
+def run_json(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict:
+    main([str(argument) for argument in arguments] + ["--json"])
+    return json.loads(capsys.readouterr().out)
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """The one line of a refusal with exit code 2."""
+    with pytest.raises(SystemExit) as left:
+        main([str(argument) for argument in arguments])
+    assert left.value.code == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("tango-rt: "), lines
+    return lines[0]
+
+
+def test_render(pack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    speech = write_speech(tmp_path / "speech.wav")
+    out = tmp_path / "out.mp4"
+    first = run_json(capsys, "render", pack, speech, "-o", out, "--jobs", 1, "--plot", tmp_path / "path.png")
+    samples = read_audio(speech)
+    assert set(first) >= RENDER_KEYS
+    assert first["n_frames"] == frame_count(len(samples))
+    assert len(first["path"]) == -(-first["n_frames"] // 4)
+    assert abs(first["duration_s"] - 7.3) < 1 / 30
+    assert first["n_cuts"] >= first["n_transitions_computed"] + first["n_transitions_cached"] > 0
+    assert first["n_hard_cuts"] == 0
+    with VideoReader(out) as reader:
+        assert sum(1 for _ in reader) == first["n_frames"]
+    assert abs(len(read_audio(out)) - len(samples)) <= SAMPLE_RATE / 30
+    assert (tmp_path / "path.png").stat().st_size > 1000
+    again = run_json(capsys, "render", pack, speech, "-o", out, "--jobs", 1)
+    assert again["path"] == first["path"]
+    assert again["n_transitions_computed"] == 0
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["out.mp4", "path.png", "speech.wav"]
+
+
+@pytest.mark.parametrize("blender", ["cut", "crossfade"])
+def test_other_blenders_and_searches(
+    pack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], blender: str
+) -> None:
+    speech = write_speech(tmp_path / "speech.wav", 4)
+    out = tmp_path / "out.mp4"
+    result = run_json(
+        capsys, "render", pack, speech, "-o", out, "--blender", blender, "--search", "official", "--jobs", 1
+    )
+    assert (result["blender"], result["search"]) == (blender, "official")
+    with VideoReader(out) as reader:
+        assert sum(1 for _ in reader) == result["n_frames"]
+
+
+def test_seed_changes_the_performance(pack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    speech = write_speech(tmp_path / "speech.wav")
+    paths = [
+        run_json(
+            capsys,
+            "render",
+            pack,
+            speech,
+            "-o",
+            tmp_path / "o.mp4",
+            "--seed",
+            seed,
+            "--blender",
+            "cut",
+            "--jobs",
+            1,
+        )["path"]
+        for seed in (1, 1, 2)
+    ]
+    assert paths[0] == paths[1] != paths[2]
+
+
+def test_inspect(pack: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    figures = run_json(capsys, "character", "inspect", pack)
+    assert set(figures) >= INSPECT_KEYS
+    main(["character", "inspect", str(pack)])
+    assert "2 clips" in capsys.readouterr().out
+
+
+def _audio(kind: str, folder: Path) -> Path:
+    path = folder / f"{kind}.wav"
+    silence = np.zeros(SAMPLE_RATE, np.float32)
+    if kind == "silent":
+        wavfile.write(path, SAMPLE_RATE, silence)
+    elif kind == "nan":
+        silence[500] = np.nan
+        wavfile.write(path, SAMPLE_RATE, silence)
+    elif kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "zero_length":
+        wavfile.write(path, SAMPLE_RATE, silence[:0])
+    elif kind == "text":
+        path.write_text("this is no sound\n" * 100)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["missing", "silent", "nan", "empty", "zero_length", "text"])
+def test_bad_speech(pack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str) -> None:
+    speech = _audio(kind, tmp_path)
+    out = tmp_path / "out" / "out.mp4"
+    out.parent.mkdir()
+    assert speech.name in refusal(capsys, "render", pack, speech, "-o", out)
+    assert list(out.parent.iterdir()) == []
+
+
+def test_bad_packs_and_outputs(pack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    speech = write_speech(tmp_path / "speech.wav", 1)
+    assert "no character" in refusal(capsys, "render", tmp_path / "nobody.tango", speech, "-o", tmp_path / "o.mp4")
+    assert "damaged" in refusal(capsys, "character", "inspect", tmp_path)
+    assert ".mp4" in refusal(capsys, "render", pack, speech, "-o", tmp_path / "o.avi")
+    assert "folder" in refusal(capsys, "render", pack, speech, "-o", tmp_path / "no" / "o.mp4")
+    words = tmp_path / "words.json"
+    words.write_text("[]")
+    assert "--words" in refusal(capsys, "render", pack, speech, "-o", tmp_path / "o.mp4", "--words", words)
+
+
+@pytest.mark.parametrize("command", [[], ["demo"], ["character", "build"], ["character", "inspect"], ["render"]])
+def test_help_has_examples(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main([*command, "--help"])
+    assert left.value.code == 0
+    assert "tango-rt " + " ".join(command[:1]) in capsys.readouterr().out.replace("usage:", "", 1)
