@@ -1,7 +1,13 @@
-"""Where the bones say that arms and hands go: a second opinion for dense flow, which loses a hand that moves by its own width."""
+"""Where the bones say that arms and hands go: a second opinion for dense flow, which loses a hand that moves by
+its own width.
+
+Each bone moves rigidly from its place in A to its place in B; a point follows the bones near it. The hand is one
+bone: single fingers jitter too much to be led, and the flow that starts from here finds them.
+"""
 
 import numpy as np
 
+from engine.flow import Guide
 from engine.kernels.blend import skin
 from engine.skeleton import (
     LEFT_ELBOW,
@@ -14,33 +20,53 @@ from engine.skeleton import (
     RIGHT_WRIST,
 )
 
-__all__ = ["arm_flow"]
+__all__ = ["arm_guide"]
 
 _ARMS = (
-    (LEFT_SHOULDER, LEFT_ELBOW, LEFT_WRIST, LEFT_HAND.start, 0),
-    (RIGHT_SHOULDER, RIGHT_ELBOW, RIGHT_WRIST, RIGHT_HAND.start, 1),
+    (LEFT_SHOULDER, LEFT_ELBOW, LEFT_WRIST, LEFT_HAND.start),
+    (RIGHT_SHOULDER, RIGHT_ELBOW, RIGHT_WRIST, RIGHT_HAND.start),
 )
 _MIDDLE_KNUCKLE = 9
-_MIDDLE_TIP = 12
-_UPPER_ARM, _FOREARM, _HAND = 0.13, 0.11, 0.13  # half widths in shoulder widths
-_SURE = 0.5
+_HAND_LENGTH = 1.6  # of the way from wrist to middle knuckle: the hand bone ends among the fingers
+_HALF_WIDTH = {"upper arm": 0.13, "forearm": 0.11, "hand": 0.13}  # shoulder widths
+_SURE = 0.5  # joint confidence
+_LEAST_MOVE = 0.04  # shoulder widths, a third of a hand's half width: dense flow needs no help below
 
 
-def arm_flow(pose_a, pose_b, size, to_grid, shoulder):
-    """pose = (joints (75,2), confidence, hands_found(2)) -> flow (h,w,2) grid px, influence (h,w), or None."""
-    (ja, ca, ha), (jb, cb, hb) = pose_a, pose_b
-    rows = []
-    for s, e, w, hand, side in _ARMS:
-        sure = min(ca[[e, w]].min(), cb[[e, w]].min())
-        if min(ca[e], cb[e]) > _SURE:
-            rows.append((ja[s], ja[e], jb[s], jb[e], _UPPER_ARM))
-            if sure > _SURE:
-                rows.append((ja[e], ja[w], jb[e], jb[w], _FOREARM))
-        if ha[side] and hb[side]:
-            k = hand + _MIDDLE_KNUCKLE
-            rows.append((ja[hand], ja[k] * 1.6 - ja[hand] * 0.6, jb[hand], jb[k] * 1.6 - jb[hand] * 0.6, _HAND))
-    if not rows:
+def arm_guide(
+    joints_a: np.ndarray,
+    confidence_a: np.ndarray,
+    joints_b: np.ndarray,
+    confidence_b: np.ndarray,
+    size: tuple[int, int],
+) -> Guide | None:
+    """Flow of arms and hands from pose A to pose B; None where no bone is sure in both or all stand still.
+
+    Joints are float32 (75, 2) in pixels of the raster, `size` its width and height; confidence is float32 (75,).
+    """
+    shoulder = max(
+        float(np.linalg.norm(joints[LEFT_SHOULDER] - joints[RIGHT_SHOULDER])) for joints in (joints_a, joints_b)
+    )
+    sure = np.minimum(confidence_a, confidence_b) > _SURE
+    bones, half_width = [], []
+    for shoulder_joint, elbow, wrist, hand in _ARMS:
+        knuckle = hand + _MIDDLE_KNUCKLE
+        for name, start, end, length in (
+            ("upper arm", shoulder_joint, elbow, 1.0),
+            ("forearm", elbow, wrist, 1.0),
+            ("hand", hand, knuckle, _HAND_LENGTH),
+        ):
+            if sure[start] and sure[end]:
+                bones.append(_ends(joints_a, start, end, length) + _ends(joints_b, start, end, length))
+                half_width.append(_HALF_WIDTH[name] * shoulder)
+    if not bones or shoulder < 1:
         return None
-    bones = np.array([[to_grid(p) for p in r[:4]] for r in rows], np.float32)
-    width = np.array([r[4] for r in rows], np.float32) * np.float32(shoulder)
-    return skin(bones, width, size[1], size[0])
+    ends = np.asarray(bones, np.float32)
+    if np.abs(ends[:, :2] - ends[:, 2:]).max() < _LEAST_MOVE * shoulder:
+        return None
+    flow, belongs = skin(ends, np.asarray(half_width, np.float32), size[1], size[0])
+    return Guide(flow, belongs, max(1.0, 0.5 * _HALF_WIDTH["hand"] * shoulder))
+
+
+def _ends(joints: np.ndarray, start: int, end: int, length: float) -> list[np.ndarray]:
+    return [joints[start], joints[start] + length * (joints[end] - joints[start])]

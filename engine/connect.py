@@ -1,12 +1,14 @@
 """Strong connection: every node of the graph reaches every other, for ever, under the dwell rule.
 
-Two cuts have at least MIN_DWELL nodes between them, so what must be connected are not nodes but states (node, nodes since the last
-cut, saturating): continue (n, d) -> (n + 1, min(d + 1, MIN_DWELL)), cut (n, MIN_DWELL) -> (j, 1). A clip is a line, so what can be kept of
-it is the stretch from its first way in to its last way out. Where cuts are missing, the cheapest missing ones are
-added, marked as relaxed, with their real distance (in the place of the paper's merging, Algorithm 1):
+Two cuts have at least MIN_DWELL nodes between them, so what must be connected are not nodes but states (node,
+nodes since the last cut, saturating): continue (n, d) -> (n + 1, min(d + 1, MIN_DWELL)), cut (n, MIN_DWELL)
+-> (j, 1). A clip is a line, so what can be kept of it is the stretch from its first way in to its last way
+out. Where cuts are missing, the cheapest missing ones are added, marked as relaxed, with their real distance
+(in the place of the paper's merging, Algorithm 1):
     1. a way out near the end of every clip,
     2. a way in near the start of every clip,
-    3. while several strongly connected parts are left, a cut from one that nothing leaves to one that nothing enters.
+    3. while several strongly connected parts are left, a cut from one that nothing leaves to one that
+       nothing enters.
 """
 
 from collections.abc import Callable
@@ -25,9 +27,10 @@ from engine.timebase import FPS, FRAMES_PER_NODE
 __all__ = ["MIN_DWELL", "ConnectReport", "Cuts", "connect"]
 
 MIN_DWELL = 3
-"""Nodes between two cuts: a transition replaces one node on each side, and one real node must stay between two."""
+"""Nodes between two cuts: each takes one for its transition, and one must stay real."""
 
-# The ends of a clip that may be given up for a better cut: a tenth of it in all, and never more than two seconds each.
+# The ends of a clip that may be given up for a better cut: a tenth of it in all, and never more than two
+# seconds each.
 _ENDS_SHARE = 10
 _MAX_END_NODES = 2 * FPS // FRAMES_PER_NODE
 
@@ -62,9 +65,9 @@ class Cuts:
 class ConnectReport:
     """What connecting found and did.
 
-    n_components_before counts strongly connected parts with at least one loop; the largest has largest_before nodes. Nodes are dropped
-    because their clip is shorter than MIN_DWELL nodes, or lie before its first way in or after its last way out. relaxed_mean and relaxed_max
-    are distances, 0 without relaxed cuts.
+    n_components_before counts strongly connected parts with at least one loop; the largest has largest_before
+    nodes. Nodes are dropped because their clip is shorter than MIN_DWELL nodes, or lie before its first way
+    in or after its last way out. relaxed_mean and relaxed_max are distances, 0 without relaxed cuts.
     """
 
     n_nodes: int
@@ -120,8 +123,8 @@ def connect(
 ) -> tuple[Cuts, np.ndarray, ConnectReport]:
     """Cuts of a strongly connected graph, kept bool (N,), and the report.
 
-    clip_start int64 (n_clips + 1); `cuts` are the admissible ones. At least 90 % of the nodes of every clip of MIN_DWELL nodes are
-    kept. Raises InputError if there is no such clip.
+    clip_start int64 (n_clips + 1); `cuts` are the admissible ones. At least 90 % of the nodes of every clip
+    of MIN_DWELL nodes are kept. Raises InputError if there is no such clip.
     """
     line = _line(clip_start)
     if not line.usable.any():
@@ -130,9 +133,7 @@ def connect(
     n_parts, largest = _loops(cuts, line)
     n_admissible = len(cuts.source)
 
-    def cheapest(
-        source_group: np.ndarray, target_group: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def cheapest(source_group: np.ndarray, target_group: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return cheapest_cuts(features, source_group, target_group, min_skip, windowed)
 
     def relax(cuts: Cuts, source_group: np.ndarray, target_group: np.ndarray) -> Cuts:
@@ -228,13 +229,12 @@ def _loops(cuts: Cuts, line: _Line) -> tuple[int, int]:
     return int(looping.sum()), int(sizes.max(initial=0))
 
 
-def _join_parts(
-    cuts: Cuts, kept: np.ndarray, first: np.ndarray, clip: np.ndarray, cheapest: _CheapestCuts
-) -> Cuts:
+def _join_parts(cuts: Cuts, kept: np.ndarray, first: np.ndarray, clip: np.ndarray, cheapest: _CheapestCuts) -> Cuts:
     """Add cuts until the states that a path can be in are one strongly connected part.
 
-    kept bool (N,), first int (N,) the first kept node of each node's clip. Parts that nothing enters and parts that nothing leaves
-    are linked one to one, cheapest link first: after Eswaran and Tarjan (1976) that is nearly the smallest number of links.
+    kept bool (N,), first int (N,) the first kept node of each node's clip. Parts that nothing enters and
+    parts that nothing leaves are linked one to one, cheapest link first: after Eswaran and Tarjan (1976) that
+    is nearly the smallest number of links.
     """
     dwelt = kept & (np.arange(len(kept)) >= first + MIN_DWELL - 1)
     states = _state_graph(cuts, _reachable_states(cuts, kept, dwelt), clip)
@@ -255,9 +255,8 @@ def _join_parts(
         _numbered(after_dwell, np.isin(after_dwell, unentered) & kept & settles),
     )
     shape = (label.max() + 1, label.max() + 1)
-    parts = csr_array(
-        (np.ones(across.sum(), np.int8), (label[here[across]], label[there[across]])), shape=shape
-    )
+    links = label[here[across]], label[there[across]]
+    parts = csr_array((np.ones(len(links[0]), np.int8), links), shape=shape)
     flows = nx.DiGraph()
     for part in unentered:
         reached = breadth_first_order(parts, part, return_predecessors=False)

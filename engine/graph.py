@@ -1,7 +1,8 @@
 """The motion graph: which nodes of a character may follow which, and at what price (paper, section 3.1).
 
-Node n is frames 4n .. 4n+3. A path shows ..., i-1, i, j, j+1, ...; around a cut i -> j the 8 generated frames of the transition
-replace nodes i and j. The graph is connected under the dwell rule (engine/connect.py): no path ever dies.
+Node n is frames 4n .. 4n+3. A path shows ..., i-1, i, j, j+1, ...; around a cut i -> j the 8 generated frames
+of the transition replace nodes i and j. The graph is connected under the dwell rule (engine/connect.py): no
+path ever dies.
 """
 
 import os
@@ -74,7 +75,8 @@ class MotionGraph:
         return np.repeat(np.arange(len(self.clip_start) - 1, dtype=np.int32), np.diff(self.clip_start))
 
     def has_sync(self, i: int, j: int) -> bool:
-        """Whether the cut i -> j has real frames on both sides: i + 1 in the clip of i, and j - 1 in the clip of j."""
+        """Whether the cut i -> j has real frames on both sides: i + 1 in the clip of i, and j - 1 in the clip
+        of j."""
         return i + 1 not in self.clip_start and j not in self.clip_start
 
 
@@ -82,11 +84,13 @@ class MotionGraph:
 class GraphOptions:
     """What makes a cut admissible.
 
-    rule "window": the window distance (kernels/cuts.py) is at most threshold_factor * max(t(i), floor), where floor is the
-    floor_quantile of all t. A morph of 8 frames bridges D at the speed at which 4 natural frames bridge D / 2; so at factor 2,
-    with t two thirds of a natural step, it moves no faster than the person does. Without the floor a person at rest, the best
-    place for a cut, could hardly leave: on real clips of a minute 1 node in 3 would have no cut, and 9 in 10 at factor 1.
-    rule "paper": d(i, j) <= t(i), nothing else; the two options do not apply.
+    rule "window": the window distance (kernels/cuts.py) is at most threshold_factor * max(t(i), floor), where
+    floor is the floor_quantile of all t. A morph of 8 frames bridges D at the speed at which 4 natural frames
+    bridge D / 2; so at factor 2, with t two thirds of a natural step, it moves no faster than the person
+    does. Without the floor a person at rest, the best place for a cut, could hardly leave: on real clips of a
+    minute 1 node in 3 would have no cut, and 9 in 10 at factor 1.
+
+    rule "paper": d(i, j) <= t(i); factor and floor do not apply.
     """
 
     rule: Literal["window", "paper"] = "window"
@@ -95,7 +99,8 @@ class GraphOptions:
     # 48 ways out of every place are more than a search ever weighs; they are of different places first.
     max_cuts_per_node: int = 48
     place_radius: int = 1
-    # Position in body units; velocity times the 4 frames of a node: the distance that a difference in speed makes in one node.
+    # Position in body units; velocity times the 4 frames of a node: the distance that a difference in speed
+    # makes in one node.
     position_weight: float = 1.0
     velocity_weight: float = float(FRAMES_PER_NODE)
     surface_weight: float = 1.0
@@ -115,11 +120,11 @@ def build_graph(
 ) -> tuple[MotionGraph, ConnectReport]:
     """The connected motion graph of a character.
 
-    joints float32 (F, J, 3), absolute in the picture, finite; surface uint64 (F, W), bits of the visible person and the hands;
-    clip_start int (n_clips + 1), first node of each clip, F = 4 clip_start[-1]; joint_weights (J,), not negative; unit_px, the body
-    size in the unit of joints. confidence (F, J) in 0..1: a joint counts by its mean over all frames, so what the camera
-    never sees falls out. progress(nodes done, nodes in all). Raises InputError where an array cannot be used and where no clip is
-    long enough.
+    joints float32 (F, J, 3), absolute in the picture, finite; surface uint64 (F, W), bits of the visible
+    person and the hands; clip_start int (n_clips + 1), first node of each clip, F = 4 clip_start[-1];
+    joint_weights (J,), not negative; unit_px, the body size in the unit of joints. confidence (F, J) in 0..1:
+    a joint counts by its mean over all frames, so what the camera never sees falls out. progress(nodes done,
+    nodes in all). Raises InputError where an array cannot be used and where no clip is long enough.
     """
     options = options or GraphOptions()
     clip_start = np.asarray(clip_start, np.int64)
@@ -134,7 +139,8 @@ def build_graph(
 
 
 def natural_thresholds(features: NodeFeatures) -> np.ndarray:
-    """t(i) = (d(i, i-1) + d(i, i) + d(i, i+1)) / 3 over the neighbours that the clip has (paper, 3.1); float64 (N,)."""
+    """t(i) = (d(i, i-1) + d(i, i) + d(i, i+1)) / 3 over the neighbours that the clip has (paper, 3.1);
+    float64 (N,)."""
     following = natural_distances(features).astype(np.float64)
     preceding = np.concatenate([[np.nan], following[:-1]])
     steps = np.stack([preceding, np.zeros(len(following)), following])
@@ -221,16 +227,10 @@ def _check(
         raise InputError("clip starts must be ascending node numbers from 0 to the number of nodes")
     n_frames = int(clip_start[-1]) * FRAMES_PER_NODE
     if len(joints) != n_frames:
-        raise InputError(
-            f"{len(joints)} frames of joints for clips of {n_frames} frames; cut clips to whole nodes"
-        )
+        raise InputError(f"{len(joints)} frames of joints, but clips of {n_frames}; cut clips to whole nodes")
     if surface.dtype != np.uint64 or surface.ndim != 2 or len(surface) != n_frames:
         raise InputError(f"surface is {surface.dtype} {surface.shape}; wanted uint64 ({n_frames}, words)")
-    if (
-        np.shape(joint_weights) != (joints.shape[1],)
-        or np.min(joint_weights) < 0
-        or not np.any(joint_weights)
-    ):
+    if np.shape(joint_weights) != (joints.shape[1],) or np.min(joint_weights) < 0 or not np.any(joint_weights):
         raise InputError(f"joint weights must be {joints.shape[1]} numbers, none negative, not all zero")
     if not unit_px > 0:
         raise InputError(f"the body size is {unit_px}; wanted a positive number of pixels")

@@ -4,6 +4,8 @@
 Velocities are central differences per second, one-sided at the first and the last frame of a clip.
 """
 
+from itertools import pairwise
+
 import numpy as np
 from numba import njit
 
@@ -28,17 +30,18 @@ def motion_vectors(
 ) -> np.ndarray:
     """Motion of tracked joints, float32, shape (F, J, 15), in body units (shoulder widths, radians, seconds).
 
-    The root is the middle of the joints without a parent (the shoulders). Position is relative to it. The rotation of a joint is
-    the *swing* of the bone that ends in it: the smallest rotation that turns the direction of its parent's bone into its own, with
-    no twist about the bone, which points alone cannot show. A joint without a parent turns from the x axis, on the side on which
-    it lies on average. The angular velocity is that of this rotation, as a vector along its axis.
+    The root is the middle of the joints without a parent (the shoulders). Position is relative to it. The rotation of
+    a joint is the *swing* of the bone that ends in it: the smallest rotation that turns the direction of its parent's
+    bone into its own, with no twist about the bone, which points alone cannot show. A joint without a parent turns
+    from the x axis, on the side on which it lies on average. The angular velocity is that of this rotation, as a
+    vector along its axis.
 
     Args:
         joints: float32, shape (F, J, 3), pixels.
         parents: int64, shape (J,): the joint on which each hangs; -1 for those around the root.
         unit_px: length of one body unit.
-        clip_start_frames: int64, shape (n_clips + 1,): first frame of every clip, then F. No difference crosses a clip's start.
-        coincident: joints that stand for the same point as their parent: no bone of their own, they take on the parent's.
+        clip_start_frames: int64, shape (n_clips + 1,): first frame of every clip, then F; no difference crosses it.
+        coincident: joints that stand for the same point as their parent; instead of a bone they have the parent's.
     """
     joints, clips = _checked(joints, parents, unit_px, clip_start_frames)
     roots = np.flatnonzero(parents < 0)
@@ -51,7 +54,7 @@ def motion_vectors(
     sides = np.where(relative[..., 0].mean(axis=0) < 0, -1.0, 1.0).astype(np.float32)
     vectors = np.empty((*joints.shape[:2], MOTION_DIM), np.float32)
     vectors[..., 0:3] = relative
-    for start, stop in zip(clips[:-1], clips[1:], strict=True):
+    for start, stop in pairwise(clips):
         vectors[start:stop, :, 3:6] = velocities(relative[start:stop])
         _swings(bones[start:stop], bone_of, reference_of, sides, vectors[start:stop, :, 6:12])
         _angular_velocities(vectors[start:stop, :, 6:12], float(FPS), vectors[start:stop, :, 12:15])
@@ -83,7 +86,7 @@ def smplx_motion_vectors(positions: np.ndarray, axis_angle: np.ndarray) -> np.nd
 
 
 def velocities(values: np.ndarray) -> np.ndarray:
-    """Change per second over the first axis of one clip at 30 fps: central differences, one-sided at both ends; float32."""
+    """Change per second over the first axis of a clip at 30 fps, float32; central differences, one-sided at ends."""
     values = np.asarray(values, np.float32)
     change = np.zeros_like(values)
     if len(values) > 1:
@@ -201,9 +204,7 @@ def _angular_velocities(rows: np.ndarray, fps: float, out: np.ndarray) -> None:
             _matrix(rows[last, joint], after)
             for i in range(3):
                 for j in range(3):
-                    turn[i, j] = (
-                        after[i, 0] * before[j, 0] + after[i, 1] * before[j, 1] + after[i, 2] * before[j, 2]
-                    )
+                    turn[i, j] = after[i, 0] * before[j, 0] + after[i, 1] * before[j, 1] + after[i, 2] * before[j, 2]
             _rotation_vector(turn, fps / (last - first), out[frame, joint])
 
 
@@ -224,6 +225,6 @@ def _rotation_vector(matrix: np.ndarray, scale: float, out: np.ndarray) -> None:
     sine = 0.5 * np.sqrt(x * x + y * y + z * z)
     cosine = 0.5 * (matrix[0, 0] + matrix[1, 1] + matrix[2, 2] - 1.0)
     angle = np.arctan2(sine, cosine)
-    # near a half turn the axis is lost in noise; tracked joints get there only by a tracking error, so no turn is claimed
+    # near a half turn the axis is lost in noise; only a tracking error brings joints there, so no turn is claimed
     factor = 0.5 * scale * (angle / sine if sine > 1e-6 else (1.0 if cosine > 0.0 else 0.0))
     out[0], out[1], out[2] = x * factor, y * factor, z * factor

@@ -1,12 +1,14 @@
-"""The research release's motion graph and path search, equal in every choice: a compatibility mode, one node per frame.
+"""The research release's motion graph and path search, equal in every choice: a compatibility mode.
 
-Where it differs from the paper: nodes are single frames; an edge needs 45 of 55 joints below their own thresholds in position and in
-velocity; playing backwards counts as continuous; the search charges every past jump again at every step and keeps one best entry
-per node and step although costs depend on the whole path, so it is not a global optimum.
+Where it differs from the paper: a node is a single frame; an edge needs 45 of 55 joints below their own
+thresholds in position and in velocity; playing backwards counts as continuous; the search charges every past
+jump again at every step and keeps one best entry per node and step although costs depend on the whole path,
+so it is not a global optimum.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -39,8 +41,8 @@ _BLOCK_STEPS = 256
 
 @dataclass(frozen=True, eq=False)
 class OfficialFrames:
-    """position, velocity float32 (N, J, 3), root-relative; trans float32 (N, 3); previous, following int (N,): the neighbour in
-    the clip, -1 at its ends."""
+    """position, velocity float32 (N, J, 3), root-relative; trans float32 (N, 3); previous, following int
+    (N,): the neighbour in the clip, -1 at its ends."""
 
     position: np.ndarray
     velocity: np.ndarray
@@ -51,8 +53,8 @@ class OfficialFrames:
 
 @dataclass(frozen=True, eq=False)
 class OfficialGraph:
-    """edges int32 (E, 2), by the nodes' new numbers, ascending; is_continue bool (E,); previous int (n,), not renumbered: only its
-    being -1 matters; frames int32 (n,): the frame that each node shows."""
+    """edges int32 (E, 2), by the nodes' new numbers, ascending; is_continue bool (E,); previous int (n,), not
+    renumbered: only its being -1 matters; frames int32 (n,): the frame that each node shows."""
 
     edges: np.ndarray
     is_continue: np.ndarray
@@ -62,8 +64,8 @@ class OfficialGraph:
 
 @dataclass(frozen=True)
 class OfficialSearchOptions:
-    """The release's defaults. A path pays loop_penalty * e^c for returning to a node after c visits, and continue_penalty
-    times its jumps so far at every step."""
+    """The defaults of the release. A path pays loop_penalty * e^c for returning to a node after c visits, and
+    continue_penalty times its jumps so far at every step."""
 
     mode: Literal["both", "high_level", "low_level"] = "both"
     loop_penalty: float = 0.1
@@ -85,8 +87,8 @@ def frames_of_joints(
 ) -> OfficialFrames:
     """A character's joints as the release wants them.
 
-    joints float32 (F, J, 3); clip_start int (n_clips + 1), in nodes, F = 4 clip_start[-1]. The middle of root_joints is the translation
-    and the origin of positions.
+    joints float32 (F, J, 3); clip_start int (n_clips + 1), in nodes, F = 4 clip_start[-1]. The middle of
+    root_joints is the translation and the origin of positions.
     """
     bounds = np.asarray(clip_start, np.int64) * FRAMES_PER_NODE
     if joints.ndim != 3 or joints.shape[2] != 3 or len(joints) != bounds[-1]:
@@ -97,7 +99,7 @@ def frames_of_joints(
     frame = np.arange(len(joints))
     previous, following = frame - 1, frame + 1
     previous[bounds[:-1]], following[bounds[1:] - 1] = -1, -1
-    for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+    for start, stop in pairwise(bounds):
         x, v = position[start:stop], velocity[start:stop]
         v[0], v[-1] = (x[1] - x[0]) * np.float32(FPS), (x[-1] - x[-2]) * np.float32(FPS)
         v[1:-1] = (x[2:] - x[:-2]) * np.float32(FPS / 2)
@@ -121,21 +123,24 @@ def official_edges(frames: OfficialFrames) -> tuple[np.ndarray, np.ndarray]:
     for points in (frames.position, frames.velocity, frames.trans[:, None]):
         values = np.ascontiguousarray(points.transpose(0, 2, 1), dtype=np.float32)
         mean, used = kernels.thresholds(values, previous, following)
-        # Padding lanes have limit 0 and never vote, for the comparison is strict.
-        spare = ((0, 0), (0, -values.shape[2] % _LANES)) if values.shape[2] > 1 else ((0, 0), (0, 0))
-        arrays.append(np.pad(values, ((0, 0), *spare)))
-        limits.append(np.pad(_squared_limit(mean), spare))
+        # What is filled up has limit 0 and never vote, for the comparison is strict.
+        spare = -values.shape[2] % _LANES if values.shape[2] > 1 else 0
+        arrays.append(np.pad(values, ((0, 0), (0, 0), (0, spare))))
+        limits.append(np.pad(_squared_limit(mean), ((0, 0), (0, spare))))
     min_votes = -(-n_joints * _VOTES // _OF_JOINTS)
-    return kernels.edges(*arrays, previous, following, used, *limits, min_votes)
+    edges, is_continue = kernels.edges(
+        arrays[0], arrays[1], arrays[2], previous, following, used, limits[0], limits[1], limits[2], min_votes
+    )
+    return edges, is_continue
 
 
 def _squared_limit(threshold: np.ndarray) -> np.ndarray:
     """The smallest float32 s with float32 sqrt(s) >= threshold: sqrt(x) < threshold is then exactly x < s.
 
-    So the inner loop of all pairs needs no square root. The square root rounds monotonously; the float32 next to the square
-    of the threshold is at most a few steps off.
+    So the inner loop of all pairs needs no square root. The square root rounds monotonously; the float32 next
+    to the square of the threshold is at most a few steps off.
     """
-    limit = (threshold * threshold).astype(np.float32)
+    limit: np.ndarray = (threshold * threshold).astype(np.float32)
     while (low := np.sqrt(limit) < threshold).any():
         limit[low] = np.nextafter(limit[low], np.float32(np.inf))
     while True:
@@ -147,7 +152,8 @@ def _squared_limit(threshold: np.ndarray) -> np.ndarray:
 
 
 def largest_component(n_nodes: int, edges: np.ndarray) -> np.ndarray:
-    """int32: the nodes of the largest strongly connected component, ascending; of equal ones the release's choice.
+    """int32: the nodes of the largest strongly connected component, ascending; of equal ones the release's
+    choice.
 
     edges int (E, 2), ascending.
     """
@@ -159,14 +165,12 @@ def largest_component(n_nodes: int, edges: np.ndarray) -> np.ndarray:
     return np.flatnonzero(component == np.argmax(np.bincount(component))).astype(np.int32)
 
 
-def build_official_graph(
-    frames: OfficialFrames, max_nodes: int | None = None, cut_start: int = 0
-) -> OfficialGraph:
+def build_official_graph(frames: OfficialFrames, max_nodes: int | None = None, cut_start: int = 0) -> OfficialGraph:
     """Edges, and of them the largest strongly connected component.
 
-    max_nodes: if more are left, drop one run of them starting at number cut_start, so that max_nodes remain, and take the largest component
-    again. The release's demo does so with DEMO_MAX_NODES and an unseeded random start in 0 .. DEMO_MAX_NODES; here the start is
-    given, and by default nothing is dropped.
+    max_nodes: if more are left, drop one run of them starting at number cut_start, so that max_nodes remain,
+    and take the largest component again. The release's demo does so with DEMO_MAX_NODES and an unseeded
+    random start in 0 .. DEMO_MAX_NODES; here the start is given, and by default nothing is dropped.
     """
     edges, is_continue = official_edges(frames)
     n_frames = len(frames.previous)
@@ -202,8 +206,9 @@ def search_official(
 ) -> list[OfficialPath]:
     """The release's best paths, up to top_k, cheapest first; none where no path exists.
 
-    motion_* (n, C) and audio_* (T, C), unit vectors, all float32 or all float64: dot products are taken in that type, all
-    else in float64. Paths start at nodes without a previous one. Memory: n^2 top_k visit counts, T n top_k predecessors.
+    motion_* (n, C) and audio_* (T, C), unit vectors, all float32 or all float64: dot products are taken in
+    that type, all else in float64. Paths start at nodes without a previous one. Memory: n^2 top_k visit
+    counts, T n top_k predecessors.
     """
     options = options or OfficialSearchOptions()
     n_nodes, n_steps, n_ranks = len(motion_low), len(audio_low), options.top_k
@@ -212,46 +217,50 @@ def search_official(
             f"features of {n_nodes} and {len(motion_high)} nodes, {n_steps} and {len(audio_high)} steps, "
             f"{n_ranks} paths; wanted equal numbers, none of them 0"
         )
-    edges = graph.edges.astype(np.int64).reshape(-1, 2)
-    edge_source = np.ascontiguousarray(edges[:, 0])
-    in_start, in_edge = _starts(edges[:, 1], n_nodes), np.argsort(edges[:, 1], kind="stable")
-    with np.errstate(over="ignore"):
-        growth = np.exp(np.arange(n_steps + 1.0))
-    revisit = options.loop_penalty * growth if options.loop_penalty else np.zeros(n_steps + 1)
-    entries = np.zeros((2, n_nodes), np.int64)
-    cost, jumps = np.zeros((2, n_nodes, n_ranks)), np.zeros((2, n_nodes, n_ranks), np.int64)
+    order = np.argsort(graph.edges[:, 1], kind="stable")
+    start = _starts(graph.edges[:, 1], n_nodes)
+    move = 2 * graph.edges[order, 0].astype(np.uint64) + ~graph.is_continue[order]
+    revisit = _revisit_costs(options, n_steps)
+    cost, jumps = np.full((2, n_nodes, n_ranks), np.inf), np.zeros((2, n_nodes, n_ranks), np.int64)
     visits = np.zeros((2, n_nodes, n_ranks, n_nodes), np.uint16 if n_steps < 2**16 else np.uint32)
-    back = np.empty((n_steps, n_nodes, n_ranks), np.int32 if len(edges) * n_ranks < 2**31 else np.int64)
-    features = motion_low, motion_high, audio_low, audio_high
+    back = np.empty((n_steps, n_nodes, n_ranks), np.int32 if len(order) * n_ranks < 2**31 else np.int64)
     now = 0
-    for step, increments in _increment_blocks(*features, options.mode):
+    for step, added in _increment_blocks(motion_low, motion_high, audio_low, audio_high, options.mode):
         if step == 0:
             starts = np.flatnonzero(graph.previous == -1)
-            entries[0, starts], cost[0, starts, 0], visits[0, starts, 0, starts] = 1, increments[0, starts], 1
+            cost[0, starts, 0], visits[0, starts, 0, starts] = added[0, starts], 1
             continue
         kernels.advance(
-            increments, in_start, in_edge, edge_source, graph.is_continue, revisit,
-            options.continue_penalty, now, entries, cost, jumps, visits, back[step : step + len(increments)],
+            added, start, move, revisit, options.continue_penalty, now, cost, jumps, visits,
+            back[step : step + len(added)],
         )  # fmt: skip
-        now = (now + len(increments)) % 2
-    held = np.arange(n_ranks) < entries[now][:, None]
-    ends = np.argwhere(held)[np.argsort(cost[now][held], kind="stable")[:n_ranks]]
+        now = (now + len(added)) % 2
+    ends = np.argsort(cost[now], axis=None, kind="stable")[:n_ranks]
     return [
-        _followed_back(graph, edge_source, back, int(node), int(rank), cost[now, node, rank])
-        for node, rank in ends
+        _followed_back(move, back, *divmod(int(end), n_ranks), cost=float(cost[now].flat[end]))
+        for end in ends
+        if cost[now].flat[end] < np.inf
     ]
 
 
-def _followed_back(
-    graph: OfficialGraph, edge_source: np.ndarray, back: np.ndarray, node: int, rank: int, cost: float
-) -> OfficialPath:
+def _revisit_costs(options: OfficialSearchOptions, n_steps: int) -> np.ndarray:
+    """float64 (T + 1,): what it costs to show a node that the path has shown c times; e^c overflows beyond
+    709."""
+    costs = np.zeros(n_steps + 1)
+    if options.loop_penalty:
+        with np.errstate(over="ignore"):
+            costs[1:] = options.loop_penalty * np.exp(np.arange(1.0, n_steps + 1))
+    return costs
+
+
+def _followed_back(move: np.ndarray, back: np.ndarray, node: int, rank: int, cost: float) -> OfficialPath:
     nodes, is_continue = np.empty(len(back), np.int32), np.empty(len(back) - 1, bool)
     nodes[-1] = node
     for t in range(len(back) - 1, 0, -1):
         edge, rank = divmod(int(back[t, node, rank]), back.shape[2])
-        node = int(edge_source[edge])
-        nodes[t - 1], is_continue[t - 1] = node, graph.is_continue[edge]
-    return OfficialPath(nodes, is_continue, float(cost))
+        node, is_jump = divmod(int(move[edge]), 2)
+        nodes[t - 1], is_continue[t - 1] = node, not is_jump
+    return OfficialPath(nodes, is_continue, cost)
 
 
 def _increment_blocks(
@@ -262,25 +271,34 @@ def _increment_blocks(
     mode: Literal["both", "high_level", "low_level"],
 ) -> Iterator[tuple[int, np.ndarray]]:
     """(first step, increments float64 (B, n)); the first block is the first step alone."""
-    low, low_number = _distinct(motion_low)
-    high, high_number = _distinct(motion_high)
+    levels = []
+    if mode != "high_level":
+        levels.append((_filled_up(audio_low), *_distinct_columns(motion_low)))
+    if mode != "low_level":
+        levels.append((_filled_up(audio_high), *_distinct_columns(motion_high)))
     n_steps = len(audio_low)
     for start in (0, *range(1, n_steps, _BLOCK_STEPS)):
-        steps = slice(start, min(start + _BLOCK_STEPS, n_steps) if start else 1)
-        similarity = 0
-        if mode != "high_level":
-            similarity = similarity + (audio_low[steps] @ low.T)[:, low_number]
-        if mode != "low_level":
-            similarity = similarity + (audio_high[steps] @ high.T)[:, high_number]
-        yield start, (2.0 if mode == "both" else 1.0) - similarity.astype(np.float64)
+        stop = min(start + _BLOCK_STEPS, n_steps) if start else 1
+        similarity: np.ndarray | int = 0
+        for audio, columns, which in levels:
+            products = np.empty((stop - start, columns.shape[1]), audio.dtype)
+            kernels.dot_products(audio[start:stop], columns, products)
+            similarity = similarity + (products if which is None else products[:, which])
+        yield start, len(levels) - np.asarray(similarity, np.float64)
 
 
-def _distinct(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct rows, and which of them each row is.
+def _distinct_columns(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """The distinct rows as columns, in order of appearance, and which of them each row is; None if all are distinct.
 
-    A matrix product may round equal columns differently, but equal nodes must tie; and a high-level vector is repeated over its
-    window of 128 frames, so this saves most of the product.
+    A high-level vector is repeated over its window of 128 frames.
     """
     numbers: dict[bytes, int] = {}
-    index = np.array([numbers.setdefault(row.tobytes(), len(numbers)) for row in rows])
-    return rows[np.unique(index, return_index=True)[1]], index
+    which = np.array([numbers.setdefault(row.tobytes(), len(numbers)) for row in rows])
+    distinct = rows[np.unique(which, return_index=True)[1]]
+    return np.ascontiguousarray(_filled_up(distinct).T), None if len(distinct) == len(rows) else which
+
+
+def _filled_up(rows: np.ndarray) -> np.ndarray:
+    """With columns of zeros to a multiple of 4, the terms that the kernel takes together."""
+    missing = -rows.shape[1] % 4
+    return np.ascontiguousarray(np.pad(rows, ((0, 0), (0, missing))) if missing else rows)

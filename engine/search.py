@@ -2,8 +2,8 @@
 
 cost of a path = sum over steps of costs[t, n_t] + sum over cuts i -> j of
     cut_weight + distance_weight * D(i, j) + relaxed_weight if the cut is a relaxed one + return penalty.
-At least min_dwell nodes lie between two cuts. The return penalty keeps a path from cutting back into what it has just shown: it is a Markov
-stand-in for a memory of the path, so the search stays exact.
+At least min_dwell nodes lie between two cuts. The return penalty keeps a path from cutting back into what it
+has just shown: it is a Markov stand-in for a memory of the path, so the search stays exact.
 """
 
 from collections.abc import Iterable, Iterator
@@ -19,8 +19,8 @@ from engine.timebase import FPS, FRAMES_PER_NODE
 
 __all__ = ["Path", "SearchOptions", "cut_costs", "node_jitter", "viterbi", "viterbi_blocks"]
 
-# Jitter is constant over patches of 8 steps x 8 nodes (a second of speech, a second of motion, about one gesture): drawn for every node and
-# step alone it would average out along a stretch of the path.
+# Jitter is constant over patches of 8 steps x 8 nodes (a second of speech, a second of motion, about one
+# gesture): drawn for every node and step alone it would average out along a stretch of the path.
 _PATCH = 8
 _BLOCK_STEPS = 1024
 
@@ -33,17 +33,18 @@ class SearchOptions:
     cut_weight: float = 0.5
     distance_weight: float = 2.0
     relaxed_weight: float = 1.0
-    # A cut back by b nodes within the last return_s seconds of the same clip pays return_penalty * (1 - b / R), R in nodes.
+    # A cut back by b < R nodes of the same clip pays return_penalty * (1 - b / R); R is return_s in nodes.
     return_penalty: float = 2.0
     return_s: float = 8.0
-    # Up to `variation` is added to the cost of a node, by patches that depend on the seed: equal seeds, equal performances.
+    # Up to `variation` is added to the cost of a node, by patches that depend on the seed: equal seeds, equal
+    # performances.
     seed: int = 0
     variation: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
 class Path:
-    """nodes int32 (T,); cost; cuts int64: every t such that the step from nodes[t] to nodes[t + 1] is a cut."""
+    """nodes int32 (T,); cost; cuts int64: every t whose step from nodes[t] to nodes[t + 1] is a cut."""
 
     nodes: np.ndarray
     cost: float
@@ -65,9 +66,9 @@ def viterbi(
 ) -> Path:
     """The cheapest path, exact; ties go to the lowest source.
 
-    costs float32 (T, N): what it costs to show node n at step t; inf forbids it. start: the first node, if given; else any kept node.
-    A path starts with full dwell: it may cut at once. Raises InputError if T is 0, if shapes differ or costs are NaN, if start is
-    no kept node, and if no path of T steps exists.
+    costs float32 (T, N): what it costs to show node n at step t; inf forbids it. start: the first node, if
+    given; else any kept node. A path starts with full dwell: it may cut at once. Raises InputError if T is 0,
+    if shapes differ or costs are NaN, if start is no kept node, and if no path of T steps exists.
     """
     if costs.ndim != 2:
         raise InputError(f"costs have shape {costs.shape}; wanted (steps, {graph.n_nodes})")
@@ -81,7 +82,8 @@ def viterbi_blocks(
     options: SearchOptions | None = None,
     start: int | None = None,
 ) -> Path:
-    """As viterbi, for costs that come as blocks of rows, float32 (any number, N): equal to viterbi of all rows together.
+    """As viterbi, for costs that come as blocks of rows, float32 (any number, N): equal to viterbi of all
+    rows together.
 
     Keeps 2 1/8 bytes per step and node: an hour of speech on 5 minutes of reference is 130 MB.
     """
@@ -127,10 +129,9 @@ def cut_costs(graph: MotionGraph, options: SearchOptions) -> np.ndarray:
     return costs
 
 
-def node_jitter(
-    options: SearchOptions, first_step: int, n_steps: int, n_nodes: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Jitter of steps first_step .. first_step + n_steps - 1: rows float32 (P, N) and the row of each step, int64 (n_steps,)."""
+def node_jitter(options: SearchOptions, first_step: int, n_steps: int, n_nodes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Jitter of steps first_step .. first_step + n_steps - 1: rows float32 (P, N) and the row of each step,
+    int64 (n_steps,)."""
     patch = np.arange(first_step, first_step + n_steps) // _PATCH
     rows = np.arange(patch[0], patch[-1] + 1, dtype=np.uint64)
     seed = np.array([options.seed % 2**64], np.uint64)
@@ -144,7 +145,8 @@ def _mixed(words: np.ndarray) -> np.ndarray:
     words = words + np.uint64(0x9E3779B97F4A7C15)
     words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return words ^ (words >> np.uint64(31))
+    mixed: np.ndarray = words ^ (words >> np.uint64(31))
+    return mixed
 
 
 def _incoming(graph: MotionGraph, options: SearchOptions) -> _Incoming:

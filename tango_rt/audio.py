@@ -41,9 +41,7 @@ def read_audio(path: Path, align_to_video: bool = False) -> np.ndarray:
     return np.concatenate(blocks)
 
 
-def audio_blocks(
-    path: Path, sample_rate: int = SAMPLE_RATE, align_to_video: bool = False
-) -> Iterator[np.ndarray]:
+def audio_blocks(path: Path, sample_rate: int = SAMPLE_RATE, align_to_video: bool = False) -> Iterator[np.ndarray]:
     """The audio of a file as it is read: blocks of float32 (n,) mono in [-1, 1].
 
     align_to_video puts the first sample at the time of the first picture, with silence where the sound starts

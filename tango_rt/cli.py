@@ -145,7 +145,7 @@ def _add_render(commands: Any) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.mp4")
     parser.add_argument("--blender", choices=("flow", "crossfade", "cut"), default="flow", help="default: flow")
     parser.add_argument("--search", choices=("viterbi", "official"), default="viterbi", help="default: viterbi")
-    parser.add_argument("--seed", type=int, default=0, help="another seed, another performance (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="0, the default: the best path; any other: a variation")
     parser.add_argument("--words", type=Path, metavar="JSON", help="word timings of the speech, for keyword matches")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="draw the path over the speech waveform")
     _add_jobs(parser)

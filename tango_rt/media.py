@@ -43,9 +43,7 @@ def open_media(path: Path) -> InputContainer:
         raise InputError(f"{path}: no such file")
     try:
         # The prefix keeps a name like "http:x" from being an address, the list keeps the content local.
-        container = av.open(
-            f"file:{path}", container_options={"protocol_whitelist": "file"}, metadata_errors="ignore"
-        )
+        container = av.open(f"file:{path}", container_options={"protocol_whitelist": "file"}, metadata_errors="ignore")
     except (av.FFmpegError, OSError) as error:
         raise InputError(f"{path}: cannot be read as video or audio ({error.strerror})") from error
     if _NOT_MEDIA & set(container.format.name.split(",")):

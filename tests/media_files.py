@@ -11,7 +11,7 @@ import numpy as np
 MATRICES = {1: (0.2126, 0.0722), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}
 
 
-def ycbcr(rgb: Sequence[int], colorspace: int, full_range: bool, bits: int = 8) -> tuple[int, int, int]:
+def ycbcr(rgb: Sequence[float], colorspace: int, full_range: bool, bits: int = 8) -> tuple[int, int, int]:
     """Textbook conversion of one 8-bit RGB colour (ITU-R BT.601, BT.709, BT.2020)."""
     kr, kb = MATRICES[colorspace]
     r, g, b = (value / 255 for value in rgb)
@@ -65,9 +65,10 @@ def write_video(
         stream.codec_context.gop_size = gop
         stream.codec_context.colorspace = colorspace
         stream.codec_context.color_range = 2 if full_range else 1
-        if codec in ("libx264", "libx265"):
-            quiet = "log-level=none" if codec == "libx265" else "threads=1"
-            stream.options = {"crf": "1", "preset": "ultrafast", f"{codec[3:]}-params": quiet}
+        stream.codec_context.color_primaries = first.color_primaries
+        stream.codec_context.color_trc = first.color_trc
+        if codec == "libx264":
+            stream.options = {"crf": "1", "preset": "ultrafast", "x264-params": "threads=1"}
         if pixel_aspect is not None:
             stream.codec_context.sample_aspect_ratio = pixel_aspect
         if rotation is not None:

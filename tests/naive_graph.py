@@ -63,17 +63,18 @@ def is_pointless(clip, i, j, min_skip=3):
     return clip[i] == clip[j] and i - 1 <= j <= i + min_skip
 
 
-def admissible_cuts(d, clip_start, rule, factor, quantile):
-    """{(i, j): cost} of every admissible cut, before any limit on their number."""
-    t, clip = thresholds(d, clip_start), clip_of(clip_start)
-    limit = t if rule == "paper" else factor * np.maximum(t, np.quantile(t, quantile))
-    cuts = {}
-    for i in range(len(d)):
-        for j in range(len(d)):
-            cost = cut_cost(d, clip_start, i, j, rule == "window")
-            if not is_pointless(clip, i, j) and cost <= limit[i]:
-                cuts[i, j] = cost
-    return cuts
+def limits(d, clip_start, rule, factor, quantile):
+    """The highest admissible cost of a cut out of each node."""
+    t = thresholds(d, clip_start)
+    return t if rule == "paper" else factor * np.maximum(t, np.quantile(t, quantile))
+
+
+def admissible_cuts(d, clip_start, limit, windowed):
+    """{(i, j): cost} of every admissible cut, however many."""
+    clip = clip_of(clip_start)
+    pairs = [(i, j) for i in range(len(d)) for j in range(len(d)) if not is_pointless(clip, i, j)]
+    costs = {(i, j): cut_cost(d, clip_start, i, j, windowed) for i, j in pairs}
+    return {(i, j): cost for (i, j), cost in costs.items() if cost <= limit[i]}
 
 
 def spread_out(cuts, n_keep, radius):

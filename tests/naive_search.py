@@ -79,7 +79,8 @@ def viterbi_cost(costs, graph, options, start=None):
 def official_search(edges, is_continue, previous, motion, audio, mode, loop, jump_penalty, top_k):
     """The release's search: tables of visits are dictionaries, copied for every candidate.
 
-    motion and audio are pairs (low, high). Returns [(nodes, is_continue, cost)].
+    The increment is worked out per candidate too: the time of the release has a term per edge and step and
+    none per node and step. motion and audio are pairs (low, high). Returns [(nodes, is_continue, cost)].
     """
     incoming = [[] for _ in previous]
     for (source, target), flag in zip(edges.tolist(), is_continue.tolist(), strict=True):
@@ -96,7 +97,6 @@ def official_search(edges, is_continue, previous, motion, audio, mode, loop, jum
         entries = {}
         for n in range(len(previous)):
             candidates = []
-            added = increment(t, n)
             for source, flag in incoming[n]:
                 for rank, (cost, _, jumps, visits) in enumerate(steps[-1].get(source, [])):
                     seen = visits.copy()
@@ -104,7 +104,7 @@ def official_search(edges, is_continue, previous, motion, audio, mode, loop, jum
                         cost = cost + loop * math.exp(seen[n])
                     jumps_now = jumps + (0 if flag else 1)
                     seen[n] = seen.get(n, 0) + 1
-                    total = (cost + added) + jump_penalty * jumps_now
+                    total = (cost + increment(t, n)) + jump_penalty * jumps_now
                     candidates.append((total, (source, rank, flag), jumps_now, seen))
             if candidates:
                 entries[n] = sorted(candidates, key=lambda candidate: candidate[0])[:top_k]

@@ -49,9 +49,7 @@ def test_every_rate_and_layout_gives_the_same_16_khz(tmp_path: Path, rate: int, 
         ("pcm_u8", "a.wav", 22050),
     ],
 )
-def test_lossy_codecs_stay_in_place_and_keep_their_length(
-    tmp_path: Path, codec: str, name: str, rate: int
-) -> None:
+def test_lossy_codecs_stay_in_place_and_keep_their_length(tmp_path: Path, codec: str, name: str, rate: int) -> None:
     samples = read_audio(write_audio(tmp_path / name, chirp(rate), rate, codec=codec, layout="stereo"))
     assert len(samples) == 32000
     assert lag(samples, chirp(16000)) == 0

@@ -161,6 +161,29 @@ def test_one_after_the_other_works_too(
     assert (len(decoded), lag(decoded, sound)) == (len(sound), 0)
 
 
+def test_two_streams_are_drawn_in_step(target: Path, extradata: bytes, gops: list[list[bytes]]) -> None:
+    sound = chirp(16000, N_GOPS * 4 / 30)
+    taken_s = {"pictures": Fraction(0), "sound": Fraction(0)}
+    ahead_s: list[Fraction] = []
+
+    def pictures() -> Iterator[bytes]:
+        for packet in chain.from_iterable(gops):
+            taken_s["pictures"] += Fraction(1, 30)
+            ahead_s.append(abs(taken_s["pictures"] - taken_s["sound"]))
+            yield packet
+
+    def blocks() -> Iterator[np.ndarray]:
+        for start in range(0, len(sound), 1000):
+            taken_s["sound"] += Fraction(1000, 16000)
+            yield sound[start : start + 1000]
+
+    with Mp4Writer(target, extradata) as writer:
+        writer.write(pictures(), blocks())
+    assert max(ahead_s) < Fraction(1, 5)
+    decoded = np.concatenate(list(audio_blocks(target)))
+    assert (len(decoded), lag(decoded, sound)) == (len(sound), 0)
+
+
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 @pytest.mark.parametrize("n_gops", [0, 1, N_GOPS])
 def test_nothing_is_left_after_an_interrupt(
@@ -185,13 +208,13 @@ def test_what_cannot_be_written(target: Path, extradata: bytes, gops: list[list[
     assert not target.exists()
 
 
-@pytest.mark.parametrize("limit_bytes", [1000, 20_000, 60_000])
+@pytest.mark.parametrize("room_bytes", [1000, 20_000, -100])
 def test_a_full_disk_is_one_clear_line(
-    target: Path, extradata: bytes, gops: list[list[bytes]], limit_bytes: int
+    target: Path, extradata: bytes, gops: list[list[bytes]], room_bytes: int
 ) -> None:
-    """Early, in the middle, and when the index is moved to the front; a limit on file sizes stands for the disk."""
+    """Early, in the middle, and when the index is moved to the front; a limit on sizes stands for the disk."""
     write(target, extradata, gops, chirp(16000, 3), 16000)
-    assert target.stat().st_size > limit_bytes
+    limit_bytes = room_bytes if room_bytes > 0 else target.stat().st_size + room_bytes
     target.unlink()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, hard))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from engine.errors import ArtifactError, InputError
+from engine.graph import CONTINUE
 from tango_rt.characters.inspect import describe, summarize
 from tango_rt.characters.pack import CharacterPack, PackWriter
 from tango_rt.video.gop import GopDecoder

@@ -1,8 +1,9 @@
 """Which cuts are cheap: search over all pairs of nodes, exact, without ever holding all pairs.
 
 A cut i -> j shows the frames of nodes i, i+1 morphing into those of j-1, j, so it costs the *window* distance
-(d(i, j-1) + d(i+1, j)) / 2. Where i ends its clip or j starts its own there is no such window, and it costs d(i, j).
-Bounds of kernels/distances.py rule most pairs out; the rest are looked at in the order of their bounds.
+(d(i, j-1) + d(i+1, j)) / 2. Where i ends its clip or j starts its own there is no such window, and it costs
+d(i, j). Bounds of kernels/distances.py rule most pairs out; the rest are looked at in the order of their
+bounds.
 """
 
 import numpy as np
@@ -26,16 +27,17 @@ def nearest_cuts(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The n_best cheapest cuts out of each node of `rows` among those that cost at most limits[node].
 
-    limits float32 (N,). Targets i-1 .. i+min_skip of the same clip are left out. Not windowed: every cut costs d(i, j). Returns targets int32
-    (len(rows), n_best) filled with NO_NODE, and costs float32 of the same shape filled with inf, in no order of use;
-    of equal costs the lower target is kept. Releases the GIL: threads may share the rows out.
+    limits float32 (N,). Targets i-1 .. i+min_skip of the same clip are left out. Not windowed: every cut
+    costs d(i, j). Returns targets int32 (len(rows), n_best) filled with NO_NODE, and costs float32 of the
+    same shape filled with inf, in no order of use; of equal costs the lower target is kept. Releases the GIL:
+    threads may share the rows out.
     """
     targets = np.full((len(rows), n_best), NO_NODE, np.int32)
     costs = np.full((len(rows), n_best), np.inf, np.float32)
     _nearest_cuts(
         features.pose, features.surface, features.surface_bits, features.scale,
-        features.group_means, features.pivots, np.flatnonzero(features.clip_first), features.clip_last, features.clip,
-        rows.start, limits, min_skip, windowed, targets, costs,
+        features.group_means, features.pivots, np.flatnonzero(features.clip_first), features.clip_last,
+        features.clip, rows.start, limits, min_skip, windowed, targets, costs,
     )  # fmt: skip
     return targets, costs
 
@@ -45,31 +47,29 @@ def cheapest_cuts(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The one cheapest cut from each group of source nodes to each group of target nodes, whatever it costs.
 
-    source_group and target_group int (N,): the number of the group, negative for nodes that may not serve. Targets
-    i-1 .. i+min_skip of the same clip are left out. Returns sources and targets int32 (n_source_groups, n_target_groups), NO_NODE where no
-    pair is allowed, and costs float32, inf there.
+    source_group and target_group int (N,): the number of the group, negative for nodes that may not serve.
+    Targets i-1 .. i+min_skip of the same clip are left out. Returns sources and targets int32
+    (n_source_groups, n_target_groups), NO_NODE where no pair is allowed, and costs float32, inf there.
     """
     shape = (int(source_group.max()) + 1, int(target_group.max()) + 1)
     sources, targets = np.full(shape, NO_NODE, np.int32), np.full(shape, NO_NODE, np.int32)
     costs = np.full(shape, np.inf, np.float32)
     _cheapest_cuts(
         features.pose, features.surface, features.surface_bits, features.scale,
-        np.ascontiguousarray(features.group_means.transpose(2, 0, 1)), np.ascontiguousarray(features.pivots.T),
-        features.clip_first, features.clip_last, features.clip,
-        np.flatnonzero(source_group >= 0), np.flatnonzero(target_group >= 0),
-        source_group.astype(np.int64), target_group.astype(np.int64),
-        min_skip, windowed, sources, targets, costs,
+        np.ascontiguousarray(features.group_means.transpose(2, 0, 1)),
+        np.ascontiguousarray(features.pivots.T), features.clip_first, features.clip_last, features.clip,
+        np.flatnonzero(source_group >= 0), np.flatnonzero(target_group >= 0), source_group.astype(np.int64),
+        target_group.astype(np.int64), min_skip, windowed, sources, targets, costs,
     )  # fmt: skip
     return sources, targets, costs
 
 
-def spread_out(
-    targets: np.ndarray, costs: np.ndarray, n_keep: int, radius: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Of each row the n_keep cheapest cuts to different places; then, if places run out, the cheapest of the others.
+def spread_out(targets: np.ndarray, costs: np.ndarray, n_keep: int, radius: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of each row the n_keep cheapest cuts to different places; then, if places run out, the cheapest of the
+    others.
 
-    Two targets at most `radius` nodes apart are the same place. Takes what nearest_cuts returns and returns the same with n_keep
-    columns. (2 radius + 1) n_keep columns are enough to lose nothing.
+    Two targets at most `radius` nodes apart are the same place. Takes what nearest_cuts returns and returns
+    the same with n_keep columns. (2 radius + 1) n_keep columns are enough to lose nothing.
     """
     kept_targets = np.full((len(targets), n_keep), NO_NODE, np.int32)
     kept_costs = np.full((len(targets), n_keep), np.inf, np.float32)
@@ -83,7 +83,8 @@ def _row_bounds(group_means, pivots, i, pose_bound, bound):  # type: ignore[no-u
     n_nodes = pose_bound.shape[0]
     for start in range(0, n_nodes, _BLOCK):
         stop = min(start + _BLOCK, n_nodes)
-        # Slices count from 0: with range(start, stop) the compiler allows for negative indices and gives up vector code.
+        # Slices count from 0: with range(start, stop) the compiler allows for negative indices and gives up
+        # vector code.
         of_pose, of_all = pose_bound[start:stop], bound[start:stop]
         of_pose[:] = 0
         of_all[:] = 0
@@ -108,18 +109,19 @@ def _row_bounds(group_means, pivots, i, pose_bound, bound):  # type: ignore[no-u
 
 @njit(cache=True, nogil=True)
 def _by_bound(bound, limit, order, bin_end):  # type: ignore[no-untyped-def]
-    """Columns whose bound is within the limit, into `order`, ascending by bound but for the width of a bin."""
+    """Columns whose bound is within the limit, into `order`, ascending by bound but for the width of a
+    bin."""
     scale = np.float32(_N_BINS) / limit if limit > 0 else np.float32(0)
     bin_end[:] = 0
     for b in range(bound.shape[0]):
         if bound[b] <= limit:
-            bin_end[min(np.int64(bound[b] * scale), _N_BINS - 1)] += 1
+            bin_end[min(int(bound[b] * scale), _N_BINS - 1)] += 1
     total = 0
     for k in range(_N_BINS):
         total, bin_end[k] = total + bin_end[k], total
     for b in range(bound.shape[0]):
         if bound[b] <= limit:
-            k = min(np.int64(bound[b] * scale), _N_BINS - 1)
+            k = min(int(bound[b] * scale), _N_BINS - 1)
             order[bin_end[k]] = b
             bin_end[k] += 1
     return total
@@ -164,7 +166,8 @@ def _nearest_cuts(  # type: ignore[no-untyped-def]
     order = np.empty(n_nodes, np.int64)
     bin_end = np.empty(_N_BINS, np.int64)
     window_bound = np.full(n_nodes, np.inf, np.float32)
-    # Row i reads d(i, .) and d(i+1, .), row i+1 the latter again: [0] is here, [1] ahead, and they change places.
+    # Row i reads d(i, .) and d(i+1, .), row i+1 the latter again: [0] is here, [1] ahead, and they change
+    # places.
     pose_bound, bound = np.empty((2, n_nodes), np.float32), np.empty((2, n_nodes), np.float32)
     apart, exact = np.full((2, n_nodes), np.nan, np.float32), np.full((2, n_nodes), np.nan, np.float32)
     here, ahead = 0, 1

@@ -4,9 +4,10 @@ d(a, b) = d_pose + d_iou (paper, section 3.1), over the 4 frames of both nodes:
     d_pose  mean over frames of the weighted mean over joints of position distance + velocity distance
     d_iou   mean over frames of 1 - IoU of the surface bits (person mask and hand boxes)
 
-Bounds. A mean of lengths is never below the length of the mean: joints that move together form a group, and the distance of
-two group means (over joints and frames) bounds their part of d_pose. And 1 - IoU is a metric, so is its mean over frames: with
-distances to a few pivot nodes p known, d_iou(a, b) >= |d_iou(a, p) - d_iou(b, p)|.
+Bounds. A mean of lengths is never below the length of the mean: joints that move together form a group, and
+the distance of two group means (over joints and frames) bounds their part of d_pose. And 1 - IoU is a metric,
+so is its mean over frames: with distances to a few pivot nodes p known, d_iou(a, b) >= |d_iou(a, p) -
+d_iou(b, p)|.
 """
 
 from dataclasses import dataclass
@@ -28,7 +29,8 @@ __all__ = [
     "surface_distance",
 ]
 
-# Of the pairs of a real minute 6.7 % are admissible; 8 groups and 4 pivots pass 15 %. Positions alone: 37 %, 4 groups: 20 %.
+# Of the pairs of a real minute 6.7 % are admissible; 8 groups and 4 pivots pass 15 %. Positions alone: 37 %,
+# 4 groups: 20 %.
 _N_GROUPS = 8
 _N_PIVOTS = 4
 _GROUPING_FRAMES = 512
@@ -37,7 +39,8 @@ _LANES = 32  # floats in one unrolled vector step: rows padded to it have no slo
 
 @dataclass(frozen=True)
 class NodeFeatures:
-    """What the kernels read. N nodes, P numbers (4 frames x joints, padded), W words a frame, G groups, K pivots.
+    """What the kernels read. N nodes, P numbers (4 frames x joints, padded), W words a frame, G groups, K
+    pivots.
 
     pose         float32 (N, 6, P): position x, y, z, velocity x, y, z; scaled so that lengths simply add up
     surface      uint64 (N, 4, W)
@@ -69,8 +72,8 @@ def node_features(
 ) -> NodeFeatures:
     """Lay frames out for the kernels.
 
-    position and velocity float32 (F, J, 3), scaled already by everything they are to be weighted with; surface uint64
-    (F, W); clip_start int (n_clips + 1), in nodes; F = 4 clip_start[-1].
+    position and velocity float32 (F, J, 3), scaled already by everything they are to be weighted with;
+    surface uint64 (F, W); clip_start int (n_clips + 1), in nodes; F = 4 clip_start[-1].
     """
     n_joints = position.shape[1]
     n_nodes = len(position) // FRAMES_PER_NODE
@@ -112,20 +115,22 @@ def natural_distances(features: NodeFeatures) -> np.ndarray:
 
 
 def _joint_groups(position: np.ndarray) -> np.ndarray:
-    """int (J,): joints whose positions vary alike share a number. Any grouping gives true bounds, a good one gives high ones."""
+    """int (J,): joints that move alike share a number. Any grouping gives true bounds, a good one high ones."""
     n_joints = position.shape[1]
     if n_joints <= _N_GROUPS:
         return np.arange(n_joints)
     sample = position[:: -(-len(position) // _GROUPING_FRAMES)].astype(np.float64)
     movement = (sample - sample.mean(axis=0)).transpose(1, 0, 2).reshape(n_joints, -1)
-    return fcluster(linkage(movement, "ward"), _N_GROUPS, "maxclust").astype(np.int64) - 1
+    group: np.ndarray = fcluster(linkage(movement, "ward"), _N_GROUPS, "maxclust").astype(np.int64) - 1
+    return group
 
 
 def _group_means(values: np.ndarray, group: np.ndarray) -> np.ndarray:
     """float32 (G, 3, N): sum over the joints of each group, mean over the 4 frames of each node."""
     by_node = values.reshape(-1, FRAMES_PER_NODE, *values.shape[1:])
     sums = [by_node[:, :, group == g].sum(axis=2).mean(axis=1).T for g in range(group.max() + 1)]
-    return np.stack(sums).astype(np.float32)
+    means: np.ndarray = np.stack(sums).astype(np.float32)
+    return means
 
 
 def _pivot_distances(surface: np.ndarray, surface_bits: np.ndarray, scale: np.float32) -> np.ndarray:
@@ -138,7 +143,7 @@ def _pivot_distances(surface: np.ndarray, surface_bits: np.ndarray, scale: np.fl
     return pivots
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _popcount(typingctx, word):  # type: ignore[no-untyped-def]
     # Numba has no population count of its own; LLVM makes one vector instruction for many words of this one.
     def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
@@ -167,7 +172,7 @@ def surface_distance(surface, surface_bits, scale, a, b):  # type: ignore[no-unt
         u, v = surface[a, f], surface[b, f]
         common = np.uint64(0)
         for w in range(u.shape[0]):
-            common += _popcount(u[w] & v[w])
+            common += _popcount(u[w] & v[w])  # type: ignore[call-arg]
         shared = np.int64(common)
         union = surface_bits[a, f] + surface_bits[b, f] - shared
         if union > 0:

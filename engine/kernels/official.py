@@ -1,11 +1,14 @@
-"""Kernels of the research release's rules. No fast mathematics here: the choices must be equal to the last bit."""
+"""Kernels of the research release's rules. No fast mathematics here: the choices must be equal to the last
+bit."""
 
 import numpy as np
 from numba import njit
 
-__all__ = ["advance", "edges", "strong_components", "thresholds"]
+__all__ = ["advance", "dot_products", "edges", "strong_components", "thresholds"]
 
 _OFFSETS = (-4, -3, -2, -1, 1, 2, 3, 4)
+_ONE = np.uint64(1)  # unsigned indices spare the kernel the code for negative ones
+_TERMS = 32  # of a dot product at a time: so many columns stay in the first-level cache
 
 
 @njit(cache=True)
@@ -21,8 +24,8 @@ def _length(values, i, j, k):  # type: ignore[no-untyped-def]
 def thresholds(values, previous, following):  # type: ignore[no-untyped-def]
     """Mean distance of every frame to its neighbours 1 to 4 frames away, and how many of these counted.
 
-    values float32 (N, 3, K); returns float64 (N, K) and int64 (N,). Only the frame at a clip's end is left out of the average;
-    frames beyond it, of the next clip, are in it.
+    values float32 (N, 3, K); returns float64 (N, K) and int64 (N,). Only the frame at a clip's end is left
+    out of the average; frames beyond it, of the next clip, are in it.
     """
     n_frames, _, n_points = values.shape
     total, used = np.zeros((n_frames, n_points)), np.zeros(n_frames, np.int64)
@@ -51,12 +54,13 @@ def _votes(values, i, j, limit):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def edges(  # type: ignore[no-untyped-def]
-    position, velocity, trans, previous, following, used, position_limit, velocity_limit, trans_limit, min_votes
+    position, velocity, trans, previous, following, used, position_limit, velocity_limit, trans_limit,
+    min_votes
 ):  # fmt: skip
     """(E, 2) int32 and is_continue (E,) bool, ascending by source, then target.
 
-    position, velocity float32 (N, 3, K), trans (N, 3, 1); limits float32 of *squared* distances, strict; frames with used = 0 have
-    no edges.
+    position, velocity float32 (N, 3, K), trans (N, 3, 1); limits float32 of *squared* distances, strict;
+    frames with used = 0 have no edges.
     """
     n_frames = position.shape[0]
     found, is_continue = np.empty((4 * n_frames + 4, 2), np.int32), np.empty(4 * n_frames + 4, np.bool_)
@@ -85,10 +89,10 @@ def edges(  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def strong_components(out_start, out_target, in_start, in_source):  # type: ignore[no-untyped-def]
-    """Number of each vertex's strongly connected component, int64 (n,), in the order of the release's graph library.
+    """Strongly connected component of each vertex, int64 (n,), numbered as the release's graph library does.
 
-    Depth-first along outgoing edges, starts and neighbours ascending, gives a finishing order; in its reverse, each vertex still
-    free collects along incoming edges the next component.
+    Depth-first along outgoing edges, starts and neighbours ascending, gives a finishing order; in its
+    reverse, each vertex still free collects along incoming edges the next component.
     """
     n = len(out_start) - 1
     seen, finished, n_finished = np.zeros(n, np.bool_), np.empty(n, np.int64), 0
@@ -128,46 +132,81 @@ def strong_components(out_start, out_target, in_start, in_source):  # type: igno
 
 @njit(cache=True)
 def advance(  # type: ignore[no-untyped-def]
-    increments, in_start, in_edge, edge_source, is_continue, revisit, continue_penalty,
-    now, entries, cost, jumps, visits, back,
+    increments, in_start, in_move, revisit, continue_penalty,
+    now, cost, jumps, visits, back,
 ):  # fmt: skip
-    """One step per row of increments float64 (B, n). The state arrays hold two generations that take turns: `now` (0 or 1) is the
-    current one before the block, (now + B) % 2 after it.
+    """One step per row of increments float64 (B, n). The state arrays hold two generations that take turns:
+    `now` (0 or 1) is the current one before the block, (now + B) % 2 after it.
 
-    entries int64 (2, n): how many entries a node has; cost float64, jumps int64 (2, n, k), ascending by cost; visits (2, n, k, n)
-    unsigned: how often the path of an entry has shown each node. revisit float64: what returning costs after c visits. Edges
-    into n are in_edge[in_start[n]] .. ascending. back (B, n, k) int64, out: edge * k + rank of the predecessor.
+    cost float64 (2, n, k), ascending, inf where there is no entry; jumps int64 (2, n, k); visits (2, n, k, n)
+    unsigned: how often the path of an entry has shown each node. revisit float64 (T + 1,): what showing a
+    node costs that the path has shown c times, revisit[0] = 0. Edges into n are in_start[n] ..
+    in_start[n+1] - 1 in in_move uint64, 2 * source + 1 if the edge is a jump. back (B, n, k) integer, out:
+    number of the edge, by target, * k + rank of the predecessor.
     """
     n_nodes, n_ranks = cost.shape[1], cost.shape[2]
+    offers = np.empty(n_ranks * max(1, (in_start[1:] - in_start[:-1]).max()))
+    place_of, rank_of = np.divmod(np.arange(len(offers)), n_ranks)
+    due = np.empty((n_ranks, 2 * n_nodes))
     for t in range(increments.shape[0]):
         old = (now + t) % 2
         new = 1 - old
+        cost_before, jumps_before, visits_before = cost[old], jumps[old], visits[old]
+        for s in range(n_nodes):
+            for rank in range(n_ranks):
+                due[rank, 2 * s] = continue_penalty * jumps_before[s, rank]
+                due[rank, 2 * s + 1] = continue_penalty * (jumps_before[s, rank] + 1)
         for n in range(n_nodes):
-            best, best_jumps, origin, n_held = cost[new, n], jumps[new, n], back[t, n], 0
-            for e in in_edge[in_start[n] : in_start[n + 1]]:
-                s = edge_source[e]
-                jump = 0 if is_continue[e] else 1
-                for rank in range(entries[old, s]):
-                    base, count = cost[old, s, rank], visits[old, s, rank, n]
-                    if count > 0:
-                        base += revisit[count]
-                    so_far = jumps[old, s, rank] + jump
-                    offer = (base + increments[t, n]) + continue_penalty * so_far
-                    if n_held < n_ranks:
-                        n_held += 1
-                    elif not offer < best[n_ranks - 1]:
-                        continue
-                    # Behind all that are no dearer: of equal costs the first stays first, as in a stable sort.
-                    place = n_held - 1
-                    while place > 0 and offer < best[place - 1]:
-                        best[place], best_jumps[place] = best[place - 1], best_jumps[place - 1]
-                        origin[place] = origin[place - 1]
-                        place -= 1
-                    best[place], best_jumps[place], origin[place] = offer, so_far, e * n_ranks + rank
-            entries[new, n] = n_held
-            for rank in range(n_held):
-                edge, before = divmod(origin[rank], n_ranks)
-                theirs, ours = visits[old, edge_source[edge], before], visits[new, n, rank]
-                for k in range(n_nodes):
-                    ours[k] = theirs[k]
+            first, last, added = in_start[n], in_start[n + 1], increments[t, n]
+            for rank in range(n_ranks):
+                moves, costs, dues, seen = (
+                    in_move[first:last],
+                    cost_before[:, rank],
+                    due[rank],
+                    visits_before[:, rank, n],
+                )
+                for k in range(moves.shape[0]):
+                    move = moves[k]
+                    s = move >> _ONE
+                    # revisit[0] is 0: adding it saves a branch that no processor predicts.
+                    base = costs[s] + revisit[seen[s]]
+                    offers[k * n_ranks + rank] = (base + added) + dues[move]
+            for rank in range(n_ranks):
+                # The first of equal offers, as in a stable sort.
+                pick, least = 0, np.inf
+                for m in range((last - first) * n_ranks):
+                    if offers[m] < least:
+                        pick, least = m, offers[m]
+                cost[new, n, rank] = least
+                if least == np.inf:
+                    continue
+                offers[pick] = np.inf
+                k, before = first + place_of[pick], rank_of[pick]
+                s = in_move[k] >> _ONE
+                jumps[new, n, rank] = jumps_before[s, before] + np.int64(in_move[k] & _ONE)
+                back[t, n, rank] = k * n_ranks + before
+                # Number by number: Numba assigns a slice ten times slower. (Handing rows on without a copy where a
+                # predecessor has one heir was slower too.)
+                theirs, ours = visits_before[s, before], visits[new, n, rank]
+                for m in range(ours.shape[0]):
+                    ours[m] = theirs[m]
                 ours[n] += 1
+
+
+# Fused, but in the order written: equal vectors then have equal products, and equal nodes tie as they do in the
+# release.
+@njit(cache=True, fastmath={"contract"})
+def dot_products(rows, columns, out):  # type: ignore[no-untyped-def]
+    """out[t, n] = rows[t] . columns[:, n], in the type of `out`; the number of terms a multiple of 4.
+
+    A matrix product of this size loses more by waking its threads up than it takes.
+    """
+    out[:] = 0
+    for first in range(0, columns.shape[0], _TERMS):
+        for t in range(rows.shape[0]):
+            line = out[t]
+            for c in range(first, min(first + _TERMS, columns.shape[0]), 4):
+                w, x, y, z = rows[t, c], rows[t, c + 1], rows[t, c + 2], rows[t, c + 3]
+                a, b, d, e = columns[c], columns[c + 1], columns[c + 2], columns[c + 3]
+                for n in range(line.shape[0]):
+                    line[n] += w * a[n] + x * b[n] + y * d[n] + z * e[n]

@@ -1,7 +1,7 @@
 """The Viterbi recursion over states (node, nodes since the last cut), one step per row of costs.
 
 With D the minimum dwell, states are (n, 1) .. (n, D), D standing for "D or more":
-    (n, 1)          entered by a cut from (i, D): the one state with a choice among many, remembered as its number in the list of cuts
+    (n, 1)          by a cut from some (i, D): the number of the cut, in the list of cuts into n, is remembered
     (n, d), 1<d<D   only from (n - 1, d - 1): nothing to remember
     (n, D)          from (n - 1, D) or (n - 1, D - 1): one bit
 so a step of N nodes leaves behind N numbers and N bits.
@@ -19,10 +19,11 @@ def advance(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Carry the state over the rows of a block.
 
-    costs float32 (B, N); jitter float32 (P, N) and jitter_row int64 (B,): row jitter_row[t] is added to costs[t]; state float64 (D, N),
-    updated in place; arrives bool (N,): n - 1 continues to n; cuts into n are cut_start[n] .. cut_start[n+1] - 1 in cut_source
-    int32 (ascending) and cut_cost float64. Out: chosen (B, N) unsigned, the cut taken into (n, 1), counted from cut_start[n];
-    dwelt uint8 (B, ceil(N / 8)), the bit of (n, D): set if it came from (n - 1, D).
+    costs float32 (B, N); jitter float32 (P, N) and jitter_row int64 (B,): row jitter_row[t] is added to
+    costs[t]; state float64 (D, N), updated in place; arrives bool (N,): n - 1 continues to n; cuts into n are
+    cut_start[n] .. cut_start[n+1] - 1 in cut_source int32 (ascending) and cut_cost float64. Out: chosen (B,
+    N) unsigned, the cut taken into (n, 1), counted from cut_start[n]; dwelt uint8 (B, ceil(N / 8)), the bit
+    of (n, D): set if it came from (n - 1, D).
     """
     depth, n_nodes = state.shape
     before = state
@@ -61,7 +62,8 @@ def trace_back(  # type: ignore[no-untyped-def]
 ):
     """Follow the choices of one block backwards from (node, dwell) at its last row.
 
-    Fills nodes int32 (B,) and by_cut bool (B,), whether the row was entered by a cut; returns the state before the block.
+    Fills nodes int32 (B,) and by_cut bool (B,), whether the row was entered by a cut; returns the state
+    before the block.
     """
     for t in range(nodes.shape[0] - 1, -1, -1):
         nodes[t] = node

@@ -45,7 +45,7 @@ def summarize(figures: dict[str, Any]) -> str:
         f"{figures['n_clips']} clips, {figures['bytes'] / 1e6:.1f} MB",
         f"  person found in {figures['pose_coverage']:.1%} of frames, left hand {left:.1%}, right hand {right:.1%}",
         f"  graph: {figures['n_nodes_kept']} of {figures['n_nodes']} nodes, {figures['n_cut_edges']} cuts, "
-        f"{figures['n_relaxed_edges']} relaxed",
+        f"{figures['n_relaxed_edges']} of them relaxed",
     ]
     lines += [f"  warning: {warning}" for warning in figures["build"].get("warnings", [])]
     if "report" in figures:

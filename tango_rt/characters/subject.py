@@ -1,8 +1,9 @@
 """Chooses whom to follow when several people are in the picture, before anything is tracked.
 
-MediaPipe Holistic follows one person, and may jump from one to the other. So faces are looked for first, twice a second over the whole
-video; faces that belong together in time form a track; the larger and steadier track is the subject, and the part of the
-picture that belongs to somebody else is blacked out before tracking. With one person in view nothing is touched.
+MediaPipe Holistic follows one person, and may jump from one to the other. So faces are looked for first, twice a
+second over the whole video; faces that belong together in time form a track; the larger and steadier track is the
+subject, and the part of the picture that belongs to somebody else is blacked out before tracking. With one person in
+view nothing is touched.
 """
 
 from collections.abc import Iterable
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tango_rt.characters.mediapipe_models import open_face_detector
+from tango_rt.characters.estimator import open_face_detector
 
 __all__ = ["Face", "Subject", "choose_subject", "find_subject"]
 
@@ -37,7 +38,8 @@ class Face:
 class Subject:
     """The part of the picture that belongs to the person who is followed.
 
-    regions is float32, shape (n_samples, 4): x0, y0, x1, y1 as shares of width and height, one row for every SAMPLE_FRAMES frames.
+    regions is float32, shape (n_samples, 4): x0, y0, x1, y1 as shares of width and height, one row for every
+    SAMPLE_FRAMES frames.
     """
 
     regions: np.ndarray

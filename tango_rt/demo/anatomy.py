@@ -1,14 +1,31 @@
 """From a posture to limbs: two-bone arms in depth, hands of five bending fingers, seen through a camera.
 
-Lengths are in *units*: 720 units are the height of the picture, 700 are about a metre. An arm lives in its own mirror-free
-coordinates, (outward from the middle of the body, up from the hips, towards the viewer), so one posture serves both sides.
+Lengths are in *units*: 720 units are the height of the picture, 700 are about a metre. An arm lives in mirror-free
+coordinates, (outward from the middle of the body, up from the hips, towards the viewer): one posture serves both sides.
 """
 
 import numpy as np
 
 from tango_rt.demo.raster import CONE_FIELDS, CUFF, FINGER, SKIN, SLEEVE
 
-__all__ = ["ARM", "HEIGHT", "HIP_Y", "MIDDLE_X", "N_ARM", "SHOULDER", "WIDTH", "arm_cones", "chest_shift", "project"]
+__all__ = [
+    "ALONG",
+    "BENDS",
+    "HEIGHT",
+    "HIP_Y",
+    "MIDDLES",
+    "MIDDLE_X",
+    "N_ARM",
+    "PALM",
+    "SHOULDER",
+    "SPREAD",
+    "SWING",
+    "THUMB",
+    "WIDTH",
+    "WRIST",
+    "arm_cones",
+    "hand_frame",
+]
 
 WIDTH, HEIGHT = 960, 720
 MIDDLE_X, HIP_Y = 480.0, 712.0
@@ -16,34 +33,21 @@ SHOULDER = np.array([108.0, 352.0, -8.0])
 CAMERA_DISTANCE, CAMERA_Y = 2300.0, 360.0
 UPPER_ARM, FOREARM = 186.0, 176.0
 
-# Posture of one arm, N_ARM numbers: where the wrist is, where the hand points, where the palm looks, how far the elbow is swung
-# out (rad); bends at the knuckle and at the middle joint of index..little finger (rad), their spread (rad), and the thumb:
-# opening, turn before the palm, bend (rad).
-ARM = {
-    "wrist": slice(0, 3),
-    "along": slice(3, 6),
-    "palm": slice(6, 9),
-    "swing": 9,
-    "knuckles": slice(10, 14),
-    "middles": slice(14, 18),
-    "spread": 18,
-    "thumb": slice(19, 22),
-}
+# Posture of one arm, N_ARM numbers: where the wrist is, where the hand points, where the palm looks, how far the elbow
+# swings out (rad); bends at the knuckle and at the middle joint of index..little finger (rad), their spread (rad), and
+# the thumb: opening, turn before the palm, bend (rad).
+WRIST, ALONG, PALM, SWING = slice(0, 3), slice(3, 6), slice(6, 9), 9
+BENDS, MIDDLES, SPREAD, THUMB = slice(10, 14), slice(14, 18), 18, slice(19, 22)
 N_ARM = 22
 
 HAND_SCALE = 1.06
-# Knuckles of index..little finger in the hand (along, towards the thumb), lengths of the bones behind them, radii at four joints.
+# Of index..little finger: knuckle in the hand (along, towards the thumb), lengths of the bones, radii at four joints.
 KNUCKLES = np.array([[64.0, 17.5], [66.5, 5.5], [62.0, -6.0], [55.0, -16.5]])
 BONES = np.array([[31.0, 19.0, 14.5], [34.0, 21.5, 15.0], [31.5, 20.0, 15.0], [24.5, 15.0, 13.0]])
 RADII = np.array([[7.9, 6.9, 6.2, 5.1], [8.0, 7.0, 6.3, 5.2], [7.7, 6.7, 6.0, 5.0], [7.0, 6.0, 5.4, 4.5]])
 FAN = np.array([1.0, 0.2, -0.6, -1.4])
 THUMB_BONES = np.array([34.0, 24.0, 18.5])
 THUMB_RADII = np.array([11.5, 8.8, 7.6, 5.6])
-
-
-def chest_shift(y: float, sway: float) -> float:
-    """How far a point of the body at height y moves to the side when the chest sways by so many units."""
-    return sway * (HIP_Y - y) / SHOULDER[1]
 
 
 def project(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -68,7 +72,7 @@ def elbow_of(shoulder: np.ndarray, wrist: np.ndarray, swing: float) -> tuple[np.
     return shoulder + axis * along + bend * off, shoulder + axis * distance
 
 
-def _frame(along: np.ndarray, palm: np.ndarray) -> np.ndarray:
+def hand_frame(along: np.ndarray, palm: np.ndarray) -> np.ndarray:
     """Rows: along the hand, towards the thumb, out of the palm; orthonormal."""
     d = along / np.linalg.norm(along)
     n = palm - d * (palm @ d)
@@ -108,13 +112,13 @@ def _palm_cones() -> np.ndarray:
     return np.array(rows)
 
 
-PALM = _palm_cones()
+PALM_CONES = _palm_cones()
 
 
 def _hand_bones(fingers: np.ndarray) -> np.ndarray:
     """(n, 9): start, radius, end, radius and material of every piece of a hand, in its own frame."""
     chains, thumb = _finger_chains(fingers), _thumb_chain(fingers)
-    rows = [np.column_stack([PALM, np.full(len(PALM), SKIN)])]
+    rows = [np.column_stack([PALM_CONES, np.full(len(PALM_CONES), SKIN)])]
     for chain, radii in [*zip(chains, RADII, strict=True), (thumb, THUMB_RADII)]:
         kinds = [SKIN, SKIN, FINGER]
         rows.append(np.column_stack([chain[:-1], radii[:-1], chain[1:], radii[1:], kinds]))
@@ -130,9 +134,9 @@ def _sleeve(elbow: np.ndarray, wrist: np.ndarray, shoulder: np.ndarray, thumb: n
     rows = [
         [*shoulder, 38.0, *elbow, 29.0, SLEEVE, 0.0, 0.0],
         [*elbow, 29.0, *(elbow + arm * 0.86), 22.0, SLEEVE, 0.0, 1.0],
-        [*(elbow + arm * 0.5), 24.0, *(elbow + arm * 0.90), 20.5, CUFF, 0.0, 1.0],
-        [*(elbow + arm * 0.6 - flat), 15.0, *(wrist - flat), 12.0, SKIN, 4.0, 0.0],
-        [*(elbow + arm * 0.6 + flat), 15.0, *(wrist + flat), 12.0, SKIN, 4.0, 0.0],
+        [*(elbow + arm * 0.7), 22.2, *(elbow + arm * 0.90), 20.5, CUFF, 0.0, 1.0],
+        [*(elbow + arm * 0.78 - flat), 15.0, *(wrist - flat), 12.0, SKIN, 4.0, 0.0],
+        [*(elbow + arm * 0.78 + flat), 15.0, *(wrist + flat), 12.0, SKIN, 4.0, 0.0],
     ]
     return np.array(rows)
 
@@ -144,9 +148,9 @@ def arm_cones(arm: np.ndarray, side: int, sway: float, rise: float, scale: float
     sway, rise: units by which the chest moves aside and the shoulder up. scale: pixels per unit.
     Returns float32 (n, CONE_FIELDS) and (8, 2): shoulder, elbow, wrist, tips of thumb..little finger.
     """
-    shoulder = SHOULDER + [0.0, rise, 0.0]
-    elbow, wrist = elbow_of(shoulder, arm[ARM["wrist"]], arm[ARM["swing"]])
-    frame = _frame(arm[ARM["along"]], arm[ARM["palm"]])
+    shoulder = SHOULDER + np.array([0.0, rise, 0.0])
+    elbow, wrist = elbow_of(shoulder, arm[WRIST], arm[SWING])
+    frame = hand_frame(arm[ALONG], arm[PALM])
     bones = _hand_bones(arm[10:])
     sleeve = _sleeve(elbow, wrist, shoulder, frame[1])
     cones = np.zeros((len(sleeve) + len(bones), CONE_FIELDS))
@@ -155,9 +159,9 @@ def arm_cones(arm: np.ndarray, side: int, sway: float, rise: float, scale: float
     hand[:, 0:3] = wrist + bones[:, 0:3] @ frame
     hand[:, 4:7] = wrist + bones[:, 4:7] @ frame
     hand[:, [3, 7, 8]] = bones[:, [3, 7, 8]]
-    hand[: len(PALM), 9] = 6.0
-    hand[len(PALM) :, 9] = 1.6
-    hand[len(PALM) :, 11:14] = _backs(hand[len(PALM) :], frame)
+    hand[: len(PALM_CONES), 9] = 6.0
+    hand[len(PALM_CONES) :, 9] = 1.6
+    hand[len(PALM_CONES) :, 11:14] = _backs(hand[len(PALM_CONES) :], frame)
     # The upper sleeve has no edge towards the neck, where it is one with the jacket.
     cones[0, 11:13] = [-0.94, 0.34]
     for start in (0, 4):
@@ -165,7 +169,7 @@ def arm_cones(arm: np.ndarray, side: int, sway: float, rise: float, scale: float
     cones[:, 9] *= scale
     cones[0, 11:13] /= cones[0, 3]
     cones[:, 11:14] *= [side, -1.0, 1.0]
-    tips = [len(cones) - 1, *(len(sleeve) + len(PALM) + 2 + 3 * np.arange(4))]
+    tips = [len(cones) - 1, *(len(sleeve) + len(PALM_CONES) + 2 + 3 * np.arange(4))]
     joints = np.concatenate([cones[[0, 1], :2], cones[[len(sleeve)], :2], cones[tips, 4:6]])
     return cones.astype(np.float32), joints
 

@@ -1,9 +1,9 @@
 """What the presenter does while she speaks, read from the sound alone.
 
-Speech is cut into phrases by its pauses, and its accents are the steep rises of loudness. Every gesture is the textbook row of
-preparation, stroke on an accent, hold with small beats on the accents that follow, and retraction to rest before a pause. Arms
-travel on minimum-jerk paths (Flash and Hogan 1985) and are then carried by a slightly under-damped spring, which rounds
-corners and overshoots a little, as arms do.
+Speech is cut into phrases by its pauses, and its accents are the steep rises of loudness. Every gesture is the textbook
+row of preparation, stroke on an accent, hold with small beats on the accents that follow, and retraction to rest before
+a pause. Arms travel on minimum-jerk paths (Flash and Hogan 1985) and are then carried by a slightly under-damped
+spring, which rounds corners and overshoots a little, as arms do.
 """
 
 from dataclasses import dataclass
@@ -12,9 +12,10 @@ from itertools import pairwise
 import numpy as np
 from scipy.ndimage import gaussian_filter1d, maximum_filter1d
 from scipy.signal import bilinear, lfilter, lfilter_zi
+from scipy.spatial.transform import Rotation
 
 from engine.timebase import FPS, SAMPLE_RATE, frame_count
-from tango_rt.demo.anatomy import ARM, N_ARM
+from tango_rt.demo.anatomy import ALONG, BENDS, N_ARM, PALM, hand_frame
 from tango_rt.demo.postures import GESTURES, POSTURES, REST, Gesture
 
 __all__ = ["Motion", "Sound", "hear", "perform"]
@@ -26,7 +27,11 @@ SPRING_HZ, SPRING_DAMPING = 3.4, 0.74
 SPRING_DELAY_S = SPRING_DAMPING / (np.pi * SPRING_HZ)
 RIGHT_HANDED = 0.62
 # The first gesture has to leave the rest pose in view.
-START_S = 0.45
+START_S = 1.0
+# An arm needs this long from one posture to the next, and reaches the raised one this long before its stroke.
+MOVE_S, PREPARED_S = 0.56, 0.20
+# How often she lets the first words of a phrase pass, and how often she rests within one.
+LISTENING, INTERLUDE = 0.35, 0.25
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ class _Move:
 def hear(speech: np.ndarray) -> Sound:
     """Phrases, accents and mouth shapes of speech, float32 (n_samples,) at 16 kHz."""
     n_frames = frame_count(len(speech))
-    n = max(len(speech) // HOP, 1)
+    n = max(len(speech) // HOP, 2)
     padded = np.zeros(n * HOP)
     padded[: min(len(speech), len(padded))] = speech[: len(padded)]
     blocks = padded.reshape(n, HOP)
@@ -88,7 +93,7 @@ def hear(speech: np.ndarray) -> Sound:
     vowel = gaussian_filter1d(loud * np.clip(1.25 - hiss, 0.15, 1), 2.2)
     open_ = np.interp(at, np.arange(n), vowel)
     wide = np.interp(at, np.arange(n), gaussian_filter1d(loud * np.clip(hiss - 0.35, 0, 1), 4.0))
-    return Sound(_phrases(level_db > SILENCE_DB), accents, strength, np.clip(open_ * 1.1, 0, 1), wide)
+    return Sound(_phrases(level_db > SILENCE_DB), accents, strength, np.clip(open_, 0, 1), wide)
 
 
 def _phrases(is_loud: np.ndarray) -> list[tuple[float, float]]:
@@ -117,56 +122,63 @@ def perform(sound: Sound, seed: int = 0) -> Motion:
     return Motion(arms, lift, sway, breath, head, _face(sound, rng, n))
 
 
-def _choreography(
-    sound: Sound, rng: np.random.Generator
-) -> tuple[list[list[_Move]], list[tuple[float, float]]]:
+def _choreography(sound: Sound, rng: np.random.Generator) -> tuple[list[list[_Move]], list[tuple[float, float]]]:
     """Moves of both arms, and the shoulder lifts (time, height)."""
     moves: list[list[_Move]] = [[], []]
     lifts: list[tuple[float, float]] = []
     last = ""
-    following = [start for start, _ in sound.phrases[1:]] + [np.inf]
-    for (start, end), next_start in zip(sound.phrases, following, strict=True):
+    following = [*[start for start, _ in sound.phrases][1:], np.inf]
+    free_s = START_S
+    for (start, end), next_start in zip(sound.phrases, following, strict=False):
+        if rng.random() < LISTENING:
+            free_s = max(free_s, start + rng.uniform(0.5, 1.1))
         accents = [t for t in sound.accents if start + 0.12 <= t <= end - 0.15]
-        free_s = max(start, START_S)
-        while accents:
+        while True:
+            accents = [t for t in accents if t >= free_s]
             gesture = _choose(rng, last, len(accents))
-            last = gesture.name
-            times = _stroke_times(accents, len(gesture.steps), free_s, rng)
-            if not times:
+            times = _stroke_times(accents, len(gesture.steps), rng) if gesture else []
+            if gesture is None or len(times) < len(gesture.steps):
                 break
+            last = gesture.name
             _add_gesture(moves, gesture, times, rng)
             if gesture.lift:
                 lifts.append((times[0], gesture.lift))
-            free_s = times[-1] + rng.uniform(0.75, 1.9)
-            accents = [t for t in accents if t > free_s]
+            free_s = times[-1] + rng.uniform(0.80, 1.7)
+            if rng.random() < INTERLUDE and end - free_s > 1.6:
+                free_s = _add_rest(moves, free_s, rng) + rng.uniform(0.3, 0.8)
         if next_start - end > REST_PAUSE_S:
-            for side in moves:
-                side.append(_Move(end + 0.42, 0.70, _vary(REST, rng, 0.35)))
+            free_s = _add_rest(moves, max(end, free_s - 1.2), rng)
     return moves, lifts
 
 
-def _choose(rng: np.random.Generator, last: str, n_accents: int) -> Gesture:
+def _add_rest(moves: list[list[_Move]], from_s: float, rng: np.random.Generator) -> float:
+    """Take both hands back to rest; returns when the next stroke may be."""
+    there_s = from_s + 0.45
+    for side in moves:
+        side.append(_Move(there_s, 0.70, _vary(REST, rng, 0.35)))
+    return there_s + MOVE_S + PREPARED_S
+
+
+def _choose(rng: np.random.Generator, last: str, n_accents: int) -> Gesture | None:
     fitting = [g for g in GESTURES if g.name != last and len(g.steps) <= n_accents]
+    if not fitting:
+        return None
     weights = np.array([g.weight for g in fitting])
     return fitting[int(rng.choice(len(fitting), p=weights / weights.sum()))]
 
 
-def _stroke_times(accents: list[float], n: int, free_s: float, rng: np.random.Generator) -> list[float]:
-    """The next n accents that leave an arm time to move: 0.34 s for the first, about half a second between strokes."""
+def _stroke_times(accents: list[float], n: int, rng: np.random.Generator) -> list[float]:
+    """The next n accents that lie far enough apart for an arm to move between them."""
     times: list[float] = []
-    earliest = free_s + 0.10
+    earliest = 0.0
     for accent in accents:
-        if accent >= earliest:
+        if accent >= earliest and len(times) < n:
             times.append(accent)
-            earliest = accent + rng.uniform(0.45, 0.70)
-        if len(times) == n:
-            break
+            earliest = accent + rng.uniform(MOVE_S, 0.75)
     return times
 
 
-def _add_gesture(
-    moves: list[list[_Move]], gesture: Gesture, times: list[float], rng: np.random.Generator
-) -> None:
+def _add_gesture(moves: list[list[_Move]], gesture: Gesture, times: list[float], rng: np.random.Generator) -> None:
     lead = 0 if rng.random() < RIGHT_HANDED else 1
     size = rng.uniform(0.86, 1.08)
     for step, ((name, other), time_s) in enumerate(zip(gesture.steps, times, strict=False)):
@@ -180,9 +192,9 @@ def _add_gesture(
             if step == 0:
                 raised = arm.copy()
                 raised[:3] += [-8.0, 26.0, -18.0]
-                raised[ARM["knuckles"]] += 0.12
-                moves[side].append(_Move(time_s - 0.20, 0.55, raised))
-            moves[side].append(_Move(time_s, 0.34, arm))
+                raised[BENDS] += 0.12
+                moves[side].append(_Move(time_s - PREPARED_S, 0.66, raised))
+            moves[side].append(_Move(time_s, MOVE_S, arm))
 
 
 def _vary(arm: np.ndarray, rng: np.random.Generator, amount: float) -> np.ndarray:
@@ -202,7 +214,7 @@ def _arm_track(moves: list[_Move], n: int) -> np.ndarray:
     previous = _Move(-1.0, 0.0, REST)
     for move, after in pairwise([*ordered, _Move(np.inf, 0.0, REST)]):
         far = float(np.linalg.norm(move.arm[:3] - previous.arm[:3]))
-        travel = min(max(move.travel_s, 0.30 + far / 620.0), move.time_s - previous.time_s)
+        travel = min(max(move.travel_s, 0.30 + far / 560.0), move.time_s - previous.time_s)
         begin = move.time_s - travel
         here = (time_s >= begin) & (time_s < after.time_s)
         u = np.clip((time_s[here] - begin) / max(travel, 1e-6), 0, 1)
@@ -212,13 +224,13 @@ def _arm_track(moves: list[_Move], n: int) -> np.ndarray:
 
 
 def _travel(a: np.ndarray, b: np.ndarray, s: np.ndarray) -> np.ndarray:
-    """From one posture to another; s (n,) goes from 0 to 1. Hands turn over by showing the palm upwards, not by vanishing."""
+    """One posture to another, s (n,) from 0 to 1: the wrist bows towards the viewer, the hand turns about one axis."""
     path = a + (b - a) * s[:, None]
-    bow = 4 * s * (1 - s)
-    path[:, 2] += 0.10 * float(np.linalg.norm(b[:3] - a[:3])) * bow
-    for part, via in ((ARM["along"], (0.0, 0.15, 0.8)), (ARM["palm"], (-0.3, 0.9, 0.2))):
-        opposed = 0.5 - 0.5 * float(a[part] @ b[part])
-        path[:, part] += bow[:, None] * np.array(via) * opposed * 0.8
+    path[:, 2] += 0.10 * float(np.linalg.norm(b[:3] - a[:3])) * 4 * s * (1 - s)
+    start, stop = (Rotation.from_matrix(hand_frame(arm[ALONG], arm[PALM])) for arm in (a, b))
+    turn = (stop * start.inv()).as_rotvec()
+    frames = (Rotation.from_rotvec(s[:, None] * turn) * start).as_matrix()
+    path[:, ALONG], path[:, PALM] = frames[:, 0], frames[:, 2]
     return path
 
 

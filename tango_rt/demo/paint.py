@@ -1,11 +1,11 @@
-"""Brushes: smooth outlines, soft masks, and shading that makes a flat shape look round. Used once, before the first frame."""
+"""Brushes: smooth outlines, soft masks, and shading that makes a flat shape look round. Used before the first frame."""
 
 import cv2
 import numpy as np
 
 from tango_rt.demo.raster import LIGHT
 
-__all__ = ["Canvas", "ramp", "rgb", "spline"]
+__all__ = ["Canvas", "points", "ramp", "rgb", "spline"]
 
 
 def rgb(code: str) -> np.ndarray:
@@ -13,27 +13,29 @@ def rgb(code: str) -> np.ndarray:
     return np.array([int(code[i : i + 2], 16) for i in (0, 2, 4)], np.float32)
 
 
-def spline(points: list[tuple[float, float]], closed: bool = True, steps: int = 12) -> np.ndarray:
-    """Catmull-Rom curve through the points, float64 (n, 2)."""
-    p = np.array(points, np.float64)
+def points(text: str) -> np.ndarray:
+    """'x,y x,y ...' -> float64 (n, 2)."""
+    return np.array([pair.split(",") for pair in text.split()], np.float64)
+
+
+def spline(p: np.ndarray, closed: bool = True, steps: int = 12) -> np.ndarray:
+    """Catmull-Rom curve through points (n, 2), float64 (n * steps, 2)."""
     p = np.concatenate([p[-1:], p, p[:2]]) if closed else np.concatenate([p[:1], p, p[-1:]])
     t = np.linspace(0, 1, steps, endpoint=False)[:, None, None]
     a, b, c, d = p[:-3], p[1:-2], p[2:-1], p[3:]
-    curve = 0.5 * (
-        2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3
-    )
+    curve = 0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3)
     return curve.transpose(1, 0, 2).reshape(-1, 2)
 
 
 class Canvas:
     """A float painting with transparency, addressed in units.
 
-    low, high: corners in units; scale: pixels per unit. `colour` is float32 (h, w, 3), already multiplied by `alpha` (h, w).
+    low, high: corners in units; scale: pixels per unit. `colour` is float32 (h, w, 3), multiplied by `alpha` (h, w).
     """
 
     def __init__(self, low: tuple[float, float], high: tuple[float, float], scale: float) -> None:
         self.low, self.scale = np.array(low, np.float64), scale
-        width, height = (int(round((b - a) * scale)) for a, b in zip(low, high, strict=True))
+        width, height = (round((b - a) * scale) for a, b in zip(low, high, strict=True))
         self.colour = np.zeros((height, width, 3), np.float32)
         self.alpha = np.zeros((height, width), np.float32)
         y, x = np.mgrid[0:height, 0:width].astype(np.float32)
@@ -48,7 +50,7 @@ class Canvas:
     def line(self, curve: np.ndarray, width: float, blur: float = 0.0) -> np.ndarray:
         """Mask 0..1 of a stroke along an open curve (n, 2); width and blur in units."""
         mask = np.zeros(self.alpha.shape, np.uint8)
-        thickness = max(1, int(round(width * self.scale)))
+        thickness = max(1, round(width * self.scale))
         cv2.polylines(mask, [self._pixels(curve)], False, 255, thickness, cv2.LINE_AA, 4)
         return self.soften(mask.astype(np.float32) / 255, blur)
 
@@ -81,7 +83,7 @@ class Canvas:
 
     def finished(self, scale: float) -> np.ndarray:
         """uint8 (h, w, 4) at another number of pixels per unit, colours multiplied by alpha."""
-        size = [int(round(n * scale / self.scale)) for n in (self.alpha.shape[1], self.alpha.shape[0])]
+        size = [round(n * scale / self.scale) for n in (self.alpha.shape[1], self.alpha.shape[0])]
         whole = np.dstack([self.colour, self.alpha * 255])
         return np.clip(cv2.resize(whole, size, interpolation=cv2.INTER_AREA) + 0.5, 0, 255).astype(np.uint8)
 

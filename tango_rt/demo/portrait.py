@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from tango_rt.demo.paint import Canvas, ramp, rgb, spline
+from tango_rt.demo.paint import Canvas, points, ramp, rgb, spline
 
 __all__ = ["SKIN_STOPS", "Face", "Portrait"]
 
@@ -14,31 +14,36 @@ HAIR_STOPS = np.stack([rgb("1b1110"), rgb("46291f"), rgb("a0693f")])
 # Units around the middle between the eyes; the chin is at y = 77.
 LOW, HIGH = (-106.0, -122.0), (106.0, 140.0)
 PAINTING_SCALE = 3.0
+MIRRORS = np.array([[-1.0, 1.0], [1.0, 1.0]])
 EYE_X, EYE_HALF, EYE_HEIGHT = 25.0, 14.6, 8.4
 MOUTH_Y = 52.0
 
 FACE = spline(
-    [(0, 77), (17, 73), (34, 59), (47, 37), (54, 10), (56, -20), (52, -52), (32, -82), (0, -92)]
-    + [(-32, -82), (-52, -52), (-56, -20), (-54, 10), (-47, 37), (-34, 59), (-17, 73)]
+    points(
+        "0,77 17,73 34,59 47,37 54,10 56,-20 52,-52 32,-82 0,-92 -32,-82 -52,-52 -56,-20 -54,10 -47,37 -34,59 -17,73"
+    )
 )
 BACK_HAIR = spline(
-    [(0, -104), (38, -98), (66, -70), (76, -26), (78, 20), (83, 66), (78, 100), (52, 112), (20, 104), (0, 100)]
-    + [(-20, 104), (-52, 112), (-79, 100), (-84, 66), (-79, 20), (-77, -26), (-66, -70), (-38, -98)]
+    points(
+        "0,-104 38,-98 66,-70 76,-26 78,20 83,66 78,100 52,112 20,104 0,100 -20,104 -52,112 -79,100 -84,66 "
+        "-79,20 -77,-26 -66,-70 -38,-98"
+    )
 )
 # Two falls of hair from a parting on the presenter's left, which is the right of the picture.
 LEFT_FALL = spline(
-    [(16, -103), (-18, -103), (-48, -90), (-69, -58), (-77, -10), (-80, 36), (-84, 72), (-77, 101), (-60, 104)]
-    + [(-50, 80), (-49, 46), (-53, 10), (-53, -12), (-45, -32), (-27, -50), (0, -62), (20, -74), (27, -92)]
+    points(
+        "16,-103 -18,-103 -48,-90 -69,-58 -77,-10 -80,36 -84,72 -77,101 -60,104 -50,80 -49,46 -53,10 -53,-12 "
+        "-45,-32 -27,-50 0,-62 20,-74 27,-92"
+    )
 )
 RIGHT_FALL = spline(
-    [(16, -103), (40, -98), (64, -72), (75, -26), (78, 20), (84, 66), (78, 100), (61, 104), (50, 82)]
-    + [(49, 46), (54, 8), (54, -18), (49, -42), (38, -60), (22, -80)]
+    points("16,-103 40,-98 64,-72 75,-26 78,20 84,66 78,100 61,104 50,82 49,46 54,8 54,-18 49,-42 38,-60 22,-80")
 )
 
 
 @dataclass(frozen=True)
 class Face:
-    """What a face does, all 0 at rest: lid 1 = closed, open and wide = mouth, brow = raised, look = eyes aside (units)."""
+    """What a face does, 0 at rest: lid closed, brow raised, mouth open and wide (0..1), look: eyes aside (units)."""
 
     lid: float
     brow: float
@@ -95,7 +100,7 @@ class Portrait:
         self._stroke(head, lower, "a8674f", 0.9)
         lash = upper + np.stack([side * 1.3 * np.maximum(t, 0) ** 2, -1.2 * np.maximum(t, 0) ** 2], axis=1)
         self._stroke(head, lash, "24140f", 3.0)
-        self._stroke(head, upper + [0.0, -4.0 + 1.5 * face.lid], "b06f55", 1.0)
+        self._stroke(head, upper - np.array([0.0, 4.0 - 1.5 * face.lid]), "b06f55", 1.0)
 
     def _eyeball(self, head: np.ndarray, almond: np.ndarray, iris_x: float, lid_y: float) -> None:
         corner = np.floor(self._pixels(almond).min(axis=0) / 16).astype(int) - 1
@@ -110,15 +115,13 @@ class Portrait:
         centre = np.array([iris_x, -0.6])
         for radius, colour in ((7.8, "3a2114"), (7.1, "7b4a26"), (5.0, "5b331a")):
             self._dot(eye, corner, centre, radius, colour)
-        self._dot(eye, corner, centre + [0.0, 3.6], 2.4, "93602f")
+        self._dot(eye, corner, centre + np.array([0.0, 3.6]), 2.4, "93602f")
         self._dot(eye, corner, centre, 3.3, "140b08")
-        self._dot(eye, corner, centre + [-2.4, -2.7], 1.9, "ffffff")
+        self._dot(eye, corner, centre - np.array([2.4, 2.7]), 1.9, "ffffff")
         weight = mask[..., None].astype(np.float32) / 255
         box[..., :3] = (box[..., :3] * (1 - weight) + eye * weight + 0.5).astype(np.uint8)
 
-    def _dot(
-        self, eye: np.ndarray, corner: np.ndarray, centre: np.ndarray, radius: float, colour: str
-    ) -> None:
+    def _dot(self, eye: np.ndarray, corner: np.ndarray, centre: np.ndarray, radius: float, colour: str) -> None:
         x, y = ((centre * self.scale + self.origin - 0.5 - corner) * 16).round().astype(int).tolist()
         cv2.circle(eye, (x, y), int(radius * self.scale * 16), rgb(colour).tolist(), -1, cv2.LINE_AA, 4)
 
@@ -142,8 +145,9 @@ class Portrait:
         top, bottom = line - 0.15 * gap, line + 0.85 * gap
         self._fill(head, _between(x * 1.03, top - 4.4 * bow**0.8 + cupid, bottom + 5.6 * bow**0.75), "c2625b")
         self._stroke(head, np.stack([x * 0.5, bottom + 3.0 * bow + 0.2], axis=1), "db877d", 1.9)
-        if face.open > 0.08:
+        if face.open > 0.06:
             self._fill(head, _between(x, top, bottom), "4c191b")
+        if face.open > 0.22:
             middle = slice(3, -3)
             tongue = np.maximum(bottom - 0.34 * gap, top)[middle]
             self._fill(head, _between(x[middle] * 0.8, tongue, bottom[middle]), "b25453")
@@ -159,7 +163,7 @@ def _paint_head(canvas: Canvas) -> None:
     back = canvas.shape(BACK_HAIR)
     canvas.lay(back, ramp(canvas.rounded(back, 34.0) * 0.62, HAIR_STOPS))
     # The upper neck moves with the head and melts into the one of the body.
-    neck = canvas.shape(np.array([(-29.0, 40.0), (29.0, 40.0), (29.0, 132.0), (-29.0, 132.0)]))
+    neck = canvas.shape(points("-29,40 29,40 29,132 -29,132"))
     light = canvas.rounded(neck, 30.0) * np.clip(0.55 + (canvas.y - 80) / 130, 0.5, 0.92)
     canvas.lay(neck * np.clip((130 - canvas.y) / 26, 0, 1), ramp(light, SKIN_STOPS))
     _paint_face(canvas)
@@ -172,10 +176,14 @@ def _paint_face(canvas: Canvas) -> None:
     bumps = (
         7.0 * canvas.spot((0, 24), (7, 17))
         + 5.0 * canvas.spot((0, 31), (9, 6.5))
-        + 2.2 * canvas.spot((-8, 34), (4.5, 4)) + 2.2 * canvas.spot((8, 34), (4.5, 4))
-        + 5.0 * canvas.spot((-31, 24), (20, 17)) + 5.0 * canvas.spot((31, 24), (20, 17))
-        - 3.2 * canvas.spot((-EYE_X, -2), (17, 10)) - 3.2 * canvas.spot((EYE_X, -2), (17, 10))
-        + 3.0 * canvas.spot((0, 69), (13, 9)) - 2.0 * canvas.spot((0, 60.5), (13, 3.5))
+        + 2.2 * canvas.spot((-8, 34), (4.5, 4))
+        + 2.2 * canvas.spot((8, 34), (4.5, 4))
+        + 5.0 * canvas.spot((-31, 24), (20, 17))
+        + 5.0 * canvas.spot((31, 24), (20, 17))
+        - 3.2 * canvas.spot((-EYE_X, -2), (17, 10))
+        - 3.2 * canvas.spot((EYE_X, -2), (17, 10))
+        + 3.0 * canvas.spot((0, 69), (13, 9))
+        - 2.0 * canvas.spot((0, 60.5), (13, 3.5))
         + 2.2 * canvas.spot((0, MOUTH_Y), (24, 12))
     )
     canvas.lay(face, ramp(canvas.rounded(face, 46.0, bumps) * 1.03, SKIN_STOPS))
@@ -183,15 +191,17 @@ def _paint_face(canvas: Canvas) -> None:
         canvas.tint(0.34 * canvas.spot((x, 25), (17, 13)) * face, rgb("f2958a"))
         canvas.tint(0.30 * canvas.spot((x * 0.79, -6), (19, 9)) * face, rgb("c07a66"))
     canvas.tint(0.25 * canvas.spot((0, 33), (10, 7)) * face, rgb("f08a7c"))
-    for side in (-1, 1):
-        nostril = spline([(side * 2.2, 36.6), (side * 5.2, 35.2), (side * 8.0, 36.4)], closed=False)
+    for mirror in MIRRORS:
+        nostril = spline(points("2.2,36.6 5.2,35.2 8,36.4") * mirror, closed=False)
         canvas.tint(0.75 * canvas.line(nostril, 2.0, 0.7), rgb("8f4a3c"))
-        wing = spline([(side * 9.6, 29.0), (side * 11.6, 33.5), (side * 9.4, 37.0)], closed=False)
+        wing = spline(points("9.6,29 11.6,33.5 9.4,37") * mirror, closed=False)
         canvas.tint(0.40 * canvas.line(wing, 1.2, 0.8), rgb("a05c48"))
-    canvas.tint(0.35 * canvas.line(spline([(6, 2), (7.5, 14), (9, 27)], closed=False), 5.0, 3.0), rgb("cf8d70"))
-    canvas.tint(0.45 * canvas.line(spline([(-9, 63.2), (0, 65), (9, 63.2)], closed=False), 2.0, 1.6), rgb("bf7f68"))
+    canvas.tint(0.35 * canvas.line(spline(points("6,2 7.5,14 9,27"), closed=False), 5.0, 3.0), rgb("cf8d70"))
+    canvas.tint(0.45 * canvas.line(spline(points("-9,63.2 0,65 9,63.2"), closed=False), 2.0, 1.6), rgb("bf7f68"))
     # The shade that the hair throws onto the forehead and the temples.
-    shade = canvas.soften(np.maximum(canvas.shape(LEFT_FALL + [3, 6]), canvas.shape(RIGHT_FALL + [2, 6])), 3.2)
+    shade = canvas.soften(
+        np.maximum(canvas.shape(LEFT_FALL + np.array([3, 6])), canvas.shape(RIGHT_FALL + np.array([2, 6]))), 3.2
+    )
     canvas.tint(0.75 * shade * face, rgb("a86a55"))
 
 
@@ -213,5 +223,5 @@ def _paint_fall(canvas: Canvas, outline: np.ndarray, side: int) -> None:
 
 def _nearness(canvas: Canvas) -> np.ndarray:
     """How near the viewer each point of the head is, 0..1: an egg with a nose."""
-    egg = 1 - (canvas.x / 74) ** 2 - ((canvas.y + 8) / 112) ** 2
-    return np.maximum(egg, 0) + 0.12 * canvas.spot((0, 27), (12, 18))
+    egg = 1 - (canvas.x / 74) ** 2 - ((canvas.y + 12) / np.where(canvas.y > -12, 96, 112)) ** 2
+    return (np.maximum(egg, 0) + 0.12 * canvas.spot((0, 27), (12, 18))).astype(np.float32)

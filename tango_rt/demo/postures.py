@@ -1,14 +1,14 @@
 """The gestures that the presenter knows, as postures of one arm: where they come from is watching people talk.
 
-A gesture is a row of steps, each reached on an accent of the speech. A step names the posture of the leading arm and of the
-other one; `None` leaves an arm at rest.
+A gesture is a row of steps, each reached on an accent of the speech. A step names the posture of the leading arm and of
+the other one; `None` leaves an arm at rest.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from tango_rt.demo.anatomy import ARM, N_ARM
+from tango_rt.demo.anatomy import ALONG, BENDS, MIDDLES, N_ARM, PALM, SPREAD, SWING, THUMB, WRIST
 
 __all__ = ["GESTURES", "POSTURES", "REST", "Gesture"]
 
@@ -23,9 +23,10 @@ ROUND: tuple[Bends, Bends] = ((0.30, 0.32, 0.36, 0.42), (0.50, 0.52, 0.56, 0.60)
 
 def _fingers(straight: int) -> tuple[Bends, Bends]:
     """That many fingers straight from the index on, the others folded into the palm."""
-    bends = [(0.0, 0.06) if finger < straight else (1.35, 1.60) for finger in range(4)]
-    knuckles, middles = zip(*bends, strict=True)
-    return knuckles, middles  # type: ignore[return-value]
+    folded = [finger >= straight for finger in range(4)]
+    a, b, c, d = (1.35 if fold else 0.0 for fold in folded)
+    e, f, g, h = (1.60 if fold else 0.06 for fold in folded)
+    return (a, b, c, d), (e, f, g, h)
 
 
 def _arm(
@@ -38,11 +39,11 @@ def _arm(
     swing: float = 0.0,
 ) -> np.ndarray:
     arm = np.zeros(N_ARM)
-    arm[ARM["wrist"]], arm[ARM["along"]], arm[ARM["palm"]] = wrist, along, palm
-    arm[ARM["along"]] /= np.linalg.norm(along)
-    arm[ARM["palm"]] /= np.linalg.norm(palm)
-    arm[ARM["swing"]], arm[ARM["spread"]], arm[ARM["thumb"]] = swing, spread, thumb
-    arm[ARM["knuckles"]], arm[ARM["middles"]] = fingers
+    arm[WRIST], arm[ALONG], arm[PALM] = wrist, along, palm
+    arm[ALONG] /= np.linalg.norm(along)
+    arm[PALM] /= np.linalg.norm(palm)
+    arm[SWING], arm[SPREAD], arm[THUMB] = swing, spread, thumb
+    arm[BENDS], arm[MIDDLES] = fingers
     return arm
 
 
@@ -64,8 +65,8 @@ POSTURES = {
         (140, 250, 180),
         (-0.15, 0.80, 0.50),
         (-0.55, -0.15, 0.78),
-        ((0.85, 0.42, 0.30, 0.20), (0.80, 0.46, 0.38, 0.30)),
-        (0.62, 0.98, 0.10),
+        ((0.85, 0.42, 0.30, 0.20), (0.92, 0.46, 0.38, 0.30)),
+        (0.35, 0.65, 0.26),
         0.16,
     ),
     "heart": _arm((92, 232, 105), (-0.88, 0.42, 0.08), (0.10, 0.10, -1.0), LOOSE, (0.80, 0.10, 0.10), 0.14),
@@ -80,7 +81,7 @@ REST = POSTURES["rest"]
 
 @dataclass(frozen=True)
 class Gesture:
-    """steps: (posture of the leading arm, of the other one), one per accent; weight: how often it is chosen; lift: shoulders."""
+    """steps: (posture of the leading arm, of the other), one per accent; weight: how often; lift: of the shoulders."""
 
     name: str
     steps: tuple[tuple[str, str | None], ...]

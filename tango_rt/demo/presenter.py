@@ -15,7 +15,7 @@ from tango_rt.demo.paint import ramp
 from tango_rt.demo.portrait import SKIN_STOPS, Face, Portrait
 from tango_rt.demo.raster import Limbs, Palette, paste
 
-__all__ = ["REFERENCE_SPEECH", "TARGET_SPEECH", "presenter_frames"]
+__all__ = ["REFERENCE_SPEECH", "TARGET_SPEECH", "Studio", "presenter_frames"]
 
 _SPEECH = Path(str(files("tango_rt.demo"))) / "speech"
 REFERENCE_SPEECH = _SPEECH / "reference.ogg"
@@ -31,11 +31,11 @@ SHADOW_SHIFT = np.array([7.0, 13.0])
 def presenter_frames(speech: np.ndarray, seed: int = 0, height: int = 720) -> Iterator[np.ndarray]:
     """Draw the presenter while she says this speech.
 
-    speech: float32 (n_samples,) at 16 kHz. Yields timebase.frame_count(n_samples) pictures, uint8 (height, height * 4 / 3, 3)
-    RGB, picture n at n / 30 s, one at a time: memory does not grow. Equal arguments give equal pictures.
-    InputError: the speech is not one channel of finite numbers, or the height is odd or outside 144..1440.
+    speech: float32 (n_samples,) at 16 kHz. Yields timebase.frame_count(n_samples) pictures, RGB uint8
+    (height, height * 4 / 3, 3), picture n at n / 30 s, one at a time. Equal arguments give equal pictures.
+    InputError: the speech is empty or not one channel of finite numbers, or the height cannot be drawn.
     """
-    if speech.ndim != 1 or speech.dtype != np.float32 or not np.isfinite(speech).all():
+    if speech.ndim != 1 or speech.dtype != np.float32 or len(speech) == 0 or not np.isfinite(speech).all():
         raise InputError(f"speech: got {speech.dtype} {speech.shape}, want finite float32 (n_samples,) at 16 kHz")
     if not 144 <= height <= 1440 or height % 12:
         raise InputError(f"height {height}: want a multiple of 12 from 144 to 1440")
@@ -44,41 +44,39 @@ def presenter_frames(speech: np.ndarray, seed: int = 0, height: int = 720) -> It
 
 
 def _drawn(motion: Motion, height: int) -> Iterator[np.ndarray]:
-    studio = _Studio(height)
+    studio = Studio(height)
     for frame in range(len(motion.sway)):
         yield studio.draw(motion, frame)
 
 
-class _Studio:
-    """Everything painted once, and the drawing of one frame."""
+class Studio:
+    """Draws single frames of a motion, height pixels high; everything that stays is painted once."""
 
     def __init__(self, height: int) -> None:
         self.scale = height / HEIGHT
         fine = self.scale * FINENESS
         self.room = scenery.room(self.scale)
-        self.torso, self.torso_relief = scenery.torso(fine)
+        self.torso = scenery.torso(fine)
         self.portrait = Portrait(fine)
         light = np.linspace(0, 1, 256)[:, None]
         stops = [scenery.CLOTH_STOPS, scenery.CUFF_STOPS, SKIN_STOPS, SKIN_STOPS, scenery.NAIL_STOPS]
         palette = Palette(np.stack([ramp(light, s)[:, 0] for s in stops]), scenery.folds())
         self.limbs = Limbs(height, height * WIDTH // HEIGHT, palette)
-        self.no_shadow = np.zeros(self.room.shape[:2], np.uint8)
+        self.no_shadow = np.zeros((height, height * WIDTH // HEIGHT), np.uint8)
 
     def draw(self, motion: Motion, frame: int) -> np.ndarray:
         """One picture, uint8 (H, W, 3), the caller's to keep."""
         picture = self.room.copy()
         sway, lift = float(motion.sway[frame]), float(motion.lift[frame] + 3.0 * motion.breath[frame])
-        cones, joints = zip(
-            *(arm_cones(motion.arms[frame, i], 2 * i - 1, sway, lift, self.scale) for i in (0, 1)), strict=True
-        )
-        self._draw_torso(picture, sway, lift, self._shadow(joints))
+        arms = [arm_cones(motion.arms[frame, i], 2 * i - 1, sway, lift, self.scale) for i in (0, 1)]
+        self._draw_torso(picture, sway, lift, self._shadow([joints for _, joints in arms]))
         self._draw_head(picture, motion, frame, sway, lift)
-        self.limbs.draw(picture, np.concatenate(cones))
+        self.limbs.draw(picture, np.concatenate([cones for cones, _ in arms]))
         return picture
 
-    def _shadow(self, joints: tuple[np.ndarray, ...]) -> np.ndarray:
+    def _shadow(self, joints: list[np.ndarray]) -> np.ndarray:
         """Where forearms and hands keep the light off the jacket, uint8 (H, W)."""
-        height, width = self.no_shadow.shape
+        height, width = self.room.shape[:2]
         mask = np.zeros((height // SHADOW_SCALE, width // SHADOW_SCALE), np.uint8)
         for arm in joints:
             line = np.round((arm + SHADOW_SHIFT * self.scale) / SHADOW_SCALE * 16).astype(np.int32)
@@ -99,7 +97,7 @@ class _Studio:
                 [0.0, fine * stretch, (HIP_Y * (1 - stretch) - low[1]) * fine * self.scale],
             ]
         )
-        paste(picture, self.torso, inverse, self.torso_relief, (0.35 * sway, 0.0), shadow)
+        paste(picture, self.torso, inverse, shadow)
 
     def _draw_head(self, picture: np.ndarray, motion: Motion, frame: int, sway: float, lift: float) -> None:
         turn, nod, tilt = motion.head[frame].tolist()
@@ -111,4 +109,4 @@ class _Studio:
         head = self.portrait.with_face(Face(*motion.face[frame].tolist()))
         # A head of 62 units' radius: its middle moves by the sine of the turn, its outline stays.
         swing = (62.0 * np.sin(turn), 62.0 * np.sin(nod))
-        paste(picture, head, np.column_stack([rotation, offset]), self.portrait.relief, swing, self.no_shadow)
+        paste(picture, head, np.column_stack([rotation, offset]), self.no_shadow, self.portrait.relief, swing)

@@ -1,8 +1,8 @@
 """A small software renderer: tapered limbs with true depth, and flat paintings laid over each other.
 
-Limbs are cones between two spheres ("rounded cones"), kept at twice the picture's resolution in a depth buffer and shaded on
-the way down, so that fingers cover each other as real ones do. Paintings (head, clothes) are pasted through a map that may
-shift every pixel by its own relief, which turns a flat face a little to the side.
+Limbs are cones between two spheres ("rounded cones"), kept at twice the picture's resolution in a depth buffer and
+shaded on the way down, so that fingers cover each other as real ones do. Paintings (head, clothes) are pasted through a
+map that may shift every pixel by its own relief, which turns a flat face a little to the side.
 """
 
 from typing import NamedTuple
@@ -18,15 +18,16 @@ __all__ = ["CONE_FIELDS", "CUFF", "FINGER", "LIGHT", "NAIL", "SKIN", "SLEEVE", "
 SUBPIXELS = 2
 # From the upper left front; x right, y down, z towards the viewer.
 LIGHT = (-0.42, -0.58, 0.70)
-# ax ay az ar bx by bz br: the two spheres; material; blend: depth within which skin melts into its neighbours; open: no cap at
-# b; dx dy dz: on fingers towards the back of the hand; on a sleeve the side (dx, dy) on which its shoulder fades into the jacket.
+# ax ay az ar bx by bz br: the two spheres; material; blend: depth within which skin melts into its neighbours; open:
+# no cap at b; dx dy dz: on fingers towards the back of the hand; on an upper sleeve (dx, dy) is the side that fades
+# into the jacket, divided by the radius.
 CONE_FIELDS = 14
 SLEEVE, CUFF, SKIN, FINGER, NAIL = range(5)
 _AWAY, FAR = np.float32(-1e6), np.float32(1e9)
 
 
 class Palette(NamedTuple):
-    """Colours of the five materials under light 0..255, float32 (5, 256, 3). Folds of sleeves: float32 (64, 64), around 1."""
+    """colours: of the five materials under light 0..255, float32 (5, 256, 3); folds: of sleeves, float32 (64, 64)."""
 
     colours: np.ndarray
     folds: np.ndarray
@@ -61,16 +62,16 @@ def paste(
     picture: np.ndarray,
     painting: np.ndarray,
     inverse: np.ndarray,
-    relief: np.ndarray,
-    turn: tuple[float, float],
     shadow: np.ndarray,
+    relief: np.ndarray | None = None,
+    turn: tuple[float, float] = (0.0, 0.0),
 ) -> None:
     """Lay a painting over a picture.
 
     picture: uint8 (H, W, 3), changed. painting: uint8 (h, w, 4), colours multiplied by alpha.
     inverse: float64 (2, 3), picture (x, y, 1) -> painting (x, y).
-    relief: float32 (h, w), nearness to the viewer; a pixel of relief r is looked up at (x, y) - turn * r.
     shadow: uint8 (H, W), darkness thrown onto the painting; 0 means none.
+    relief: float32 (h, w), nearness to the viewer; a pixel of relief r is looked up at (x, y) - turn * r.
     """
     height, width = picture.shape[:2]
     h, w = painting.shape[:2]
@@ -81,7 +82,11 @@ def paste(
     local = inverse.copy()
     local[:, 2] += inverse[:, :2] @ [x0, y0]
     size = (int(x1 - x0), int(y1 - y0))
-    near = cv2.warpAffine(relief, local, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    if relief is None:
+        _blend(picture, cv2.warpAffine(painting, local, size, flags=flags), int(x0), int(y0), shadow)
+        return
+    near = cv2.warpAffine(relief, local, size, flags=flags)
     x = np.arange(size[0], dtype=np.float32)
     y = np.arange(size[1], dtype=np.float32)[:, None]
     (a, b, c), (d, e, f) = local.astype(np.float32)
@@ -104,11 +109,11 @@ def _blend(picture, layer, x0, y0, shadow):  # type: ignore[no-untyped-def]
 
 
 def _axes(cones: np.ndarray) -> np.ndarray:
-    """What every look at a cone needs, float32 (n, 4): the position t = a * sqrt(-k) + b * c1 + c on the axis, 1 / length.
+    """What every look at a cone needs, float32 (n, 4): a, b, c of the place t = a sqrt(k) + b c1 + c, and 1 / length.
 
     The nearest point of a rounded cone under a pixel maximises z(t) + sqrt(g(t)) over its axis, where the quadratic
-    g(t) = c0 + 2 c1 t + c2 t^2 is the squared lift above the axis. That is concave, so the free optimum clamped to [0, 1] is
-    exact. A cone seen from its end (c2 >= 0) is the nearer of its spheres.
+    g(t) = c0 + 2 c1 t + c2 t^2 is the squared lift above the axis, and k = c1^2 - c0 c2. That is concave, so the free
+    optimum clamped to [0, 1] is exact. A cone seen from its end (c2 >= 0) is drawn as the nearer of its spheres.
     """
     dx, dy, dz, dr = (cones[:, 4:8] - cones[:, 0:4]).astype(np.float64).T
     c2 = dr * dr - dx * dx - dy * dy
@@ -122,7 +127,7 @@ def _axes(cones: np.ndarray) -> np.ndarray:
 
 @njit(cache=True, fastmath=FASTMATH)
 def _nearest(qx, qy, ar, dx, dy, dr, a, b, c, end):  # type: ignore[no-untyped-def]
-    """Position on the axis and squared lift above it; a negative lift: the pixel misses the cone, or sees it beyond its end."""
+    """Place on the axis and squared lift above it; negative where the pixel misses the cone or looks past its end."""
     miss, one = np.float32(-1), np.float32(1)
     c0 = ar * ar - qx * qx - qy * qy
     c1 = ar * dr + qx * dx + qy * dy

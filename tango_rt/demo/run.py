@@ -1,7 +1,7 @@
 """The demo: a drawn presenter goes through exactly what a real person goes through, from video file to rendered speech."""
 
-import shutil
-import tempfile
+from collections.abc import Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from engine.errors import InputError
-from engine.timebase import FRAMES_PER_NODE, frame_count
+from engine.timebase import FRAMES_PER_NODE, SAMPLE_RATE, frame_count
 from tango_rt.audio import read_audio
 from tango_rt.characters.build import BuildOptions, build_character
 from tango_rt.demo.presenter import REFERENCE_SPEECH, TARGET_SPEECH, presenter_frames
@@ -35,3 +35,25 @@ def run_demo(folder: Path, n_workers: int) -> dict[str, Any]:
     sheet = folder / "contact_sheet.png"
     contact_sheet(video, sheet)
     return {"video": str(video), "contact_sheet": str(sheet), "render": result.to_dict()}
+
+
+def _write_reference(path: Path) -> None:
+    """The presenter giving the reference speech, as a video file like any other."""
+    speech = read_audio(REFERENCE_SPEECH)
+    frames = presenter_frames(speech)
+    first = next(frames)
+    height, width = first.shape[:2]
+    encoder = GopEncoder(width, height)
+    with (
+        Mp4Writer(path, encoder.extradata) as writer,
+        tqdm(total=frame_count(len(speech)), desc="drawing", unit="frame", disable=None) as bar,
+    ):
+        writer.write(_encoded(chain([first], frames), encoder, bar), np.array_split(speech, len(speech) // SAMPLE_RATE))
+
+
+def _encoded(frames: Iterator[np.ndarray], encoder: GopEncoder, bar: "tqdm[None]") -> Iterator[bytes]:
+    """Whole groups of 4; the last one is filled up with its last frame."""
+    while group := list(islice(frames, FRAMES_PER_NODE)):
+        bar.update(len(group))
+        group += group[-1:] * (FRAMES_PER_NODE - len(group))
+        yield from encoder.encode(np.stack(group))

@@ -12,13 +12,16 @@ from tqdm import tqdm
 from engine.errors import InputError
 from engine.timebase import FRAMES_PER_NODE, SAMPLE_RATE
 from engine.transitions import BlendOptions
-from tango_rt.audio import check_audible, read_audio
+from tango_rt.audio import audio_blocks, check_audible, read_audio
 from tango_rt.characters.pack import CharacterPack
 from tango_rt.pipeline.perform import Performance, PerformOptions, perform
 from tango_rt.pipeline.transitions import Cut, TransitionStore
 from tango_rt.video.mp4 import Mp4Writer
 
 __all__ = ["RenderOptions", "RenderResult", "planned_transitions", "render"]
+
+SOUND_RATE = 48_000
+"""Of the sound in the video: the speech as it was recorded, not the 16 kHz that retrieval hears."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +75,8 @@ def render(pack: CharacterPack, speech: Path, output: Path, options: RenderOptio
         progress.update()
     progress.close()
     info = pack.info
-    with Mp4Writer(output, info.extradata, info.width, info.height, samples) as writer:
-        writer.write(_pictures(pack, performance, transitions, store), n_frames=performance.n_frames)
+    with Mp4Writer(output, info.extradata, SOUND_RATE, performance.n_frames) as writer:
+        writer.write(_pictures(pack, performance, transitions, store), audio_blocks(speech, SOUND_RATE))
     if options.plot is not None:
         from tango_rt.pipeline.plot import plot_performance
 

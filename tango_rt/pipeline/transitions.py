@@ -16,11 +16,14 @@ from pathlib import Path
 import numpy as np
 
 from engine.timebase import FRAMES_PER_NODE
-from engine.transitions import BLENDER_VERSION, BlendOptions, Take, blend_gap, blend_sync
+from engine.transitions import BlendOptions, Take, blend_gap, blend_sync
 from tango_rt.characters.pack import CharacterPack
 from tango_rt.video.gop import GopDecoder, GopEncoder
 
 __all__ = ["TransitionMaker", "TransitionStore"]
+
+BLENDER_VERSION = 1
+"""Counts changes of what the blenders draw: transitions cached under another number are made anew."""
 
 N_FRAMES = 2 * FRAMES_PER_NODE
 _HEADER = np.dtype("<u4")
@@ -36,7 +39,7 @@ class TransitionMaker:
         self._options = options
         info = pack.info
         self._decoder = GopDecoder(info.extradata, info.width, info.height)
-        self._encoder = GopEncoder(info.width, info.height)
+        self._encoder = GopEncoder(info.width, info.height, expected_extradata=info.extradata)
 
     def make(self, cut: Cut) -> list[bytes]:
         """The 8 encoded pictures that replace nodes i and j of the cut i -> j."""

@@ -89,6 +89,19 @@ class Mp4Writer:
             self._n_samples += len(samples)
             self._mux(self._audio.encode(frame))
 
+    def write(self, pictures: Iterable[bytes], sound: Iterable[np.ndarray]) -> None:
+        """Append pictures and sound of one length in step, so that neither waits in memory; both may be endless."""
+        blocks = iter(sound)
+        for picture in pictures:
+            self.write_video([picture])
+            while self._n_samples * FPS < self.n_frames * self._sample_rate:
+                block = next(blocks, None)
+                if block is None:
+                    break
+                self.write_audio(block)
+        for block in blocks:
+            self.write_audio(block)
+
     def __enter__(self) -> Self:
         return self
 
@@ -110,9 +123,7 @@ class Mp4Writer:
         with av.open(io.BytesIO(head), format="h264") as template:
             self._video = self._container.add_stream_from_template(template.streams.video[0], opaque=True)
         self._video.time_base = Fraction(1, FPS)
-        self._audio = self._container.add_stream(
-            "aac", rate=self._sample_rate, layout="mono", options=_AAC_OPTIONS
-        )
+        self._audio = self._container.add_stream("aac", rate=self._sample_rate, layout="mono", options=_AAC_OPTIONS)
         self._audio.bit_rate = min(self._sample_rate * _AAC_BITS_PER_SAMPLE, _AAC_MAX_BIT_RATE)
         for samples in self._early:
             self.write_audio(samples)

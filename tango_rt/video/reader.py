@@ -47,9 +47,8 @@ _MATRICES = {
     9: Colorspace.BT2020,
     10: Colorspace.BT2020,
 }
-# Phones record HDR (HLG, PQ) by default; taken for SDR it looks pale. Highlights beyond SDR white clip.
+# Phones record HDR (HLG) by default; taken for SDR it looks pale. Highlights beyond SDR white are clipped.
 _WIDE_TRANSFERS = {ColorTrc.BT2020_10, ColorTrc.BT2020_12, ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67}
-_ACCURATE = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 
 
 @dataclass(frozen=True)
@@ -113,9 +112,7 @@ class VideoReader:
             raise InputError(f"{self._path}: {width}x{height} px, wanted at most {MAX_SIDE_PX} a side")
         if n_frames > MAX_FRAMES:
             hours = n_frames / FPS / 3600
-            raise InputError(
-                f"{self._path}: {hours:.2f} hours long, wanted at most {MAX_HOURS}: cut it into pieces"
-            )
+            raise InputError(f"{self._path}: {hours:.2f} hours long, wanted at most {MAX_HOURS}: cut it into pieces")
 
     @property
     def skipped(self) -> int:
@@ -234,6 +231,9 @@ class _Converter:
         view = self._view
         shrinks = view.scaled_width * view.scaled_height < picture.width * picture.height
         wide = picture.color_primaries == ColorPrimaries.BT2020 and picture.color_trc in _WIDE_TRANSFERS
+        interpolation = Interpolation.ACCURATE_RND | (Interpolation.AREA if shrinks else Interpolation.BICUBIC)
+        if not wide:  # FFmpeg 8.1 turns skin magenta when this flag meets AREA and a change of primaries
+            interpolation |= Interpolation.FULL_CHR_H_INT
         image = self._reformatter.reformat(
             picture,
             width=view.scaled_width,
@@ -243,7 +243,7 @@ class _Converter:
             dst_color_range=ColorRange.JPEG,
             dst_color_trc=ColorTrc.BT709 if wide else None,
             dst_color_primaries=ColorPrimaries.BT709 if wide else None,
-            interpolation=(Interpolation.AREA if shrinks else Interpolation.BICUBIC) | _ACCURATE,
+            interpolation=interpolation,
             threads=1,
         ).to_ndarray()
         if view.transpose:

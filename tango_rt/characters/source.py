@@ -1,0 +1,182 @@
+"""One reference video, tracked: joints, shots and voice. The slow part, so it is cached by the file's content."""
+
+import hashlib
+import os
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from engine.errors import InputError
+from engine.motion import smplx_motion_vectors
+from tango_rt.audio import check_audible, read_audio
+from tango_rt.characters.pose import RawPose, estimate_poses
+from tango_rt.characters.shots import ShotDetector
+from tango_rt.characters.smplx import joint_positions, read_body_model, read_smplx
+from tango_rt.characters.subject import find_subject
+from tango_rt.characters.tracking import Track, build_track
+from tango_rt.video.reader import VideoReader
+
+__all__ = ["TrackedSource", "track_source"]
+
+TRACKING_VERSION = 1
+"""Counts changes of what is cached: raw poses and shots."""
+
+_LOW_HAND_SHARE = 0.6
+
+
+@dataclass(frozen=True)
+class TrackedSource:
+    """motion: float32 (F, 55, 15) where SMPL-X lies beside the video, else None; audio: float32, 16 kHz, from frame 0."""
+
+    path: Path
+    sha256: str
+    n_frames: int
+    shots: tuple[int, ...]
+    track: Track
+    motion: np.ndarray | None
+    audio: np.ndarray
+    warnings: tuple[str, ...]
+    cached: bool
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What is cached: the raw poses of all frames, the shot changes, and whether other people were seen."""
+
+    body: np.ndarray
+    hands: np.ndarray
+    masks: np.ndarray
+    shots: np.ndarray
+    crowd: str
+
+    def poses(self) -> list[RawPose]:
+        return [
+            RawPose(body, hands[0], hands[1], mask)
+            for body, hands, mask in zip(self.body, self.hands, self.masks, strict=True)
+        ]
+
+
+def track_source(path: Path, max_height: int, body_model: Path | None, n_workers: int) -> TrackedSource:
+    """Track the person of a video, or take what an earlier build of the same file found.
+
+    Raises InputError: no usable video or voice, no person, SMPL-X beside it that does not fit.
+    """
+    audio = read_audio(path, align_to_video=True)
+    check_audible(audio, path)
+    sha256 = _sha256(path)
+    file = _cache_folder() / f"{sha256}-{max_height}-{TRACKING_VERSION}.npz"
+    found = _load(file)
+    cached = found is not None
+    if found is None:
+        found = _find(path, max_height, n_workers)
+        _save(file, found)
+    with VideoReader(path, max_height) as reader:
+        size = reader.info.height, reader.info.width
+    shots = tuple(int(shot) for shot in found.shots)
+    track = build_track(found.poses(), shots, size, path.name)
+    return TrackedSource(
+        path=path,
+        sha256=sha256,
+        n_frames=len(found.body),
+        shots=shots,
+        track=track,
+        motion=_smplx_motion(path, len(found.body), body_model),
+        audio=audio,
+        warnings=tuple(_warnings(path, track, found.crowd)),
+        cached=cached,
+    )
+
+
+def _find(path: Path, max_height: int, n_workers: int) -> _Found:
+    with VideoReader(path, max_height) as reader:
+        n_frames = reader.info.n_frames
+        subject = find_subject(tqdm(reader, f"looking at {path.name}", n_frames, unit="frame", disable=None))
+    detector = ShotDetector()
+
+    def watched(frames: VideoReader) -> Iterator[np.ndarray]:
+        for frame in frames:
+            detector.push(frame)
+            yield frame
+
+    with VideoReader(path, max_height) as reader:
+        poses = estimate_poses(watched(reader), n_workers, subject=subject)
+        found = list(tqdm(poses, f"tracking {path.name}", n_frames, unit="frame", disable=None))
+    return _Found(
+        body=np.stack([pose.body for pose in found]),
+        hands=np.stack([[pose.left_hand, pose.right_hand] for pose in found]),
+        masks=np.stack([pose.person_mask for pose in found]),
+        shots=np.array(detector.changes(), np.int64),
+        crowd=subject.warning or "",
+    )
+
+
+def _warnings(path: Path, track: Track, crowd: str) -> Iterator[str]:
+    if crowd:
+        yield f"{path.name}: {crowd}"
+    for side, share in zip(("left", "right"), track.hands_found.mean(axis=0), strict=True):
+        if share < _LOW_HAND_SHARE:
+            yield (
+                f"{path.name}: the {side} hand was found in {share:.0%} of frames only; "
+                "gestures match the voice better where hands are seen all the time"
+            )
+
+
+def _smplx_motion(path: Path, n_frames: int, body_model: Path | None) -> np.ndarray | None:
+    """Motion from talk.smplx.npz or talk.npz beside talk.mp4, as the research release makes it; else None."""
+    beside = [path.with_suffix(suffix) for suffix in (".smplx.npz", ".npz")]
+    file = next((file for file in beside if file.is_file()), None)
+    if file is None:
+        return None
+    if body_model is None:
+        raise InputError(f"{file} lies beside the video: give the body model by --smplx-model, or move the file away")
+    model = read_body_model(body_model)
+    motion = read_smplx(file, model)
+    if abs(len(motion.poses) - n_frames) > 2:
+        raise InputError(
+            f"{file} has {len(motion.poses)} frames at 30 fps, the video {n_frames}: they must be the same"
+        )
+    vectors = smplx_motion_vectors(joint_positions(motion, model), motion.poses)
+    return vectors[np.minimum(np.arange(n_frames), len(vectors) - 1)]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _cache_folder() -> Path:
+    given = os.environ.get("TANGO_RT_CACHE")
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(given) if given else Path(base) / "tango-rt"
+
+
+def _load(file: Path) -> _Found | None:
+    """None for a file that is absent or damaged: then the video is tracked again."""
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            names = ("body", "hands", "masks", "shots")
+            return _Found(**{name: arrays[name] for name in names}, crowd=str(arrays["crowd"]))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def _save(file: Path, found: _Found) -> None:
+    """Keep the result; a full or read-only disk costs the next build its time, not this one its success."""
+    partial = file.with_name(f"{file.stem}.{os.getpid()}.partial.npz")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(
+            partial,
+            body=found.body,
+            hands=found.hands,
+            masks=found.masks,
+            shots=found.shots,
+            crowd=np.array(found.crowd),
+        )
+        partial.replace(file)
+    except OSError:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,127 @@
+"""The kernels of engine.kernels.blend written the obvious way: one point after the other, in float64."""
+
+import math
+
+import numpy as np
+
+__all__ = ["agreement", "render", "select", "settle", "skin", "splat"]
+
+
+def bilinear(field: np.ndarray, x: float, y: float) -> np.ndarray:
+    height, width = field.shape[:2]
+    x, y = min(max(x, 0), width - 1), min(max(y, 0), height - 1)
+    x0, y0 = int(x), int(y)
+    x1, y1 = min(x0 + 1, width - 1), min(y0 + 1, height - 1)
+    top = field[y0, x0] * (1 - (x - x0)) + field[y0, x1] * (x - x0)
+    low = field[y1, x0] * (1 - (x - x0)) + field[y1, x1] * (x - x0)
+    return top * (1 - (y - y0)) + low * (y - y0)
+
+
+def agreement(forward: np.ndarray, backward: np.ndarray, slack: float) -> np.ndarray:
+    height, width = forward.shape[:2]
+    out = np.empty((height, width))
+    for y, x in np.ndindex(height, width):
+        way = forward[y, x].astype(float)
+        px, py = x + way[0], y + way[1]
+        rest = np.linalg.norm(way + bilinear(backward, px, py)) / (slack + 0.05 * np.linalg.norm(way))
+        outside = max(-px, px - width + 1, -py, py - height + 1, 0)
+        out[y, x] = np.exp(-(rest**2 + (outside / slack) ** 2) / 2)
+    return out
+
+
+def splat(flow: np.ndarray, moved: np.ndarray, trust: np.ndarray, weight: float, reverse: bool) -> np.ndarray:
+    height, width = trust.shape
+    total = np.zeros((height, width, 7))
+    for y, x in np.ndindex(height, width):
+        done, rest = moved[y, x].astype(float), (flow[y, x] - moved[y, x]).astype(float)
+        seen = float(trust[y, x])
+        here, there = [*-done, *rest, 1, seen, 1], [*rest, *-done, seen, 1, 1]
+        for cy, cx in np.ndindex(height, width):
+            tent = max(0, 1 - abs(cx - x - done[0])) * max(0, 1 - abs(cy - y - done[1]))
+            total[cy, cx] += tent * weight * (0.02 + seen) * np.array(there if reverse else here)
+    return total
+
+
+def settle(total: np.ndarray, coarse: np.ndarray, block: int, share: float) -> np.ndarray:
+    height, width, channels = total.shape
+    padded = np.pad(total.astype(float), ((1, 1), (1, 1), (0, 0)), mode="edge")
+    kernel = np.outer([1, 2, 1], [1, 2, 1]) / 16
+    out = np.empty((height, width, channels - 1))
+    for y, x in np.ndindex(height, width):
+        near = (padded[y : y + 3, x : x + 3] * kernel[..., None]).sum(axis=(0, 1))
+        far = bilinear(coarse.astype(float), (x + 0.5) / block - 0.5, (y + 0.5) / block - 0.5)
+        value = near + share * far
+        out[y, x] = value[:-1] / max(value[-1], 1e-12)
+    return out
+
+
+def select(field: np.ndarray, unlike: np.ndarray, seen: np.ndarray, time: float) -> np.ndarray:
+    share = np.clip((unlike - 12) / 24, 0, 1)
+    share = share**2 * (3 - 2 * share)
+    odds_of_b = (time / (1 - time)) ** (1 + 5 * share) * np.exp(seen)
+    return odds_of_b / (1 + odds_of_b)
+
+
+def cubic(f: float) -> np.ndarray:
+    """Catmull-Rom: the cubic convolution kernel with a = -1/2 at distances f + 1, f, 1 - f, 2 - f."""
+
+    def kernel(d: float) -> float:
+        d = abs(d)
+        if d <= 1:
+            return 1.5 * d**3 - 2.5 * d**2 + 1
+        return -0.5 * d**3 + 2.5 * d**2 - 4 * d + 2 if d < 2 else 0.0
+
+    return np.array([kernel(f + 1), kernel(f), kernel(1 - f), kernel(2 - f)])
+
+
+def sample(image: np.ndarray, x: float, y: float) -> np.ndarray:
+    height, width = image.shape[:2]
+    x0, y0 = math.floor(x), math.floor(y)
+    columns = np.clip(np.arange(x0 - 1, x0 + 3), 0, width - 1)
+    rows = np.clip(np.arange(y0 - 1, y0 + 3), 0, height - 1)
+    weights = np.outer(cubic(y - y0), cubic(x - x0))
+    return (image[np.ix_(rows, columns)].astype(float) * weights[..., None]).sum(axis=(0, 1))
+
+
+def render(
+    a: np.ndarray, b: np.ndarray, field: np.ndarray, box: tuple[int, int, int, int], soft: int, under: np.ndarray
+) -> np.ndarray:
+    height, width = under.shape[:2]
+    x0, y0, x1, y1 = box
+    out = under.astype(float)
+    for y in range(y0, y1):
+        for x in range(x0, x1):
+            gx = (x - x0 + 0.5) * field.shape[1] / (x1 - x0) - 0.5
+            gy = (y - y0 + 0.5) * field.shape[0] / (y1 - y0) - 0.5
+            ax, ay, bx, by, weight = bilinear(field.astype(float), gx, gy)
+            colour = (1 - weight) * sample(a, x + ax, y + ay) + weight * sample(b, x + bx, y + by)
+            inside = [soft]
+            inside += [x - x0] * (x0 > 0) + [x1 - 1 - x] * (x1 < width)
+            inside += [y - y0] * (y0 > 0) + [y1 - 1 - y] * (y1 < height)
+            share = 1.0 if min(inside) >= soft else (min(inside) + 0.5) / (soft + 0.5)
+            out[y, x] += share * (colour - out[y, x])
+    return np.floor(np.clip(out + 0.5, 0, 255)).astype(np.uint8)
+
+
+def skin(bones: np.ndarray, half_width: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    flow, belongs = np.zeros((height, width, 2)), np.zeros((height, width))
+    for y, x in np.ndindex(height, width):
+        weights, ways = [], []
+        for (p0, p1, q0, q1), half in zip(bones.astype(float), half_width, strict=True):
+            point = np.array([x, y]) - p0
+            length_p, length_q = np.linalg.norm(p1 - p0), np.linalg.norm(q1 - q0)
+            e, f = (p1 - p0) / length_p, (q1 - q0) / length_q
+            along, across = point @ e, point @ [-e[1], e[0]]
+            distance = math.hypot(max(-along, along - length_p, 0), across)
+            weight = math.exp(-0.5 * (distance / half) ** 2)
+            if weight < 0.01:
+                continue
+            stretch = min(max(length_q / length_p, 0.7), 1.4)
+            turned = stretch * along * f + across * np.array([-f[1], f[0]])
+            target = q0 + (point if min(length_p, length_q) < half else turned)
+            weights.append(weight)
+            ways.append(target - [x, y])
+        if weights:
+            flow[y, x] = np.average(ways, axis=0, weights=np.power(weights, 3))
+            belongs[y, x] = min(max(weights) * 1.65, 1)
+    return flow, belongs
