@@ -2,9 +2,10 @@
 
     python -m benchmarks.bench_graph [--json] [--official] [--hour] [--clips FILE.npz ...]
 
-Always: Viterbi search of a minute of speech. --official: the release's rules against their naive twins, side by side (a minute).
---hour: our graph for an hour of synthetic motion, in a process of its own (a minute). --clips: both rules on real motion; each
-file holds joints (F, J, 3), surface (F, 96), clip_start and unit_px as engine.graph.build_graph takes them. Times are CPU seconds.
+Always: Viterbi search of a minute of speech. --official: the rules of the release against their naive twins, side
+by side (a minute). --hour: our graph for an hour of synthetic motion, in a process of its own (a minute). --clips:
+both rules on real motion; each file holds joints (F, J, 3), surface (F, 96), clip_start and unit_px as
+engine.graph.build_graph takes them. Times are CPU seconds.
 """
 
 import argparse
@@ -40,7 +41,8 @@ from tests import naive_graph, naive_search  # noqa: E402
 
 UNIT_PX = 230.0
 WIDTH_PX, HEIGHT_PX = 1280, 720
-REST_S, STROKE_S, HOLD_S = 0.4, (0.23, 0.73), (0.1, 1.0)
+STROKE_S, HOLD_S = (0.23, 0.73), (0.1, 1.0)
+RESTING_SHARE = 0.4
 
 
 def cpu_seconds(call: Callable[[], object], repeats: int = 1) -> float:
@@ -54,14 +56,14 @@ def cpu_seconds(call: Callable[[], object], repeats: int = 1) -> float:
 
 
 def synthetic_joints(n_frames: int, seed: int = 0) -> np.ndarray:
-    """float32 (F, 75, 3): a speaker's upper body: eased strokes of the hands between holds and rest, head and torso swaying,
-    and the jitter of an estimator. Distances between nodes are about those of real clips."""
+    """float32 (F, 75, 3): a speaker: eased strokes of the hands between holds and rest, head and torso swaying, and
+    the jitter of an estimator. Distances between nodes are about those of real clips."""
     rng = np.random.default_rng(seed)
 
     def strokes(rest: list[float], spread: list[float], slower: float = 1.0) -> np.ndarray:
         n_poses = int(n_frames / FPS / slower / (STROKE_S[0] + HOLD_S[0])) + 3
         poses = np.array(rest) + np.array(spread) * rng.standard_normal((n_poses, 3))
-        resting = rng.random(n_poses) < REST_S
+        resting = rng.random(n_poses) < RESTING_SHARE
         poses[resting] = rest + 0.15 * (poses[resting] - rest)
         gaps = np.stack([rng.uniform(*STROKE_S, n_poses), rng.uniform(*HOLD_S, n_poses)], axis=1).ravel()
         times = np.concatenate([[0], np.cumsum(gaps * FPS * slower)])[:-1]
@@ -77,7 +79,7 @@ def synthetic_joints(n_frames: int, seed: int = 0) -> np.ndarray:
     fan, reach = np.repeat(np.linspace(-0.5, 0.5, 5), 4), np.tile(np.arange(1, 5), 5) * 0.09
     for side, hand, shoulder in ((1, skeleton.LEFT_HAND, 11), (-1, skeleton.RIGHT_HAND, 12)):
         elbow, wrist, hip = shoulder + 2, shoulder + 4, shoulder + 12
-        joints[:, shoulder] = sway + [side * 0.5, 0, 0]
+        joints[:, shoulder] = sway + np.array([side * 0.5, 0, 0])
         joints[:, hip] = 0.3 * sway + [side * 0.3, 1.6, 0]
         joints[:, hip + 2 : 33 : 2] = joints[:, hip : hip + 1] + np.arange(1, 5)[:, None] * [0, 0.4, 0]
         joints[:, wrist] = sway + strokes([side * 0.25, 1.05, -0.3], [0.3, 0.3, 0.15])
@@ -131,7 +133,8 @@ def _official_frames(n_frames: int) -> OfficialFrames:
 
 
 def official_search_ratio(n_nodes: int = 240, n_steps: int = 900, n_edges: int = 1900) -> dict[str, float]:
-    """The release's path search against its naive twin: 4 clips and random jumps, high-level vectors constant over windows."""
+    """The release's path search against its naive twin: 4 clips, random jumps, high-level vectors constant over
+    windows, as its demo makes them."""
     rng = np.random.default_rng(0)
 
     def unit(n: int) -> np.ndarray:
@@ -266,9 +269,7 @@ def main() -> None:
     if asked.json:
         print(json.dumps(results, indent=1))
         return
-    print(
-        f"{platform.processor() or platform.machine()}, {os.cpu_count()} CPUs, numba {numba.__version__}, numpy {np.__version__}"
-    )
+    print(f"{platform.machine()}, {os.cpu_count()} CPUs, numba {numba.__version__}, numpy {np.__version__}")
     for title, rows in results.items():
         print(f"\n{title}\n" + " | ".join(rows[0]))
         for row in rows:

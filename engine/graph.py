@@ -16,7 +16,8 @@ import numpy as np
 from engine.connect import ConnectReport, Cuts, connect
 from engine.errors import InputError
 from engine.kernels.cuts import NO_NODE, nearest_cuts, spread_out
-from engine.kernels.distances import NodeFeatures, natural_distances, node_features
+from engine.kernels.distances import NodeFeatures, cut_distances, natural_distances, node_features
+from engine.official import frames_of_joints, official_edges
 from engine.timebase import FRAMES_PER_NODE
 
 __all__ = ["CONTINUE", "CUT", "RELAXED", "GraphOptions", "MotionGraph", "build_graph", "natural_thresholds"]
@@ -25,6 +26,7 @@ CONTINUE, CUT, RELAXED = 0, 1, 2
 """Kinds of edges: source order, an admissible cut, a cut that is there only to keep the graph connected."""
 
 _ROWS_PER_TASK = 256
+_OFFICIAL_MAX_FRAMES = 12_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,9 +93,11 @@ class GraphOptions:
     minute 1 node in 3 would have no cut, and 9 in 10 at factor 1.
 
     rule "paper": d(i, j) <= t(i); factor and floor do not apply.
+    rule "official": the research release joins single frames (engine/official.py); here the last frame of i and
+    the first of j; factor, floor and weights do not apply to what is admitted.
     """
 
-    rule: Literal["window", "paper"] = "window"
+    rule: Literal["window", "paper", "official"] = "window"
     threshold_factor: float = 2.0
     floor_quantile: float = 0.5
     # 48 ways out of every place are more than a search ever weighs; they are of different places first.
@@ -133,8 +137,11 @@ def build_graph(
     if confidence is not None:
         weights = weights * confidence.mean(axis=0)
     features = _features(joints, surface, clip_start, weights / (weights.sum() * unit_px), options)
-    cuts = _admissible_cuts(features, options, progress)
-    cuts, kept, report = connect(features, clip_start, cuts, options.min_skip, options.rule == "window")
+    if options.rule == "official":
+        cuts = _official_cuts(features, joints, clip_start, options)
+    else:
+        cuts = _admissible_cuts(features, options, progress)
+    cuts, kept, report = connect(features, clip_start, cuts, options.min_skip, options.rule != "paper")
     return _assemble(clip_start, cuts, kept), report
 
 
@@ -191,6 +198,26 @@ def _admissible_cuts(
     targets, costs = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     source, place = np.nonzero(targets != NO_NODE)
     return Cuts(source.astype(np.int32), targets[source, place], costs[source, place], n_relaxed=0)
+
+
+def _official_cuts(features: NodeFeatures, joints: np.ndarray, clip_start: np.ndarray, options: GraphOptions) -> Cuts:
+    if len(joints) > _OFFICIAL_MAX_FRAMES:
+        raise InputError(
+            f"{len(joints)} frames are too many for the release's rule, whose edges grow with their square: "
+            f"at most {_OFFICIAL_MAX_FRAMES}; use the window rule"
+        )
+    edges, is_continue = official_edges(frames_of_joints(joints, clip_start))
+    frame, other = edges[~is_continue].T
+    joins = (frame % FRAMES_PER_NODE == FRAMES_PER_NODE - 1) & (other % FRAMES_PER_NODE == 0)
+    source, target = frame[joins] // FRAMES_PER_NODE, other[joins] // FRAMES_PER_NODE
+    near = features.clip[source] == features.clip[target]
+    near &= (target >= source - 1) & (target <= source + options.min_skip)
+    source, target = source[~near], target[~near]
+    costs = cut_distances(features, source, target)
+    by_cost = np.lexsort((target, costs, source))
+    rank = np.arange(len(by_cost)) - np.searchsorted(source[by_cost], source[by_cost])
+    best = np.sort(by_cost[rank < options.max_cuts_per_node])
+    return Cuts(source[best].astype(np.int32), target[best].astype(np.int32), costs[best], n_relaxed=0)
 
 
 def _assemble(clip_start: np.ndarray, cuts: Cuts, kept: np.ndarray) -> MotionGraph:

@@ -13,10 +13,11 @@ from engine.errors import InputError
 from engine.graph import CONTINUE, CUT, RELAXED, GraphOptions, build_graph, natural_thresholds
 from engine.kernels import cuts as cut_kernels
 from engine.kernels.cuts import NO_NODE, cheapest_cuts, nearest_cuts, spread_out
-from engine.kernels.distances import distance, natural_distances, node_features
+from engine.kernels.distances import cut_distances, distance, natural_distances, node_features
+from engine.official import frames_of_joints
 from tests import naive_graph as naive
 
-N_JOINTS, N_WORDS, UNIT_PX = 12, 6, 100.0
+N_JOINTS, N_WORDS, UNIT_PX = 13, 6, 100.0
 
 
 def make_motion(lengths, seed=0, still=False):
@@ -71,6 +72,13 @@ def test_natural_distances_stop_at_clip_ends(features, distances):
     assert np.flatnonzero(np.isnan(natural)).tolist() == [16, 25, 37]
     inside = ~np.isnan(natural[:-1])
     np.testing.assert_allclose(natural[:-1][inside], np.diagonal(distances, 1)[inside], atol=2e-6)
+
+
+def test_cut_distances_are_window_distances(features, distances, motion):
+    clip_start = motion[2]
+    source, target = (grid.ravel() for grid in np.meshgrid(np.arange(38), np.arange(38), indexing="ij"))
+    wanted = [naive.cut_cost(distances, clip_start, i, j, True) for i, j in zip(source, target, strict=True)]
+    np.testing.assert_allclose(cut_distances(features, source, target), wanted, atol=1e-5)
 
 
 def test_thresholds_are_the_papers(features, distances, motion):
@@ -214,6 +222,28 @@ def test_graph_holds_the_naive_cuts_and_the_real_price_of_relaxed_ones(motion, d
             assert j == i + 1 and clip[i] == clip[j] and cost == 0
         if kind == RELAXED:
             assert cost == pytest.approx(naive.cut_cost(distances, clip_start, i, j, rule == "window"), abs=1e-5)
+
+
+def test_official_rule_joins_the_nodes_whose_frames_the_release_joins(motion, distances):
+    joints, surface, clip_start, weights = motion
+    options = GraphOptions(rule="official", max_cuts_per_node=1000)
+    graph, _ = build_graph(joints, surface, clip_start, weights, UNIT_PX, options)
+    frames = frames_of_joints(joints, clip_start)
+    edges, is_continue = naive.official_edges(frames, min_votes=-(-N_JOINTS * 45 // 55))
+    clip = naive.clip_of(clip_start)
+    wanted = {
+        (i // 4, j // 4)
+        for (i, j), goes_on in zip(np.asarray(edges).tolist(), is_continue, strict=True)
+        if not goes_on and i % 4 == 3 and j % 4 == 0 and not naive.is_pointless(clip, i // 4, j // 4)
+    }
+    found = set(zip(graph.sources[graph.kind == CUT].tolist(), graph.indices[graph.kind == CUT].tolist(), strict=True))
+    assert found and found <= wanted
+    last = {int(c): int(np.flatnonzero(graph.kept & (clip == c)).max()) for c in np.unique(clip[graph.kept])}
+    for i, j in wanted - found:
+        assert not graph.kept[i] or not graph.kept[j] or j + MIN_DWELL - 1 > last[clip[j]]
+    for i, j, cost in zip(graph.sources, graph.indices, graph.distance, strict=True):
+        if cost > 0:
+            assert cost == pytest.approx(naive.cut_cost(distances, clip_start, i, j, True), abs=1e-5)
 
 
 def test_rows_are_ascending_and_dropped_nodes_have_no_edges(motion):

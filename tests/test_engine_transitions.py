@@ -69,7 +69,7 @@ def test_grid_kernels_equal_their_twins(seed: int, height: int, width: int) -> N
     np.testing.assert_allclose(
         kernels.settle(total, coarse, 4, 0.02), naive.settle(total, coarse, 4, 0.02), rtol=1e-3, atol=1e-3
     )
-    field, unlike = rng.normal(0, 1, (height, width, 6)).astype(np.float32), trust * 60
+    field, unlike = rng.normal(0, 1, (height, width, 6)).astype(np.float32), trust * 90
     chosen = kernels.select(field, unlike, flow[..., 0], 0.3, np.array([2, 3], np.float32))
     np.testing.assert_allclose(chosen[..., :4], field[..., :4] * [2, 3, 2, 3], rtol=1e-5)
     np.testing.assert_allclose(chosen[..., 4], naive.select(field, unlike, flow[..., 0], 0.3), atol=1e-5)

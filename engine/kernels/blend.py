@@ -18,9 +18,11 @@ __all__ = ["N_CHANNELS", "agreement", "pool", "render", "select", "settle", "ski
 # Channels of the correspondence field of `splat`: where to read picture A, where to read picture B, seen by A,
 # seen by B.
 N_CHANNELS = 6
-# Grey levels between which averaging turns into choosing, and how sharply it then chooses: 5 shows a stranger's
-# hand at 20 % in the two middle frames and nowhere else; more looks like a jump.
-_LIKE, _UNLIKE, _DECISION = 12.0, 36.0, 5.0
+# Grey levels between which averaging turns into choosing, then into choosing at once, and the powers of the odds that
+# this adds: 5 leaves 20 % of the other picture in the two middle frames, 9 leaves 10 %. Small differences change over
+# softly: there a quick change is seen as a jump, in great ones any mixture is seen as a ghost.
+_LIKE, _UNLIKE, _FOREIGN = 12.0, 36.0, 72.0
+_DECISION, _HASTE = 5.0, 4.0
 # Weight of a vector that its counterpart contradicts: it still fills places that nothing else reaches.
 _FLOOR = 0.02
 _STILL_PX = 0.03
@@ -166,6 +168,12 @@ def settle(total: np.ndarray, coarse: np.ndarray, block: int, share: float) -> n
 
 
 @njit(cache=True, fastmath=FASTMATH)
+def _smooth_step(x: float) -> float:
+    x = min(max(x, 0.0), 1.0)
+    return x * x * (3 - 2 * x)
+
+
+@njit(cache=True, fastmath=FASTMATH)
 def select(field: np.ndarray, unlike: np.ndarray, seen: np.ndarray, time: float, scale: np.ndarray) -> np.ndarray:
     """Weight of B at every point, from its nearness in time and from what is seen in which picture.
 
@@ -180,9 +188,10 @@ def select(field: np.ndarray, unlike: np.ndarray, seen: np.ndarray, time: float,
     odds_of_time = math.log(time / (1 - time))
     for y in range(height):
         for x in range(width):
-            share = min(max((unlike[y, x] - _LIKE) / (_UNLIKE - _LIKE), 0.0), 1.0)
-            share = share * share * (3 - 2 * share)
-            odds = odds_of_time * (1 + _DECISION * share) + seen[y, x]
+            power = 1.0
+            power += _DECISION * _smooth_step((unlike[y, x] - _LIKE) / (_UNLIKE - _LIKE))
+            power += _HASTE * _smooth_step((unlike[y, x] - _UNLIKE) / (_FOREIGN - _UNLIKE))
+            odds = power * odds_of_time + seen[y, x]
             out[y, x, 0] = field[y, x, 0] * scale[0]
             out[y, x, 1] = field[y, x, 1] * scale[1]
             out[y, x, 2] = field[y, x, 2] * scale[0]

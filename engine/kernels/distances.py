@@ -22,6 +22,7 @@ from engine.timebase import FRAMES_PER_NODE
 
 __all__ = [
     "NodeFeatures",
+    "cut_distances",
     "distance",
     "natural_distances",
     "node_features",
@@ -114,6 +115,14 @@ def natural_distances(features: NodeFeatures) -> np.ndarray:
     )
 
 
+def cut_distances(features: NodeFeatures, source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """float32 (E,): what each cut source -> target int (E,) costs, with its window where it has one."""
+    return _cut_distances(
+        features.pose, features.surface, features.surface_bits, features.scale, features.clip_first, features.clip_last,
+        source.astype(np.int64), target.astype(np.int64),
+    )  # fmt: skip
+
+
 def _joint_groups(position: np.ndarray) -> np.ndarray:
     """int (J,): joints that move alike share a number. Any grouping gives true bounds, a good one high ones."""
     n_joints = position.shape[1]
@@ -196,3 +205,17 @@ def _natural_distances(pose, surface, surface_bits, scale, clip_last):  # type: 
             apart = surface_distance(surface, surface_bits, scale, n, n + 1)
             natural[n] = pose_distance(pose, n, n + 1) + apart
     return natural
+
+
+@njit(cache=True, nogil=True, fastmath=FASTMATH)
+def _cut_distances(pose, surface, surface_bits, scale, clip_first, clip_last, source, target):  # type: ignore[no-untyped-def]
+    costs = np.empty(len(source), np.float32)
+    for e in range(len(source)):
+        i, j = source[e], target[e]
+        window = not clip_last[i] and not clip_first[j]
+        b = j - 1 if window else j
+        costs[e] = pose_distance(pose, i, b) + surface_distance(surface, surface_bits, scale, i, b)
+        if window:
+            apart = surface_distance(surface, surface_bits, scale, i + 1, j)
+            costs[e] = np.float32(0.5) * (costs[e] + pose_distance(pose, i + 1, j) + apart)
+    return costs

@@ -6,7 +6,6 @@ from itertools import pairwise
 
 import numpy as np
 from scipy.ndimage import median_filter
-from scipy.signal import savgol_filter
 
 from engine.errors import InputError
 from engine.skeleton import (
@@ -32,9 +31,7 @@ _SMOOTH_FRAMES, _SMOOTH_ORDER = 7, 2
 _MAX_SPIKE = 0.35  # of a point away from the median of its 5 neighbouring frames
 _MAX_WRIST_DISTANCE = 0.6  # of a hand's wrist from the body's
 _NEAR_WRIST_DISTANCE = 0.3  # the farthest that a right hand lay from its wrist in clips with folded hands
-_SAME_HAND_DISTANCE = (
-    0.12  # between two hands that are one, found twice; folded hands may be as near
-)
+_SAME_HAND_DISTANCE = 0.12  # between two hands that are one, found twice; folded hands may be as near
 _BOX_MARGIN = 0.15  # of a hand's longer side
 
 _HANDS = ((LEFT_HAND, LEFT_WRIST), (RIGHT_HAND, RIGHT_WRIST))
@@ -220,6 +217,9 @@ def _segments(found: np.ndarray, shots: list[slice]) -> list[slice]:
 
 
 def _smooth(joints: np.ndarray, segments: list[slice]) -> None:
+    # it brings scipy.stats with it: most of a second, paid only where a video is tracked
+    from scipy.signal import savgol_filter
+
     for segment in segments:
         n_frames = segment.stop - segment.start
         window = min(_SMOOTH_FRAMES, n_frames - 1 + n_frames % 2)

@@ -11,9 +11,10 @@ from engine.errors import InputError
 from engine.graph import CONTINUE
 from engine.official import OfficialGraph, search_official
 from engine.retrieval import CostOptions, MotionVectors, SpeechSteps, node_costs, speech_vectors
-from engine.search import SearchOptions, viterbi_blocks
+from engine.search import SearchOptions
 from engine.speech import speech_features
 from engine.timebase import FPS, FRAMES_PER_NODE, SAMPLE_RATE, frame_count
+from engine.variety import varied_path
 from engine.words import keyword_bonus, parse_words
 from tango_rt.characters.pack import CharacterPack
 from tango_rt.words import read_words
@@ -54,8 +55,9 @@ def perform(pack: CharacterPack, samples: np.ndarray, options: PerformOptions) -
     if options.search == "official":
         nodes, cost = _official_path(pack, steps)
     else:
-        blocks = _cost_blocks(pack, steps, bonus, options.costs)
-        path = viterbi_blocks(blocks, pack.graph, _seeded(options))
+        path = varied_path(
+            lambda: _cost_blocks(pack, steps, bonus, options.costs), pack.graph, pack["rest"], _seeded(options)
+        )
         nodes, cost = path.nodes, path.cost
     return Performance(
         nodes=nodes,
