@@ -177,12 +177,12 @@ def _ssim(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _detail(picture: np.ndarray) -> np.ndarray:
-    return np.abs(cv2.Laplacian(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.CV_32F))
+    return np.asarray(np.abs(cv2.Laplacian(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.CV_32F)))
 
 
 def _second_differences(frames: Sequence[np.ndarray] | np.ndarray, mask: np.ndarray) -> np.ndarray:
     luma = np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)[mask] for frame in frames]).astype(np.float32)
-    return np.abs(luma[:-2] - 2 * luma[1:-1] + luma[2:]).mean(axis=1)
+    return np.asarray(np.abs(luma[:-2] - 2 * luma[1:-1] + luma[2:]).mean(axis=1))
 
 
 def find_cuts(clip: Clip, level: str, count: int) -> list[tuple[int, int]]:

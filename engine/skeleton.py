@@ -9,8 +9,8 @@ __all__ = [
     "LEFT_HIP",
     "LEFT_SHOULDER",
     "LEFT_WRIST",
-    "N_JOINTS",
     "NOSE",
+    "N_JOINTS",
     "PARENTS",
     "RIGHT_ELBOW",
     "RIGHT_HAND",
@@ -34,17 +34,17 @@ LEFT_WRIST, RIGHT_WRIST = 15, 16
 LEFT_HIP, RIGHT_HIP = 23, 24
 
 # Parent of every joint; -1 marks the two shoulders, whose midpoint is the root.
-_BODY_PARENTS = (
-    [12, 0, 1, 2, 0, 4, 5, 3, 6, 0, 0]  # face: the nose hangs on a shoulder, everything else on the nose
-    + [-1, -1, 11, 12, 13, 14]  # shoulders, elbows, wrists
-    + [15, 16, 15, 16, 15, 16]  # coarse finger points of the body model
-    + [11, 12, 23, 24, 25, 26, 27, 28, 29, 30]  # hips, knees, ankles, heels, toes
-)
+_BODY_PARENTS = [
+    *(12, 0, 1, 2, 0, 4, 5, 3, 6, 0, 0),  # face: the nose hangs on a shoulder, everything else on the nose
+    *(-1, -1, 11, 12, 13, 14),  # shoulders, elbows, wrists
+    *(15, 16, 15, 16, 15, 16),  # coarse finger points of the body model
+    *(11, 12, 23, 24, 25, 26, 27, 28, 29, 30),  # hips, knees, ankles, heels, toes
+]
 _FINGER_PARENTS = [0, 0, 1, 2, 3, 0, 5, 6, 7, 0, 9, 10, 11, 0, 13, 14, 15, 0, 17, 18, 19]
 
 
 def _hand_parents(start: int, wrist: int) -> list[int]:
-    return [wrist] + [start + parent for parent in _FINGER_PARENTS[1:]]
+    return [wrist, *(start + parent for parent in _FINGER_PARENTS[1:])]
 
 
 PARENTS = np.array(
@@ -58,8 +58,9 @@ PARENTS = np.array(
 def joint_weights() -> np.ndarray:
     """Weight of every joint in the pose distance, float32 (75,), sum 1.
 
-    Each hand counts as much as three arm joints: its 21 points move together, but it is what a viewer watches. The face counts
-    as two joints, legs as one, the coarse finger points of the body model not at all (the hand model has them better).
+    Each hand counts as much as three arm joints: its 21 points move together, but it is what a viewer watches. The face
+    counts as two joints, legs as one, the coarse finger points of the body model not at all (the hand model has them
+    better).
     """
     weights = np.zeros(N_JOINTS)
     weights[0:11] = 2 / 11

@@ -39,8 +39,8 @@ _SURE = 0.3  # confidence of joints that the work box must hold
 _MARGIN = 0.05  # of the box's longer side
 _SOFT_PX = 16
 _LEAST_SIDE_PX = 16
-# Outside of the box the two takes of a fixed camera differ by about one grey level.
-_OTHER_BACKGROUND = 3.0
+# Mean difference outside of the box, grey levels: a fixed camera gives 1 to 5, a slow pan 16.
+_OTHER_BACKGROUND = 6.0
 _THUMBNAIL = 96
 _VELOCITY_SHARE = 0.8  # of the measured velocities in the paths across a gap
 
@@ -70,7 +70,7 @@ class BlendOptions:
 
     blender: Literal["flow", "crossfade", "cut"] = "flow"
     arms: bool = False
-    flow_points: int = 100_000
+    flow_points: int = 120_000
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,7 @@ def _add_repetitions(block, first, shown, fades, away, reach):  # type: ignore[n
 @njit(cache=True, fastmath=FASTMATH)
 def _costs_along(shown, fades, away, reach, steps, nodes):  # type: ignore[no-untyped-def]
     """The sum of what _add_repetitions adds at steps (P,), nodes (P,)."""
-    total = 0.0
+    total = np.float64(0)
     for p in range(len(steps)):
         t, n = steps[p], nodes[p]
         extra = np.float32(0)

@@ -56,8 +56,8 @@ def settle(total: np.ndarray, coarse: np.ndarray, block: int, share: float) -> n
 
 
 def select(field: np.ndarray, unlike: np.ndarray, seen: np.ndarray, time: float) -> np.ndarray:
-    soft, quick = np.clip((unlike - 12) / 24, 0, 1), np.clip((unlike - 36) / 36, 0, 1)
-    power = 1 + 5 * soft**2 * (3 - 2 * soft) + 4 * quick**2 * (3 - 2 * quick)
+    soft, quick = np.clip((unlike - 16) / 32, 0, 1), np.clip((unlike - 48) / 48, 0, 1)
+    power = 1 + 4 * soft**2 * (3 - 2 * soft) + 4 * quick**2 * (3 - 2 * quick)
     odds_of_b = (time / (1 - time)) ** power * np.exp(seen)
     return odds_of_b / (1 + odds_of_b)
 

@@ -69,7 +69,7 @@ def test_grid_kernels_equal_their_twins(seed: int, height: int, width: int) -> N
     np.testing.assert_allclose(
         kernels.settle(total, coarse, 4, 0.02), naive.settle(total, coarse, 4, 0.02), rtol=1e-3, atol=1e-3
     )
-    field, unlike = rng.normal(0, 1, (height, width, 6)).astype(np.float32), trust * 90
+    field, unlike = rng.normal(0, 1, (height, width, 6)).astype(np.float32), trust * 120
     chosen = kernels.select(field, unlike, flow[..., 0], 0.3, np.array([2, 3], np.float32))
     np.testing.assert_allclose(chosen[..., :4], field[..., :4] * [2, 3, 2, 3], rtol=1e-5)
     np.testing.assert_allclose(chosen[..., 4], naive.select(field, unlike, flow[..., 0], 0.3), atol=1e-5)
@@ -144,7 +144,7 @@ def test_takes_in_reverse_give_frames_in_reverse(arms: bool) -> None:
 
 
 def test_weight_of_b_grows_with_time() -> None:
-    field, unlike = np.zeros((1, 3, 6), np.float32), np.array([[0, 24, 60]], np.float32)
+    field, unlike = np.zeros((1, 3, 6), np.float32), np.array([[0, 32, 96]], np.float32)
     scale, seen = np.ones(2, np.float32), np.zeros((1, 3), np.float32)
     weights = np.stack([kernels.select(field, unlike, seen, k / 9, scale)[0, :, 4] for k in range(1, 9)])
     assert (np.diff(weights, axis=0) > 0).all()

@@ -141,7 +141,7 @@ def _features(arrays: dict[str, np.ndarray], unit_px: float) -> dict[str, np.nda
 def _encode(
     videos: Sequence[Path], clips: Sequence[Clip], writer: PackWriter, options: BuildOptions
 ) -> tuple[bytes, tuple[int, int]]:
-    """Encode the nodes of all clips, in order; x264 and the colour conversion release the lock: threads share the work."""
+    """Encode the nodes of all clips, in order; encoding releases the lock, so threads share the work."""
     n_nodes = sum(clip.n_frames for clip in clips) // FRAMES_PER_NODE
     with (
         ThreadPoolExecutor(options.n_workers) as pool,

@@ -3,7 +3,7 @@
 import os
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,31 +102,31 @@ def shrink(frame: np.ndarray) -> np.ndarray:
 @contextmanager
 def open_face_detector() -> Iterator[FaceFinder]:
     """Gives a function: RGB frame -> centre x, centre y, width of every face, as shares of the picture's sides."""
-    with _quiet():
-        from mediapipe.python.solutions.face_detection import FaceDetection
-
-        detector = FaceDetection(model_selection=1)
 
     def find_faces(frame: np.ndarray) -> list[tuple[float, float, float]]:
-        with _quiet():
-            found = detector.process(shrink(frame)).detections or []
+        found = detector.process(shrink(frame)).detections or []
         boxes = [detection.location_data.relative_bounding_box for detection in found]
         return [(box.xmin + box.width / 2, box.ymin + box.height / 2, box.width) for box in boxes]
 
-    try:
-        yield find_faces
-    finally:
-        detector.close()
+    # quiet throughout, for the library also writes from threads of its own
+    with _quiet():
+        from mediapipe.python.solutions.face_detection import FaceDetection
+
+        with FaceDetection(model_selection=1) as detector:
+            yield find_faces
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps the C++ libraries' chatter (TFLite, absl) off stderr, and protobuf's deprecation warnings unheard."""
+    """Keeps the C++ libraries' chatter (TFLite, absl) off stderr, and protobuf's deprecation warnings unheard.
+
+    What Python writes to stderr meanwhile, a progress bar say, is still seen.
+    """
     saved, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(sink, 2)
-        with warnings.catch_warnings():
+        with open(os.dup(saved), "w", buffering=1) as stderr, warnings.catch_warnings(), redirect_stderr(stderr):
             warnings.simplefilter("ignore")
+            os.dup2(sink, 2)
             yield
     finally:
         os.dup2(saved, 2)

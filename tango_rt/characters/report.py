@@ -68,7 +68,7 @@ def _draw_coverage(pack: CharacterPack, file: Path) -> None:
 
 def _draw_graph(pack: CharacterPack, file: Path) -> None:
     graph = pack.graph
-    source = np.repeat(np.arange(graph.n_nodes), np.diff(graph.indptr))
+    source = graph.sources
     order = np.argsort(graph.distance, kind="stable")
     cuts = order[graph.kind[order] == CUT]
     shown = np.concatenate([cuts[:: max(1, len(cuts) // N_ARCS)], order[graph.kind[order] == RELAXED]])
@@ -114,14 +114,14 @@ def _draw_worst(pack: CharacterPack, file: Path) -> None:
 def _draw_pairs(pack: CharacterPack, file: Path, best: bool) -> None:
     """The last picture before and the first after each of a few cuts that lie apart from each other."""
     graph = pack.graph
-    source = np.repeat(np.arange(graph.n_nodes), np.diff(graph.indptr))
+    source = graph.sources
     cuts = np.flatnonzero(graph.kind != 0)
     cuts = cuts[np.argsort(graph.distance[cuts] if best else -graph.distance[cuts], kind="stable")]
     chosen: list[int] = []
-    for edge in cuts:
+    for edge in cuts.tolist():
         apart = all(abs(source[edge] - source[other]) > FPS // FRAMES_PER_NODE for other in chosen)
         if apart and len(chosen) < N_PAIRS:
-            chosen.append(int(edge))
+            chosen.append(edge)
     decoder = GopDecoder(pack.info.extradata, pack.info.width, pack.info.height)
     pairs = []
     for edge in chosen:

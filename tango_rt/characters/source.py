@@ -3,9 +3,10 @@
 import hashlib
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -27,10 +28,12 @@ TRACKING_VERSION = 1
 
 _LOW_HAND_SHARE = 0.6
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class TrackedSource:
-    """motion: float32 (F, 55, 15) where SMPL-X lies beside the video, else None; audio: float32, 16 kHz, from frame 0."""
+    """motion: float32 (F, 55, 15) where SMPL-X lies beside the video; audio: float32, 16 kHz, from frame 0."""
 
     path: Path
     sha256: str
@@ -94,7 +97,7 @@ def track_source(path: Path, max_height: int, body_model: Path | None, n_workers
 def _find(path: Path, max_height: int, n_workers: int) -> _Found:
     with VideoReader(path, max_height) as reader:
         n_frames = reader.info.n_frames
-        subject = find_subject(tqdm(reader, f"looking at {path.name}", n_frames, unit="frame", disable=None))
+        subject = find_subject(_with_bar(reader, f"looking at {path.name}", n_frames))
     detector = ShotDetector()
 
     def watched(frames: VideoReader) -> Iterator[np.ndarray]:
@@ -104,7 +107,7 @@ def _find(path: Path, max_height: int, n_workers: int) -> _Found:
 
     with VideoReader(path, max_height) as reader:
         poses = estimate_poses(watched(reader), n_workers, subject=subject)
-        found = list(tqdm(poses, f"tracking {path.name}", n_frames, unit="frame", disable=None))
+        found = list(_with_bar(poses, f"tracking {path.name}", n_frames))
     return _Found(
         body=np.stack([pose.body for pose in found]),
         hands=np.stack([[pose.left_hand, pose.right_hand] for pose in found]),
@@ -112,6 +115,11 @@ def _find(path: Path, max_height: int, n_workers: int) -> _Found:
         shots=np.array(detector.changes(), np.int64),
         crowd=subject.warning or "",
     )
+
+
+def _with_bar(items: Iterable[T], name: str, total: int | None) -> Iterator[T]:
+    # a generator, so that the bar is made when the first item is asked for: only then is it known where stderr leads
+    yield from tqdm(items, name, total, unit="frame", disable=None)
 
 
 def _warnings(path: Path, track: Track, crowd: str) -> Iterator[str]:

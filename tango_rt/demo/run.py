@@ -1,4 +1,4 @@
-"""The demo: a drawn presenter goes through exactly what a real person goes through, from video file to rendered speech."""
+"""The demo: a drawn presenter goes through what every person goes through, from video file to rendered speech."""
 
 from collections.abc import Iterator
 from itertools import chain, islice

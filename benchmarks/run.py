@@ -1,0 +1,229 @@
+"""Measure everything that the project promises and write benchmarks/RESULTS.md.
+
+    python -m benchmarks.run [--quick] [--work DIR]
+
+Needs the data folder (TANGO_DATA_DIR) and about a quarter of an hour on two idle cores; --quick leaves out the real
+clips. Ratios against the naive twin of the research release are taken side by side in one run.
+"""
+
+import argparse
+import contextlib
+import io
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from benchmarks import bench_graph, bench_retrieval, bench_transitions
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "RESULTS.md"
+LONGEST = "man_dark_suit_standing_61s"
+"""A recognisable public figure: rendered to his own recorded speech only."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A command, measured from outside: wall seconds, and the most memory that all its processes held together."""
+
+    wall_s: float
+    peak_mb: float
+
+
+def timed(command: Sequence[str | Path], cache: Path) -> Run:
+    """Run a command of this project to its end; raises if it fails."""
+    environment = {**os.environ, "TANGO_RT_CACHE": str(cache)}
+    started = time.perf_counter()
+    process = subprocess.Popen([str(word) for word in command], env=environment, stdout=subprocess.DEVNULL)
+    peak = [0.0]
+    watcher = threading.Thread(target=_watch_memory, args=(process, peak))
+    watcher.start()
+    code = process.wait()
+    wall_s = time.perf_counter() - started
+    watcher.join()
+    if code:
+        raise SystemExit(f"{command} failed with exit code {code}")
+    return Run(wall_s, peak[0])
+
+
+def _watch_memory(process: "subprocess.Popen[bytes]", peak: list[float]) -> None:
+    while process.poll() is None:
+        peak[0] = max(peak[0], sum(_proportional_mb(pid) for pid in _family(process.pid)))
+        time.sleep(0.2)
+
+
+def _family(pid: int) -> list[int]:
+    """A process and all that descend from it."""
+    found = [pid]
+    for parent in found:
+        try:
+            tasks = list(Path(f"/proc/{parent}/task").iterdir())
+            found += [int(child) for task in tasks for child in (task / "children").read_text().split()]
+        except OSError:
+            continue
+    return found
+
+
+def _proportional_mb(pid: int) -> float:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+
+
+def machine() -> list[str]:
+    names = ("numpy", "numba", "opencv-contrib-python", "mediapipe", "av")
+    model = next((line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "?")
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    return [
+        f"Machine: {model}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}, "
+        + ", ".join(f"{name} {version(name)}" for name in names)
+        + ".",
+        f"Commit: {commit.stdout.strip() or 'unknown'}.",
+    ]
+
+
+def _lines(file: str) -> list[str]:
+    return Path(file).read_text().splitlines() if Path(file).is_file() else []
+
+
+def algorithms() -> list[str]:
+    edges, search = bench_graph.official_edges_ratio(), bench_graph.official_search_ratio()
+    viterbi, hour = bench_graph.viterbi_seconds(), bench_graph.hour_graph()
+    rows = ["## Graph and search", "", "| what | figures |", "|---|---|"]
+    for name, figures in (
+        ("official edge rule against its naive twin", edges),
+        ("official search against its naive twin", search),
+        ("viterbi, 60 s of speech, warm", viterbi),
+        ("our graph, one hour of synthetic motion", hour),
+    ):
+        rows.append(f"| {name} | " + ", ".join(f"{key} {value:.4g}" for key, value in figures.items()) + " |")
+    return [*rows, ""]
+
+
+def characters(videos: Sequence[Path], work: Path) -> list[str]:
+    """Build and render every clip as a user would, from the command line."""
+    rows = [
+        "## Build and render, from the command line",
+        "",
+        "Wall seconds with process start; memory of all processes together. The speech of the render is the clip's own.",
+        "",
+        "| clip | build s | MB | rebuild s | render, cold s | render, cached s | cuts | speech s |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    command = Path(sys.executable).with_name("tango-rt")
+    for video in videos:
+        pack, out = work / f"{video.stem}.tango", work / "out.mp4"
+        build = timed([command, "character", "build", video, "-o", pack], work / "cache")
+        rebuild = timed([command, "character", "build", video, "-o", pack], work / "cache")
+        render: Sequence[str | Path] = [command, "render", pack, video, "-o", out]
+        cold, cached = timed(render, work / "cache"), timed(render, work / "cache")
+        n_cuts = sum(1 for _ in (pack / "transitions").glob("*/*.gops"))
+        seconds = _duration_s(video)
+        rows.append(
+            f"| {video.stem} | {build.wall_s:.1f} | {build.peak_mb:.0f} | {rebuild.wall_s:.1f} | {cold.wall_s:.1f} "
+            f"| {cached.wall_s:.2f} | {n_cuts} | {seconds:.1f} |"
+        )
+    return [*rows, ""]
+
+
+def _duration_s(video: Path) -> float:
+    from engine.timebase import SAMPLE_RATE
+    from tango_rt.audio import read_audio
+
+    return len(read_audio(video)) / SAMPLE_RATE
+
+
+def retrieval(packs: Sequence[Path]) -> list[str]:
+    rows = [
+        "## Retrieval",
+        "",
+        "Low: the right place within 4 frames among 16 to both sides; floor: the control of time-shifted speech.",
+        "Far: share of windows beaten by the true one. r: voice energy against body speed. 95 % intervals.",
+        "",
+        "| clip | " + " | ".join(RETRIEVAL) + " |",
+        "|---|" + "---|" * len(RETRIEVAL),
+    ]
+    for pack in packs:
+        figures = bench_retrieval.measure(bench_retrieval.load_reference(pack))
+        rows.append(f"| {pack.stem} | " + " | ".join(_cell(figures.get(name)) for name in RETRIEVAL) + " |")
+    return [*rows, ""]
+
+
+RETRIEVAL = ("low", "low_control", "high_far_beaten", "r_truth", "r_chosen", "r_random")
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.2f}"
+    if isinstance(value, list | tuple):
+        return f"{value[0]:.2f} [{value[1]:.2f}, {value[2]:.2f}]"
+    return "-" if value is None else str(value)
+
+
+def transitions(videos: Sequence[Path]) -> list[str]:
+    results: dict[str, Any] = {}
+    for video in videos:
+        clip = bench_transitions.read_clip(video)
+        results[video.stem] = bench_transitions.measure_clip(clip)
+        full = bench_transitions.read_clip(video, bench_transitions.FULL_HEIGHT_PX, 2 * bench_transitions.LEAST_CUT)
+        results[video.stem]["seconds"] = bench_transitions.measure_time(full)
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text):
+        bench_transitions.print_tables(results)
+    seconds = [
+        f"| {name} | " + ", ".join(f"{kind} {value:.2f}" for kind, value in result["seconds"].items()) + " |"
+        for name, result in results.items()
+    ]
+    return [
+        "## Transitions",
+        "",
+        "```",
+        text.getvalue().strip(),
+        "```",
+        "",
+        "| clip, up to 720 px high | CPU s a transition, one core |",
+        "|---|---|",
+        *seconds,
+        "",
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="graph and search only")
+    parser.add_argument("--work", type=Path, help="folder for packs and videos (default: a temporary one)")
+    arguments = parser.parse_args()
+    cv2.setNumThreads(1)
+    np.seterr(all="ignore")
+    work = arguments.work or Path(tempfile.mkdtemp(prefix="tango-bench-"))
+    work.mkdir(parents=True, exist_ok=True)
+    report = ["# Results", "", "Written by `make bench`. " + " ".join(machine()), "", *algorithms()]
+    data = Path(os.environ.get("TANGO_DATA_DIR", ROOT.parent / "shared" / "data"))
+    videos = sorted((data / "video").glob("*.mp4"))
+    if videos and not arguments.quick:
+        os.environ["TANGO_RT_CACHE"] = str(work / "cache")
+        report += characters(videos, work)
+        report += retrieval(sorted(work.glob("*.tango")))
+        report += transitions(videos)
+    RESULTS.write_text("\n".join(report), "utf-8")
+    if arguments.work is None:
+        shutil.rmtree(work)
+    print(f"\nwritten: {RESULTS.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()
