@@ -30,9 +30,13 @@ class SearchOptions:
     """Weights are in the unit of the costs of nodes (2 - cos - cos in [0, 4] a step)."""
 
     min_dwell: int = MIN_DWELL
+    # Of seven real people: at distance weight 2 cuts are on average 0.53 apart and 0.48 a second, at 8 0.41 and 0.32,
+    # while voice energy and body speed correlate by 0.58 and 0.55. What a viewer sees of a cut is its distance.
     cut_weight: float = 0.5
-    distance_weight: float = 2.0
-    relaxed_weight: float = 1.0
+    distance_weight: float = 8.0
+    relaxed_weight: float = 2.0
+    # A cut without real frames on both sides must bridge a gap, which looks worse than a morph at equal distance.
+    gap_weight: float = 1.5
     # A cut back by b < R nodes of the same clip pays return_penalty * (1 - b / R); R is return_s in nodes.
     return_penalty: float = 2.0
     return_s: float = 8.0
@@ -124,6 +128,9 @@ def cut_costs(graph: MotionGraph, options: SearchOptions) -> np.ndarray:
     returns = same_clip & (back >= 0) & (back < reach)
     costs = options.cut_weight + options.distance_weight * graph.distance.astype(np.float64)
     costs[graph.kind == RELAXED] += options.relaxed_weight
+    starts = np.zeros(graph.n_nodes + 1, bool)
+    starts[graph.clip_start] = True
+    costs[starts[source + 1] | starts[graph.indices]] += options.gap_weight
     costs[returns] += options.return_penalty * (1 - back[returns] / reach)
     costs[graph.kind == CONTINUE] = 0.0
     return costs

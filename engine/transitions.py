@@ -39,7 +39,7 @@ _SURE = 0.3  # confidence of joints that the work box must hold
 _MARGIN = 0.05  # of the box's longer side
 _SOFT_PX = 16
 _LEAST_SIDE_PX = 16
-# Mean difference outside of the box, grey levels: a fixed camera gives 1 to 5, a slow pan 16.
+# Mean difference outside of the box, grey levels: five cuts of a clip with a pan gave 1.5 to 3.3, across the pan 17.
 _OTHER_BACKGROUND = 6.0
 _THUMBNAIL = 96
 _VELOCITY_SHARE = 0.8  # of the measured velocities in the paths across a gap
@@ -118,8 +118,8 @@ def blend_sync(a: Take, b: Take, options: BlendOptions) -> np.ndarray:
     for k, (pair, time) in enumerate(zip(pairs, _TIMES, strict=True)):
         field = carry(pair, np.float32(time) * pair.forward, np.float32(1 - time) * pair.backward, time)
         mixed = _mix(field, small_a[k], small_b[k], time, grid)
-        frames = (np.ascontiguousarray(take.frames[k]) for take in (a, b))
-        render(*frames, mixed, grid.box, _SOFT_PX, out[k])
+        frame_a, frame_b = (np.ascontiguousarray(take.frames[k]) for take in (a, b))
+        render(frame_a, frame_b, mixed, grid.box, _SOFT_PX, out[k])
     return out
 
 

@@ -13,6 +13,9 @@ def edge_cost(graph, clip, i, j, distance, kind, options):
     cost = options.cut_weight + options.distance_weight * float(distance)
     if kind == RELAXED:
         cost += options.relaxed_weight
+    is_last, is_first = i == graph.n_nodes - 1 or clip[i] != clip[i + 1], j == 0 or clip[j] != clip[j - 1]
+    if is_last or is_first:
+        cost += options.gap_weight
     reach = options.return_s * 30 / 4
     if clip[i] == clip[j] and 0 <= i - j < reach:
         cost += options.return_penalty * (1 - (i - j) / reach)

@@ -71,7 +71,7 @@ def test_no_path_at_all_is_cheaper(seed, n_steps, min_dwell, fixed_start):
 def test_long_paths_cost_what_the_naive_table_says(seed):
     graph = make_graph([30, 21, 9], 200, seed, n_relaxed=10)
     costs = np.random.default_rng(seed).random((120, 60), dtype=np.float32) * 2
-    options = SearchOptions(cut_weight=0.2, distance_weight=0.5)
+    options = SearchOptions(cut_weight=0.2, distance_weight=0.5, gap_weight=0.3)
     path = viterbi(costs, graph, options)
     assert path.cost == pytest.approx(naive.viterbi_cost(costs, graph, options), rel=1e-9)
     assert_walks(path, graph, options)
@@ -99,7 +99,7 @@ def test_a_planted_path_is_found(seed):
     graph = make_graph([40, 40, 20], 400, seed)
     options = SearchOptions()
     planted = planted_walk(graph, 200, options.min_dwell, seed)
-    costs = np.random.default_rng(seed).uniform(4, 5, (200, 100)).astype(np.float32)
+    costs = np.random.default_rng(seed).uniform(20, 25, (200, 100)).astype(np.float32)
     costs[np.arange(200), planted] = 0
     np.testing.assert_array_equal(viterbi(costs, graph, options).nodes, planted)
 
@@ -166,7 +166,7 @@ def test_a_path_does_not_cut_back_into_what_it_has_just_shown():
     costs = np.random.default_rng(0).random((300, 150), dtype=np.float32) * 4
 
     def steps_back(penalty):
-        path = viterbi(costs, graph, SearchOptions(return_penalty=penalty, return_s=8.0))
+        path = viterbi(costs, graph, SearchOptions(distance_weight=2.0, return_penalty=penalty, return_s=8.0))
         back = path.nodes[path.cuts] - path.nodes[path.cuts + 1]
         return np.count_nonzero((back >= 0) & (back < 30))
 
@@ -179,7 +179,7 @@ def test_relaxed_cuts_are_a_last_resort():
     kinds = dict(zip(zip(graph.sources, graph.indices, strict=True), graph.kind, strict=True))
 
     def n_relaxed(weight):
-        path = viterbi(costs, graph, SearchOptions(relaxed_weight=weight))
+        path = viterbi(costs, graph, SearchOptions(distance_weight=2.0, relaxed_weight=weight))
         return sum(kinds[path.nodes[t], path.nodes[t + 1]] == RELAXED for t in path.cuts)
 
     assert n_relaxed(0.0) > 3

@@ -58,7 +58,7 @@ def test_equal_moments_take_turns() -> None:
     graph = ring(3, 6)
     costs = np.ones((72, 18), np.float32)
     costs[:, :6] = 0.95
-    search = SearchOptions(cut_weight=0.1, return_penalty=0)
+    search = SearchOptions(cut_weight=0.1, return_penalty=0, gap_weight=0)
     looped = viterbi(costs, graph, search)
     assert set(looped.nodes // 6) == {0}
     away = np.ones(18, np.float32)
@@ -73,7 +73,7 @@ def test_rest_may_come_back() -> None:
     graph = ring(3, 6)
     costs = np.ones((72, 18), np.float32)
     costs[:, :6] = 0.95
-    search = SearchOptions(cut_weight=0.1, return_penalty=0)
+    search = SearchOptions(cut_weight=0.1, return_penalty=0, gap_weight=0)
     varied = varied_path(lambda: [costs.copy()], graph, np.zeros(18, np.float32), search)
     np.testing.assert_array_equal(varied.nodes, viterbi(costs, graph, search).nodes)
 

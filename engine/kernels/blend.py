@@ -19,8 +19,8 @@ __all__ = ["N_CHANNELS", "agreement", "pool", "render", "select", "settle", "ski
 # seen by B.
 N_CHANNELS = 6
 # Grey levels between which averaging turns into choosing, then into choosing at once, and the powers of the odds that
-# this adds: a power of 5 leaves 25 % of the other picture in the two middle frames, one of 9 leaves 12 %. Small differences change over
-# softly: there a quick change is seen as a jump, in great ones any mixture is seen as a ghost.
+# this adds: a power of 5 leaves 25 % of the other picture in the two middle frames, one of 9 leaves 12 %. Small
+# differences change over softly: there a quick change is seen as a jump, in great ones any mixture is seen as a ghost.
 _LIKE, _UNLIKE, _FOREIGN = 16.0, 48.0, 96.0
 _DECISION, _HASTE = 4.0, 4.0
 # Weight of a vector that its counterpart contradicts: it still fills places that nothing else reaches.
