@@ -119,7 +119,7 @@ def characters(videos: Sequence[Path], work: Path) -> list[str]:
     rows = [
         "## Build and render, from the command line",
         "",
-        "Wall seconds with process start; memory of all processes together. The speech of the render is the clip's own.",
+        "Wall seconds with process start; memory of all processes together. Each clip is rendered to its own speech.",
         "",
         "| clip | build s | MB | rebuild s | render, cold s | render, cached s | cuts | speech s |",
         "|---|---|---|---|---|---|---|---|",

@@ -108,6 +108,8 @@ class GraphOptions:
     position_weight: float = 1.0
     velocity_weight: float = float(FRAMES_PER_NODE)
     surface_weight: float = 1.0
+    # Of the mean colour distance of the cells (lightness 0..1).
+    appearance_weight: float = 10.0
     # Targets i-1 .. i+min_skip of the same clip are the place where the path is anyway.
     min_skip: int = 3
 
@@ -120,6 +122,7 @@ def build_graph(
     unit_px: float,
     options: GraphOptions | None = None,
     confidence: np.ndarray | None = None,
+    appearance: np.ndarray | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[MotionGraph, ConnectReport]:
     """The connected motion graph of a character.
@@ -127,8 +130,10 @@ def build_graph(
     joints float32 (F, J, 3), absolute in the picture, finite; surface uint64 (F, W), bits of the visible
     person and the hands; clip_start int (n_clips + 1), first node of each clip, F = 4 clip_start[-1];
     joint_weights (J,), not negative; unit_px, the body size in the unit of joints. confidence (F, J) in 0..1:
-    a joint counts by its mean over all frames, so what the camera never sees falls out. progress(nodes done,
-    nodes in all). Raises InputError where an array cannot be used and where no clip is long enough.
+    a joint counts by its mean over all frames, so what the camera never sees falls out. appearance float32
+    (F, cells, 3), colours as engine.appearance.slow_colours gives them: the window rule adds their distance.
+    progress(nodes done, nodes in all). Raises InputError where an array cannot be used
+    and where no clip is long enough.
     """
     options = options or GraphOptions()
     clip_start = np.asarray(clip_start, np.int64)
@@ -136,7 +141,9 @@ def build_graph(
     weights = np.asarray(joint_weights, np.float64)
     if confidence is not None:
         weights = weights * confidence.mean(axis=0)
-    features = _features(joints, surface, clip_start, weights / (weights.sum() * unit_px), options)
+    if options.rule != "window":
+        appearance = None
+    features = _features(joints, surface, clip_start, weights / (weights.sum() * unit_px), appearance, options)
     if options.rule == "official":
         cuts = _official_cuts(features, joints, clip_start, options)
     else:
@@ -160,6 +167,7 @@ def _features(
     surface: np.ndarray,
     clip_start: np.ndarray,
     scale: np.ndarray,
+    appearance: np.ndarray | None,
     options: GraphOptions,
 ) -> NodeFeatures:
     counted = scale > 0
@@ -169,6 +177,11 @@ def _features(
         velocity[start:stop] = np.gradient(position[start:stop], axis=0)
     position *= np.float32(options.position_weight)
     velocity *= np.float32(options.velocity_weight)
+    if appearance is not None:
+        # Cells count as joints that stand at a place in colour space: one kernel does for both.
+        colours = appearance * np.float32(options.appearance_weight / appearance.shape[1])
+        position = np.concatenate([position, colours], axis=1)
+        velocity = np.concatenate([velocity, np.zeros_like(colours)], axis=1)
     return node_features(position, velocity, surface, clip_start, options.surface_weight)
 
 

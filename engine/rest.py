@@ -16,9 +16,7 @@ MAX_CANDIDATES = 1_000  # an hour of video needs no finer look
 AT_REST_SHARE, AWAY_SHARE = 0.02, 0.9  # the nodes that stand for 0 and for 1
 
 
-def rest_distance(
-    joints: np.ndarray, confidence: np.ndarray, clip_start: np.ndarray, unit_px: float
-) -> np.ndarray:
+def rest_distance(joints: np.ndarray, confidence: np.ndarray, clip_start: np.ndarray, unit_px: float) -> np.ndarray:
     """joints (F, 75, 3) pixels, confidence (F, 75), clip_start (n_clips + 1) -> float32 (N,), 0 at rest.
 
     The rest pose is the densest place of both hands while they are slow; for somebody who never rests that

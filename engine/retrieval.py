@@ -198,9 +198,7 @@ def _rhythm(speed: np.ndarray, confidence: np.ndarray, chosen: list[int]) -> np.
     return np.clip(score / max(score.std(), 1e-6), -CLIP_SPEED, CLIP_SPEED)
 
 
-def node_vectors(
-    joints: np.ndarray, confidence: np.ndarray, clip_start: np.ndarray, unit_px: float
-) -> MotionVectors:
+def node_vectors(joints: np.ndarray, confidence: np.ndarray, clip_start: np.ndarray, unit_px: float) -> MotionVectors:
     """joints (F, 75, 3) pixels, confidence (F, 75), clip_start (n_clips + 1) nodes -> one row per node."""
     speed = joint_speeds(joints, clip_start, unit_px)
     wrists = _rhythm(speed, confidence, [LEFT_WRIST, RIGHT_WRIST])

@@ -48,9 +48,7 @@ def _hand_parents(start: int, wrist: int) -> list[int]:
 
 
 PARENTS = np.array(
-    _BODY_PARENTS
-    + _hand_parents(LEFT_HAND.start, LEFT_WRIST)
-    + _hand_parents(RIGHT_HAND.start, RIGHT_WRIST),
+    _BODY_PARENTS + _hand_parents(LEFT_HAND.start, LEFT_WRIST) + _hand_parents(RIGHT_HAND.start, RIGHT_WRIST),
     dtype=np.int64,
 )
 

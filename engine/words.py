@@ -61,9 +61,7 @@ def parse_words(text: str, duration_s: float = MAX_TIME_S) -> tuple[Word, ...]:
     Sorted by start. Raises InputError when the content is anything else, or reaches beyond `duration_s`.
     """
     if len(text) > MAX_JSON_CHARS:
-        raise InputError(
-            f"the word timings are {len(text)} characters long, at most {MAX_JSON_CHARS} are read"
-        )
+        raise InputError(f"the word timings are {len(text)} characters long, at most {MAX_JSON_CHARS} are read")
     try:
         entries = _entries(json.loads(text))
     except (ValueError, RecursionError) as error:
@@ -96,9 +94,7 @@ def _word(entry: Any, number: int, duration_s: float) -> Word:
         raise InputError(f"word {number} ({text!r}) of the word timings has no times in seconds; {WANTED}")
     # a JSON integer may be too large for a float: compare first, convert after
     if not all(0 <= time <= MAX_TIME_S for time in times) or times[1] < times[0]:
-        raise InputError(
-            f"word {number} ({text!r}) of the word timings lasts from {times[0]} to {times[1]} s"
-        )
+        raise InputError(f"word {number} ({text!r}) of the word timings lasts from {times[0]} to {times[1]} s")
     if times[0] > duration_s + LATE_S:
         raise InputError(
             f"word {number} ({text!r}) starts at {times[0]} s but the recording ends at {duration_s:.1f} s; "

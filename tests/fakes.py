@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from engine.appearance import N_CELLS
 from engine.graph import build_graph
 from engine.rest import rest_distance
 from engine.retrieval import node_vectors
@@ -86,6 +87,7 @@ def make_pack(path: Path, clip_nodes: tuple[int, ...] = (40, 25), seed: int = 0)
             "hands_found": np.ones((n_frames, 2), bool),
             "hand_boxes": np.zeros((n_frames, 2, 4)),
             "surface": surface,
+            "appearance": np.zeros((n_frames, N_CELLS, 3), np.uint8),
             "motion": np.zeros((n_frames, N_JOINTS, 15)),
             "graph_indptr": graph.indptr,
             "graph_indices": graph.indices,

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from tqdm import tqdm
 
+from engine.appearance import slow_colours
 from engine.errors import InputError
 from engine.graph import GraphOptions, MotionGraph, build_graph
 from engine.rest import rest_distance
@@ -123,6 +124,7 @@ def _graph(arrays: dict[str, np.ndarray], unit_px: float, options: BuildOptions)
             unit_px,
             GraphOptions(rule=options.graph_rule),
             confidence=arrays["confidence"],
+            appearance=slow_colours(arrays["appearance"], arrays["clip_start"]),
             progress=lambda done, _: bar.update(done - bar.n),
         )
 

@@ -63,6 +63,7 @@ def gather_tracks(sources: Sequence[TrackedSource], clips: Sequence[Clip], unit_
     }
     clip_start = np.cumsum([0] + [clip.n_frames // FRAMES_PER_NODE for clip in clips])
     arrays["clip_start"] = clip_start
+    arrays["appearance"] = np.concatenate([sources[clip.source].appearance[_frames(clip)] for clip in clips])
     if all(source.motion is not None for source in sources):
         arrays["motion"] = np.concatenate([sources[c.source].motion[_frames(c)] for c in clips])  # type: ignore[index]
     else:

@@ -26,6 +26,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from engine.appearance import N_CELLS
 from engine.errors import ArtifactError, InputError
 from engine.graph import MotionGraph
 from engine.skeleton import N_JOINTS
@@ -50,6 +51,7 @@ ARRAYS: dict[str, tuple[str, tuple[int | str, ...]]] = {
     "hands_found": ("bool", ("F", 2)),
     "hand_boxes": ("float32", ("F", 2, 4)),
     "surface": ("uint64", ("F", 96)),
+    "appearance": ("uint8", ("F", N_CELLS, 3)),
     "motion": ("float32", ("F", "D", 15)),
     "graph_indptr": ("int64", ("N+1",)),
     "graph_indices": ("int32", ("E",)),

@@ -11,6 +11,7 @@ from typing import TypeVar
 import numpy as np
 from tqdm import tqdm
 
+from engine.appearance import coarse_colours
 from engine.errors import InputError
 from engine.motion import smplx_motion_vectors
 from tango_rt.audio import check_audible, read_audio
@@ -23,8 +24,8 @@ from tango_rt.video.reader import VideoReader
 
 __all__ = ["TrackedSource", "track_source"]
 
-TRACKING_VERSION = 1
-"""Counts changes of what is cached: raw poses and shots."""
+TRACKING_VERSION = 2
+"""Counts changes of what is cached: raw poses, colours and shots."""
 
 _LOW_HAND_SHARE = 0.6
 
@@ -40,6 +41,7 @@ class TrackedSource:
     n_frames: int
     shots: tuple[int, ...]
     track: Track
+    appearance: np.ndarray  # uint8 (F, cells, 3): engine.appearance.coarse_colours
     motion: np.ndarray | None
     audio: np.ndarray
     warnings: tuple[str, ...]
@@ -48,11 +50,12 @@ class TrackedSource:
 
 @dataclass(frozen=True)
 class _Found:
-    """What is cached: the raw poses of all frames, the shot changes, and whether other people were seen."""
+    """What is cached: raw poses and colours of all frames, the shot changes, and whether other people were seen."""
 
     body: np.ndarray
     hands: np.ndarray
     masks: np.ndarray
+    appearance: np.ndarray
     shots: np.ndarray
     crowd: str
 
@@ -87,6 +90,7 @@ def track_source(path: Path, max_height: int, body_model: Path | None, n_workers
         n_frames=len(found.body),
         shots=shots,
         track=track,
+        appearance=found.appearance,
         motion=_smplx_motion(path, len(found.body), body_model),
         audio=audio,
         warnings=tuple(_warnings(path, track, found.crowd)),
@@ -99,10 +103,12 @@ def _find(path: Path, max_height: int, n_workers: int) -> _Found:
         n_frames = reader.info.n_frames
         subject = find_subject(_with_bar(reader, f"looking at {path.name}", n_frames))
     detector = ShotDetector()
+    appearance: list[np.ndarray] = []
 
     def watched(frames: VideoReader) -> Iterator[np.ndarray]:
         for frame in frames:
             detector.push(frame)
+            appearance.append(coarse_colours(frame))
             yield frame
 
     with VideoReader(path, max_height) as reader:
@@ -112,6 +118,7 @@ def _find(path: Path, max_height: int, n_workers: int) -> _Found:
         body=np.stack([pose.body for pose in found]),
         hands=np.stack([[pose.left_hand, pose.right_hand] for pose in found]),
         masks=np.stack([pose.person_mask for pose in found]),
+        appearance=np.stack(appearance),
         shots=np.array(detector.changes(), np.int64),
         crowd=subject.warning or "",
     )
@@ -166,7 +173,7 @@ def _load(file: Path) -> _Found | None:
     """None for a file that is absent or damaged: then the video is tracked again."""
     try:
         with np.load(file, allow_pickle=False) as arrays:
-            names = ("body", "hands", "masks", "shots")
+            names = ("body", "hands", "masks", "appearance", "shots")
             return _Found(**{name: arrays[name] for name in names}, crowd=str(arrays["crowd"]))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
@@ -177,14 +184,8 @@ def _save(file: Path, found: _Found) -> None:
     partial = file.with_name(f"{file.stem}.{os.getpid()}.partial.npz")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(
-            partial,
-            body=found.body,
-            hands=found.hands,
-            masks=found.masks,
-            shots=found.shots,
-            crowd=np.array(found.crowd),
-        )
+        arrays = {name: value for name, value in vars(found).items() if name != "crowd"}
+        np.savez(partial, crowd=np.array(found.crowd), **arrays)
         partial.replace(file)
     except OSError:
         partial.unlink(missing_ok=True)

@@ -1,0 +1,33 @@
+"""What the picture looks like apart from how the person moves: clothes, light, background.
+
+Two moments of equal pose join badly when the person wears something else in one of them, or the camera has moved.
+So the colours of a coarse grid over the picture, smoothed in time until gestures no longer count, are part of what a
+cut costs.
+"""
+
+import cv2
+import numpy as np
+from scipy.ndimage import uniform_filter1d
+
+from engine.timebase import FPS, FRAMES_PER_NODE
+
+__all__ = ["N_CELLS", "coarse_colours", "slow_colours"]
+
+ROWS, COLUMNS = 6, 8
+N_CELLS = ROWS * COLUMNS
+SMOOTH_FRAMES = 2 * FPS  # longer than a stroke of the hand, shorter than a pan
+_LAB_RANGE = 100.0  # of lightness; colour differences are of the same size
+
+
+def coarse_colours(frame: np.ndarray) -> np.ndarray:
+    """Mean colours of a grid of ROWS x COLUMNS cells: uint8 (H, W, 3) RGB -> uint8 (N_CELLS, 3) RGB."""
+    return np.asarray(cv2.resize(frame, (COLUMNS, ROWS), interpolation=cv2.INTER_AREA)).reshape(N_CELLS, 3)
+
+
+def slow_colours(cells: np.ndarray, clip_start: np.ndarray) -> np.ndarray:
+    """cells uint8 (F, N_CELLS, 3) RGB, clip_start int (n_clips + 1) nodes -> Lab float32, same shape, lightness 0..1."""
+    rgb = cells.astype(np.float32) / 255
+    lab = cv2.cvtColor(rgb, cv2.COLOR_RGB2LAB) / _LAB_RANGE
+    for start, stop in zip(clip_start[:-1] * FRAMES_PER_NODE, clip_start[1:] * FRAMES_PER_NODE, strict=True):
+        lab[start:stop] = uniform_filter1d(lab[start:stop], min(SMOOTH_FRAMES, stop - start), axis=0, mode="nearest")
+    return np.asarray(lab, np.float32)
