@@ -25,7 +25,7 @@ def coarse_colours(frame: np.ndarray) -> np.ndarray:
 
 
 def slow_colours(cells: np.ndarray, clip_start: np.ndarray) -> np.ndarray:
-    """cells uint8 (F, N_CELLS, 3) RGB, clip_start int (n_clips + 1) nodes -> Lab float32, same shape, lightness 0..1."""
+    """cells uint8 (F, N_CELLS, 3) RGB, clip_start int (n_clips + 1), nodes -> Lab, float32, lightness 0..1."""
     rgb = cells.astype(np.float32) / 255
     lab = cv2.cvtColor(rgb, cv2.COLOR_RGB2LAB) / _LAB_RANGE
     for start, stop in zip(clip_start[:-1] * FRAMES_PER_NODE, clip_start[1:] * FRAMES_PER_NODE, strict=True):

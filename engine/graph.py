@@ -108,8 +108,9 @@ class GraphOptions:
     position_weight: float = 1.0
     velocity_weight: float = float(FRAMES_PER_NODE)
     surface_weight: float = 1.0
-    # Of the mean colour distance of the cells (lightness 0..1).
-    appearance_weight: float = 10.0
+    # Of the mean colour distance of the cells (lightness 0..1): 0.15 to 0.19 between two shirts, 0.07 between jump cuts
+    # of one shirt, 0.01 to 0.05 within a shot.
+    appearance_weight: float = 6.0
     # Targets i-1 .. i+min_skip of the same clip are the place where the path is anyway.
     min_skip: int = 3
 

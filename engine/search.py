@@ -30,10 +30,11 @@ class SearchOptions:
     """Weights are in the unit of the costs of nodes (2 - cos - cos in [0, 4] a step)."""
 
     min_dwell: int = MIN_DWELL
-    # Of seven real people: at distance weight 2 cuts are on average 0.53 apart and 0.48 a second, at 8 0.41 and 0.32,
-    # while voice energy and body speed correlate by 0.58 and 0.55. What a viewer sees of a cut is its distance.
+    # Of the squared distance: a morph hides small differences and shows large ones. Of seven real people the largest
+    # distance of a cut is 0.59 on average instead of 0.69 by an equal price in proportion, r of voice energy and body
+    # speed 0.53 instead of 0.55; at weight 12 it is 0.62 and 0.53, at 24 0.53 and 0.50.
+    distance_weight: float = 16.0
     cut_weight: float = 0.5
-    distance_weight: float = 8.0
     relaxed_weight: float = 2.0
     # A cut without real frames on both sides must bridge a gap, which looks worse than a morph at equal distance.
     gap_weight: float = 1.5
@@ -126,7 +127,7 @@ def cut_costs(graph: MotionGraph, options: SearchOptions) -> np.ndarray:
     same_clip = graph.clip[source] == graph.clip[graph.indices]
     reach = options.return_s * FPS / FRAMES_PER_NODE
     returns = same_clip & (back >= 0) & (back < reach)
-    costs = options.cut_weight + options.distance_weight * graph.distance.astype(np.float64)
+    costs = options.cut_weight + options.distance_weight * graph.distance.astype(np.float64) ** 2
     costs[graph.kind == RELAXED] += options.relaxed_weight
     starts = np.zeros(graph.n_nodes + 1, bool)
     starts[graph.clip_start] = True

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -35,6 +36,10 @@ RENDER_EXAMPLES = """examples:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line; leaves through SystemExit with 0, 1 (our fault), 2 (bad input) or 130 (interrupted)."""
     arguments = _parser().parse_args(argv)
+    # to be ended or to lose the terminal is no reason to leave anything half-written
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(ending) == signal.SIG_DFL:  # nohup ignores one
+            signal.signal(ending, signal.default_int_handler)
     try:
         arguments.run(arguments)
     except KeyboardInterrupt:
@@ -101,10 +106,9 @@ def _add_jobs(parser: argparse.ArgumentParser) -> None:
 
 
 def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not a positive number")
-    return value
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
+    return int(text)
 
 
 def _add_demo(commands: Any) -> None:

@@ -6,7 +6,7 @@ from engine.errors import InputError
 
 __all__ = ["read_words"]
 
-MAX_BYTES = 64 << 20
+MAX_BYTES = 16 << 20
 
 
 def read_words(path: Path) -> str:
@@ -14,6 +14,9 @@ def read_words(path: Path) -> str:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise InputError(f"{path}: has {path.stat().st_size} bytes, word timings have at most {MAX_BYTES}")
-        return path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")  # recognisers on Windows write a byte order mark
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as word timings ({error})") from error
+    if not text.strip():
+        raise InputError(f"{path}: is empty, wanted word timings")
+    return text

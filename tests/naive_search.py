@@ -10,7 +10,7 @@ CONTINUE, RELAXED = 0, 2
 def edge_cost(graph, clip, i, j, distance, kind, options):
     if kind == CONTINUE:
         return 0.0
-    cost = options.cut_weight + options.distance_weight * float(distance)
+    cost = options.cut_weight + options.distance_weight * float(distance) ** 2
     if kind == RELAXED:
         cost += options.relaxed_weight
     is_last, is_first = i == graph.n_nodes - 1 or clip[i] != clip[i + 1], j == 0 or clip[j] != clip[j - 1]

@@ -16,7 +16,8 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -38,7 +39,7 @@ SCHEMA = 1
 SUFFIX = ".tango"
 MAX_FRAMES = 4 * 3600 * FPS
 MAX_SIDE_PX = 8192
-MAX_JSON_BYTES = 16 << 20
+MAX_JSON_BYTES = 64 << 20
 
 # name -> dtype, shape; F frames, N nodes, S samples, C clips, E edges, D any width
 ARRAYS: dict[str, tuple[str, tuple[int | str, ...]]] = {
@@ -216,8 +217,9 @@ class PackWriter:
             raise InputError(f"{self.path} must end in {SUFFIX}, for example anna{SUFFIX}")
         if self.path.exists() and not (self.path / "pack.json").is_file():
             raise InputError(f"{self.path} exists and is not a character pack: choose another name")
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._folder = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", dir=self.path.parent))
+        with self._writing():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._folder = self._folder_beside()
         # mkdtemp makes a private folder; a pack is as readable as any other file of the user
         umask = os.umask(0)
         os.umask(umask)
@@ -231,7 +233,8 @@ class PackWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._video.close()
+        with suppress(OSError):  # what is buffered may not fit a full disk
+            self._video.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     @property
@@ -240,27 +243,48 @@ class PackWriter:
 
     def add_packets(self, packets: Iterable[bytes]) -> None:
         """Append encoded pictures, in order."""
-        for packet in packets:
-            self._video.write(packet)
-            self._packet_start.append(self._packet_start[-1] + len(packet))
+        with self._writing():
+            for packet in packets:
+                self._video.write(packet)
+                self._packet_start.append(self._packet_start[-1] + len(packet))
 
     def commit(self, info: PackInfo, arrays: dict[str, np.ndarray]) -> None:
-        """Write arrays (all of ARRAYS but packet_start) and pack.json, then put the folder in its place."""
-        self._video.close()
-        for name, array in {**arrays, "packet_start": np.array(self._packet_start, np.int64)}.items():
-            np.save(self._folder / f"{name}.npy", array.astype(ARRAYS[name][0], copy=False), allow_pickle=False)
-        (self._folder / "pack.json").write_text(info.to_json(), "utf-8")
-        CharacterPack.open(self._folder)  # what we write, we can read: a bad pack never replaces a good one
-        self._replace()
+        """Write arrays (all of ARRAYS but packet_start) and pack.json, then put the folder in its place.
+
+        Raises InputError where they cannot be written.
+        """
+        with self._writing():
+            self._video.close()
+            for name, array in {**arrays, "packet_start": np.array(self._packet_start, np.int64)}.items():
+                np.save(self._folder / f"{name}.npy", array.astype(ARRAYS[name][0], copy=False), allow_pickle=False)
+            (self._folder / "pack.json").write_text(info.to_json(), "utf-8")
+            CharacterPack.open(self._folder)  # what we write, we can read: a bad pack never replaces a good one
+            self._replace()
 
     def _replace(self) -> None:
-        old = None
-        if self.path.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", dir=self.path.parent))
-            self.path.rename(old / "old")
-        self._folder.rename(self.path)
-        if old is not None:
-            shutil.rmtree(old, ignore_errors=True)
+        if not self.path.exists():
+            self._folder.rename(self.path)
+            return
+        aside = self._folder_beside()
+        try:
+            self.path.rename(aside / "old")
+            self._folder.rename(self.path)
+        except BaseException:
+            if not self.path.exists():  # between the two there is no pack: the old one comes back
+                (aside / "old").rename(self.path)
+            raise
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot be written ({error.strerror or error})") from error
+
+    def _folder_beside(self) -> Path:
+        return Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", dir=self.path.parent))
 
 
 def folder_bytes(folder: Path) -> int:

@@ -1,7 +1,8 @@
 """Speech file -> mp4: retrieve a path, join it, copy the encoded nodes. Only transitions are ever encoded."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from engine.errors import InputError
-from engine.timebase import FRAMES_PER_NODE, SAMPLE_RATE
+from engine.timebase import FRAMES_PER_NODE, SAMPLE_RATE, frame_count
 from engine.transitions import BlendOptions
 from tango_rt.audio import audio_blocks, check_audible, read_audio
 from tango_rt.characters.pack import CharacterPack
@@ -61,21 +62,18 @@ class RenderResult:
 def render(pack: CharacterPack, speech: Path, output: Path, options: RenderOptions) -> RenderResult:
     """Write the gesture video of a speech file. Raises InputError for speech that cannot be used."""
     started = time.perf_counter()
-    if output.suffix.lower() not in (".mp4", ".m4v", ".mov"):
-        raise InputError(f"the output {output} must end in .mp4")
+    _check_places(speech, output, options.plot)
     samples = read_audio(speech)
     check_audible(samples, speech)
-    performance = perform(pack, samples, PerformOptions(options.search, options.seed, options.words))
-    transitions = planned_transitions(performance)
-    store = TransitionStore(pack, BlendOptions(blender=options.blender))
-    wanted = dict.fromkeys(transitions.values())
-    n_cached = sum(store.cached(cut) for cut in wanted)
-    progress = tqdm(total=len(wanted) - n_cached, desc="transitions", unit="cut", disable=None)
-    for _ in store.prepare(wanted, options.n_workers):
-        progress.update()
-    progress.close()
-    info = pack.info
-    with Mp4Writer(output, info.extradata, SOUND_RATE, performance.n_frames) as writer:
+    n_frames = frame_count(len(samples))
+    # opened before the work, so that a place where nothing can be written is known at once
+    with Mp4Writer(output, pack.info.extradata, SOUND_RATE, n_frames) as writer:
+        performance = perform(pack, samples, PerformOptions(options.search, options.seed, options.words))
+        transitions = planned_transitions(performance)
+        store = TransitionStore(pack, BlendOptions(blender=options.blender))
+        wanted = dict.fromkeys(transitions.values())
+        n_cached = sum(store.cached(cut) for cut in wanted)
+        _prepare(store, wanted, len(wanted) - n_cached, options.n_workers)
         writer.write(_pictures(pack, performance, transitions, store), audio_blocks(speech, SOUND_RATE))
     if options.plot is not None:
         from tango_rt.pipeline.plot import plot_performance
@@ -100,6 +98,29 @@ def render(pack: CharacterPack, speech: Path, output: Path, options: RenderOptio
         realtime_factor=round(seconds / duration_s, 4),
         path=performance.nodes.tolist(),
     )
+
+
+def _check_places(speech: Path, output: Path, plot: Path | None) -> None:
+    if output.suffix.lower() not in (".mp4", ".m4v", ".mov"):
+        raise InputError(f"the output {output} must end in .mp4")
+    if output.exists() and speech.exists() and output.samefile(speech):
+        raise InputError(f"{output} is the speech itself: choose another name for the output")
+    if plot is not None:
+        if plot.suffix.lower() not in (".png", ".pdf", ".svg"):
+            raise InputError(f"the plot {plot} must end in .png, .pdf or .svg")
+        if not plot.parent.is_dir():
+            raise InputError(f"{plot}: the folder {plot.parent} does not exist")
+
+
+def _prepare(store: TransitionStore, wanted: Iterable[Cut], n_missing: int, n_workers: int) -> None:
+    """Compute what is missing, with a progress bar."""
+    # closing ends the worker processes, wherever an interrupt comes
+    with (
+        tqdm(total=n_missing, desc="transitions", unit="cut", disable=None) as progress,
+        closing(store.prepare(wanted, n_workers)) as done,
+    ):
+        for _ in done:
+            progress.update()
 
 
 def planned_transitions(performance: Performance) -> dict[int, Cut]:

@@ -7,10 +7,12 @@ The frames of a cut depend on (node, node, blender) alone, so a file of the pack
 
 import hashlib
 import os
+import signal
 import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from contextlib import contextmanager
+from multiprocessing import get_context, resource_tracker
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +29,7 @@ BLENDER_VERSION = 1
 
 N_FRAMES = 2 * FRAMES_PER_NODE
 _HEADER = np.dtype("<u4")
+_START_CODE_BYTES = 4
 
 Cut = tuple[int, int]
 
@@ -114,7 +117,9 @@ class TransitionStore:
             return
         executor = ProcessPoolExecutor(n_workers, get_context("spawn"), _start_worker, (self._pack.path, self._options))
         try:
-            for cut, made in zip(missing, executor.map(_work, missing), strict=True):
+            with _interrupts_held():
+                results = executor.map(_work, missing)
+            for cut, made in zip(missing, results, strict=True):
                 self._keep(cut, made)
                 yield cut
         finally:
@@ -127,7 +132,7 @@ class TransitionStore:
         """The cached pictures; a file that is damaged or of a stranger's making counts as absent."""
         file = self._file(cut)
         try:
-            if file.is_symlink():
+            if self._leads_away(file):
                 return None
             data = file.read_bytes()
         except OSError:
@@ -135,13 +140,21 @@ class TransitionStore:
         head = N_FRAMES * _HEADER.itemsize
         if len(data) <= head:
             return None
-        ends = head + np.cumsum(np.frombuffer(data[:head], _HEADER), dtype=np.int64)
-        if ends[-1] != len(data):
+        sizes = np.frombuffer(data[:head], _HEADER)
+        ends = head + np.cumsum(sizes, dtype=np.int64)
+        if ends[-1] != len(data) or sizes.min() <= _START_CODE_BYTES:
             return None
         return [data[a:b] for a, b in zip([head, *ends[:-1]], ends, strict=True)]
 
+    def _leads_away(self, path: Path) -> bool:
+        """Whether a link takes a path of the cache out of the pack, which may come from a stranger."""
+        return any(part.is_symlink() for part in (path, self._folder, self._folder.parent))
+
     def _keep(self, cut: Cut, packets: list[bytes]) -> None:
         sizes = np.array([len(packet) for packet in packets], _HEADER)
+        if self._leads_away(self._folder):
+            self._unsaved[cut] = packets
+            return
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=self._folder, suffix=".partial", delete=False) as file:
@@ -160,6 +173,17 @@ def _cache_key(pack: CharacterPack, options: BlendOptions) -> str:
     """Names the blender and everything else that decides the pixels and their encoding."""
     decisive = repr((BLENDER_VERSION, options)).encode() + pack.info.extradata
     return f"{options.blender}-{hashlib.sha256(decisive).hexdigest()[:12]}"
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Processes started in here never hear of Ctrl-C, which goes to all of a terminal: the parent ends them."""
+    resource_tracker.ensure_running()  # else it is started with them, and lifts the mask
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
 
 _worker_maker: TransitionMaker | None = None
