@@ -1,11 +1,10 @@
 """How fast are the motion graph and its searches, and which rule of cuts is the better one?
 
-    python -m benchmarks.bench_graph [--json] [--official] [--hour] [--clips FILE.npz ...]
+    python -m benchmarks.bench_graph [--json] [--official] [--hour] [--clips PACK.tango ...]
 
 Always: Viterbi search of a minute of speech. --official: the rules of the release against their naive twins, side
 by side (a minute). --hour: our graph for an hour of synthetic motion, in a process of its own (a minute). --clips:
-both rules on real motion; each file holds joints (F, J, 3), surface (F, 96), clip_start and unit_px as
-engine.graph.build_graph takes them. Times are CPU seconds.
+all rules on the motion of real characters. Times are CPU seconds.
 """
 
 import argparse
@@ -26,6 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from engine import skeleton  # noqa: E402
+from engine.appearance import slow_colours  # noqa: E402
 from engine.graph import CONTINUE, CUT, GraphOptions, MotionGraph, build_graph  # noqa: E402
 from engine.official import (  # noqa: E402
     OfficialFrames,
@@ -37,6 +37,7 @@ from engine.official import (  # noqa: E402
 )
 from engine.search import SearchOptions, viterbi  # noqa: E402
 from engine.timebase import FPS, FRAMES_PER_NODE  # noqa: E402
+from tango_rt.characters.pack import CharacterPack  # noqa: E402
 from tests import naive_graph, naive_search  # noqa: E402
 
 UNIT_PX = 230.0
@@ -220,17 +221,24 @@ def _hour_graph(n_nodes: int, n_clips: int) -> dict[str, float]:
 
 def compare_rules(path: Path) -> list[dict[str, float | str]]:
     """Graphs of one clip by either rule."""
-    data = np.load(path)
+    pack = CharacterPack.open(path)
     rows: list[dict[str, float | str]] = []
-    rules = (GraphOptions(), GraphOptions(threshold_factor=1.0, floor_quantile=0.0), GraphOptions(rule="paper"))
-    for name, options in zip(("window", "window, factor 1, no floor", "paper"), rules, strict=True):
+    rules = {
+        "window": GraphOptions(),
+        "window, factor 1, no floor": GraphOptions(threshold_factor=1.0, floor_quantile=0.0),
+        "paper": GraphOptions(rule="paper"),
+        "official": GraphOptions(rule="official"),
+    }
+    for name, options in rules.items():
         graph, report = build_graph(
-            data["joints"],
-            data["surface"],
-            data["clip_start"],
+            np.asarray(pack["joints"]),
+            np.asarray(pack["surface"]),
+            np.asarray(pack["clip_start"]),
             skeleton.joint_weights(),
-            float(data["unit_px"]),
+            pack.info.shoulder_px,
             options,
+            confidence=np.asarray(pack["confidence"]),
+            appearance=slow_colours(pack["appearance"], pack["clip_start"]),
         )
         cuts = graph.kind == CUT
         rows.append(
@@ -256,7 +264,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     parser.add_argument("--official", action="store_true", help="compare with the naive twins of the release")
     parser.add_argument("--hour", action="store_true", help="build the graph of an hour")
-    parser.add_argument("--clips", nargs="*", type=Path, default=[], help="real motion, .npz")
+    parser.add_argument("--clips", nargs="*", type=Path, default=[], help="character packs")
     asked = parser.parse_args()
     results: dict[str, list[dict[str, float | str]]] = {"viterbi": [{**viterbi_seconds()}]}
     if asked.official:

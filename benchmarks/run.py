@@ -114,6 +114,13 @@ def algorithms() -> list[str]:
     return [*rows, ""]
 
 
+def rules(packs: Sequence[Path]) -> list[str]:
+    rows = [row for pack in packs for row in bench_graph.compare_rules(pack)]
+    lines = ["## Rules of cuts on real motion", "", "| " + " | ".join(rows[0]) + " |", "|---" * len(rows[0]) + "|"]
+    lines += ["| " + " | ".join(_cell(value) for value in row.values()) + " |" for row in rows]
+    return [*lines, ""]
+
+
 def characters(videos: Sequence[Path], work: Path) -> list[str]:
     """Build and render every clip as a user would, from the command line."""
     rows = [
@@ -217,7 +224,9 @@ def main() -> None:
     if videos and not arguments.quick:
         os.environ["TANGO_RT_CACHE"] = str(work / "cache")
         report += characters(videos, work)
-        report += retrieval(sorted(work.glob("*.tango")))
+        packs = sorted(work.glob("*.tango"))
+        report += rules(packs)
+        report += retrieval(packs)
         report += transitions(videos)
     RESULTS.write_text("\n".join(report), "utf-8")
     if arguments.work is None:

@@ -1,7 +1,8 @@
 """Path search: the cheapest walk over the motion graph for given costs of nodes.
 
 cost of a path = sum over steps of costs[t, n_t] + sum over cuts i -> j of
-    cut_weight + distance_weight * D(i, j) + relaxed_weight if the cut is a relaxed one + return penalty.
+    cut_weight + distance_weight * D(i, j)^2 + relaxed_weight if the cut is a relaxed one + gap_weight if it has
+    no real frames on both sides + return penalty.
 At least min_dwell nodes lie between two cuts. The return penalty keeps a path from cutting back into what it
 has just shown: it is a Markov stand-in for a memory of the path, so the search stays exact.
 """

@@ -70,7 +70,7 @@ class BlendOptions:
 
     blender: Literal["flow", "crossfade", "cut"] = "flow"
     arms: bool = False
-    flow_points: int = 120_000
+    flow_points: int = 100_000
 
 
 @dataclass(frozen=True)

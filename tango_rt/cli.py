@@ -54,6 +54,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     except Exception as error:
         if arguments.debug:
             raise
+        if isinstance(error, OSError) and error.filename is not None:
+            _fail(f"{error.filename}: {error.strerror}", 2)
         _fail(f"internal error, please report it: {type(error).__name__}: {error} (--debug shows where)", 1)
 
 

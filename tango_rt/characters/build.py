@@ -6,9 +6,7 @@ to encode its nodes, whose places are known only then. Memory grows with the tra
 
 import sys
 import time
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +25,7 @@ from engine.words import parse_words
 from tango_rt.characters.clips import cut_into_clips, gather_audio, gather_tracks
 from tango_rt.characters.pack import CharacterPack, Clip, PackInfo, PackWriter, Source
 from tango_rt.characters.source import track_source
-from tango_rt.video.gop import GopEncoder
+from tango_rt.video.gop import GopEncoder, encode_nodes
 from tango_rt.video.reader import VideoReader
 from tango_rt.words import read_words
 
@@ -143,33 +141,20 @@ def _features(arrays: dict[str, np.ndarray], unit_px: float) -> dict[str, np.nda
 def _encode(
     videos: Sequence[Path], clips: Sequence[Clip], writer: PackWriter, options: BuildOptions
 ) -> tuple[bytes, tuple[int, int]]:
-    """Encode the nodes of all clips, in order; encoding releases the lock, so threads share the work."""
+    """Encode the nodes of all clips, in order. Returns extradata, width and height."""
     n_nodes = sum(clip.n_frames for clip in clips) // FRAMES_PER_NODE
-    with (
-        ThreadPoolExecutor(options.n_workers) as pool,
-        tqdm(total=n_nodes, desc="encode", unit="node", disable=None) as bar,
-    ):
-        pending: deque[Future[list[bytes]]] = deque()
+    with tqdm(total=n_nodes, desc="encode", unit="node", disable=None) as bar:
         for number, video in enumerate(videos):
             with VideoReader(video, options.max_height) as reader:
-                for node in _nodes(reader, [clip for clip in clips if clip.source == number]):
-                    pending.append(pool.submit(_encode_node, node))
-                    if len(pending) > 2 * options.n_workers:
-                        writer.add_packets(pending.popleft().result())
-                        bar.update()
-        for future in pending:
-            writer.add_packets(future.result())
-            bar.update()
-        size = reader.info.width, reader.info.height
+                nodes = _nodes(reader, [clip for clip in clips if clip.source == number])
+                for packets in encode_nodes(nodes, options.n_workers):
+                    writer.add_packets(packets)
+                    bar.update()
+            size = reader.info.width, reader.info.height
     return GopEncoder(*size).extradata, size
 
 
-def _encode_node(node: np.ndarray) -> list[bytes]:
-    # an encoder is not to be shared between threads, and a new one costs little beside its work
-    return GopEncoder(node.shape[2], node.shape[1]).encode(node)
-
-
-def _nodes(frames: Iterator[np.ndarray] | VideoReader, clips: Sequence[Clip]) -> Iterator[np.ndarray]:
+def _nodes(frames: Iterable[np.ndarray], clips: Sequence[Clip]) -> Iterator[np.ndarray]:
     """The frames of the clips, four at a time: uint8 (4, H, W, 3)."""
     wanted = iter(clips)
     clip = next(wanted, None)

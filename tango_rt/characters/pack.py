@@ -215,9 +215,9 @@ class PackWriter:
         self.path = Path(path)
         if self.path.suffix != SUFFIX:
             raise InputError(f"{self.path} must end in {SUFFIX}, for example anna{SUFFIX}")
-        if self.path.exists() and not (self.path / "pack.json").is_file():
-            raise InputError(f"{self.path} exists and is not a character pack: choose another name")
         with self._writing():
+            if self.path.exists() and not (self.path / "pack.json").is_file():
+                raise InputError(f"{self.path} exists and is not a character pack: choose another name")
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._folder = self._folder_beside()
         # mkdtemp makes a private folder; a pack is as readable as any other file of the user

@@ -18,7 +18,7 @@ from tango_rt.audio import check_audible, read_audio
 from tango_rt.characters.pose import RawPose, estimate_poses
 from tango_rt.characters.shots import ShotDetector
 from tango_rt.characters.smplx import joint_positions, read_body_model, read_smplx
-from tango_rt.characters.subject import find_subject
+from tango_rt.characters.subject import SAMPLE_FRAMES, find_subject
 from tango_rt.characters.tracking import Track, build_track
 from tango_rt.video.reader import VideoReader
 
@@ -101,7 +101,8 @@ def track_source(path: Path, max_height: int, body_model: Path | None, n_workers
 def _find(path: Path, max_height: int, n_workers: int) -> _Found:
     with VideoReader(path, max_height) as reader:
         n_frames = reader.info.n_frames
-        subject = find_subject(_with_bar(reader, f"looking at {path.name}", n_frames))
+        samples = reader.every(SAMPLE_FRAMES)
+        subject = find_subject(_with_bar(samples, f"looking at {path.name}", -(-(n_frames or 0) // SAMPLE_FRAMES)))
     detector = ShotDetector()
     appearance: list[np.ndarray] = []
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from tango_rt.characters.estimator import open_face_detector
 
-__all__ = ["Face", "Subject", "choose_subject", "find_subject"]
+__all__ = ["SAMPLE_FRAMES", "Face", "Subject", "choose_subject", "find_subject"]
 
 SAMPLE_FRAMES = 15
 _MIN_TRACK_SAMPLES = 2
@@ -93,13 +93,12 @@ class _Track:
 
 
 def find_subject(frames: Iterable[np.ndarray]) -> Subject:
-    """Looks at every SAMPLE_FRAMES-th RGB frame, uint8, shape (height, width, 3), and chooses whom to follow."""
+    """Chooses whom to follow. frames: every SAMPLE_FRAMES-th RGB frame of a video, uint8, shape (height, width, 3)."""
     samples: list[list[Face]] = []
     with open_face_detector() as find_faces:
-        for index, frame in enumerate(frames):
-            if index % SAMPLE_FRAMES == 0:
-                aspect = frame.shape[1] / frame.shape[0]
-                samples.append([Face(x, y, width, aspect) for x, y, width in find_faces(frame)])
+        for frame in frames:
+            aspect = frame.shape[1] / frame.shape[0]
+            samples.append([Face(x, y, width, aspect) for x, y, width in find_faces(frame)])
     return choose_subject(samples)
 
 

@@ -1,6 +1,6 @@
 """The demo: a drawn presenter goes through what every person goes through, from video file to rendered speech."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from tango_rt.characters.build import BuildOptions, build_character
 from tango_rt.demo.presenter import REFERENCE_SPEECH, TARGET_SPEECH, presenter_frames
 from tango_rt.pipeline.plot import contact_sheet
 from tango_rt.pipeline.render import RenderOptions, render
-from tango_rt.video.gop import GopEncoder
+from tango_rt.video.gop import GopEncoder, encode_nodes
 from tango_rt.video.mp4 import Mp4Writer
 
 __all__ = ["run_demo"]
@@ -27,7 +27,7 @@ def run_demo(folder: Path, n_workers: int) -> dict[str, Any]:
         raise InputError(f"{folder} is a file: --out wants a folder")
     folder.mkdir(parents=True, exist_ok=True)
     reference = folder / "presenter.mp4"
-    _write_reference(reference)
+    _write_reference(reference, n_workers)
     pack = build_character([reference], folder / "presenter.tango", BuildOptions(n_workers=n_workers))
     video = folder / "demo.mp4"
     options = RenderOptions(n_workers=n_workers, plot=folder / "path.png")
@@ -37,23 +37,20 @@ def run_demo(folder: Path, n_workers: int) -> dict[str, Any]:
     return {"video": str(video), "contact_sheet": str(sheet), "render": result.to_dict()}
 
 
-def _write_reference(path: Path) -> None:
+def _write_reference(path: Path, n_workers: int) -> None:
     """The presenter giving the reference speech, as a video file like any other."""
     speech = read_audio(REFERENCE_SPEECH)
-    frames = presenter_frames(speech)
-    first = next(frames)
-    height, width = first.shape[:2]
-    encoder = GopEncoder(width, height)
-    with (
-        Mp4Writer(path, encoder.extradata) as writer,
-        tqdm(total=frame_count(len(speech)), desc="drawing", unit="frame", disable=None) as bar,
-    ):
-        writer.write(_encoded(chain([first], frames), encoder, bar), np.array_split(speech, len(speech) // SAMPLE_RATE))
+    bar = tqdm(presenter_frames(speech), "drawing", frame_count(len(speech)), unit="frame", disable=None)
+    nodes = _nodes(bar)
+    first = next(nodes)
+    extradata = GopEncoder(first.shape[2], first.shape[1]).extradata
+    pictures = chain.from_iterable(encode_nodes(chain([first], nodes), n_workers))
+    with Mp4Writer(path, extradata) as writer:
+        writer.write(pictures, np.array_split(speech, len(speech) // SAMPLE_RATE))
 
 
-def _encoded(frames: Iterator[np.ndarray], encoder: GopEncoder, bar: "tqdm[None]") -> Iterator[bytes]:
-    """Whole groups of 4; the last one is filled up with its last frame."""
-    while group := list(islice(frames, FRAMES_PER_NODE)):
-        bar.update(len(group))
-        group += group[-1:] * (FRAMES_PER_NODE - len(group))
-        yield from encoder.encode(np.stack(group))
+def _nodes(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Groups of 4; the last one is filled up with its last frame."""
+    source = iter(frames)
+    while group := list(islice(source, FRAMES_PER_NODE)):
+        yield np.stack(group + group[-1:] * (FRAMES_PER_NODE - len(group)))

@@ -9,10 +9,11 @@ import hashlib
 import os
 import signal
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import get_context, resource_tracker
+from multiprocessing import active_children, get_context, parent_process, resource_tracker
 from pathlib import Path
 
 import numpy as np
@@ -116,12 +117,18 @@ class TransitionStore:
                 yield cut
             return
         executor = ProcessPoolExecutor(n_workers, get_context("spawn"), _start_worker, (self._pack.path, self._options))
+        others = set(active_children())
         try:
             with _interrupts_held():
                 results = executor.map(_work, missing)
             for cut, made in zip(missing, results, strict=True):
                 self._keep(cut, made)
                 yield cut
+        except BaseException:
+            # what they are at is of no use any more, and nobody wants to wait for it
+            for worker in set(active_children()) - others:
+                worker.kill()
+            raise
         finally:
             executor.shutdown(wait=True, cancel_futures=True)
 
@@ -192,9 +199,18 @@ _worker_maker: TransitionMaker | None = None
 def _start_worker(path: Path, options: BlendOptions) -> None:
     import cv2
 
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
     cv2.setNumThreads(1)  # the processes share the cores already
     global _worker_maker
     _worker_maker = TransitionMaker(CharacterPack.open(path), options)
+
+
+def _leave_with_parent() -> None:
+    # the queue of an executor never tells its workers that the parent was killed
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _work(cut: Cut) -> list[bytes]:

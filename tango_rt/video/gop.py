@@ -8,7 +8,9 @@ H.264 stream, because all share one set of parameters (the extradata). Opening x
 Packets are Annex B, one picture each: a 4-byte start code and one slice. Parameter sets are in the extradata.
 """
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -26,7 +28,7 @@ from av.video.reformatter import (
 from engine.errors import ArtifactError, InputError
 from engine.timebase import FPS, FRAMES_PER_NODE
 
-__all__ = ["GopDecoder", "GopEncoder", "GopOptions"]
+__all__ = ["GopDecoder", "GopEncoder", "GopOptions", "encode_nodes"]
 
 START_CODE = b"\x00\x00\x00\x01"
 _SHORT_START_CODE = START_CODE[1:]
@@ -121,6 +123,23 @@ class GopEncoder:
             interpolation=_TO_YUV,
             threads=1,
         )
+
+
+def encode_nodes(nodes: Iterable[np.ndarray], n_threads: int) -> Iterator[list[bytes]]:
+    """Packets of each node, uint8 (4, height, width, 3), in order; encoding releases the lock, so threads help."""
+    pending: deque[Future[list[bytes]]] = deque()
+    with ThreadPoolExecutor(n_threads) as pool:
+        for node in nodes:
+            pending.append(pool.submit(_encode_node, node))
+            if len(pending) > 2 * n_threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+
+def _encode_node(node: np.ndarray) -> list[bytes]:
+    # an encoder is not to be shared between threads, and a new one costs little beside its work
+    return GopEncoder(node.shape[2], node.shape[1]).encode(node)
 
 
 def _slice_only(packet: bytes) -> bytes:

@@ -120,10 +120,16 @@ class VideoReader:
         return self._decoder.skipped
 
     def __iter__(self) -> Iterator[np.ndarray]:
+        return self.every(1)
+
+    def every(self, step: int) -> Iterator[np.ndarray]:
+        """Frames 0, step, 2 step, ...; those between are decoded but not converted, the larger part of the work."""
         to_frame = _Converter(self._view)
         shown: av.VideoFrame | None = None
         for n, picture in enumerate(_at_30_fps(_timed(self._pictures, 1 / self._rate))):
             self._check_bounds(0, 0, n + 1)
+            if n % step:
+                continue
             if picture is not shown:
                 shown, frame = picture, to_frame(picture)
             yield frame

@@ -1,0 +1,388 @@
+"""Performing a pack: what lies where in the video, the store of transitions, unusual speech, words."""
+
+import json
+import os
+import shutil
+from collections import Counter
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from scipy.io import wavfile
+
+from engine.errors import InputError
+from engine.graph import CONTINUE
+from engine.timebase import FPS, FRAMES_PER_NODE, SAMPLE_RATE, frame_count, frame_start
+from engine.transitions import BlendOptions
+from tango_rt.audio import read_audio
+from tango_rt.characters.pack import CharacterPack
+from tango_rt.pipeline import transitions as transitions_module
+from tango_rt.pipeline.perform import Performance, PerformOptions, perform
+from tango_rt.pipeline.render import RenderOptions, planned_transitions, render
+from tango_rt.pipeline.transitions import Cut, TransitionStore
+from tango_rt.video.reader import VideoReader
+from tango_rt.words import read_words
+from tests.fakes import make_pack
+from tests.test_rt_cli import refusal, run_json, write_speech
+
+CROSSFADE = BlendOptions(blender="crossfade")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_pack(tmp_path_factory.mktemp("made") / "anna.tango").path
+
+
+@pytest.fixture
+def pack(made: Path, tmp_path: Path) -> CharacterPack:
+    """A pack of one test alone, without cached transitions."""
+    return CharacterPack.open(shutil.copytree(made, tmp_path / "anna.tango"))
+
+
+@pytest.fixture
+def speech(tmp_path: Path) -> Path:
+    return write_speech(tmp_path / "speech.wav")
+
+
+def cuts_of(pack: CharacterPack, n: int) -> list[Cut]:
+    graph = pack.graph
+    edges = np.flatnonzero(graph.kind != CONTINUE)[:: max(1, graph.n_cut_edges // n)][:n]
+    return [(int(graph.sources[edge]), int(graph.indices[edge])) for edge in edges]
+
+
+def stored_pictures(video: Path) -> list[bytes]:
+    with av.open(str(video)) as container:
+        return [bytes(packet) for packet in container.demux(video=0) if packet.size]
+
+
+def annex_b(pictures: list[bytes]) -> list[bytes]:
+    """Pictures of an mp4 as a pack has them: start codes in place of lengths."""
+    return [_with_start_codes(picture) for picture in pictures]
+
+
+def _units(picture: bytes) -> list[bytes]:
+    """The NAL units of a picture with four-byte lengths."""
+    units = []
+    while picture:
+        size = int.from_bytes(picture[:4], "big")
+        units.append(picture[4 : 4 + size])
+        picture = picture[4 + size :]
+    return units
+
+
+def _with_start_codes(picture: bytes) -> bytes:
+    return b"".join(b"\0\0\0\1" + unit for unit in _units(picture))
+
+
+def test_every_picture_is_where_the_path_says(pack: CharacterPack, speech: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.mp4"
+    result = render(pack, speech, out, RenderOptions(blender="crossfade"))
+    store = TransitionStore(pack, CROSSFADE)
+    path = result.path
+    expected: list[bytes] = []
+    cut_steps = [t for t, (i, j) in enumerate(pairwise(path)) if j != i + 1 or j in pack["clip_start"]]
+    assert len(cut_steps) == result.n_cuts > 1
+    for t, node in enumerate(path):
+        if t in cut_steps:
+            expected += store.packets((node, path[t + 1]))[:FRAMES_PER_NODE]
+        elif t - 1 in cut_steps:
+            expected += store.packets((path[t - 1], node))[FRAMES_PER_NODE:]
+        else:
+            expected += pack.packets(node)
+    assert annex_b(stored_pictures(out)) == expected[: result.n_frames]
+    assert result.n_frames % FRAMES_PER_NODE, "the speech of this test is to end inside a node"
+
+
+def test_cut_blender_shows_nothing_but_stored_frames(pack: CharacterPack, speech: Path, tmp_path: Path) -> None:
+    result = render(pack, speech, tmp_path / "out.mp4", RenderOptions(blender="cut"))
+    with VideoReader(tmp_path / "out.mp4") as reader:
+        shown = np.stack([frame.copy() for frame in reader])
+    decoder = transitions_module.GopDecoder(pack.info.extradata, pack.info.width, pack.info.height)
+    stored = np.concatenate([decoder.decode(pack.packets(node)) for node in result.path])[: result.n_frames]
+    difference = np.abs(shown.astype(int) - stored).mean(axis=(1, 2, 3))
+    assert len(shown) == result.n_frames and np.median(difference) < 0.5  # two ways from YCbCr to RGB
+    assert difference.max() < 3  # the frames around a cut are encoded a second time
+
+
+def test_cached_transitions_survive_and_damage_does_not(pack: CharacterPack) -> None:
+    cuts = cuts_of(pack, 6)
+    store = TransitionStore(pack, CROSSFADE)
+    assert list(store.prepare(cuts + cuts, 1)) == cuts
+    good = {cut: store.packets(cut) for cut in cuts}
+    files = {cut: next(pack.path.glob(f"transitions/*/{cut[0]}-{cut[1]}.gops")) for cut in cuts}
+    assert all(TransitionStore(pack, CROSSFADE).packets(cut) == good[cut] for cut in cuts)
+    data = {cut: file.read_bytes() for cut, file in files.items()}
+    files[cuts[0]].write_bytes(data[cuts[0]][:-1])
+    files[cuts[1]].write_bytes(b"")
+    files[cuts[2]].write_bytes(data[cuts[2]][:20])
+    sizes = np.frombuffer(data[cuts[3]][:32], "<u4").copy()
+    sizes[1] += sizes[0]
+    sizes[0] = 0  # sums up, but an empty picture is none
+    files[cuts[3]].write_bytes(sizes.tobytes() + data[cuts[3]][32:])
+    files[cuts[4]].unlink()
+    files[cuts[4]].mkdir()
+    again = TransitionStore(pack, CROSSFADE)
+    assert [again.cached(cut) for cut in cuts] == [False] * 5 + [True]
+    assert {cut: again.packets(cut) for cut in cuts} == good
+    assert all(files[cut].read_bytes() == data[cut] for cut in cuts[:4])
+    assert all(again.cached(cut) for cut in cuts)
+    assert not list(pack.path.rglob("*.partial"))
+
+
+@pytest.mark.parametrize("place", ["file", "key folder", "transitions"])
+def test_links_are_not_followed(pack: CharacterPack, tmp_path: Path, place: str) -> None:
+    cut = cuts_of(pack, 1)[0]
+    good = TransitionStore(pack, CROSSFADE).packets(cut)
+    file = next(pack.path.glob("transitions/*/*.gops"))
+    moved = {"file": file, "key folder": file.parent, "transitions": file.parent.parent}[place]
+    outside = tmp_path / "outside"
+    moved.rename(outside)
+    moved.symlink_to(outside)
+    kept = outside if place == "file" else next(outside.rglob("*.gops"))
+    kept.write_bytes(kept.read_bytes()[:32] + bytes(len(kept.read_bytes()) - 32))
+    before = kept.read_bytes()
+    store = TransitionStore(pack, CROSSFADE)
+    assert not store.cached(cut)
+    assert store.packets(cut) == good
+    assert kept.read_bytes() == before and len(list(tmp_path.rglob("outside/**/*.gops"))) == (place != "file")
+    assert store.cached(cut)
+
+
+def test_pack_that_cannot_be_written_still_renders(
+    pack: CharacterPack, speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    usual = render(
+        CharacterPack.open(shutil.copytree(pack.path, tmp_path / "b.tango")),
+        speech,
+        tmp_path / "b.mp4",
+        RenderOptions(blender="crossfade"),
+    )
+    monkeypatch.setattr(transitions_module.tempfile, "NamedTemporaryFile", refused)
+    result = render(pack, speech, tmp_path / "a.mp4", RenderOptions(blender="crossfade"))
+    assert result.n_transitions_computed == usual.n_transitions_computed > 0
+    assert stored_pictures(tmp_path / "a.mp4") == stored_pictures(tmp_path / "b.mp4")
+    assert not list(pack.path.rglob("*.gops"))
+
+
+def test_other_options_are_other_transitions(pack: CharacterPack) -> None:
+    cut = cuts_of(pack, 1)[0]
+    options = [
+        BlendOptions(),
+        CROSSFADE,
+        BlendOptions(blender="cut"),
+        *(
+            replace(BlendOptions(), **{name: value * 2})
+            for name, value in vars(BlendOptions()).items()
+            if isinstance(value, float)
+        ),
+    ]
+    for option in options:
+        TransitionStore(pack, option).packets(cut)
+    assert len(list(pack.path.glob("transitions/*"))) == len(options)
+
+
+def test_workers_make_the_same_transitions(pack: CharacterPack, made: Path, tmp_path: Path) -> None:
+    cuts = cuts_of(pack, 4)
+    alone = TransitionStore(CharacterPack.open(shutil.copytree(made, tmp_path / "alone.tango")), BlendOptions())
+    assert list(alone.prepare(cuts, 1)) == cuts
+    together = TransitionStore(pack, BlendOptions())
+    assert sorted(together.prepare(cuts, 2)) == sorted(cuts)
+    for cut in cuts:
+        assert together.packets(cut) == alone.packets(cut)
+
+
+def performance_of(nodes: list[int], cuts: list[int]) -> Performance:
+    return Performance(
+        nodes=np.array(nodes, np.int32),
+        cuts=np.array(cuts),
+        n_frames=4 * len(nodes),
+        speaking=np.ones(len(nodes), np.float32),
+        cost=0.0,
+        retrieval="onset",
+    )
+
+
+def test_planned_transitions_of_cuts_side_by_side() -> None:
+    assert planned_transitions(performance_of([0, 1, 5, 6], [1])) == {1: (1, 5)}
+    assert planned_transitions(performance_of([0, 1, 5, 9, 10], [1, 2])) == {1: (1, 5)}
+    assert planned_transitions(performance_of([0, 5, 9, 2, 3], [0, 1, 2])) == {0: (0, 5), 2: (9, 2)}
+    assert planned_transitions(performance_of([0, 5, 6, 2, 3], [0, 2])) == {0: (0, 5), 2: (6, 2)}
+    assert planned_transitions(performance_of([3], [])) == {}
+
+
+def test_cuts_side_by_side_keep_the_length(
+    pack: CharacterPack, speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n_steps = -(-frame_count(len(read_audio(speech))) // 4)
+    nodes = [(7 * t) % 30 for t in range(n_steps)]
+    made_up = replace(performance_of(nodes, list(range(n_steps - 1))), n_frames=frame_count(len(read_audio(speech))))
+    monkeypatch.setattr("tango_rt.pipeline.render.perform", lambda *_: made_up)
+    result = render(pack, speech, tmp_path / "out.mp4", RenderOptions(blender="cut"))
+    assert result.n_hard_cuts == (n_steps - 1) // 2
+    with VideoReader(tmp_path / "out.mp4") as reader:
+        assert sum(1 for _ in reader) == result.n_frames
+
+
+@pytest.mark.parametrize(
+    ("rate", "n_samples", "channels"),
+    [(16000, 40, 1), (16000, 533, 1), (16000, 534, 1), (16000, 2133, 1), (16000, 2134, 1), (8000, 20001, 1),
+     (48000, 120001, 2), (44100, 70001, 1), (11025, 3000, 2)],
+)  # fmt: skip
+def test_speech_of_any_length_and_rate(
+    pack: CharacterPack, tmp_path: Path, rate: int, n_samples: int, channels: int
+) -> None:
+    speech = tmp_path / "speech.wav"
+    samples = np.random.default_rng(0).integers(-9000, 9000, (n_samples, channels)).astype(np.int16)
+    samples[0] = 5000
+    wavfile.write(speech, rate, samples)
+    heard = len(read_audio(speech))
+    result = render(pack, speech, tmp_path / "out.mp4", RenderOptions(blender="cut"))
+    assert abs(heard - n_samples * SAMPLE_RATE / rate) <= 1
+    assert result.n_frames == frame_count(heard) and len(result.path) == -(-result.n_frames // FRAMES_PER_NODE)
+    with VideoReader(tmp_path / "out.mp4") as reader:
+        assert sum(1 for _ in reader) == result.n_frames
+    # the sound ends with the speech, to within a frame
+    assert abs(len(read_audio(tmp_path / "out.mp4")) - heard) <= frame_start(1)
+
+
+def test_speech_of_one_sample_is_refused(
+    pack: CharacterPack, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    speech = tmp_path / "click.wav"
+    wavfile.write(speech, 48000, np.array([9000], np.int16))
+    assert "click.wav" in refusal(capsys, "render", pack.path, speech, "-o", tmp_path / "out.mp4")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["anna.tango", "click.wav"]
+
+
+def test_seed_is_the_performance(pack: CharacterPack, speech: Path) -> None:
+    samples = read_audio(speech)
+    paths = {
+        seed: [perform(pack, samples, PerformOptions(seed=seed)).nodes.tolist() for _ in range(2)]
+        for seed in (0, 1, -1, 2**80)
+    }
+    assert all(one == other for one, other in paths.values())
+    assert len({tuple(one) for one, _ in paths.values()}) > 2
+
+
+def test_cost_and_path_are_fit_for_json(pack: CharacterPack, speech: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    figures = run_json(capsys, "render", pack.path, speech, "-o", speech.with_suffix(".mp4"), "--blender", "cut")
+    assert "NaN" not in (text := json.dumps(figures)) and "Infinity" not in text
+    assert figures["cost"] > 0 and figures["retrieval"] == "onset"
+
+
+def with_words(pack: CharacterPack, words: list[dict]) -> CharacterPack:
+    """The pack as if it had been built with word timings."""
+    info = replace(pack.info, words=json.dumps(words))
+    (pack.path / "pack.json").write_text(info.to_json(), "utf-8")
+    return CharacterPack.open(pack.path)
+
+
+def test_sentence_of_the_reference_is_performed_as_it_was(pack: CharacterPack, tmp_path: Path) -> None:
+    node_s = FRAMES_PER_NODE / FPS
+    sentence = range(42, 58)  # nodes of the second clip, a word each
+    said_at = range(20, 36)  # steps of the speech
+    words = [f"zanzi{letter}bar" for letter in "abcdefghijklmnop"]
+
+    def timings(starts: range) -> list[dict]:
+        return [
+            {"word": word, "start": start * node_s, "end": (start + 1) * node_s}
+            for word, start in zip(words, starts, strict=True)
+        ]
+
+    pack = with_words(pack, timings(sentence))
+    spoken = tmp_path / "words.json"
+    spoken.write_text(json.dumps({"words": timings(said_at)}).replace("zanzi", "Zanzi"))
+    samples = read_audio(write_speech(tmp_path / "speech.wav", 6))
+    found = perform(pack, samples, PerformOptions(words=spoken))
+    plain = perform(pack, samples, PerformOptions())
+    assert (found.retrieval, plain.retrieval) == ("onset+words", "onset")
+    steps = slice(said_at.start, said_at.stop)
+    assert np.mean(found.nodes[steps] == list(sentence)) > 0.8
+    assert np.mean(plain.nodes[steps] == list(sentence)) < 0.5
+
+
+def test_words_are_checked(pack: CharacterPack, tmp_path: Path) -> None:
+    pack = with_words(pack, [{"word": "a", "start": 0, "end": 1}])
+    samples = read_audio(write_speech(tmp_path / "speech.wav", 2))
+    words = tmp_path / "words.json"
+    for text, wanted in (
+        (b"", "empty"),
+        (b"[", "JSON"),
+        (b"\xff\xfe", "cannot be read"),
+        (b'[{"word": "a", "start": 50, "end": 51}]', "s"),
+    ):
+        words.write_bytes(text)
+        with pytest.raises(InputError, match=wanted):
+            perform(pack, samples, PerformOptions(words=words))
+    with pytest.raises(InputError, match="cannot be read"):
+        perform(pack, samples, PerformOptions(words=tmp_path / "none.json"))
+
+
+def test_byte_order_mark_of_words_is_no_error(tmp_path: Path) -> None:
+    (tmp_path / "words.json").write_bytes(b'\xef\xbb\xbf[{"word": "na\xc3\xafve", "start": 0, "end": 1}]')
+    assert json.loads(read_words(tmp_path / "words.json"))[0]["word"] == "naïve"
+
+
+def test_bad_places_are_refused_before_the_work(
+    pack: CharacterPack,
+    speech: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tango_rt.pipeline.render.perform", lambda *_: pytest.fail("work was begun"))
+    before = sorted(tmp_path.rglob("*"))
+    out = tmp_path / "o.mp4"
+    for arguments, wanted in (
+        (("-o", tmp_path / "none" / "o.mp4"), "does not exist"),
+        (("-o", tmp_path / "anna.tango"), ".mp4"),
+        (("-o", tmp_path / ("n" * 300 + ".mp4")), "too long"),
+        (("-o", out, "--plot", tmp_path / "p.foo"), ".png"),
+        (("-o", out, "--plot", tmp_path / "none" / "p.png"), "does not exist"),
+    ):
+        assert wanted in refusal(capsys, "render", pack.path, speech, *arguments)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_speech_is_never_overwritten(
+    pack: CharacterPack, speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    video = tmp_path / "talk.mp4"
+    render(pack, speech, video, RenderOptions(blender="cut"))
+    before = video.read_bytes()
+    (tmp_path / "linked.mp4").symlink_to(video)
+    os.link(video, tmp_path / "twin.mp4")
+    for out in (video, tmp_path / "linked.mp4", tmp_path / "twin.mp4"):
+        assert "speech itself" in refusal(capsys, "render", pack.path, video, "-o", out)
+    assert video.read_bytes() == before
+
+
+@pytest.mark.parametrize("where", ["first transition", "half of the video"])
+def test_interrupted_render_leaves_no_video(
+    pack: CharacterPack, speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    calls = Counter()
+    name, limit = ("packets", 60) if where == "half of the video" else ("make", 1)
+    owner = CharacterPack if name == "packets" else transitions_module.TransitionMaker
+    original = getattr(owner, name)
+
+    def interrupted(self: object, what: object) -> object:
+        calls[name] += 1
+        if calls[name] > limit:
+            raise KeyboardInterrupt
+        return original(self, what)
+
+    monkeypatch.setattr(owner, name, interrupted)
+    out = tmp_path / "out.mp4"
+    out.write_bytes(b"older")
+    with pytest.raises(KeyboardInterrupt):
+        render(pack, speech, out, RenderOptions(blender="crossfade"))
+    assert out.read_bytes() == b"older"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["anna.tango", "out.mp4", "speech.wav"]
+    assert not list(tmp_path.rglob("*.partial"))
