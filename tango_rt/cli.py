@@ -1,6 +1,7 @@
 """tango-rt: build characters from video, render them to speech. Arguments in, one library call, a summary out."""
 
 import argparse
+import io
 import json
 import os
 import signal
@@ -36,6 +37,8 @@ RENDER_EXAMPLES = """examples:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line; leaves through SystemExit with 0, 1 (our fault), 2 (bad input) or 130 (interrupted)."""
     arguments = _parser().parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no failure
     # to be ended or to lose the terminal is no reason to leave anything half-written
     for ending in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(ending) == signal.SIG_DFL:  # nohup ignores one
@@ -54,8 +57,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     except Exception as error:
         if arguments.debug:
             raise
-        if isinstance(error, OSError) and error.filename is not None:
-            _fail(f"{error.filename}: {error.strerror}", 2)
+        if isinstance(error, OSError) and error.strerror:  # a full disk, a name too long, no permission
+            _fail(": ".join(str(part) for part in (error.filename, error.strerror) if part), 2)
         _fail(f"internal error, please report it: {type(error).__name__}: {error} (--debug shows where)", 1)
 
 

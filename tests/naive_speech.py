@@ -54,9 +54,7 @@ def speech_features(samples: np.ndarray) -> np.ndarray:
             threshold = future.max() + speech.SPEECH_RANGE_DB
         else:
             peak = max(peak - speech.PEAK_FALL_DB, sustained.min())
-            threshold = max(
-                floor + speech.NOISE_MARGIN_DB, peak - speech.SPEECH_RANGE_DB, speech.LEAST_SPEECH_DB
-            )
+            threshold = max(floor + speech.NOISE_MARGIN_DB, peak - speech.SPEECH_RANGE_DB, speech.LEAST_SPEECH_DB)
         stays = on and sustained.max() > threshold - speech.HYSTERESIS_DB
         on = bool(sustained.min() > threshold or stays)
         if on:
@@ -135,9 +133,7 @@ def speech_step(rows: np.ndarray, step: int, lookahead: int) -> tuple[np.ndarray
     last = min((step + 1) * FRAMES_PER_NODE + lookahead, len(rows))
     columns = (speech.FLUX, speech.FLUX, speech.SMOOTH_ENERGY)
     values = rows.astype(np.float64)
-    parts = [
-        context(values[:, c], centre, 0, last, retrieval.LOW_FRAMES, retrieval.LOW_STEP) for c in columns
-    ]
+    parts = [context(values[:, c], centre, 0, last, retrieval.LOW_FRAMES, retrieval.LOW_STEP) for c in columns]
     energy = values[:, speech.SMOOTH_ENERGY]
     high = context(energy, centre, 0, last, retrieval.HIGH_FRAMES, retrieval.HIGH_STEP)
     own = values[step * FRAMES_PER_NODE : (step + 1) * FRAMES_PER_NODE, speech.SPEAKING]

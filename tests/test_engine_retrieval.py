@@ -72,8 +72,7 @@ def test_chunks_of_rows_do_not_matter(n: int, ends: list[int], lookahead: int) -
     cuts = [0, *sorted(min(end, n) for end in ends), n]
     parts = [*(stream.push(rows[a:b]) for a, b in pairwise(cuts)), stream.flush()]
     joined = {
-        name: np.concatenate([getattr(part, name) for part in parts])
-        for name in ("low", "high", "level", "speaking")
+        name: np.concatenate([getattr(part, name) for part in parts]) for name in ("low", "high", "level", "speaking")
     }
     assert_same(SpeechSteps(**joined), speech_vectors(rows, lookahead))
 
@@ -232,7 +231,5 @@ def test_moving_the_camera_back_changes_nothing(rng: np.random.Generator) -> Non
     a = node_vectors(joints, confident(joints), np.array([0, 50]), UNIT_PX)
     b = node_vectors(joints / 2 + 300, confident(joints), np.array([0, 50]), UNIT_PX / 2)
     np.testing.assert_allclose(a.low, b.low, atol=1e-3)
-    rest = [
-        rest_distance(j, confident(j), np.array([0, 50]), u) for j, u in ((joints, 100), (joints / 2, 50))
-    ]
+    rest = [rest_distance(j, confident(j), np.array([0, 50]), u) for j, u in ((joints, 100), (joints / 2, 50))]
     np.testing.assert_allclose(rest[0], rest[1], atol=1e-4)

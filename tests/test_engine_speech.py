@@ -30,9 +30,7 @@ def voice(rng: np.random.Generator, seconds: float, level: float = 0.1) -> np.nd
     """Something like speech: a buzz of harmonics in syllables of 4 a second, loudness changing."""
     t = np.arange(int(seconds * SAMPLE_RATE)) / SAMPLE_RATE
     buzz = sum(np.sin(2 * np.pi * 120 * k * t + k) / k for k in range(1, 20))
-    syllables = np.clip(np.sin(2 * np.pi * 2 * t + 0.5), 0, None) ** 0.5 * (
-        1 + 0.5 * np.sin(2 * np.pi * 0.3 * t)
-    )
+    syllables = np.clip(np.sin(2 * np.pi * 2 * t + 0.5), 0, None) ** 0.5 * (1 + 0.5 * np.sin(2 * np.pi * 0.3 * t))
     return (level * buzz * syllables + rng.normal(0, level / 300, len(t))).astype(np.float32)
 
 
@@ -84,9 +82,7 @@ def test_what_comes_later_changes_nothing(rng: np.random.Generator) -> None:
     samples = voice(rng, 2.0)
     stream = SpeechFeatures()
     early = stream.push(samples[:16000])
-    np.testing.assert_array_equal(
-        early, speech_features(np.concatenate((samples[:16000], -samples)))[: len(early)]
-    )
+    np.testing.assert_array_equal(early, speech_features(np.concatenate((samples[:16000], -samples)))[: len(early)])
 
 
 @pytest.mark.parametrize("gain", [0.1, 0.3, 10.0])

@@ -114,9 +114,7 @@ def test_overlapping_words_do_not_add_up() -> None:
 
 
 def test_bonuses_stay_inside_the_clip_and_the_speech() -> None:
-    bonus = bonus_of(
-        said(("freedom", 0.0), ("justice", 7.95)), said(("freedom", 39 * NODE_S), ("justice", 5.4))
-    )
+    bonus = bonus_of(said(("freedom", 0.0), ("justice", 7.95)), said(("freedom", 39 * NODE_S), ("justice", 5.4)))
     assert bonus[0, 39] > 0
     assert not bonus[1, 40]
     assert bonus[59, 40] > 0

@@ -5,6 +5,7 @@ import os
 import shutil
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from engine.errors import InputError
 from engine.graph import CONTINUE
 from engine.timebase import FPS, FRAMES_PER_NODE, SAMPLE_RATE, frame_count, frame_start
 from engine.transitions import BlendOptions
+from engine.words import KeywordOptions
 from tango_rt.audio import read_audio
 from tango_rt.characters.pack import CharacterPack
 from tango_rt.pipeline import transitions as transitions_module
@@ -283,7 +285,11 @@ def with_words(pack: CharacterPack, words: list[dict]) -> CharacterPack:
     return CharacterPack.open(pack.path)
 
 
-def test_sentence_of_the_reference_is_performed_as_it_was(pack: CharacterPack, tmp_path: Path) -> None:
+def test_sentence_of_the_reference_is_performed_as_it_was(
+    pack: CharacterPack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # dear enough to win against anything else: this is about the right place, not about the right weight
+    monkeypatch.setattr("engine.words.KeywordOptions", partial(KeywordOptions, weight=5.0))
     node_s = FRAMES_PER_NODE / FPS
     sentence = range(42, 58)  # nodes of the second clip, a word each
     said_at = range(20, 36)  # steps of the speech

@@ -49,6 +49,7 @@ def write_report(pack: CharacterPack, folder: Path) -> Path:
             sections="\n".join(sections),
         ),
         "utf-8",
+        errors="backslashreplace",
     )
     return page
 
@@ -130,7 +131,8 @@ def _draw_pairs(pack: CharacterPack, file: Path, best: bool) -> None:
         pairs.append(_label(pair, f"{i} -> {j}   {graph.distance[edge]:.3f}"))
     rows = [np.hstack(pairs[k : k + 2]) for k in range(0, len(pairs) - len(pairs) % 2, 2)] or pairs[:1]
     if rows:
-        cv2.imwrite(str(file), cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR))
+        # not imwrite, which fails in silence and crashes on names that are no UTF-8
+        file.write_bytes(cv2.imencode(".png", cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR))[1].tobytes())
 
 
 def _label(picture: np.ndarray, text: str) -> np.ndarray:

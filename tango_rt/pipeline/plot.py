@@ -48,7 +48,8 @@ def contact_sheet(video: Path, file: Path, columns: int = 6, rows: int = 5, widt
     picks = np.linspace(0, len(frames) - 1, columns * rows).round().astype(int)
     tiles = [_stamp(frames[k], k) for k in picks]
     sheet = np.vstack([np.hstack(tiles[r * columns : (r + 1) * columns]) for r in range(rows)])
-    cv2.imwrite(str(file), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+    # not imwrite, which fails in silence and crashes on names that are no UTF-8
+    file.write_bytes(cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))[1].tobytes())
 
 
 def _thumbnail(frame: np.ndarray, width_px: int) -> np.ndarray:

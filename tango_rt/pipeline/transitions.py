@@ -10,7 +10,7 @@ import os
 import signal
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import active_children, get_context, parent_process, resource_tracker
@@ -108,7 +108,7 @@ class TransitionStore:
         self._keep(cut, made)
         return made
 
-    def prepare(self, cuts: Iterable[Cut], n_workers: int) -> Iterator[Cut]:
+    def prepare(self, cuts: Iterable[Cut], n_workers: int) -> Generator[Cut, None, None]:
         """Compute and cache the cuts in worker processes; yields each as it is done."""
         missing = [cut for cut in dict.fromkeys(cuts) if not self.cached(cut)]
         if n_workers < 2 or len(missing) < 2 * n_workers:
