@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from engine.errors import BackendError, TangoError
+from engine.errors import BackendError, InputError, TangoError
 from tango_rt import __version__
 
 __all__ = ["main"]
@@ -178,6 +178,8 @@ def _build(arguments: argparse.Namespace) -> None:
         smplx_model=arguments.smplx_model,
         n_workers=arguments.jobs,
     )
+    if arguments.report is not None and arguments.report.exists() and not arguments.report.is_dir():
+        raise InputError(f"{arguments.report} is a file: --report wants a folder")
     pack = build_character(arguments.videos, arguments.output, options)
     result = describe(pack)
     if arguments.report is not None:

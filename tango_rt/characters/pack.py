@@ -281,7 +281,7 @@ class PackWriter:
         try:
             yield
         except OSError as error:
-            raise InputError(f"{self.path}: cannot be written ({error.strerror or error})") from error
+            raise InputError(f"{self.path}: cannot be written ({error.strerror or 'is the disk full?'})") from error
 
     def _folder_beside(self) -> Path:
         return Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", dir=self.path.parent))

@@ -173,7 +173,8 @@ def _cache_folder() -> Path:
 def _load(file: Path) -> _Found | None:
     """None for a file that is absent or damaged: then the video is tracked again."""
     try:
-        with np.load(file, allow_pickle=False) as arrays:
+        # opened here, because numpy leaves a damaged archive open
+        with file.open("rb") as content, np.load(content, allow_pickle=False) as arrays:
             names = ("body", "hands", "masks", "appearance", "shots")
             return _Found(**{name: arrays[name] for name in names}, crowd=str(arrays["crowd"]))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
