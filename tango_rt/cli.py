@@ -186,7 +186,13 @@ def _build(arguments: argparse.Namespace) -> None:
         from tango_rt.characters.report import write_report
 
         result["report"] = str(write_report(pack, arguments.report))
+    _warn(result)
     _print(arguments, result, summarize(result))
+
+
+def _warn(figures: dict[str, Any]) -> None:
+    for warning in figures["build"].get("warnings", []):
+        print(f"tango-rt: warning: {warning}", file=sys.stderr)
 
 
 def _inspect(arguments: argparse.Namespace) -> None:
@@ -194,6 +200,7 @@ def _inspect(arguments: argparse.Namespace) -> None:
     from tango_rt.characters.pack import CharacterPack
 
     result = describe(CharacterPack.open(arguments.pack))
+    _warn(result)
     _print(arguments, result, summarize(result))
 
 

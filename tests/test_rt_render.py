@@ -3,6 +3,10 @@
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections import Counter
 from dataclasses import replace
 from functools import partial
@@ -153,23 +157,25 @@ def test_links_are_not_followed(pack: CharacterPack, tmp_path: Path, place: str)
     assert store.cached(cut)
 
 
-def test_pack_that_cannot_be_written_still_renders(
-    pack: CharacterPack, speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refused(*_: object, **__: object) -> None:
-        raise OSError(30, "Read-only file system")
-
+def test_pack_that_cannot_be_written_still_renders(pack: CharacterPack, speech: Path, tmp_path: Path) -> None:
+    options = RenderOptions(blender="crossfade")
     usual = render(
-        CharacterPack.open(shutil.copytree(pack.path, tmp_path / "b.tango")),
-        speech,
-        tmp_path / "b.mp4",
-        RenderOptions(blender="crossfade"),
+        CharacterPack.open(shutil.copytree(pack.path, tmp_path / "b.tango")), speech, tmp_path / "b.mp4", options
     )
-    monkeypatch.setattr(transitions_module.tempfile, "NamedTemporaryFile", refused)
-    result = render(pack, speech, tmp_path / "a.mp4", RenderOptions(blender="crossfade"))
+    (pack.path / "transitions").write_text("in the way")
+    result = render(pack, speech, tmp_path / "a.mp4", options)
     assert result.n_transitions_computed == usual.n_transitions_computed > 0
     assert stored_pictures(tmp_path / "a.mp4") == stored_pictures(tmp_path / "b.mp4")
     assert not list(pack.path.rglob("*.gops"))
+
+
+def test_cache_is_as_readable_as_the_user_wants(pack: CharacterPack) -> None:
+    before = os.umask(0o022)
+    try:
+        TransitionStore(pack, CROSSFADE).packets(cuts_of(pack, 1)[0])
+    finally:
+        os.umask(before)
+    assert next(pack.path.glob("transitions/*/*.gops")).stat().st_mode & 0o777 == 0o644
 
 
 def test_other_options_are_other_transitions(pack: CharacterPack) -> None:
@@ -197,6 +203,16 @@ def test_workers_make_the_same_transitions(pack: CharacterPack, made: Path, tmp_
     assert sorted(together.prepare(cuts, 2)) == sorted(cuts)
     for cut in cuts:
         assert together.packets(cut) == alone.packets(cut)
+
+
+@pytest.mark.parametrize("name", ["joints", "motion_low", "motion_high", "rest"])
+def test_arrays_that_are_not_finite_are_told_about(
+    pack: CharacterPack, speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    file = pack.path / f"{name}.npy"
+    np.save(file, np.full_like(np.load(file), np.nan))
+    assert "damaged" in refusal(capsys, "render", pack.path, speech, "-o", tmp_path / "out.mp4", "--jobs", 1)
+    assert not list(tmp_path.glob("*.mp4"))
 
 
 def performance_of(nodes: list[int], cuts: list[int]) -> Performance:
@@ -392,3 +408,35 @@ def test_interrupted_render_leaves_no_video(
     assert out.read_bytes() == b"older"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["anna.tango", "out.mp4", "speech.wav"]
     assert not list(tmp_path.rglob("*.partial"))
+
+
+@pytest.mark.skipif(shutil.which("ps") is None, reason="no ps to see processes with")
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_signal_while_processes_start_says_one_line(
+    pack: CharacterPack, tmp_path: Path, ending: signal.Signals
+) -> None:
+    """Ctrl-C in a terminal goes to the whole process group, a request to end to one process."""
+    speech = write_speech(tmp_path / "speech.wav", 20)  # enough cuts for processes to be worth their start
+    arguments = ["render", str(pack.path), str(speech), "-o", str(tmp_path / "out.mp4"), "--jobs", "2"]
+    program = [sys.executable, "-c", "from tango_rt.cli import main; main()", *arguments]
+    process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+    while "spawn_main" not in _group(process.pid) and process.poll() is None:
+        time.sleep(0.05)
+    time.sleep(0.3)
+    if ending == signal.SIGINT:
+        os.killpg(process.pid, ending)
+    else:
+        process.send_signal(ending)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert out == b"" and err.decode().splitlines() == ["tango-rt: interrupted; nothing half-written was left behind"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["anna.tango", "speech.wav"]
+    assert "spawn_main" not in _group(process.pid)
+
+
+def _group(number: int) -> str:
+    """Commands of the processes of a group that are alive."""
+    lines = subprocess.run(
+        ["ps", "-A", "-ww", "-o", "pgid=,stat=,args="], capture_output=True, text=True
+    ).stdout.splitlines()
+    return "\n".join(line for line in lines if line.split()[0] == str(number) and not line.split()[1].startswith("Z"))

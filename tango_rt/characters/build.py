@@ -4,7 +4,6 @@ A video is read to track the person and find the shots, which is cached by the c
 to encode its nodes, whose places are known only then. Memory grows with the tracks, not with the pictures.
 """
 
-import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -24,7 +23,7 @@ from engine.timebase import FPS, FRAMES_PER_NODE
 from engine.words import parse_words
 from tango_rt.characters.clips import cut_into_clips, gather_audio, gather_tracks
 from tango_rt.characters.pack import CharacterPack, Clip, PackInfo, PackWriter, Source
-from tango_rt.characters.source import track_source
+from tango_rt.characters.source import TrackedSource, track_source
 from tango_rt.video.gop import GopEncoder, encode_nodes
 from tango_rt.video.reader import VideoReader
 from tango_rt.words import read_words
@@ -52,6 +51,7 @@ def build_character(videos: Sequence[Path], output: Path, options: BuildOptions)
     _check_videos(videos, options)
     with PackWriter(output) as writer:
         sources = [track_source(video, options.max_height, options.smplx_model, options.n_workers) for video in videos]
+        _check_different(sources)
         clips = cut_into_clips(sources)
         _check_length(videos, clips)
         unit_px = float(np.median([source.track.shoulder_px for source in sources]))
@@ -80,8 +80,6 @@ def build_character(videos: Sequence[Path], output: Path, options: BuildOptions)
             },
         )
         writer.commit(info, arrays)
-    for warning in info.report["warnings"]:
-        tqdm.write(f"tango-rt: warning: {warning}", file=sys.stderr)
     return CharacterPack.open(output)
 
 
@@ -99,6 +97,14 @@ def _check_videos(videos: Sequence[Path], options: BuildOptions) -> None:
     if len(sizes) > 1:
         shapes = ", ".join(f"{video.name} {w}x{h}" for (w, h), video in sizes.items())
         raise InputError(f"all videos of one character must have one picture size; found {shapes}")
+
+
+def _check_different(sources: Sequence[TrackedSource]) -> None:
+    seen: dict[str, Path] = {}
+    for source in sources:
+        other = seen.setdefault(source.sha256, source.path)
+        if other is not source.path:
+            raise InputError(f"{source.path} and {other} are the same video: give each recording once")
 
 
 def _check_length(videos: Sequence[Path], clips: Sequence[Clip]) -> None:

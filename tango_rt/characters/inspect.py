@@ -47,7 +47,6 @@ def summarize(figures: dict[str, Any]) -> str:
         f"  graph: {figures['n_nodes_kept']} of {figures['n_nodes']} nodes, {figures['n_cut_edges']} cuts, "
         f"{figures['n_relaxed_edges']} of them relaxed",
     ]
-    lines += [f"  warning: {warning}" for warning in figures["build"].get("warnings", [])]
     if "report" in figures:
         lines.append(f"  report: {figures['report']}")
     return "\n".join(lines)

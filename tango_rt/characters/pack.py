@@ -344,7 +344,7 @@ def _check_references(info: PackInfo, arrays: dict[str, np.ndarray], video_bytes
         raise ValueError("graph_indptr does not match graph_indices")
     if indices.size and not 0 <= int(indices.min()) <= int(indices.max()) < info.n_nodes:
         raise ValueError("graph_indices point outside the graph")
-    for name in ("graph_distance", "motion_level", "rest"):
+    for name in ("graph_distance", "motion_low", "motion_high", "motion_level", "rest"):
         if not np.isfinite(arrays[name]).all():
             raise ValueError(f"{name} is not finite")
     if any(not 0 <= clip.source < len(info.sources) for clip in info.clips):

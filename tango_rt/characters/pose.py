@@ -16,9 +16,9 @@ from tango_rt.characters.estimator import MASK_COLUMNS, MASK_ROWS, PoseEstimator
 from tango_rt.characters.pose_workers import Block, Workers
 from tango_rt.characters.subject import Subject
 
-__all__ = ["MASK_COLUMNS", "MASK_ROWS", "PoseEstimator", "RawPose", "estimate_poses"]
+__all__ = ["BLOCK_FRAMES", "MASK_COLUMNS", "MASK_ROWS", "PoseEstimator", "RawPose", "estimate_poses"]
 
-_BLOCK_FRAMES = 60
+BLOCK_FRAMES = 60
 _WARM_UP_FRAMES = 3
 _FADE_FRAMES = 20
 _MAX_SEAM = 0.1  # shoulder widths; a larger difference is one tracker's error, and is not carried over
@@ -110,7 +110,7 @@ def _blocks(
     for index, frame in enumerate(frames):
         small = shrink(frame)
         if block is None:
-            slot, memory = slot_for((_WARM_UP_FRAMES + _BLOCK_FRAMES) * small.size)
+            slot, memory = slot_for((_WARM_UP_FRAMES + BLOCK_FRAMES) * small.size)
             pictures = memory.reshape(-1, *small.shape)
             pictures[: len(warm_up)] = warm_up.reshape(-1, *small.shape)
             block = Block(slot, small.shape, frame.shape[:2], len(warm_up), 0)
@@ -119,7 +119,7 @@ def _blocks(
         if subject is not None:
             subject.hide_others(pictures[at], index)
         block = replace(block, n_frames=block.n_frames + 1)
-        if block.n_frames == _BLOCK_FRAMES:
+        if block.n_frames == BLOCK_FRAMES:
             warm_up = pictures[at + 1 - _WARM_UP_FRAMES : at + 1].copy()
             yield block
             block = None

@@ -4,6 +4,7 @@ import hashlib
 import os
 import zipfile
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -15,7 +16,7 @@ from engine.appearance import coarse_colours
 from engine.errors import InputError
 from engine.motion import smplx_motion_vectors
 from tango_rt.audio import check_audible, read_audio
-from tango_rt.characters.pose import RawPose, estimate_poses
+from tango_rt.characters.pose import BLOCK_FRAMES, RawPose, estimate_poses
 from tango_rt.characters.shots import ShotDetector
 from tango_rt.characters.smplx import joint_positions, read_body_model, read_smplx
 from tango_rt.characters.subject import SAMPLE_FRAMES, find_subject
@@ -73,6 +74,7 @@ def track_source(path: Path, max_height: int, body_model: Path | None, n_workers
     """
     audio = read_audio(path, align_to_video=True)
     check_audible(audio, path)
+    motion = _smplx_motion(path, body_model)
     sha256 = _sha256(path)
     file = _cache_folder() / f"{sha256}-{max_height}-{TRACKING_VERSION}.npz"
     found = _load(file)
@@ -91,7 +93,7 @@ def track_source(path: Path, max_height: int, body_model: Path | None, n_workers
         shots=shots,
         track=track,
         appearance=found.appearance,
-        motion=_smplx_motion(path, len(found.body), body_model),
+        motion=None if motion is None else _of_length(motion, len(found.body), path),
         audio=audio,
         warnings=tuple(_warnings(path, track, found.crowd)),
         cached=cached,
@@ -112,6 +114,8 @@ def _find(path: Path, max_height: int, n_workers: int) -> _Found:
             appearance.append(coarse_colours(frame))
             yield frame
 
+    if n_frames is not None:
+        n_workers = min(n_workers, -(-n_frames // BLOCK_FRAMES))  # a short video has no work for more
     with VideoReader(path, max_height) as reader:
         poses = estimate_poses(watched(reader), n_workers, subject=subject)
         found = list(_with_bar(poses, f"tracking {path.name}", n_frames))
@@ -141,8 +145,8 @@ def _warnings(path: Path, track: Track, crowd: str) -> Iterator[str]:
             )
 
 
-def _smplx_motion(path: Path, n_frames: int, body_model: Path | None) -> np.ndarray | None:
-    """Motion from talk.smplx.npz or talk.npz beside talk.mp4, as the research release makes it; else None."""
+def _smplx_motion(path: Path, body_model: Path | None) -> np.ndarray | None:
+    """Motion at 30 fps from talk.smplx.npz or talk.npz beside talk.mp4, as the release makes it; else None."""
     beside = [path.with_suffix(suffix) for suffix in (".smplx.npz", ".npz")]
     file = next((file for file in beside if file.is_file()), None)
     if file is None:
@@ -151,12 +155,16 @@ def _smplx_motion(path: Path, n_frames: int, body_model: Path | None) -> np.ndar
         raise InputError(f"{file} lies beside the video: give the body model by --smplx-model, or move the file away")
     model = read_body_model(body_model)
     motion = read_smplx(file, model)
-    if abs(len(motion.poses) - n_frames) > 2:
+    return smplx_motion_vectors(joint_positions(motion, model), motion.poses)
+
+
+def _of_length(motion: np.ndarray, n_frames: int, path: Path) -> np.ndarray:
+    if abs(len(motion) - n_frames) > 2:
         raise InputError(
-            f"{file} has {len(motion.poses)} frames at 30 fps, the video {n_frames}: they must be the same"
+            f"the SMPL-X file beside {path} has {len(motion)} frames at 30 fps, the video {n_frames}: "
+            "they must be the same"
         )
-    vectors = smplx_motion_vectors(joint_positions(motion, model), motion.poses)
-    return vectors[np.minimum(np.arange(n_frames), len(vectors) - 1)]
+    return motion[np.minimum(np.arange(n_frames), len(motion) - 1)]
 
 
 def _sha256(path: Path) -> str:
@@ -190,4 +198,7 @@ def _save(file: Path, found: _Found) -> None:
         np.savez(partial, crowd=np.array(found.crowd), **arrays)
         partial.replace(file)
     except OSError:
-        partial.unlink(missing_ok=True)
+        pass
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)

@@ -8,16 +8,17 @@ The frames of a cut depend on (node, node, blender) alone, so a file of the pack
 import hashlib
 import os
 import signal
-import tempfile
 import threading
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
 from multiprocessing import active_children, get_context, parent_process, resource_tracker
 from pathlib import Path
 
 import numpy as np
 
+from engine.errors import ArtifactError, BackendError
 from engine.timebase import FRAMES_PER_NODE
 from engine.transitions import BlendOptions, Take, blend_gap, blend_sync
 from tango_rt.characters.pack import CharacterPack
@@ -71,9 +72,12 @@ class TransitionMaker:
     def _take(self, *nodes: int) -> Take:
         pack = self._pack
         frames = slice(nodes[0] * FRAMES_PER_NODE, (nodes[-1] + 1) * FRAMES_PER_NODE)
+        joints = np.asarray(pack["joints"][frames, :, :2])
+        if not np.isfinite(joints).all():  # too many to be looked at when the pack is opened
+            raise ArtifactError(f"{pack.path} is damaged (joints that are not finite): rebuild it")
         return Take(
             frames=self._decoder.decode([packet for node in nodes for packet in pack.packets(node)]),
-            joints=np.asarray(pack["joints"][frames, :, :2]),
+            joints=joints,
             confidence=np.asarray(pack["confidence"][frames]),
             hands_found=np.asarray(pack["hands_found"][frames]),
             surface=np.asarray(pack["surface"][frames]),
@@ -111,7 +115,8 @@ class TransitionStore:
     def prepare(self, cuts: Iterable[Cut], n_workers: int) -> Generator[Cut, None, None]:
         """Compute and cache the cuts in worker processes; yields each as it is done."""
         missing = [cut for cut in dict.fromkeys(cuts) if not self.cached(cut)]
-        if n_workers < 2 or len(missing) < 2 * n_workers:
+        n_workers = min(n_workers, len(missing) // 2)  # the start of a process takes as long as a few transitions
+        if n_workers < 2:
             for cut in missing:
                 self.packets(cut)
                 yield cut
@@ -124,6 +129,10 @@ class TransitionStore:
             for cut, made in zip(missing, results, strict=True):
                 self._keep(cut, made)
                 yield cut
+        except BrokenProcessPool as error:
+            raise BackendError(
+                "a process that draws transitions ended unexpectedly: free some memory, or try --jobs 1"
+            ) from error
         except BaseException:
             # what they are at is of no use any more, and nobody wants to wait for it
             for worker in set(active_children()) - others:
@@ -162,18 +171,17 @@ class TransitionStore:
         if self._leads_away(self._folder):
             self._unsaved[cut] = packets
             return
+        file = self._file(cut)
+        partial = file.with_suffix(f".{os.getpid()}.partial")
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=self._folder, suffix=".partial", delete=False) as file:
-                try:
-                    file.write(sizes.tobytes() + b"".join(packets))
-                    file.flush()
-                    os.replace(file.name, self._file(cut))
-                except BaseException:
-                    Path(file.name).unlink(missing_ok=True)
-                    raise
+            partial.write_bytes(sizes.tobytes() + b"".join(packets))
+            partial.replace(file)
         except OSError:
             self._unsaved[cut] = packets
+        finally:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
 
 
 def _cache_key(pack: CharacterPack, options: BlendOptions) -> str:
