@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from engine.appearance import slow_colours
 from engine.errors import InputError
-from engine.graph import GraphOptions, MotionGraph, build_graph
+from engine.graph import CUT, GraphOptions, MotionGraph, build_graph
 from engine.rest import rest_distance
 from engine.retrieval import node_vectors
 from engine.skeleton import joint_weights
@@ -73,7 +73,10 @@ def build_character(videos: Sequence[Path], output: Path, options: BuildOptions)
             words=words,
             report={
                 "graph_rule": options.graph_rule,
-                "warnings": [warning for source in sources for warning in source.warnings],
+                "warnings": [
+                    *(warning for source in sources for warning in source.warnings),
+                    *_strangers(graph, clips, sources),
+                ],
                 "connection": asdict(connection),
                 "tracking_cached": all(source.cached for source in sources),
                 "seconds": round(time.perf_counter() - started, 2),
@@ -115,6 +118,19 @@ def _check_length(videos: Sequence[Path], clips: Sequence[Clip]) -> None:
             f"{names}: only {n_frames / FPS:.1f} s of one person outside of shot changes, "
             f"at least {MIN_SECONDS} s are needed"
         )
+
+
+def _strangers(graph: MotionGraph, clips: Sequence[Clip], sources: Sequence[TrackedSource]) -> Iterator[str]:
+    """A warning for every video that no ordinary cut joins to another one."""
+    source_of = np.repeat([clip.source for clip in clips], np.diff(graph.clip_start))
+    here, there = source_of[graph.sources], source_of[graph.indices]
+    across = (graph.kind == CUT) & (here != there)
+    for number in set(source_of.tolist()) if len(sources) > 1 else ():
+        if not np.any(across & ((here == number) | (there == number))):
+            yield (
+                f"{sources[number].path.name}: nothing in it looks like the other videos; "
+                "is it the same person, in the same clothes, light and picture?"
+            )
 
 
 def _graph(arrays: dict[str, np.ndarray], unit_px: float, options: BuildOptions) -> tuple[MotionGraph, Any]:
