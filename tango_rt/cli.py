@@ -20,6 +20,10 @@ EXAMPLES = """examples:
   tango-rt character build talk.mp4 -o anna.tango     a character from a video of one person
   tango-rt render anna.tango speech.wav -o out.mp4    the character, gesturing to speech of any length
 """
+DEMO_EXAMPLES = """examples:
+  tango-rt demo
+  tango-rt demo --out /tmp/demo --json
+"""
 BUILD_EXAMPLES = """examples:
   tango-rt character build talk.mp4 -o anna.tango
   tango-rt character build monday.mp4 tuesday.mov -o anna.tango --max-height 1080 --report anna-report
@@ -117,7 +121,9 @@ def _positive(text: str) -> int:
 
 
 def _add_demo(commands: Any) -> None:
-    parser = _command(commands, "demo", "draw a presenter, build the character, render it to another speech", "", _demo)
+    parser = _command(
+        commands, "demo", "draw a presenter, build the character, render it to another speech", DEMO_EXAMPLES, _demo
+    )
     parser.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR", help="folder (default: demo)")
     _add_jobs(parser)
 

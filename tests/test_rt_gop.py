@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import ArtifactError, InputError
-from tango_rt.video.gop import GopDecoder, GopEncoder, GopOptions
+from tango_rt.video.gop import GopDecoder, GopEncoder, GopOptions, encode_nodes
 from tango_rt.video.reader import VideoReader
 
 WIDTH, HEIGHT = 96, 64
@@ -62,6 +62,13 @@ def test_equal_frames_give_equal_bytes_whatever_came_before(encoder: GopEncoder)
     encoder.encode(np.random.default_rng(0).integers(0, 256, (4, HEIGHT, WIDTH, 3), dtype=np.uint8))
     assert encoder.encode(moving_frames(4, seed=1)) == first
     assert GopEncoder(WIDTH, HEIGHT).encode(moving_frames(4, seed=1)) == first
+
+
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_threads_give_the_packets_of_one_encoder_in_order(encoder: GopEncoder, n_threads: int) -> None:
+    nodes = moving_frames(44, seed=5).reshape(11, 4, HEIGHT, WIDTH, 3)
+    assert list(encode_nodes(iter(nodes), n_threads)) == [encoder.encode(node) for node in nodes]
+    assert list(encode_nodes(iter(()), n_threads)) == []
 
 
 def test_parameter_sets_depend_on_the_size_and_preset_alone(encoder: GopEncoder) -> None:

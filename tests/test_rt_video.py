@@ -54,6 +54,17 @@ def test_any_frame_rate_becomes_30(tmp_path: Path, fps: Fraction | int) -> None:
     assert levels_of(read(file)) == choice
 
 
+@pytest.mark.parametrize("step", [1, 7, 15, 200])
+def test_every_few_frames_are_those_of_all(tmp_path: Path, step: int) -> None:
+    path = write_video(tmp_path / "ramp.mp4", gray_pictures(range(30, 130)), fps=25)
+    with VideoReader(path) as reader:
+        frames = list(reader)
+    with VideoReader(path) as reader:
+        sampled = list(reader.every(step))
+    assert len(sampled) == -(-len(frames) // step)
+    assert all(np.array_equal(one, other) for one, other in zip(sampled, frames[::step], strict=True))
+
+
 def test_an_hour_does_not_drift() -> None:
     n_source = 3600 * 30000 // 1001
     times = ((Fraction(n * 1001, 30000), n) for n in range(n_source))

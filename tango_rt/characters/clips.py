@@ -5,17 +5,16 @@ from itertools import pairwise
 
 import numpy as np
 
+from engine.connect import MIN_DWELL
 from engine.errors import InputError
 from engine.motion import motion_vectors
 from engine.skeleton import PARENTS
-from engine.timebase import FPS, FRAMES_PER_NODE, frame_start
+from engine.timebase import FRAMES_PER_NODE, frame_start
 from tango_rt.characters.pack import Clip
 from tango_rt.characters.source import TrackedSource
+from tango_rt.characters.tracking import SHORT_GAP_FRAMES
 
 __all__ = ["cut_into_clips", "gather_audio", "gather_tracks"]
-
-MIN_CLIP_NODES = 3  # what must lie between two cuts
-LONGEST_GAP = FPS // 2  # frames without a person that tracking bridges
 
 
 def cut_into_clips(sources: Sequence[TrackedSource]) -> tuple[Clip, ...]:
@@ -27,13 +26,13 @@ def cut_into_clips(sources: Sequence[TrackedSource]) -> tuple[Clip, ...]:
     for number, source in enumerate(sources):
         for first, last in _seen_stretches(source):
             n_frames = (last - first) // FRAMES_PER_NODE * FRAMES_PER_NODE
-            if n_frames >= MIN_CLIP_NODES * FRAMES_PER_NODE:
+            if n_frames >= MIN_DWELL * FRAMES_PER_NODE:
                 clips.append(Clip(number, first, n_frames))
     if not clips:
         longest = max((b - a for source in sources for a, b in _seen_stretches(source)), default=0)
         raise InputError(
             f"the longest stretch with a person and without a shot change has {longest} frames, "
-            f"at least {MIN_CLIP_NODES * FRAMES_PER_NODE} are needed: use a video with fewer cuts"
+            f"at least {MIN_DWELL * FRAMES_PER_NODE} are needed: use a video with fewer cuts"
         )
     return tuple(clips)
 
@@ -47,7 +46,7 @@ def _seen_stretches(source: TrackedSource) -> list[tuple[int, int]]:
         edges = np.flatnonzero(np.diff(np.concatenate([[False], ~valid[first:last], [False]]).astype(np.int8)))
         at = first
         for start, stop in edges.reshape(-1, 2) + first:
-            if stop - start > LONGEST_GAP:
+            if stop - start > SHORT_GAP_FRAMES:
                 stretches.append((at, int(start)))
                 at = int(stop)
         stretches.append((at, last))

@@ -204,9 +204,6 @@ class CharacterPack:
         starts = self["packet_start"][first : first + FRAMES_PER_NODE + 1]
         return [bytes(self._video[a:b]) for a, b in pairwise(starts)]
 
-    def frames_of(self, node: int) -> slice:
-        return slice(node * FRAMES_PER_NODE, (node + 1) * FRAMES_PER_NODE)
-
 
 class PackWriter:
     """Writes a pack into a temporary folder beside its place; `commit` renames it. Without commit nothing remains."""

@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -15,6 +14,7 @@ import numpy as np
 
 from engine.errors import BackendError
 from tango_rt.characters.estimator import PoseEstimator, RawPose
+from tango_rt.interrupts import interrupts_held
 
 __all__ = ["Block", "Workers"]
 
@@ -72,13 +72,14 @@ class Workers:
     def _start(self, n_bytes: int) -> None:
         self._slots = [self._context.RawArray("B", n_bytes) for _ in range(self._n_workers + 1)]
         self._free = list(range(len(self._slots)))
-        for _ in range(self._n_workers):
-            ours, theirs = self._context.Pipe()
-            process = self._context.Process(target=_work, args=(theirs, self._slots), daemon=True)
-            process.start()
-            theirs.close()
-            self._processes[ours] = process
-            self.idle.append(ours)
+        with interrupts_held():
+            for _ in range(self._n_workers):
+                ours, theirs = self._context.Pipe()
+                process = self._context.Process(target=_work, args=(theirs, self._slots), daemon=True)
+                process.start()
+                theirs.close()
+                self._processes[ours] = process
+                self.idle.append(ours)
 
     def submit(self, number: int, block: Block) -> None:
         """Hands a block to a worker that is idle."""
@@ -114,8 +115,6 @@ class Workers:
 
 
 def _work(connection: Connection, slots: list[Any]) -> None:
-    # Ctrl-C reaches the whole process group: the parent ends its workers, they are not to print tracebacks
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
     # for good, and not only around calls: the libraries also write from threads of their own
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)

@@ -21,10 +21,10 @@ from engine.skeleton import (
 )
 from tango_rt.characters.pose import MASK_COLUMNS, MASK_ROWS, RawPose
 
-__all__ = ["Track", "build_track"]
+__all__ = ["SHORT_GAP_FRAMES", "Track", "build_track"]
 
 MIN_BODY_SHARE = 0.5
-_SHORT_GAP_FRAMES = 15
+SHORT_GAP_FRAMES = 15
 _SMOOTH_FRAMES, _SMOOTH_ORDER = 7, 2
 
 # Lengths in shoulder widths, set between what real clips show of right and of wrong detections.
@@ -197,7 +197,7 @@ def _carry_hand(hand: np.ndarray, other_hand: np.ndarray, wrist: np.ndarray, sho
     for shot in shots:
         at = shot.start + np.flatnonzero(known[shot])
         for start, stop in pairwise(at):
-            if 1 < stop - start <= _SHORT_GAP_FRAMES + 1:
+            if 1 < stop - start <= SHORT_GAP_FRAMES + 1:
                 weight = (np.arange(1, stop - start) / (stop - start)).astype(np.float32)[:, None, None]
                 steady[start + 1 : stop] = (1 - weight) * relative[start] + weight * relative[stop]
     return np.asarray(steady + wrist[:, None])
@@ -210,7 +210,7 @@ def _segments(found: np.ndarray, shots: list[slice]) -> list[slice]:
         at = shot.start + np.flatnonzero(found[shot])
         if len(at) == 0:
             continue
-        breaks = np.flatnonzero(np.diff(at) > _SHORT_GAP_FRAMES + 1)
+        breaks = np.flatnonzero(np.diff(at) > SHORT_GAP_FRAMES + 1)
         starts, stops = at[np.r_[0, breaks + 1]], at[np.r_[breaks, len(at) - 1]] + 1
         segments += [slice(int(start), int(stop)) for start, stop in zip(starts, stops, strict=True)]
     return segments

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from engine.errors import InputError
 from engine.graph import CONTINUE
 from engine.official import OfficialGraph, search_official
 from engine.retrieval import CostOptions, MotionVectors, SpeechSteps, node_costs, speech_vectors
+from engine.search import Path as NodePath
 from engine.search import SearchOptions
 from engine.speech import speech_features
 from engine.timebase import FPS, FRAMES_PER_NODE, SAMPLE_RATE, frame_count
@@ -53,18 +55,17 @@ def perform(pack: CharacterPack, samples: np.ndarray, options: PerformOptions) -
     steps = speech_vectors(speech_features(samples))
     bonus = _bonus(pack, options.words, len(steps.low), len(samples) / SAMPLE_RATE)
     if options.search == "official":
-        nodes, cost = _official_path(pack, steps)
+        path = _official_path(pack, steps)
     else:
         path = varied_path(
             lambda: _cost_blocks(pack, steps, bonus, options.costs), pack.graph, pack["rest"], _seeded(options)
         )
-        nodes, cost = path.nodes, path.cost
     return Performance(
-        nodes=nodes,
-        cuts=np.flatnonzero(_is_cut(pack, nodes)),
+        nodes=path.nodes,
+        cuts=path.cuts,
         n_frames=frame_count(len(samples)),
         speaking=steps.speaking,
-        cost=float(cost),
+        cost=path.cost,
         retrieval="onset" if bonus is None else "onset+words",
     )
 
@@ -74,7 +75,9 @@ def _seeded(options: PerformOptions) -> SearchOptions:
     return replace(options.weights, seed=options.seed, variation=SEED_VARIATION if options.seed else 0.0)
 
 
-def _cost_blocks(pack: CharacterPack, steps: SpeechSteps, bonus, options: CostOptions) -> Iterator[np.ndarray]:  # type: ignore[no-untyped-def]
+def _cost_blocks(
+    pack: CharacterPack, steps: SpeechSteps, bonus: csr_array | None, options: CostOptions
+) -> Iterator[np.ndarray]:
     motion = MotionVectors(pack["motion_low"], pack["motion_high"], pack["motion_level"])
     for start in range(0, len(steps.low), _BLOCK_STEPS):
         part = slice(start, start + _BLOCK_STEPS)
@@ -85,7 +88,7 @@ def _cost_blocks(pack: CharacterPack, steps: SpeechSteps, bonus, options: CostOp
         yield costs
 
 
-def _bonus(pack: CharacterPack, words: Path | None, n_steps: int, duration_s: float):  # type: ignore[no-untyped-def]
+def _bonus(pack: CharacterPack, words: Path | None, n_steps: int, duration_s: float) -> csr_array | None:
     """Keyword matches to subtract from the costs, sparse (T, N); None where there are no words."""
     if words is None:
         return None
@@ -101,7 +104,7 @@ def _bonus(pack: CharacterPack, words: Path | None, n_steps: int, duration_s: fl
     return keyword_bonus(spoken, reference, n_steps, start_s, np.asarray(pack["clip_start"]))
 
 
-def _official_path(pack: CharacterPack, steps: SpeechSteps) -> tuple[np.ndarray, float]:
+def _official_path(pack: CharacterPack, steps: SpeechSteps) -> NodePath:
     """The release's search on the nodes of this graph: paths start where a clip does, and nothing keeps cuts apart."""
     graph = pack.graph
     kept = np.flatnonzero(graph.kept)
@@ -116,11 +119,5 @@ def _official_path(pack: CharacterPack, steps: SpeechSteps) -> tuple[np.ndarray,
         previous=np.where(entered, np.arange(graph.n_nodes) - 1, -1)[kept],
         frames=kept,
     )
-    paths = search_official(nodes, pack["motion_low"][kept], pack["motion_high"][kept], steps.low, steps.high)
-    return kept[paths[0].nodes].astype(np.int32), paths[0].cost
-
-
-def _is_cut(pack: CharacterPack, nodes: np.ndarray) -> np.ndarray:
-    """bool (T-1,): the step to the next node is no source order."""
-    clip_ends = np.isin(nodes[1:], pack["clip_start"])
-    return (nodes[1:] != nodes[:-1] + 1) | clip_ends
+    best, *_ = search_official(nodes, pack["motion_low"][kept], pack["motion_high"][kept], steps.low, steps.high)
+    return NodePath(kept[best.nodes].astype(np.int32), best.cost, np.flatnonzero(~best.is_continue))

@@ -7,13 +7,13 @@ The frames of a cut depend on (node, node, blender) alone, so a file of the pack
 
 import hashlib
 import os
-import signal
 import threading
-from collections.abc import Generator, Iterable, Iterator
+from collections import deque
+from collections.abc import Generator, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
-from multiprocessing import active_children, get_context, parent_process, resource_tracker
+from contextlib import suppress
+from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from engine.errors import ArtifactError, BackendError
 from engine.timebase import FRAMES_PER_NODE
 from engine.transitions import BlendOptions, Take, blend_gap, blend_sync
 from tango_rt.characters.pack import CharacterPack
+from tango_rt.interrupts import interrupts_held
 from tango_rt.video.gop import GopDecoder, GopEncoder
 
 __all__ = ["TransitionMaker", "TransitionStore"]
@@ -124,10 +125,11 @@ class TransitionStore:
         executor = ProcessPoolExecutor(n_workers, get_context("spawn"), _start_worker, (self._pack.path, self._options))
         others = set(active_children())
         try:
-            with _interrupts_held():
-                results = executor.map(_work, missing)
-            for cut, made in zip(missing, results, strict=True):
-                self._keep(cut, made)
+            with interrupts_held():
+                # not map: it cancels what is left behind the executor's back, which then trips over it
+                made = deque(executor.submit(_work, cut) for cut in missing)
+            for cut in missing:
+                self._keep(cut, made.popleft().result())
                 yield cut
         except BrokenProcessPool as error:
             raise BackendError(
@@ -188,17 +190,6 @@ def _cache_key(pack: CharacterPack, options: BlendOptions) -> str:
     """Names the blender and everything else that decides the pixels and their encoding."""
     decisive = repr((BLENDER_VERSION, options)).encode() + pack.info.extradata
     return f"{options.blender}-{hashlib.sha256(decisive).hexdigest()[:12]}"
-
-
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Processes started in here never hear of Ctrl-C, which goes to all of a terminal: the parent ends them."""
-    resource_tracker.ensure_running()  # else it is started with them, and lifts the mask
-    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
 
 _worker_maker: TransitionMaker | None = None
