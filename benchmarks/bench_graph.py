@@ -34,9 +34,9 @@ from engine.official import (  # noqa: E402
     official_edges,
     search_official,
 )
+from engine.pack import CharacterPack  # noqa: E402
 from engine.search import SearchOptions, viterbi  # noqa: E402
 from engine.timebase import FPS, FRAMES_PER_NODE  # noqa: E402
-from tango_rt.characters.pack import CharacterPack  # noqa: E402
 from tests import naive_graph, naive_search  # noqa: E402
 
 UNIT_PX = 230.0

@@ -25,7 +25,9 @@ from typing import Any
 
 import cv2
 
-from benchmarks import bench_graph, bench_retrieval, bench_transitions
+from benchmarks import bench_graph, bench_transitions
+from export.evaluation.run import EvaluateOptions, evaluate
+from export.evaluation.tables import markdown
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "RESULTS.md"
@@ -165,22 +167,9 @@ def _duration_s(video: Path) -> float:
 
 
 def retrieval(packs: Sequence[Path]) -> list[str]:
-    rows = [
-        "## Retrieval",
-        "",
-        "Low: the right place within 4 frames among 16 to both sides; floor: the control of time-shifted speech.",
-        "Far: share of windows beaten by the true one. r: voice energy against body speed. 95 % intervals.",
-        "",
-        "| clip | " + " | ".join(RETRIEVAL) + " |",
-        "|---|" + "---|" * len(RETRIEVAL),
-    ]
-    for pack in packs:
-        figures = bench_retrieval.measure(bench_retrieval.load_reference(pack))
-        rows.append(f"| {pack.stem} | " + " | ".join(_cell(figures.get(name)) for name in RETRIEVAL) + " |")
-    return [*rows, ""]
-
-
-RETRIEVAL = ("low", "low_control", "high_far_beaten", "r_truth", "r_chosen", "r_random")
+    """Every embedding on every clip: `tango-export evaluate aumoclip`."""
+    result = evaluate(packs, EvaluateOptions(progress=False))
+    return ["## Retrieval", "", *markdown(result, level=3).splitlines(), ""]
 
 
 def _cell(value: Any) -> str:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from engine.retrieval import joint_speeds
+from engine.features.body import joint_speeds
 from engine.skeleton import LEFT_SHOULDER, LEFT_WRIST, RIGHT_SHOULDER, RIGHT_WRIST
 from engine.timebase import FRAMES_PER_NODE
 

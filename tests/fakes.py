@@ -7,12 +7,15 @@ import cv2
 import numpy as np
 
 from engine.appearance import N_CELLS
+from engine.features.onset import OnsetEmbedding
+from engine.features.recording import Recording
 from engine.graph import build_graph
+from engine.pack import CharacterPack, Clip, PackInfo, PackWriter, Source
+from engine.pack_embeddings import write_embedding
 from engine.rest import rest_distance
-from engine.retrieval import node_vectors
+from engine.retrieval import motion_level
 from engine.skeleton import LEFT_WRIST, N_JOINTS, PARENTS, RIGHT_WRIST, joint_weights
 from engine.timebase import FRAMES_PER_NODE, frame_start
-from tango_rt.characters.pack import CharacterPack, Clip, PackInfo, PackWriter, Source
 from tango_rt.video.gop import GopEncoder
 
 WIDTH, HEIGHT = 96, 64
@@ -61,7 +64,8 @@ def make_pack(path: Path, clip_nodes: tuple[int, ...] = (40, 25), seed: int = 0)
     surface[:, 12:40] = np.uint64(0x000000FFFF000000)
     graph, _ = build_graph(joints, surface, clip_start, joint_weights(), SHOULDER_PX)
     confidence = np.ones((n_frames, N_JOINTS), np.float32)
-    vectors = node_vectors(joints, confidence, clip_start, SHOULDER_PX)
+    audio = rng.integers(-1000, 1000, frame_start(n_frames))
+    recording = Recording(path.stem, (audio / 32768).astype(np.float32), joints, confidence, clip_start, SHOULDER_PX)
     encoder = GopEncoder(WIDTH, HEIGHT)
     with PackWriter(path) as writer:
         for group in fake_frames(joints).reshape(n_nodes, FRAMES_PER_NODE, HEIGHT, WIDTH, 3):
@@ -80,7 +84,7 @@ def make_pack(path: Path, clip_nodes: tuple[int, ...] = (40, 25), seed: int = 0)
         )
         arrays = {
             "clip_start": clip_start,
-            "audio": rng.integers(-1000, 1000, frame_start(n_frames)),
+            "audio": audio,
             "joints": joints,
             "confidence": confidence,
             "valid": np.ones(n_frames, bool),
@@ -88,16 +92,16 @@ def make_pack(path: Path, clip_nodes: tuple[int, ...] = (40, 25), seed: int = 0)
             "hand_boxes": np.zeros((n_frames, 2, 4)),
             "surface": surface,
             "appearance": np.zeros((n_frames, N_CELLS, 3), np.uint8),
+            "mouth": np.zeros((n_frames, 2)),
             "motion": np.zeros((n_frames, N_JOINTS, 15)),
             "graph_indptr": graph.indptr,
             "graph_indices": graph.indices,
             "graph_distance": graph.distance,
             "graph_kind": graph.kind,
             "graph_kept": graph.kept,
-            "motion_low": vectors.low,
-            "motion_high": vectors.high,
-            "motion_level": vectors.level,
+            "motion_level": motion_level(recording),
             "rest": rest_distance(joints, confidence, clip_start, SHOULDER_PX),
         }
+        write_embedding(writer.folder, OnsetEmbedding(), recording, {})
         writer.commit(info, arrays)
     return CharacterPack.open(path)

@@ -1,9 +1,11 @@
-"""Slow, obvious versions of what engine.speech, engine.retrieval and engine.words compute."""
+"""Slow, obvious versions of what engine.features.speech, engine.features.onset and engine.retrieval compute."""
 
 import numpy as np
+from scipy.stats import norm
 
-from engine import retrieval, speech
-from engine.timebase import FRAMES_PER_NODE, frame_count, frame_start
+from engine import retrieval
+from engine.features import onset, speech
+from engine.timebase import FRAMES_PER_NODE, frame_count, frame_start, node_count
 
 
 def levels(samples: np.ndarray, n_frames: int) -> np.ndarray:
@@ -28,6 +30,30 @@ def levels(samples: np.ndarray, n_frames: int) -> np.ndarray:
     return np.array(out)
 
 
+def pitch(samples: np.ndarray, frame: int) -> tuple[float, float]:
+    """log2 of the frequency and strength of one frame: every lag's product, one after the other."""
+    margin = 10 * speech.WINDOW
+    start = margin + frame_start(frame) - speech.LOOKBACK_SAMPLES
+    hann = np.hanning(speech.WINDOW + 1)[:-1]
+    windowed = np.concatenate((np.zeros(margin), samples, np.zeros(margin)))[start : start + speech.WINDOW] * hann
+    spectrum = np.fft.rfft(windowed, 2 * speech.WINDOW)
+    spectrum[: int(50 * 2 * speech.WINDOW / 16000) + 1] = 0
+    steady = np.fft.irfft(spectrum)
+    energy, shape = (steady**2).sum(), (hann**2).sum()
+    height = {}
+    for lag in range(36, 268):
+        # what was cut off below 50 Hz rings on beyond the window: the product goes round
+        own = (steady * np.roll(steady, -lag)).sum() / (energy + 1e-12 / (2 * speech.WINDOW))
+        height[lag] = own / ((hann[lag:] * hann[:-lag]).sum() / shape)
+    peaks = [lag for lag in range(37, 267) if height[lag] >= max(height[lag - 1], height[lag + 1])]
+    if not peaks:
+        return 0.0, 0.0
+    lag = max(peaks, key=lambda lag: height[lag] - 0.03 * np.log2(lag / 36))
+    left, top, right = (height[lag + k] for k in (-1, 0, 1))
+    bend = left - 2 * top + right
+    return float(np.log2(16000 / (lag + (0.5 * (left - right) / bend if bend < 0 else 0.0)))), top
+
+
 def speech_features(samples: np.ndarray) -> np.ndarray:
     """(F, N_COLUMNS): the whole recording at hand, one frame after the other."""
     n, ahead = frame_count(len(samples)), speech.LOOKAHEAD_FRAMES
@@ -36,6 +62,8 @@ def speech_features(samples: np.ndarray) -> np.ndarray:
     floor, peak, heard, on, hold, soft = None, speech.SILENT_DB, 0, False, 0, 0.0
     energy = Moments(0.0, speech.PRIOR_ENERGY_SD_DB)
     flux = Moments(speech.PRIOR_FLUX_DB, speech.PRIOR_FLUX_SD_DB)
+    novelty = Moments(speech.PRIOR_FLUX_DB, speech.PRIOR_FLUX_SD_DB)
+    octaves = Moments(0.0, speech.PRIOR_PITCH_SD)
     smooth = np.hanning(2 * ahead + 3)[1:-1] / np.hanning(2 * ahead + 3).sum()
     rows = []
     for t in range(ahead, ahead + n):
@@ -69,9 +97,19 @@ def speech_features(samples: np.ndarray) -> np.ndarray:
             energy = Moments(peak - speech.MEAN_RANGE_DB / 2, speech.PRIOR_ENERGY_SD_DB)
         least = threshold - speech.BAND_RANGE_DB
         rises = np.maximum(np.diff(np.maximum(db[t - 2 : t + 2, 1:], least), axis=0), 0).mean(axis=1)
+        news = np.maximum(np.diff(db[t - 1 : t + 1, 1:], axis=0), 0).mean()
+        high, tone = 0.0, (0.0, 0.0)
         if on and db[t, 0] > threshold - speech.HYSTERESIS_DB:
             energy.learn(db[t, 0])
             flux.learn(rises[1])
+            novelty.learn(news)
+            tone = pitch(samples, t - ahead)
+        if tone[1] >= 0.5:
+            if octaves.n == speech.PRIOR_FRAMES:
+                octaves.mean = tone[0]
+            octaves.learn(tone[0])
+            high = np.clip((tone[0] - octaves.mean) / np.sqrt(octaves.variance), -speech.CLIP_PITCH, speech.CLIP_PITCH)
+        loud = (db[t, 0] - energy.mean) / np.sqrt(energy.variance)
         z = (db[t - ahead : t + ahead + 1, 0] - energy.mean) / np.sqrt(energy.variance)
         z = np.clip(z, speech.CLIP_LOW, speech.CLIP_HIGH)
         rows.append(
@@ -83,6 +121,9 @@ def speech_features(samples: np.ndarray) -> np.ndarray:
                 z @ smooth,
                 -z @ np.gradient(smooth),
                 soft,
+                np.clip(loud, speech.CLIP_LOUDNESS_LOW, speech.CLIP_HIGH),
+                min((news - novelty.mean) / np.sqrt(novelty.variance), speech.FLUX_CLIP_HIGH),
+                high,
             )
         )
     return np.array(rows).reshape(n, speech.N_COLUMNS)
@@ -107,8 +148,34 @@ def context(values: np.ndarray, centre: int, first: int, last: int, half: int, s
     known = (frames >= first) & (frames < last)
     window = np.where(known, values[np.clip(frames, 0, len(values) - 1)], 0.0)
     window = np.where(known, window - window[known].mean(), 0.0).reshape(-1, step).mean(axis=1)
-    norm = np.sqrt((window**2).sum() + retrieval.NOISE_VARIANCE * len(window))
-    return np.asarray(window * np.sqrt(known.mean()) / norm)
+    size = np.sqrt((window**2).sum() + onset.NOISE_VARIANCE * len(window))
+    return np.asarray(window * np.sqrt(known.mean()) / size)
+
+
+def onset_features(rows: np.ndarray, frame: int, lookahead: int) -> tuple[np.ndarray, np.ndarray]:
+    """Low and high of engine.features.onset for one frame of speech, all rows at hand."""
+    last = min(frame + 1 + lookahead, len(rows))
+    values = rows.astype(np.float64)
+    columns = (speech.FLUX, speech.FLUX, speech.SMOOTH_ENERGY)
+    parts = [context(values[:, c], frame, 0, last, onset.LOW_FRAMES, onset.LOW_STEP) for c in columns]
+    high = context(values[:, speech.SMOOTH_ENERGY], frame, 0, last, onset.HIGH_FRAMES, onset.HIGH_STEP)
+    return np.concatenate(parts) / np.sqrt(len(parts)), high
+
+
+def level_and_speaking(rows: np.ndarray, step: int, lookahead: int) -> tuple[float, float]:
+    """How loud the 4.27 s around a step are, and whether anybody speaks in it; all rows at hand."""
+    first, middle = step * FRAMES_PER_NODE, step * FRAMES_PER_NODE + FRAMES_PER_NODE // 2
+    heard = rows[: first + FRAMES_PER_NODE + lookahead].astype(np.float64)
+    around = heard[max(middle - retrieval.LEVEL_FRAMES, 0) : middle + retrieval.LEVEL_FRAMES, speech.SMOOTH_ENERGY]
+    level = norm.cdf(around.mean(), retrieval.LEVEL_MEAN, retrieval.LEVEL_SD)
+    return float(level), float(heard[first : first + FRAMES_PER_NODE, speech.SPEAKING].mean())
+
+
+def node_means(features: np.ndarray) -> np.ndarray:
+    """(F, D) -> (ceil(F / 4), D)."""
+    nodes = range(node_count(len(features)))
+    means = [features[FRAMES_PER_NODE * n : FRAMES_PER_NODE * (n + 1)].astype(np.float64).mean(axis=0) for n in nodes]
+    return np.array(means).reshape(len(means), features.shape[1])
 
 
 def node_costs(
@@ -120,21 +187,11 @@ def node_costs(
     costs = np.empty((len(steps.low), len(motion.low)))
     for t in range(len(steps.low)):
         for n in range(len(motion.low)):
-            cost = 2 - float(steps.low[t] @ motion.low[n]) - float(steps.high[t] @ motion.high[n])
+            unlike = 1 - float(steps.low[t] @ motion.low[n])
+            if motion.high.shape[1]:
+                unlike += 1 - float(steps.high[t] @ motion.high[n])
+            cost = options.similarity_weight * unlike
             cost += options.level_weight * (float(steps.level[t]) - float(motion.level[n])) ** 2
             cost += (1 - steps.speaking[t]) * options.idle_weight * rest[n]
             costs[t, n] = cost + steps.speaking[t] * options.listless_weight * (1 - rest[n])
     return costs
-
-
-def speech_step(rows: np.ndarray, step: int, lookahead: int) -> tuple[np.ndarray, np.ndarray, float]:
-    """Low and high vector and speaking of one step, all rows at hand."""
-    centre = step * FRAMES_PER_NODE + FRAMES_PER_NODE // 2
-    last = min((step + 1) * FRAMES_PER_NODE + lookahead, len(rows))
-    columns = (speech.FLUX, speech.FLUX, speech.SMOOTH_ENERGY)
-    values = rows.astype(np.float64)
-    parts = [context(values[:, c], centre, 0, last, retrieval.LOW_FRAMES, retrieval.LOW_STEP) for c in columns]
-    energy = values[:, speech.SMOOTH_ENERGY]
-    high = context(energy, centre, 0, last, retrieval.HIGH_FRAMES, retrieval.HIGH_STEP)
-    own = values[step * FRAMES_PER_NODE : (step + 1) * FRAMES_PER_NODE, speech.SPEAKING]
-    return np.concatenate(parts) / np.sqrt(len(parts)), high, float(own.mean())

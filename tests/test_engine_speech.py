@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import InputError
-from engine.speech import (
+from engine.features.speech import (
     CLIP_LOW,
     ENERGY,
     FLUX,

@@ -12,15 +12,19 @@ import numpy as np
 import pytest
 
 from engine.errors import InputError
+from engine.features.fit import FitOptions
+from engine.features.validation import fit_person
 from engine.graph import CONTINUE
+from engine.pack import ARRAYS, CharacterPack, Clip, PackWriter
+from engine.pack_embeddings import read_embedding, stored_names
 from engine.timebase import FPS, SAMPLE_RATE, frame_count, frame_start
 from tango_rt.audio import read_audio
 from tango_rt.characters.build import BuildOptions, build_character
 from tango_rt.characters.clips import cut_into_clips, gather_audio, gather_tracks
-from tango_rt.characters.pack import ARRAYS, CharacterPack, Clip, PackWriter
 from tango_rt.characters.source import TrackedSource
 from tango_rt.characters.tracking import Track
 from tango_rt.cli import main
+from tango_rt.pipeline.retrieval import open_retrieval
 from tango_rt.video.reader import VideoReader
 from tests.fakes import fake_joints, make_pack
 from tests.media_files import gray_pictures, write_audio, write_video
@@ -169,6 +173,7 @@ def tracked(n_frames: int, shots: Sequence[int] = (), unseen: Sequence[slice] = 
         hands_found=np.ones((n_frames, 2), bool),
         hand_boxes=np.broadcast_to(number[:, None, None], (n_frames, 2, 4)).astype(np.float32),
         surface=np.broadcast_to(number[:, None], (n_frames, 96)).astype(np.uint64),
+        mouth=np.broadcast_to(number[:, None], (n_frames, 2)).astype(np.float32),
         shoulder_px=20.0,
     )
     return TrackedSource(
@@ -221,8 +226,9 @@ def test_gathered_arrays_are_those_of_the_frames_of_the_clips() -> None:
     assert arrays["clip_start"].tolist() == [0, 10, 17, 27, 39]
     assert np.array_equal(arrays["surface"][:, 0], frames)
     assert np.array_equal(arrays["hand_boxes"][:, 1, 2], frames)
+    assert np.array_equal(arrays["mouth"][:, 1], frames)
     assert np.array_equal(arrays["joints"][108:], sources[1].track.joints[:48])
-    for name in ("joints", "confidence", "valid", "hands_found", "hand_boxes", "surface", "motion"):
+    for name in ("joints", "confidence", "valid", "hands_found", "hand_boxes", "surface", "mouth", "motion"):
         dtype, (_, *shape) = ARRAYS[name]
         assert arrays[name].dtype == dtype and arrays[name].shape[0] == len(frames)
         assert all(got == want for got, want in zip(arrays[name].shape[1:], shape, strict=True) if want != "D")
@@ -312,12 +318,16 @@ def test_damaged_cache_is_no_cache(
     assert [path.name for path in tmp_path.iterdir()] == ["cache"]
 
 
+def content_of(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
 def test_interrupt_leaves_nothing_and_the_older_pack_whole(
     blouse: CharacterPack, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = tmp_path / "anna.tango"
     make_pack(output)
-    older = {file.name: file.read_bytes() for file in output.iterdir()}
+    older = content_of(output)
     add_packets = PackWriter.add_packets
 
     def interrupted(writer: PackWriter, packets: list[bytes]) -> None:
@@ -330,7 +340,7 @@ def test_interrupt_leaves_nothing_and_the_older_pack_whole(
         main(["character", "build", str(data_dir / "video" / BLOUSE), "-o", str(output), "--jobs", "2"])
     assert left.value.code == 130
     assert list(tmp_path.iterdir()) == [output]
-    assert {file.name: file.read_bytes() for file in output.iterdir()} == older
+    assert content_of(output) == older
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")])
@@ -352,6 +362,16 @@ def test_failing_swap_brings_the_older_pack_back(
         make_pack(output, seed=1)
     assert list(tmp_path.iterdir()) == [output]
     assert (output / "audio.npy").read_bytes() == older
+
+
+def test_a_built_character_has_a_fit_of_its_own(blouse: CharacterPack) -> None:
+    assert stored_names(blouse.path) == ["fitted", "onset"]
+    stored = read_embedding(blouse, "fitted")
+    fitted, chosen, report = fit_person(blouse.recording, FitOptions(mouth=True))
+    assert np.ptp(blouse["mouth"], axis=0).min() > 0.01 and report.mouth
+    assert stored.fitted is not None and stored.fitted.sha256 == fitted.sha256 == stored.sha256
+    assert stored.about == report.to_dict() and open_retrieval(blouse).embedding.name == chosen.name
+    assert any("s of speech" in warning for warning in blouse.info.report["warnings"]), "10 s are little"
 
 
 def test_real_render(blouse: CharacterPack, data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

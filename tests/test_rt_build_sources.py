@@ -7,15 +7,15 @@ import pytest
 
 from engine.errors import InputError
 from engine.graph import CONTINUE, CUT, RELAXED, MotionGraph
+from engine.pack import Clip
 from tango_rt.characters.build import _check_different, _strangers
-from tango_rt.characters.pack import Clip
 from tango_rt.characters.source import TrackedSource
 from tango_rt.characters.tracking import Track
 
 
 def source(name: str, sha256: str) -> TrackedSource:
     nothing = np.zeros(0, np.float32)
-    track = Track(nothing, nothing, nothing, nothing, nothing, nothing, 20.0)
+    track = Track(nothing, nothing, nothing, nothing, nothing, nothing, nothing, 20.0)
     return TrackedSource(Path(name), sha256, 40, (), track, nothing, None, nothing, (), False)
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from engine.errors import ArtifactError, InputError
 from engine.graph import CONTINUE
+from engine.pack import CharacterPack, PackWriter
 from tango_rt.characters.inspect import describe, summarize
-from tango_rt.characters.pack import CharacterPack, PackWriter
 from tango_rt.video.gop import GopDecoder
 from tests.fakes import HEIGHT, WIDTH, fake_frames, fake_joints, make_pack
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -59,6 +60,20 @@ def test_clean_poses_stay_where_they_are() -> None:
     np.testing.assert_allclose(track.joints[30, LEFT_WRIST, 2], -10, atol=1e-4)
     np.testing.assert_allclose(track.joints[30, LEFT_HAND, 2], (np.linspace(0, 4, 21) - 20) / 2, atol=1e-3)
     assert (track.confidence > 0).all()
+
+
+def test_the_mouth_is_tracked_beside_the_joints() -> None:
+    def open_wide(t: int, pose: RawPose) -> RawPose:
+        seen = not 20 <= t < 26 and t != 40  # a shot whose only face is lost for a while
+        mouth = np.float32([0.1 + t / 100, 0.5]) if seen else np.full(2, np.nan, np.float32)
+        return replace(pose, mouth=mouth)
+
+    track = track_of(60, open_wide, shots=[40])
+    assert track.mouth.shape == (60, 2) and track.mouth.dtype == np.float32
+    np.testing.assert_allclose(track.mouth[:40, 0], 0.1 + np.arange(40) / 100, atol=0.01)
+    assert track.mouth[40, 0] == pytest.approx(0.51, abs=0.01)
+    np.testing.assert_allclose(track.mouth[:, 1], 0.5, atol=1e-3)
+    assert not track_of(60, unchanged).mouth.any(), "no face was ever found"
 
 
 def test_a_short_gap_is_bridged_and_marked() -> None:

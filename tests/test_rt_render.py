@@ -20,11 +20,11 @@ from scipy.io import wavfile
 
 from engine.errors import InputError
 from engine.graph import CONTINUE
+from engine.pack import CharacterPack
 from engine.timebase import FPS, FRAMES_PER_NODE, SAMPLE_RATE, frame_count, frame_start
 from engine.transitions import BlendOptions
 from engine.words import KeywordOptions
 from tango_rt.audio import read_audio
-from tango_rt.characters.pack import CharacterPack
 from tango_rt.pipeline import transitions as transitions_module
 from tango_rt.pipeline.perform import Performance, PerformOptions, perform
 from tango_rt.pipeline.render import RenderOptions, planned_transitions, render
@@ -205,7 +205,7 @@ def test_workers_make_the_same_transitions(pack: CharacterPack, made: Path, tmp_
         assert together.packets(cut) == alone.packets(cut)
 
 
-@pytest.mark.parametrize("name", ["joints", "motion_low", "motion_high", "rest"])
+@pytest.mark.parametrize("name", ["joints", "motion_level", "rest", "embeddings/onset/low", "embeddings/onset/high"])
 def test_arrays_that_are_not_finite_are_told_about(
     pack: CharacterPack, speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:

@@ -6,7 +6,7 @@ to encode its nodes, whose places are known only then. Memory grows with the tra
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,14 +15,16 @@ from tqdm import tqdm
 
 from engine.appearance import slow_colours
 from engine.errors import InputError
+from engine.features.recording import Recording
 from engine.graph import CUT, GraphOptions, MotionGraph, build_graph
+from engine.pack import CharacterPack, Clip, PackInfo, PackWriter, Source
 from engine.rest import rest_distance
-from engine.retrieval import node_vectors
+from engine.retrieval import motion_level
 from engine.skeleton import joint_weights
 from engine.timebase import FPS, FRAMES_PER_NODE
 from engine.words import parse_words
 from tango_rt.characters.clips import cut_into_clips, gather_audio, gather_tracks
-from tango_rt.characters.pack import CharacterPack, Clip, PackInfo, PackWriter, Source
+from tango_rt.characters.embed import EmbedOptions, embed, fit_warnings
 from tango_rt.characters.source import TrackedSource, track_source
 from tango_rt.video.gop import GopEncoder, encode_nodes
 from tango_rt.video.reader import VideoReader
@@ -39,6 +41,7 @@ class BuildOptions:
     graph_rule: Literal["window", "paper", "official"] = "window"
     words: Path | None = None
     smplx_model: Path | None = None
+    embed: EmbedOptions = field(default_factory=EmbedOptions)
     n_workers: int = 1
 
 
@@ -59,7 +62,10 @@ def build_character(videos: Sequence[Path], output: Path, options: BuildOptions)
         arrays["audio"] = gather_audio(sources, clips)
         graph, connection = _graph(arrays, unit_px, options)
         arrays |= {f"graph_{name}": getattr(graph, name) for name in ("indptr", "indices", "distance", "kind", "kept")}
-        arrays |= _features(arrays, unit_px)
+        recording = _recording(output.stem, arrays, unit_px)
+        arrays["motion_level"] = motion_level(recording)
+        arrays["rest"] = rest_distance(arrays["joints"], arrays["confidence"], arrays["clip_start"], unit_px)
+        fit = embed(writer.folder, recording, options.embed)
         extradata, size = _encode(videos, clips, writer, options)
         info = PackInfo(
             name=output.stem,
@@ -76,6 +82,7 @@ def build_character(videos: Sequence[Path], output: Path, options: BuildOptions)
                 "warnings": [
                     *(warning for source in sources for warning in source.warnings),
                     *_strangers(graph, clips, sources),
+                    *fit_warnings(fit),
                 ],
                 "connection": asdict(connection),
                 "tracking_cached": all(source.cached for source in sources),
@@ -149,15 +156,17 @@ def _graph(arrays: dict[str, np.ndarray], unit_px: float, options: BuildOptions)
         )
 
 
-def _features(arrays: dict[str, np.ndarray], unit_px: float) -> dict[str, np.ndarray]:
-    of_joints = (arrays["joints"], arrays["confidence"], arrays["clip_start"], unit_px)
-    vectors = node_vectors(*of_joints)
-    return {
-        "motion_low": vectors.low,
-        "motion_high": vectors.high,
-        "motion_level": vectors.level,
-        "rest": rest_distance(*of_joints),
-    }
+def _recording(name: str, arrays: dict[str, np.ndarray], unit_px: float) -> Recording:
+    return Recording(
+        name=name,
+        samples=arrays["audio"].astype(np.float32) / 32768,
+        joints=arrays["joints"],
+        confidence=arrays["confidence"],
+        clip_start=arrays["clip_start"],
+        unit_px=unit_px,
+        mouth=arrays["mouth"],
+        motion=arrays["motion"],
+    )
 
 
 def _encode(

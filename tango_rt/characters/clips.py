@@ -8,9 +8,9 @@ import numpy as np
 from engine.connect import MIN_DWELL
 from engine.errors import InputError
 from engine.motion import motion_vectors
+from engine.pack import Clip
 from engine.skeleton import PARENTS
 from engine.timebase import FRAMES_PER_NODE, frame_start
-from tango_rt.characters.pack import Clip
 from tango_rt.characters.source import TrackedSource
 from tango_rt.characters.tracking import SHORT_GAP_FRAMES
 
@@ -54,8 +54,8 @@ def _seen_stretches(source: TrackedSource) -> list[tuple[int, int]]:
 
 
 def gather_tracks(sources: Sequence[TrackedSource], clips: Sequence[Clip], unit_px: float) -> dict[str, np.ndarray]:
-    """Arrays per frame of ARRAYS (tango_rt.characters.pack), F frames in the order of the clips."""
-    names = ("joints", "confidence", "valid", "hands_found", "hand_boxes", "surface")
+    """Arrays per frame of ARRAYS (engine.pack), F frames in the order of the clips."""
+    names = ("joints", "confidence", "valid", "hands_found", "hand_boxes", "surface", "mouth")
     arrays = {
         name: np.concatenate([getattr(sources[clip.source].track, name)[_frames(clip)] for clip in clips])
         for name in names

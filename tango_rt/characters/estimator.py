@@ -4,7 +4,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import cv2
@@ -19,6 +19,9 @@ MASK_ROWS, MASK_COLUMNS = 48, 64
 # Holistic's own networks see 224 to 256 px; 1280 found 0.5 % more hands on two clips, for 2 ms a frame more
 _LONG_SIDE_PX = 640
 
+# of the face mesh: outer corners of the eyes; upper and lower lip, inner corners of the mouth
+_FACE_PAIRS = ((33, 263), (13, 14), (78, 308))
+
 FaceFinder = Callable[[np.ndarray], list[tuple[float, float, float]]]
 
 
@@ -28,13 +31,15 @@ class RawPose:
 
     body is float32, shape (33, 4): x, y, z in pixels of the frame (z from the hips), visibility 0..1. left_hand and
     right_hand are float32, shape (21, 3): x, y, z in pixels (z from the hand's wrist). person_mask is uint64, shape
-    (48,): one word a row of a 48 x 64 grid over the picture, bit 0 the leftmost column.
+    (48,): one word a row of a 48 x 64 grid over the picture, bit 0 the leftmost column. mouth is float32, shape (2,):
+    opening and width between the lips, in distances of the outer corners of the eyes.
     """
 
     body: np.ndarray
     left_hand: np.ndarray
     right_hand: np.ndarray
     person_mask: np.ndarray
+    mouth: np.ndarray = field(default_factory=lambda: np.full(2, np.nan, np.float32))
 
     @property
     def body_found(self) -> bool:
@@ -79,6 +84,7 @@ class PoseEstimator:
             _landmarks(found.left_hand_landmarks, N_HAND, scale),
             _landmarks(found.right_hand_landmarks, N_HAND, scale),
             _mask_words(found.segmentation_mask),
+            _mouth(found.face_landmarks, scale),
         )
 
     def restart(self) -> None:
@@ -142,6 +148,15 @@ def _landmarks(found: Any, n_points: int, scale: np.ndarray, visibility: bool = 
         return points
     seen = np.array([[point.visibility] for point in found.landmark], np.float32)
     return np.hstack([points, seen])
+
+
+def _mouth(face: Any, scale: np.ndarray) -> np.ndarray:
+    """Opening and width, float32 (2,); the eyes give the scale, so that the distance to the camera does not count."""
+    if face is None:
+        return np.full(2, np.nan, np.float32)
+    points = np.array([(face.landmark[k].x, face.landmark[k].y) for pair in _FACE_PAIRS for k in pair]) * scale[:2]
+    eyes, *lips = np.linalg.norm(points[0::2] - points[1::2], axis=1)
+    return np.asarray(lips / max(eyes, 1.0), np.float32)
 
 
 def _mask_words(mask: np.ndarray | None) -> np.ndarray:

@@ -4,8 +4,10 @@ from typing import Any
 
 import numpy as np
 
+from engine.errors import ArtifactError
+from engine.pack import CharacterPack, folder_bytes
+from engine.pack_embeddings import read_embedding, stored_names
 from engine.timebase import FPS
-from tango_rt.characters.pack import CharacterPack, folder_bytes
 
 __all__ = ["describe", "summarize"]
 
@@ -32,9 +34,32 @@ def describe(pack: CharacterPack) -> dict[str, Any]:
         "duration_s": round(info.n_frames / FPS, 3),
         "bytes": folder_bytes(pack.path),
         "n_transitions_stored": sum(1 for _ in (pack.path / "transitions").glob("*/*.gops")),
+        "retrieval": _retrieval(pack),
         "sources": [source.name for source in info.sources],
         "build": info.report,
     }
+
+
+def _retrieval(pack: CharacterPack) -> dict[str, Any]:
+    """Embeddings of the pack by name: the hash of what made them, and what is known of the fit."""
+    stored = (read_embedding(pack, name) for name in stored_names(pack.path))
+    return {one.name: {"sha256": one.sha256, **one.about} for one in stored}
+
+
+def _fit_lines(retrieval: dict[str, Any]) -> list[str]:
+    if "fitted" not in retrieval:
+        return [f"  retrieval: {', '.join(retrieval) or 'none'}"]
+    fit = retrieval["fitted"]
+    try:
+        return [
+            f"  retrieval: {fit['choice']}, for {fit['why']}",
+            f"  motion follows the voice by {fit['lag_frames']} frames; {fit['speech_s']:.0f} s of speech; "
+            f"embeddings: {', '.join(retrieval)}",
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(
+            f"what the pack says of its fit is damaged ({error}): make it anew with 'tango-rt character refresh'"
+        ) from error
 
 
 def summarize(figures: dict[str, Any]) -> str:
@@ -47,6 +72,7 @@ def summarize(figures: dict[str, Any]) -> str:
         f"  graph: {figures['n_nodes_kept']} of {figures['n_nodes']} nodes, {figures['n_cut_edges']} cuts, "
         f"{figures['n_relaxed_edges']} of them relaxed",
     ]
+    lines += _fit_lines(figures["retrieval"])
     if "report" in figures:
         lines.append(f"  report: {figures['report']}")
     return "\n".join(lines)

@@ -7,10 +7,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from engine.features.speech import speech_features
+from engine.features.validation import MAX_LAG_FRAMES, lag_profile
 from engine.graph import CUT, RELAXED
+from engine.pack import CharacterPack
+from engine.pack_embeddings import read_embedding, stored_names
 from engine.timebase import FPS, FRAMES_PER_NODE
 from tango_rt.characters.inspect import describe, summarize
-from tango_rt.characters.pack import CharacterPack
 from tango_rt.video.gop import GopDecoder
 
 __all__ = ["write_report"]
@@ -32,6 +35,7 @@ def write_report(pack: CharacterPack, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     drawings: list[tuple[str, str, Callable[[CharacterPack, Path], None]]] = [
         ("coverage", "What was found, over time", _draw_coverage),
+        ("fit", "How well speech finds its place (bars: 95 %, dashes: time-shifted speech), and the lag", _draw_fit),
         ("graph", "Cuts of the graph (arcs above: forward, below: backward; red: relaxed)", _draw_graph),
         ("distances", "Distances of the cuts", _draw_distances),
         ("best", "Best cuts: the two pictures that a cut joins, side by side", _draw_best),
@@ -64,6 +68,25 @@ def _draw_coverage(pack: CharacterPack, file: Path) -> None:
     for node in pack["clip_start"][1:-1]:
         axis.axvline(node * FRAMES_PER_NODE / FPS - 0.5, color="black", linewidth=0.5)
     figure.colorbar(image, label="share of frames")
+    figure.savefig(file, dpi=110)
+
+
+def _draw_fit(pack: CharacterPack, file: Path) -> None:
+    figure, (scores, lags) = _figure(10, 3, columns=2)
+    about = read_embedding(pack, "fitted").about if "fitted" in stored_names(pack.path) else {}
+    for row, (name, score) in enumerate(about.get("scores", {}).items()):
+        mean, low, high = (np.nan if score[key] is None else 100 * score[key] for key in ("mean", "low", "high"))
+        chosen = name.split("+")[0] == about["choice"] and (name != "fitted" or not about["mouth"])
+        scores.barh(row, mean, color="seagreen" if chosen else "lightsteelblue")
+        scores.plot([low, high], [row, row], color="black", linewidth=1)
+        floor = 100 * (about["control"][name] or 0)
+        scores.plot([floor, floor], [row - 0.4, row + 0.4], color="crimson", linestyle="--")
+        scores.text(1, row, name, va="center")
+    scores.set(xlim=(0, 100), yticks=[], xlabel="% within 4 frames of the truth, of 32; green: in use")
+    recording = pack.recording
+    profile = lag_profile(recording, speech_features(recording.samples))
+    lags.plot(np.arange(-MAX_LAG_FRAMES, MAX_LAG_FRAMES + 1) * 1000 / FPS, profile, color="seagreen")
+    lags.set(xlabel="ms by which motion follows the voice", ylabel="explained of each other", ylim=(0, None))
     figure.savefig(file, dpi=110)
 
 
@@ -142,8 +165,8 @@ def _label(picture: np.ndarray, text: str) -> np.ndarray:
     return cv2.putText(small, text, (6, 15), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (20, 20, 20), 1, cv2.LINE_AA)
 
 
-def _figure(width_in: float, height_in: float):  # type: ignore[no-untyped-def]
+def _figure(width_in: float, height_in: float, columns: int = 1):  # type: ignore[no-untyped-def]
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width_in, height_in), layout="constrained")
-    return figure, figure.add_subplot()
+    return figure, figure.subplots(1, columns)

@@ -25,7 +25,7 @@ from tango_rt.video.reader import VideoReader
 
 __all__ = ["TrackedSource", "track_source"]
 
-TRACKING_VERSION = 2
+TRACKING_VERSION = 3
 """Counts changes of what is cached: raw poses, colours and shots."""
 
 _LOW_HAND_SHARE = 0.6
@@ -55,6 +55,7 @@ class _Found:
 
     body: np.ndarray
     hands: np.ndarray
+    mouth: np.ndarray
     masks: np.ndarray
     appearance: np.ndarray
     shots: np.ndarray
@@ -62,8 +63,8 @@ class _Found:
 
     def poses(self) -> list[RawPose]:
         return [
-            RawPose(body, hands[0], hands[1], mask)
-            for body, hands, mask in zip(self.body, self.hands, self.masks, strict=True)
+            RawPose(body, hands[0], hands[1], mask, mouth)
+            for body, hands, mask, mouth in zip(self.body, self.hands, self.masks, self.mouth, strict=True)
         ]
 
 
@@ -122,6 +123,7 @@ def _find(path: Path, max_height: int, n_workers: int) -> _Found:
     return _Found(
         body=np.stack([pose.body for pose in found]),
         hands=np.stack([[pose.left_hand, pose.right_hand] for pose in found]),
+        mouth=np.stack([pose.mouth for pose in found]),
         masks=np.stack([pose.person_mask for pose in found]),
         appearance=np.stack(appearance),
         shots=np.array(detector.changes(), np.int64),
@@ -183,7 +185,7 @@ def _load(file: Path) -> _Found | None:
     try:
         # opened here, because numpy leaves a damaged archive open
         with file.open("rb") as content, np.load(content, allow_pickle=False) as arrays:
-            names = ("body", "hands", "masks", "appearance", "shots")
+            names = ("body", "hands", "mouth", "masks", "appearance", "shots")
             return _Found(**{name: arrays[name] for name in names}, crowd=str(arrays["crowd"]))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None

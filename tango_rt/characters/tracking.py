@@ -44,7 +44,8 @@ class Track:
     joints: float32, shape (F, 75, 3), x and y in pixels, z in the same unit halved. confidence: float32, shape (F,
     75), 0 where filled in. valid: bool, shape (F,), a person was found. hands_found: bool, shape (F, 2). hand_boxes:
     float32, shape (F, 2, 4), x0, y0, x1, y1 in pixels, zeros where not found. surface: uint64, shape (F, 96): 48
-    words person mask, 48 words hand boxes. shoulder_px: median shoulder width.
+    words person mask, 48 words hand boxes. mouth: float32, shape (F, 2), opening and width in distances of the eyes;
+    zeros where no face was ever found. shoulder_px: median shoulder width.
     """
 
     joints: np.ndarray
@@ -53,6 +54,7 @@ class Track:
     hands_found: np.ndarray
     hand_boxes: np.ndarray
     surface: np.ndarray
+    mouth: np.ndarray
     shoulder_px: float
 
     @property
@@ -98,6 +100,8 @@ def build_track(
         joints[:, hand] = _carry_hand(hands[:, side], hands[:, 1 - side], joints[:, wrist], shots)
     _smooth(joints, _segments(found, shots))
     joints[..., 2] /= 2
+    mouth = _fill(np.stack([pose.mouth for pose in poses])[:, None], shots)
+    _smooth(mouth, _segments(found, shots))
 
     confidence = np.zeros((len(poses), N_JOINTS), np.float32)
     confidence[:, BODY] = np.where(np.isnan(points[..., 0]), 0, body[..., 3])
@@ -106,7 +110,7 @@ def build_track(
     boxes = _hand_boxes(joints, hands_found, size)
     masks = np.stack([pose.person_mask for pose in poses])[_nearest(found)]
     surface = np.concatenate([masks, _box_words(boxes, size)], axis=1)
-    return Track(joints, confidence, found, hands_found, boxes, surface, shoulder_px)
+    return Track(joints, confidence, found, hands_found, boxes, surface, mouth[:, 0], shoulder_px)
 
 
 def _demand_coverage(n_found: int, n_frames: int, name: str) -> None:

@@ -10,15 +10,15 @@ from scipy.sparse import csr_array
 
 from engine.errors import InputError
 from engine.graph import CONTINUE
-from engine.official import OfficialGraph, search_official
-from engine.retrieval import CostOptions, MotionVectors, SpeechSteps, node_costs, speech_vectors
+from engine.official import OfficialGraph, OfficialSearchOptions, search_official
+from engine.pack import CharacterPack
+from engine.retrieval import CostOptions, MotionVectors, SpeechSteps, node_costs, speech_steps
 from engine.search import Path as NodePath
 from engine.search import SearchOptions
-from engine.speech import speech_features
 from engine.timebase import FPS, FRAMES_PER_NODE, SAMPLE_RATE, frame_count
 from engine.variety import varied_path
 from engine.words import keyword_bonus, parse_words
-from tango_rt.characters.pack import CharacterPack
+from tango_rt.pipeline.retrieval import RetrievalOptions, open_retrieval
 from tango_rt.words import read_words
 
 __all__ = ["PerformOptions", "Performance", "perform"]
@@ -31,6 +31,7 @@ _BLOCK_STEPS = 512  # node costs in memory at once: 55 MB for an hour of referen
 
 @dataclass(frozen=True)
 class PerformOptions:
+    retrieval: RetrievalOptions = field(default_factory=RetrievalOptions)
     search: Literal["viterbi", "official"] = "viterbi"
     seed: int = 0
     words: Path | None = None
@@ -52,13 +53,19 @@ class Performance:
 
 def perform(pack: CharacterPack, samples: np.ndarray, options: PerformOptions) -> Performance:
     """samples: float32 (n,) at 16 kHz. Raises InputError for word timings or samples that cannot be used."""
-    steps = speech_vectors(speech_features(samples))
+    retrieval = open_retrieval(pack, options.retrieval)
+    steps = speech_steps(retrieval.embedding, samples)
     bonus = _bonus(pack, options.words, len(steps.low), len(samples) / SAMPLE_RATE)
     if options.search == "official":
-        path = _official_path(pack, steps)
+        path = _official_path(pack, retrieval.motion, steps)
     else:
+        weight = options.costs.similarity_weight * retrieval.embedding.weight
+        costs = replace(options.costs, similarity_weight=weight)
         path = varied_path(
-            lambda: _cost_blocks(pack, steps, bonus, options.costs), pack.graph, pack["rest"], _seeded(options)
+            lambda: _cost_blocks(pack["rest"], retrieval.motion, steps, bonus, costs),
+            pack.graph,
+            pack["rest"],
+            _seeded(options),
         )
     return Performance(
         nodes=path.nodes,
@@ -66,7 +73,7 @@ def perform(pack: CharacterPack, samples: np.ndarray, options: PerformOptions) -
         n_frames=frame_count(len(samples)),
         speaking=steps.speaking,
         cost=path.cost,
-        retrieval="onset" if bonus is None else "onset+words",
+        retrieval=retrieval.embedding.name + ("" if bonus is None else "+words"),
     )
 
 
@@ -76,13 +83,11 @@ def _seeded(options: PerformOptions) -> SearchOptions:
 
 
 def _cost_blocks(
-    pack: CharacterPack, steps: SpeechSteps, bonus: csr_array | None, options: CostOptions
+    rest: np.ndarray, motion: MotionVectors, steps: SpeechSteps, bonus: csr_array | None, options: CostOptions
 ) -> Iterator[np.ndarray]:
-    motion = MotionVectors(pack["motion_low"], pack["motion_high"], pack["motion_level"])
     for start in range(0, len(steps.low), _BLOCK_STEPS):
         part = slice(start, start + _BLOCK_STEPS)
-        block = SpeechSteps(steps.low[part], steps.high[part], steps.level[part], steps.speaking[part])
-        costs = node_costs(block, motion, pack["rest"], options)
+        costs = node_costs(steps[part], motion, rest, options)
         if bonus is not None:
             costs -= bonus[part].toarray()
         yield costs
@@ -104,7 +109,7 @@ def _bonus(pack: CharacterPack, words: Path | None, n_steps: int, duration_s: fl
     return keyword_bonus(spoken, reference, n_steps, start_s, np.asarray(pack["clip_start"]))
 
 
-def _official_path(pack: CharacterPack, steps: SpeechSteps) -> NodePath:
+def _official_path(pack: CharacterPack, motion: MotionVectors, steps: SpeechSteps) -> NodePath:
     """The release's search on the nodes of this graph: paths start where a clip does, and nothing keeps cuts apart."""
     graph = pack.graph
     kept = np.flatnonzero(graph.kept)
@@ -119,5 +124,6 @@ def _official_path(pack: CharacterPack, steps: SpeechSteps) -> NodePath:
         previous=np.where(entered, np.arange(graph.n_nodes) - 1, -1)[kept],
         frames=kept,
     )
-    best, *_ = search_official(nodes, pack["motion_low"][kept], pack["motion_high"][kept], steps.low, steps.high)
+    options = OfficialSearchOptions(mode="both" if motion.high.shape[1] else "low_level")
+    best, *_ = search_official(nodes, motion.low[kept], motion.high[kept], steps.low, steps.high, options)
     return NodePath(kept[best.nodes].astype(np.int32), best.cost, np.flatnonzero(~best.is_continue))

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,11 +11,12 @@ import numpy as np
 from tqdm import tqdm
 
 from engine.errors import InputError
+from engine.pack import CharacterPack
 from engine.timebase import FRAMES_PER_NODE, SAMPLE_RATE, frame_count
 from engine.transitions import BlendOptions
 from tango_rt.audio import audio_blocks, check_audible, read_audio
-from tango_rt.characters.pack import CharacterPack
 from tango_rt.pipeline.perform import Performance, PerformOptions, perform
+from tango_rt.pipeline.retrieval import RetrievalOptions
 from tango_rt.pipeline.transitions import Cut, TransitionStore
 from tango_rt.video.mp4 import Mp4Writer
 
@@ -28,6 +29,7 @@ SOUND_RATE = 48_000
 @dataclass(frozen=True)
 class RenderOptions:
     blender: Literal["flow", "crossfade", "cut"] = "flow"
+    retrieval: RetrievalOptions = field(default_factory=RetrievalOptions)
     search: Literal["viterbi", "official"] = "viterbi"
     seed: int = 0
     words: Path | None = None
@@ -68,7 +70,9 @@ def render(pack: CharacterPack, speech: Path, output: Path, options: RenderOptio
     n_frames = frame_count(len(samples))
     # opened before the work, so that a place where nothing can be written is known at once
     with Mp4Writer(output, pack.info.extradata, SOUND_RATE, n_frames) as writer:
-        performance = perform(pack, samples, PerformOptions(options.search, options.seed, options.words))
+        performance = perform(
+            pack, samples, PerformOptions(options.retrieval, options.search, options.seed, options.words)
+        )
         transitions = planned_transitions(performance)
         store = TransitionStore(pack, BlendOptions(blender=options.blender))
         wanted = dict.fromkeys(transitions.values())

@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from engine.errors import ArtifactError, BackendError
+from engine.pack import CharacterPack
 from engine.timebase import FRAMES_PER_NODE
 from engine.transitions import BlendOptions, Take, blend_gap, blend_sync
-from tango_rt.characters.pack import CharacterPack
 from tango_rt.interrupts import interrupts_held
 from tango_rt.video.gop import GopDecoder, GopEncoder
 

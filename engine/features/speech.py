@@ -9,6 +9,7 @@ import numpy as np
 from numba import njit
 
 from engine.errors import InputError
+from engine.features.pitch import MIN_STRENGTH, pitches
 from engine.kernels import FASTMATH
 from engine.timebase import FPS, SAMPLE_RATE, frame_count, frame_start
 
@@ -20,7 +21,10 @@ __all__ = [
     "LOOKAHEAD_FRAMES",
     "LOOKAHEAD_SAMPLES",
     "LOOKBACK_SAMPLES",
+    "LOUDNESS",
+    "NOVELTY",
     "N_COLUMNS",
+    "PITCH",
     "SMOOTH_ENERGY",
     "SMOOTH_ENERGY_RATE",
     "SPEAKING",
@@ -28,10 +32,11 @@ __all__ = [
     "speech_features",
 ]
 
-# Columns of a row: energies and flux in standard deviations of this speaker's speech, rates in the same a
-# frame, and 0..1 for speaking (somebody speaks from 0.5 on).
-ENERGY, ENERGY_RATE, FLUX, FLUX_RATE, SMOOTH_ENERGY, SMOOTH_ENERGY_RATE, SPEAKING = range(7)
-N_COLUMNS = 7
+# Columns of a row: energies, flux and pitch in standard deviations of this speaker's speech, rates in the same a
+# frame, and 0..1 for speaking (somebody speaks from 0.5 on). Energy and flux are blind to what lies under the voice,
+# loudness and novelty are the same and see into the pauses; pitch is 0 where there is none.
+ENERGY, ENERGY_RATE, FLUX, FLUX_RATE, SMOOTH_ENERGY, SMOOTH_ENERGY_RATE, SPEAKING, LOUDNESS, NOVELTY, PITCH = range(10)
+N_COLUMNS = 10
 
 WINDOW = 1024  # samples, Hann: 64 ms, so that neighbouring frames (33 ms) overlap by half
 LOOKBACK_SAMPLES = WINDOW // 2 - SAMPLE_RATE // FPS // 2  # the window is centred on the middle of its frame
@@ -62,18 +67,24 @@ ATTACK_FRAMES = 3
 BAND_RANGE_DB = 14.0  # bands this far under the threshold take no part in the flux: noise flutters
 PRIOR_FRAMES = 15  # half a second of assumed speech weighs against the speaker's own
 PRIOR_ENERGY_SD_DB, PRIOR_FLUX_DB, PRIOR_FLUX_SD_DB = 7.0, 3.0, 3.0
+PRIOR_PITCH_SD = 0.25  # octaves
 MEMORY_FRAMES = 20 * FPS  # a speaker's level is that of the last 20 s of voice
 FLUX_CLIP_HIGH = 5.0
 CLIP_LOW, CLIP_HIGH = -2.5, 3.0  # a pause is a pause, however quiet the room
+CLIP_LOUDNESS_LOW = -5.0
+CLIP_PITCH = 2.5
 
 _BLOCK = 512  # frames analysed at once: bounds the memory of a long push
 _SMOOTH = np.hanning(2 * LOOKAHEAD_FRAMES + 3)[1:-1]
 _SMOOTH /= _SMOOTH.sum()
 _SMOOTH_RATE = -np.gradient(_SMOOTH)
-# Slots of the running state; energy and flux hold frames heard, mean, variance.
-_N_SLOTS = 12
+# Slots of the running state; energy, flux, novelty and pitch hold frames heard, mean, variance.
+_N_SLOTS = 18
 _HEARD, _FLOOR, _PEAK, _ON, _HOLD, _SOFT = range(6)
-_ENERGY_N, _ENERGY_MEAN, _ENERGY_VAR, _FLUX_N, _FLUX_MEAN, _FLUX_VAR = range(6, _N_SLOTS)
+_ENERGY_N, _ENERGY_MEAN, _ENERGY_VAR, _FLUX_N, _FLUX_MEAN, _FLUX_VAR = range(6, 12)
+_NOVELTY_N, _NOVELTY_MEAN, _NOVELTY_VAR, _PITCH_N, _PITCH_MEAN, _PITCH_VAR = range(12, _N_SLOTS)
+# Columns of what is known of a frame before it is compared with others: dB of the voice, pitch, strength, bands
+_DB, _TONE, _STRENGTH, _BANDS = range(4)
 
 
 def _band_layout() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -95,17 +106,19 @@ _POWER_SCALE = 2 / (WINDOW * (_HANN**2).sum())
 
 @njit(cache=True, fastmath=FASTMATH)
 def _levels(spectrum, band, share, voice, scale, levels):  # type: ignore[no-untyped-def]
-    """(n, bins) complex -> levels (n, 1 + bands) in dB: voice energy, then triangular mel bands."""
+    """(n, bins) complex -> columns _DB and _BANDS of levels, in dB: voice energy, triangular mel bands."""
     tiny = 10.0 ** (SILENT_DB / 10)
     for row in range(spectrum.shape[0]):
-        levels[row] = 0.0
+        levels[row, _DB] = 0.0
+        levels[row, _BANDS:] = 0.0
         for k in range(spectrum.shape[1]):
             power = (spectrum[row, k].real ** 2 + spectrum[row, k].imag ** 2) * scale
-            levels[row, 0] += voice[k] * power
+            levels[row, _DB] += voice[k] * power
             if band[k] >= 0:
-                levels[row, 1 + band[k]] += (1 - share[k]) * power
-                levels[row, 2 + band[k]] += share[k] * power
-        for column in range(levels.shape[1]):
+                levels[row, _BANDS + band[k]] += (1 - share[k]) * power
+                levels[row, _BANDS + 1 + band[k]] += share[k] * power
+        levels[row, _DB] = 10 * np.log10(max(levels[row, _DB], tiny))
+        for column in range(_BANDS, levels.shape[1]):
             levels[row, column] = 10 * np.log10(max(levels[row, column], tiny))
 
 
@@ -113,9 +126,9 @@ def _levels(spectrum, band, share, voice, scale, levels):  # type: ignore[no-unt
 def _flux(levels, i, least):  # type: ignore[no-untyped-def]
     """Mean rise over the bands between two frames, in dB; what lies under `least` is noise."""
     total = 0.0
-    for column in range(1, levels.shape[1]):
+    for column in range(_BANDS, levels.shape[1]):
         total += max(max(levels[i, column], least) - max(levels[i - 1, column], least), 0.0)
-    return total / (levels.shape[1] - 1)
+    return total / (levels.shape[1] - _BANDS)
 
 
 @njit(cache=True, fastmath=FASTMATH)
@@ -162,12 +175,23 @@ def _decide(state, low, high, threshold):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, fastmath=FASTMATH)
+def _pitch(state, tone, strength, heard):  # type: ignore[no-untyped-def]
+    """Pitch in deviations of this speaker's; only what is surely a voice is learned from."""
+    if not heard or strength < MIN_STRENGTH:
+        return 0.0
+    if state[_PITCH_N] == PRIOR_FRAMES:
+        state[_PITCH_MEAN] = tone
+    _learn(state, _PITCH_N, tone)
+    return min(max((tone - state[_PITCH_MEAN]) / np.sqrt(state[_PITCH_VAR]), -CLIP_PITCH), CLIP_PITCH)
+
+
+@njit(cache=True, fastmath=FASTMATH)
 def _rows(levels, state, smooth, smooth_rate, rows):  # type: ignore[no-untyped-def]
     """Levels of frames t .. t + n, LOOKAHEAD_FRAMES more on either side -> rows; moves `state` on."""
     z = np.empty(2 * LOOKAHEAD_FRAMES + 1)
     for row in range(rows.shape[0]):
         i = row + LOOKAHEAD_FRAMES
-        near = levels[i - LOOKAHEAD_FRAMES : i + LOOKAHEAD_FRAMES + 1, 0]
+        near = levels[i - LOOKAHEAD_FRAMES : i + LOOKAHEAD_FRAMES + 1, _DB]
         ahead = near[LOOKAHEAD_FRAMES + LEAD_FRAMES :]
         low, high = ahead.max(), ahead.min()
         threshold = _threshold(state, near[LOOKAHEAD_FRAMES - 1], near[LOOKAHEAD_FRAMES:], high)
@@ -179,9 +203,12 @@ def _rows(levels, state, smooth, smooth_rate, rows):  # type: ignore[no-untyped-
             state[_ENERGY_MEAN] = state[_PEAK] - MEAN_RANGE_DB / 2
         least = threshold - BAND_RANGE_DB
         flux = _flux(levels, i, least)
-        if state[_ON] > 0 and levels[i, 0] > threshold - HYSTERESIS_DB:
-            _learn(state, _ENERGY_N, levels[i, 0])
+        novelty = _flux(levels, i, SILENT_DB)
+        heard = state[_ON] > 0 and levels[i, _DB] > threshold - HYSTERESIS_DB
+        if heard:
+            _learn(state, _ENERGY_N, levels[i, _DB])
             _learn(state, _FLUX_N, flux)
+            _learn(state, _NOVELTY_N, novelty)
         sd, flux_sd = np.sqrt(state[_ENERGY_VAR]), np.sqrt(state[_FLUX_VAR])
         for k in range(z.shape[0]):
             z[k] = min(max((near[k] - state[_ENERGY_MEAN]) / sd, CLIP_LOW), CLIP_HIGH)
@@ -189,6 +216,9 @@ def _rows(levels, state, smooth, smooth_rate, rows):  # type: ignore[no-untyped-
         rows[row, ENERGY_RATE] = (z[LOOKAHEAD_FRAMES + 1] - z[LOOKAHEAD_FRAMES - 1]) / 2
         rows[row, FLUX] = min((flux - state[_FLUX_MEAN]) / flux_sd, FLUX_CLIP_HIGH)
         rows[row, FLUX_RATE] = (_flux(levels, i + 1, least) - _flux(levels, i - 1, least)) / 2 / flux_sd
+        rows[row, LOUDNESS] = min(max((levels[i, _DB] - state[_ENERGY_MEAN]) / sd, CLIP_LOUDNESS_LOW), CLIP_HIGH)
+        rows[row, NOVELTY] = min((novelty - state[_NOVELTY_MEAN]) / np.sqrt(state[_NOVELTY_VAR]), FLUX_CLIP_HIGH)
+        rows[row, PITCH] = _pitch(state, levels[i, _TONE], levels[i, _STRENGTH], heard)
         rows[row, SMOOTH_ENERGY] = (smooth * z).sum()
         rows[row, SMOOTH_ENERGY_RATE] = (smooth_rate * z).sum()
 
@@ -197,7 +227,9 @@ def _new_state() -> np.ndarray:
     state = np.zeros(_N_SLOTS)
     state[_FLOOR], state[_PEAK] = np.nan, SILENT_DB
     state[_ENERGY_N], state[_ENERGY_VAR] = PRIOR_FRAMES, PRIOR_ENERGY_SD_DB**2
-    state[_FLUX_N], state[_FLUX_MEAN], state[_FLUX_VAR] = PRIOR_FRAMES, PRIOR_FLUX_DB, PRIOR_FLUX_SD_DB**2
+    for n in (_FLUX_N, _NOVELTY_N):
+        state[n : n + 3] = PRIOR_FRAMES, PRIOR_FLUX_DB, PRIOR_FLUX_SD_DB**2
+    state[_PITCH_N], state[_PITCH_VAR] = PRIOR_FRAMES, PRIOR_PITCH_SD**2
     return state
 
 
@@ -208,7 +240,7 @@ class SpeechFeatures:
         self._state = _new_state()
         self._samples = np.zeros(LOOKBACK_SAMPLES, np.float32)  # silence before the beginning
         self._first_sample = -LOOKBACK_SAMPLES  # place of self._samples[0]
-        self._levels = np.empty((0, 1 + N_BANDS))
+        self._levels = np.empty((0, _BANDS + N_BANDS))
         self._n_samples = 0
         self._n_levels = 0
         self._n_rows = 0
@@ -250,7 +282,8 @@ class SpeechFeatures:
         frames = range(self._n_levels, self._n_levels + n)
         starts = np.array([frame_start(frame) for frame in frames]) - LOOKBACK_SAMPLES - self._first_sample
         windows = self._samples[starts[:, None] + np.arange(WINDOW)] * _HANN
-        levels = np.empty((n, 1 + N_BANDS))
+        levels = np.empty((n, _BANDS + N_BANDS))
+        levels[:, [_TONE, _STRENGTH]] = pitches(windows, _HANN)
         # numpy.fft works row by row; scipy.fft packs rows, and a frame's bits would depend on its neighbours
         _levels(np.fft.rfft(windows, axis=1), _BAND, _SHARE, _VOICE, _POWER_SCALE, levels)
         if self._n_levels == 0:

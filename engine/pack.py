@@ -3,6 +3,7 @@
     pack.json        what it is: schema, size, sources, clips, build report
     video.h264       closed groups of 4 pictures, one behind the other, one a node
     ARRAY.npy        the arrays of ARRAYS below; opened by memory map
+    embeddings/      motion features by embedding (engine.pack_embeddings)
     transitions/     the cache of generated frames (tango_rt.pipeline.transitions)
 
 A pack is whole or absent: it is written to a temporary folder and renamed. A pack from a stranger cannot run code (no
@@ -12,10 +13,8 @@ frame count before anything is read).
 
 import base64
 import json
-import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -29,13 +28,25 @@ import numpy as np
 
 from engine.appearance import N_CELLS
 from engine.errors import ArtifactError, InputError
+from engine.features.recording import Recording
+from engine.folders import folder_beside, replace_folder
 from engine.graph import MotionGraph
 from engine.skeleton import N_JOINTS
 from engine.timebase import FPS, FRAMES_PER_NODE, frame_start
 
-__all__ = ["ARRAYS", "SCHEMA", "CharacterPack", "Clip", "PackInfo", "PackWriter", "Source", "folder_bytes"]
+__all__ = [
+    "ARRAYS",
+    "SCHEMA",
+    "CharacterPack",
+    "Clip",
+    "PackInfo",
+    "PackWriter",
+    "Source",
+    "folder_bytes",
+    "plain_file",
+]
 
-SCHEMA = 1
+SCHEMA = 2
 SUFFIX = ".tango"
 MAX_FRAMES = 4 * 3600 * FPS
 MAX_SIDE_PX = 8192
@@ -53,14 +64,13 @@ ARRAYS: dict[str, tuple[str, tuple[int | str, ...]]] = {
     "hand_boxes": ("float32", ("F", 2, 4)),
     "surface": ("uint64", ("F", 96)),
     "appearance": ("uint8", ("F", N_CELLS, 3)),
+    "mouth": ("float32", ("F", 2)),
     "motion": ("float32", ("F", "D", 15)),
     "graph_indptr": ("int64", ("N+1",)),
     "graph_indices": ("int32", ("E",)),
     "graph_distance": ("float32", ("E",)),
     "graph_kind": ("uint8", ("E",)),
     "graph_kept": ("bool", ("N",)),
-    "motion_low": ("float32", ("N", "D")),
-    "motion_high": ("float32", ("N", "D")),
     "motion_level": ("float32", ("N",)),
     "rest": ("float32", ("N",)),
 }
@@ -160,9 +170,9 @@ class CharacterPack:
         if not folder.is_dir():
             raise InputError(f"no character at {folder}: expected a folder made by 'tango-rt character build'")
         try:
-            info = PackInfo.from_json(_plain_file(folder, "pack.json", MAX_JSON_BYTES).read_text("utf-8"))
+            info = PackInfo.from_json(plain_file(folder, "pack.json", MAX_JSON_BYTES).read_text("utf-8"))
             arrays = {name: _map_array(folder, name, info) for name in ARRAYS}
-            video = np.memmap(_plain_file(folder, "video.h264"), dtype=np.uint8, mode="r")
+            video = np.memmap(plain_file(folder, "video.h264"), dtype=np.uint8, mode="r")
             _check_references(info, arrays, video.size)
         except _SchemaError as error:
             raise ArtifactError(
@@ -198,6 +208,20 @@ class CharacterPack:
             kept=np.asarray(self["graph_kept"]),
         )
 
+    @property
+    def recording(self) -> Recording:
+        """The person and the voice of the reference: what embeddings are made from."""
+        return Recording(
+            name=self.info.name,
+            samples=self["audio"].astype(np.float32) / 32768,
+            joints=np.asarray(self["joints"]),
+            confidence=np.asarray(self["confidence"]),
+            clip_start=np.asarray(self["clip_start"]),
+            unit_px=self.info.shoulder_px,
+            mouth=np.asarray(self["mouth"]),
+            motion=np.asarray(self["motion"]),
+        )
+
     def packets(self, node: int) -> list[bytes]:
         """The 4 encoded pictures of a node: a closed group of pictures."""
         first = node * FRAMES_PER_NODE
@@ -206,7 +230,7 @@ class CharacterPack:
 
 
 class PackWriter:
-    """Writes a pack into a temporary folder beside its place; `commit` renames it. Without commit nothing remains."""
+    """Writes a pack into a `folder` beside its place; `commit` renames it. Without commit nothing remains."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -216,12 +240,8 @@ class PackWriter:
             if self.path.exists() and not (self.path / "pack.json").is_file():
                 raise InputError(f"{self.path} exists and is not a character pack: choose another name")
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._folder = self._folder_beside()
-        # mkdtemp makes a private folder; a pack is as readable as any other file of the user
-        umask = os.umask(0)
-        os.umask(umask)
-        self._folder.chmod(0o777 & ~umask)
-        self._video = (self._folder / "video.h264").open("wb")
+            self.folder = folder_beside(self.path)
+        self._video = (self.folder / "video.h264").open("wb")
         self._packet_start = [0]
 
     def __enter__(self) -> Self:
@@ -232,7 +252,7 @@ class PackWriter:
     ) -> None:
         with suppress(OSError):  # what is buffered may not fit a full disk
             self._video.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     @property
     def n_frames(self) -> int:
@@ -253,25 +273,10 @@ class PackWriter:
         with self._writing():
             self._video.close()
             for name, array in {**arrays, "packet_start": np.array(self._packet_start, np.int64)}.items():
-                np.save(self._folder / f"{name}.npy", array.astype(ARRAYS[name][0], copy=False), allow_pickle=False)
-            (self._folder / "pack.json").write_text(info.to_json(), "utf-8")
-            CharacterPack.open(self._folder)  # what we write, we can read: a bad pack never replaces a good one
-            self._replace()
-
-    def _replace(self) -> None:
-        if not self.path.exists():
-            self._folder.rename(self.path)
-            return
-        aside = self._folder_beside()
-        try:
-            self.path.rename(aside / "old")
-            self._folder.rename(self.path)
-        except BaseException:
-            if not self.path.exists():  # between the two there is no pack: the old one comes back
-                (aside / "old").rename(self.path)
-            raise
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+                np.save(self.folder / f"{name}.npy", array.astype(ARRAYS[name][0], copy=False), allow_pickle=False)
+            (self.folder / "pack.json").write_text(info.to_json(), "utf-8")
+            CharacterPack.open(self.folder)  # what we write, we can read: a bad pack never replaces a good one
+            replace_folder(self.path, self.folder)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -280,16 +285,14 @@ class PackWriter:
         except OSError as error:
             raise InputError(f"{self.path}: cannot be written ({error.strerror or 'is the disk full?'})") from error
 
-    def _folder_beside(self) -> Path:
-        return Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", dir=self.path.parent))
-
 
 def folder_bytes(folder: Path) -> int:
     """Size of a pack on disk."""
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
-def _plain_file(folder: Path, name: str, most_bytes: int | None = None) -> Path:
+def plain_file(folder: Path, name: str, most_bytes: int | None = None) -> Path:
+    """A file of a pack; ValueError where it is missing, a link or too large."""
     path = folder / name
     if path.is_symlink() or not path.is_file():
         raise ValueError(f"{name} is missing or not a plain file")
@@ -299,7 +302,7 @@ def _plain_file(folder: Path, name: str, most_bytes: int | None = None) -> Path:
 
 
 def _map_array(folder: Path, name: str, info: PackInfo) -> np.ndarray:
-    array = np.load(_plain_file(folder, f"{name}.npy"), mmap_mode="r", allow_pickle=False)
+    array = np.load(plain_file(folder, f"{name}.npy"), mmap_mode="r", allow_pickle=False)
     dtype, shape = ARRAYS[name]
     if array.dtype != np.dtype(dtype) or array.ndim != len(shape):
         raise ValueError(f"{name} is {array.dtype}{array.shape}, expected {dtype}{shape}")
@@ -341,7 +344,7 @@ def _check_references(info: PackInfo, arrays: dict[str, np.ndarray], video_bytes
         raise ValueError("graph_indptr does not match graph_indices")
     if indices.size and not 0 <= int(indices.min()) <= int(indices.max()) < info.n_nodes:
         raise ValueError("graph_indices point outside the graph")
-    for name in ("graph_distance", "motion_low", "motion_high", "motion_level", "rest"):
+    for name in ("graph_distance", "motion_level", "rest"):
         if not np.isfinite(arrays[name]).all():
             raise ValueError(f"{name} is not finite")
     if any(not 0 <= clip.source < len(info.sources) for clip in info.clips):

@@ -1,0 +1,191 @@
+"""The published AuMoCLIP embedding behind the interface of all embeddings, from a bundle, without torch.
+
+A window of speech goes through four stages: the speech network hears it, its recogniser's text goes through the text
+network, every step of 20 ms takes the feature of the token that is said there, and the audio network joins all of it.
+
+Windows are 128 frames, what the network was trained on: 64 frames back, 32 that are kept, 32 ahead. The low level needs
+a few frames of context only; the high one describes its whole window, so the rows that are kept lie near the middle of
+it. Longer hops would describe the speech more coarsely, shorter ones cost in proportion: at 32 every second is computed
+four times.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from engine.errors import ArtifactError, InputError
+from engine.features.embedding import Features
+from engine.features.recording import Recording
+from engine.features.released_windows import WINDOW_FRAMES, WINDOW_SAMPLES, audio_segments, motion_segments
+from engine.features.text import TextTokens, align, read_ctc_vocabulary, tokens_of, transcribe
+from engine.features.windows import WindowedStream, WindowPlan
+from engine.manifest import Bundle
+from engine.session import Backend, Precision, Session, open_session
+
+__all__ = ["FullEmbedding", "FullOptions", "plan_ahead"]
+
+SMPLX_JOINTS = 55
+HOP_FRAMES = 32
+ENCODERS = ("speech", "text")
+LEAST_SAMPLES = 1_600  # fewer give no row of the high level; three frames
+
+
+def plan_ahead(lookahead_frames: int) -> WindowPlan:
+    """Windows of 128 frames with so many of them after the rows that are kept."""
+    return WindowPlan(HOP_FRAMES, WINDOW_FRAMES - HOP_FRAMES - lookahead_frames, lookahead_frames)
+
+
+@dataclass(frozen=True)
+class FullOptions:
+    """How the networks are run. A plan other than of 128 frames is outside of what the network was trained on."""
+
+    backend: Backend = "onnxruntime"
+    precision: Precision = "float32"  # of the speech and text networks
+    n_threads: int | None = None  # one a core
+    plan: WindowPlan = field(default_factory=lambda: plan_ahead(HOP_FRAMES))
+
+
+class FullEmbedding:
+    """Satisfies engine.features.embedding.Embedding; networks are opened when they are first needed."""
+
+    name = "full"
+    weight = 1.0
+
+    def __init__(self, bundle: Bundle, options: FullOptions | None = None) -> None:
+        """Raises ArtifactError for a bundle of something else, BackendError where a package is missing."""
+        if bundle.name != self.name:
+            raise ArtifactError(f"{bundle.folder} holds the embedding {bundle.name}, expected {self.name}")
+        self._bundle = bundle
+        self._options = options or FullOptions()
+        self._sessions: dict[str, Session] = {}
+        self._vocabulary = read_ctc_vocabulary(bundle.file("vocab.json"))
+        self._words = TextTokens(bundle.file("vocab.txt" if "vocab.txt" in bundle.files else "tokenizer.json"))
+        width = bundle.graph("audio").outputs[0].shape[-1]
+        if not isinstance(width, int):
+            raise ArtifactError(f"{bundle.folder}: the features of network audio have no fixed width")
+        self._width = width
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path,
+        backend: Backend = "onnxruntime",
+        precision: Precision = "float32",
+        lookahead_frames: int | None = None,
+    ) -> "FullEmbedding":
+        """Open a bundle; `lookahead_frames`: what a window sees after the last row it keeps, at most 96."""
+        plan = plan_ahead(HOP_FRAMES if lookahead_frames is None else lookahead_frames)
+        return cls(Bundle.open(folder), FullOptions(backend, precision, plan=plan))
+
+    @property
+    def sha256(self) -> str:
+        return self._bundle.sha256
+
+    @property
+    def lookahead_frames(self) -> int:
+        return self._stream().lookahead_frames
+
+    def hurried(self, lookahead_frames: int) -> "FullEmbedding":
+        """The same networks with windows that reach less far ahead; a hop is the least that they wait for."""
+        plan = self._options.plan
+        ahead = max(0, min(plan.lookahead_frames, lookahead_frames - (plan.hop_frames - 1)))
+        other = copy.copy(self)  # sessions are shared: a second copy of the networks would not fit everywhere
+        other._options = replace(self._options, plan=plan_ahead(ahead))
+        return other
+
+    def listen(self) -> "FullListener":
+        return FullListener(self._stream())
+
+    def motion(self, recording: Recording) -> Features:
+        """Features of every frame, window by window of each clip as released.
+
+        A clip below 128 frames is one window of its own length. (The release fills it up with the rest pose of the body
+        model, which a recording does not hold.) Raises InputError for motion that does not come from SMPL-X.
+        """
+        motion = recording.motion
+        if motion is None or motion.shape[1] != SMPLX_JOINTS:
+            found = "no motion" if motion is None else f"motion of {motion.shape[1]} joints"
+            raise InputError(
+                f"{recording.name} has {found}; the full embedding needs the {SMPLX_JOINTS} joints of SMPL-X: "
+                "build the character from a video with its SMPL-X .npz"
+            )
+        flat = np.ascontiguousarray(motion.reshape(len(motion), -1), np.float32)
+        return _joined([self._clip(flat[clip]) for clip in recording.clips], self._width)
+
+    def as_released(self, samples: np.ndarray) -> Features:
+        """Speech features in the windows of the release's demo, with as many rows as it makes; see audio_segments."""
+        parts = []
+        for start, first, end in audio_segments(len(samples)):
+            low, high = self._hear(samples[start : start + WINDOW_SAMPLES], WINDOW_FRAMES)
+            parts.append(Features(low[first:end], high[first:end]))
+        return _joined(parts, self._width)
+
+    def close(self) -> None:
+        """Free the networks; they are opened again when needed."""
+        for session in self._sessions.values():
+            session.close()
+        self._sessions.clear()
+
+    def _stream(self) -> WindowedStream:
+        return WindowedStream(self._hear, (self._width, self._width), self._options.plan)
+
+    def _run(self, graph: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
+        if graph not in self._sessions:
+            options = self._options
+            # the towers are a hundredth of the work, and they interpolate over time: bf16 cannot count that far
+            precision = options.precision if graph in ENCODERS else "float32"
+            self._sessions[graph] = open_session(self._bundle, graph, options.backend, precision, options.n_threads)
+        return self._sessions[graph].run(inputs)
+
+    def _hear(self, samples: np.ndarray, n_frames: int) -> tuple[np.ndarray, np.ndarray]:
+        """One window: low and high, float32 (n_frames, width), of unit length."""
+        heard = self._run("speech", waveform=_standardised(samples)[None])
+        tokens = tokens_of(heard.pop("logits")[0], self._vocabulary)
+        ids, words = self._words.encode(transcribe(tokens))
+        hidden = self._run("text", ids=ids)["hidden"][0]
+        features = self._run("audio", **heard, text=hidden[align(tokens, words)][None])
+        low = features["low"][0]
+        rows = np.minimum(np.arange(n_frames), len(low) - 1)
+        return _unit(low[rows]), np.repeat(_unit(features["cls"]), n_frames, axis=0)
+
+    def _clip(self, motion: np.ndarray) -> Features:
+        parts = []
+        for start, first, end in motion_segments(len(motion)):
+            features = self._run("motion", motion=motion[None, start : start + WINDOW_FRAMES])
+            low = _unit(features["low"][0, first:end])
+            parts.append(Features(low, np.repeat(_unit(features["cls"]), len(low), axis=0)))
+        return _joined(parts, self._width)
+
+
+class FullListener:
+    """Satisfies engine.features.embedding.Listener."""
+
+    def __init__(self, stream: WindowedStream) -> None:
+        self._stream = stream
+
+    def push(self, samples: np.ndarray, rows: np.ndarray) -> Features:
+        """See Listener; the networks hear the samples alone."""
+        return Features(*self._stream.push(samples))
+
+    def flush(self) -> Features:
+        return Features(*self._stream.flush())
+
+
+def _standardised(samples: np.ndarray) -> np.ndarray:
+    """Zero mean and unit variance over the window, as the speech encoder was trained; silence behind a tiny window."""
+    samples = np.asarray(samples, np.float32)
+    scaled = (samples - samples.mean()) / np.sqrt(samples.var() + 1e-7)
+    return np.pad(scaled.astype(np.float32), (0, max(0, LEAST_SAMPLES - len(samples))))
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), np.float32(1e-12))
+
+
+def _joined(parts: Sequence[Features], width: int) -> Features:
+    empty = np.empty((0, width), np.float32)
+    low, high = (np.concatenate([empty, *(part[level] for part in parts)]) for level in (0, 1))
+    return Features(low, high)

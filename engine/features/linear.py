@@ -1,0 +1,211 @@
+"""A linear embedding: contexts of a few numbers of voice and of motion, projected to 16 directions.
+
+Regularised canonical correlation (Hotelling 1936; engine.features.fit finds it). On minutes of video it finds the right
+place far more often than networks do, and it costs a few thousand multiplications a frame.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numba import njit
+
+from engine.features.body import BODY_COLUMNS, MOUTH_COLUMNS, body_descriptors
+from engine.features.embedding import Features
+from engine.features.recording import Recording
+from engine.features.speech import LOUDNESS, NOVELTY, PITCH
+from engine.kernels import FASTMATH
+
+__all__ = [
+    "AUDIO_COLUMNS",
+    "BIN_FRAMES",
+    "LinearEmbedding",
+    "LinearListener",
+    "bin_means",
+    "bin_offsets",
+    "steady_descriptors",
+]
+
+AUDIO_COLUMNS = (LOUDNESS, NOVELTY, PITCH)
+BIN_FRAMES = 4  # a context is a row of means over so many frames
+_BEFORE = BIN_FRAMES // 2  # the bin at offset o holds frames o - 2 .. o + 1
+_QUIET = 0.1  # of the usual squared length: a vector shorter than this says little, and stays short
+_CUT_FRAMES = 3  # to both sides of a shot change: a jump would give away the pauses that cuts are made in
+_MAX_HALF_FRAMES = 1_000  # of a file that is read
+_VERSION = b"linear 1"
+
+
+def bin_offsets(half_frames: int) -> np.ndarray:
+    """Middles of the bins of a context that reaches half_frames to both sides."""
+    return np.arange(-half_frames, half_frames + 1, BIN_FRAMES)
+
+
+@dataclass(frozen=True, eq=False)
+class LinearEmbedding:
+    """Projections of contexts; a bin that is unknown counts as average.
+
+    speech: per look-ahead in frames, float32 (bins heard by then * 3, D). body: float32 (bins * columns, D).
+    speech_mean: float32 (3,). speech_size, body_size: usual squared lengths of what comes out. lookahead_frames: the
+    one in use.
+    """
+
+    half_frames: int
+    speech: dict[int, np.ndarray]
+    body: np.ndarray
+    speech_mean: np.ndarray
+    speech_size: float
+    body_size: float
+    mouth: bool
+    lookahead_frames: int
+    name: str = "linear"
+    weight: float = 4.0
+
+    def hurried(self, lookahead_frames: int) -> "LinearEmbedding":
+        """The same embedding for a listener who waits no longer than this; the unheard is guessed from the heard."""
+        known = [frames for frames in self.speech if frames <= lookahead_frames]
+        return replace(self, lookahead_frames=max(known, default=min(self.speech)))
+
+    @property
+    def sha256(self) -> str:
+        """Of the motion side and all that speech is compared with; the same for every look-ahead."""
+        digest = hashlib.sha256(_VERSION)
+        digest.update(np.array([self.half_frames, self.speech_size, self.body_size]).tobytes())
+        for part in (self.body, self.speech_mean, *(self.speech[key] for key in sorted(self.speech))):
+            digest.update(np.ascontiguousarray(part, np.float32).tobytes())
+        return digest.hexdigest()
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What from_arrays takes."""
+        sizes = np.array([self.speech_size, self.body_size])
+        speech = {f"speech_{lookahead}": part for lookahead, part in self.speech.items()}
+        return {
+            **speech,
+            "body": self.body,
+            "speech_mean": self.speech_mean,
+            "sizes": sizes,
+            "mouth": np.array(self.mouth),
+        }
+
+    @classmethod
+    def from_arrays(cls, half_frames: int, arrays: Mapping[str, np.ndarray]) -> "LinearEmbedding":
+        """Raises ValueError or KeyError for arrays that do not belong together."""
+        if not 0 < half_frames <= _MAX_HALF_FRAMES:
+            raise ValueError(f"contexts of {half_frames} frames to both sides")
+        numbers = [name.removeprefix("speech_") for name in arrays if name.startswith("speech_")]
+        speech = {int(number): arrays[f"speech_{number}"] for number in numbers if number.isdecimal()}
+        sizes, mouth = arrays["sizes"], arrays["mouth"]
+        if mouth.dtype != np.bool_ or mouth.shape != ():
+            raise ValueError("whether there is a mouth is not said")
+        offsets, n_voice = bin_offsets(half_frames), len(AUDIO_COLUMNS)
+        n_body = len(BODY_COLUMNS) + (len(MOUTH_COLUMNS) if mouth else 0)
+        width = arrays["body"].shape[-1:]
+        shapes = {"body": (len(offsets) * n_body, *width), "speech_mean": (n_voice,)}
+        shapes |= {f"speech_{key}": (int((offsets + 1 <= key).sum()) * n_voice, *width) for key in speech}
+        for name, shape in shapes.items():
+            part = arrays[name]
+            if part.dtype != np.float32 or part.shape != shape or not np.isfinite(part).all():
+                raise ValueError(f"{name} is {part.dtype}{part.shape} or not finite, expected float32{shape}")
+        if sizes.dtype != np.float64 or sizes.shape != (2,) or not np.isfinite(sizes).all() or sizes.min() < 0:
+            raise ValueError("sizes are malformed")
+        if half_frames + 1 not in speech:
+            raise ValueError("there is no projection of the whole context")
+        return cls(
+            half_frames=half_frames,
+            speech=speech,
+            body=arrays["body"],
+            speech_mean=arrays["speech_mean"],
+            speech_size=float(sizes[0]),
+            body_size=float(sizes[1]),
+            mouth=bool(mouth),
+            lookahead_frames=half_frames + 1,
+        )
+
+    def listen(self) -> "LinearListener":
+        return LinearListener(self)
+
+    def motion(self, recording: Recording) -> Features:
+        """A context reaches across the clips of a recording, because the voice was cut together with the picture."""
+        values = steady_descriptors(recording, self.mouth)
+        offsets = bin_offsets(self.half_frames)
+        low = np.empty((len(values), self.body.shape[1]), np.float32)
+        _project(_padded(values, self.half_frames), self.body, offsets + self.half_frames, self.body_size * _QUIET, low)
+        return Features(low, np.empty((len(low), 0), np.float32))
+
+
+class LinearListener:
+    """See engine.features.embedding.Listener."""
+
+    def __init__(self, embedding: LinearEmbedding) -> None:
+        self._embedding = embedding
+        self._projection = embedding.speech[embedding.lookahead_frames]
+        n_bins = len(self._projection) // len(AUDIO_COLUMNS)
+        self._offsets = bin_offsets(embedding.half_frames)[:n_bins]
+        self._margin = embedding.half_frames + _BEFORE
+        self._rows = np.zeros((self._margin, len(AUDIO_COLUMNS)))  # before the beginning: average
+        self._n_rows = 0
+        self._n_frames = 0
+
+    def push(self, _: np.ndarray, rows: np.ndarray) -> Features:
+        chosen = rows[:, AUDIO_COLUMNS].astype(np.float64) - self._embedding.speech_mean
+        self._rows = np.concatenate((self._rows, chosen))
+        self._n_rows += len(rows)
+        return self._advance(max(self._n_rows - self._embedding.lookahead_frames, self._n_frames))
+
+    def flush(self) -> Features:
+        self._rows = np.concatenate((self._rows, np.zeros((self._margin, len(AUDIO_COLUMNS)))))
+        return self._advance(self._n_rows)
+
+    def _advance(self, end: int) -> Features:
+        n = end - self._n_frames
+        low = np.empty((n, self._projection.shape[1]), np.float32)
+        places = self._offsets + self._margin - _BEFORE
+        _project(self._rows, self._projection, places, self._embedding.speech_size * _QUIET, low)
+        self._rows = self._rows[n:].copy()
+        self._n_frames = end
+        return Features(low, np.empty((n, 0), np.float32))
+
+
+def steady_descriptors(recording: Recording, mouth: bool) -> np.ndarray:
+    """body_descriptors, float64 (F, columns); average beside shot changes, where motion jumps."""
+    values = body_descriptors(recording, mouth).astype(np.float64)
+    for clip in recording.clips[1:]:
+        values[max(clip.start - _CUT_FRAMES, 0) : clip.start + _CUT_FRAMES] = 0
+    return values
+
+
+def bin_means(values: np.ndarray, half_frames: int, frames: np.ndarray) -> np.ndarray:
+    """values (F, C), centred -> contexts of the given frames, float32 (n, bins * C); average outside."""
+    padded = _padded(values, half_frames)
+    means = sum(padded[i : len(padded) - BIN_FRAMES + 1 + i] for i in range(BIN_FRAMES)) / BIN_FRAMES
+    places = frames[:, None] + bin_offsets(half_frames) + half_frames
+    return np.asarray(means, np.float32)[places].reshape(len(frames), -1)
+
+
+def _padded(values: np.ndarray, half_frames: int) -> np.ndarray:
+    """So that the bin at offset o of frame f begins at row f + o + half_frames."""
+    return np.pad(values.astype(np.float64), ((half_frames + _BEFORE, half_frames + BIN_FRAMES), (0, 0)))
+
+
+@njit(cache=True, fastmath=FASTMATH)
+def _project(padded, projection, places, quiet, low):  # type: ignore[no-untyped-def]
+    """low (n, D): the context of frame f has its bins at rows f + place of padded; short vectors stay short."""
+    # one frame after the other and in a fixed order: a matrix product rounds differently for other numbers of rows
+    n_columns, n_directions = padded.shape[1], projection.shape[1]
+    total = np.empty(n_directions)
+    for f in range(low.shape[0]):
+        total[:] = 0.0
+        for k in range(places.shape[0]):
+            for c in range(n_columns):
+                mean = 0.0
+                for i in range(BIN_FRAMES):
+                    mean += padded[f + places[k] + i, c]
+                mean /= BIN_FRAMES
+                for d in range(n_directions):
+                    total[d] += mean * projection[k * n_columns + c, d]
+        length = 0.0
+        for d in range(n_directions):
+            length += total[d] * total[d]
+        scale = 1.0 / np.sqrt(length + quiet) if length > 0.0 else 0.0
+        for d in range(n_directions):
+            low[f, d] = total[d] * scale

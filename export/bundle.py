@@ -1,0 +1,135 @@
+"""Recipe -> bundle: export, compare with torch in every back end at hand, hash, and only then put in place."""
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from engine.errors import BackendError
+from engine.folders import whole_folder
+from engine.manifest import MANIFEST, Bundle, FileSpec, GraphSpec, bundle_sha256, file_spec
+from engine.session import Backend, open_graph
+from export.onnx_export import OPSET, Graph, export_graph
+from export.parity import Tolerance, compare
+
+__all__ = ["BundleOptions", "Recipe", "write_bundle"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a bundle is made of. `graphs` may be a generator: each is exported before the next is asked for."""
+
+    name: str
+    graphs: Iterable[Graph]
+    config: dict[str, Any]
+    files: dict[str, bytes] = field(default_factory=dict)
+    licence: str = "not stated"  # of the weights
+
+
+@dataclass(frozen=True)
+class BundleOptions:
+    """How a bundle is written."""
+
+    tolerance: Tolerance = field(default_factory=Tolerance)
+    progress: bool = True  # on a terminal
+
+
+def write_bundle(recipe: Recipe, output: Path, options: BundleOptions | None = None) -> dict[str, Any]:
+    """Write a bundle folder, all or nothing; an older bundle of this name is replaced when the new one is whole.
+
+    Returns a summary for JSON. Raises BackendError with the figures where a network does not agree with torch within
+    the tolerance, InputError where `output` is something else than a bundle.
+    """
+    options = options or BundleOptions()
+    started = time.perf_counter()
+    config = json.loads(json.dumps(recipe.config, allow_nan=False))  # as it will be read: no tuples
+    graphs: dict[str, GraphSpec] = {}
+    with whole_folder(output, MANIFEST, "a bundle") as folder:
+        with _progress(options) as tell:
+            for graph in recipe.graphs:
+                _expect_new(graph.name, graphs)
+                graphs[graph.name] = _write_graph(graph, folder, options.tolerance, tell)
+                del graph  # the next one needs the memory
+        for name, content in recipe.files.items():
+            _expect_new(name, {spec.file for spec in graphs.values()})
+            (folder / name).write_bytes(content)
+        bundle = _write_manifest(replace(recipe, config=config), folder, graphs)
+    return _summary(bundle, output, time.perf_counter() - started)
+
+
+def _write_graph(graph: Graph, folder: Path, tolerance: Tolerance, tell: Callable[[str], None]) -> GraphSpec:
+    tell(f"{graph.name}: export")
+    model = folder / f"{graph.name}.onnx"
+    spec = export_graph(graph, model)
+    parity: dict[str, Any] = {}
+    for backend in _backends():
+        tell(f"{graph.name}: compare with torch in {backend}")
+        with open_graph(model, spec, backend) as session:
+            report = compare(session, graph, tolerance)
+        if not report.passed:
+            raise BackendError(
+                f"graph {graph.name} does not agree with torch in {backend} (want max abs {tolerance.max_abs:g} times "
+                f"the scale beyond 1, cosine {tolerance.cosine:g}): {report}"
+            )
+        parity[backend] = {"version": version(backend), **report.to_dict()}
+    return replace(spec, parity=parity)
+
+
+def _backends() -> list[Backend]:
+    """onnxruntime always, openvino where it is installed."""
+    return ["onnxruntime", "openvino"] if find_spec("openvino") else ["onnxruntime"]
+
+
+def _write_manifest(recipe: Recipe, folder: Path, graphs: dict[str, GraphSpec]) -> Bundle:
+    files: dict[str, FileSpec] = {path.name: file_spec(path) for path in sorted(folder.iterdir())}
+    versions = {**{package: version(package) for package in ("torch", "onnx", "onnxscript")}, "opset": str(OPSET)}
+    bundle = Bundle(
+        folder=folder,
+        name=recipe.name,
+        sha256=bundle_sha256(files, recipe.config),
+        config=recipe.config,
+        graphs=graphs,
+        files=files,
+        licence=recipe.licence,
+        versions=versions,
+    )
+    (folder / MANIFEST).write_text(json.dumps(bundle.to_dict(), indent=1), "utf-8")
+    return Bundle.open(folder)  # what we write, we can read: a bad bundle never replaces a good one
+
+
+def _summary(bundle: Bundle, output: Path, seconds: float) -> dict[str, Any]:
+    return {
+        "bundle": str(output),
+        "name": bundle.name,
+        "sha256": bundle.sha256,
+        "bytes": sum(spec.bytes for spec in bundle.files.values()),
+        "seconds": round(seconds, 2),
+        "graphs": {
+            name: {"bytes": bundle.files[graph.file].bytes, "parity": dict(graph.parity)}
+            for name, graph in bundle.graphs.items()
+        },
+    }
+
+
+def _expect_new(name: str, taken: Iterable[str]) -> None:
+    if name in taken or name == MANIFEST:
+        raise ValueError(f"a bundle cannot hold two things called {name}")
+
+
+@contextmanager
+def _progress(options: BundleOptions) -> Iterator[Callable[[str], None]]:
+    """A line on a terminal that says what is being done; nothing elsewhere."""
+    with tqdm(unit=" steps", leave=False, disable=None if options.progress else True) as bar:
+
+        def tell(step: str) -> None:
+            bar.set_description(step)
+            bar.update()
+
+        yield tell

@@ -1,0 +1,32 @@
+"""What people have in common: covariances of voice and motion, for fits to those of whom there is little video."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from engine.errors import InputError
+from engine.features.fit import FitOptions, prior_of
+from engine.features.prior import save_prior
+from engine.features.speech import speech_features
+from export.recordings import read_recordings
+
+__all__ = ["make_prior"]
+
+
+def make_prior(data: Sequence[Path], output: Path, options: FitOptions) -> dict[str, Any]:
+    """Write the prior of all recordings found. Raises InputError where one has no mouth and the mouth is wanted."""
+    recordings = read_recordings(data)
+    without = [one.name for one in recordings if options.mouth and one.mouth is None]
+    if without:
+        raise InputError(f"{', '.join(without)}: no mouth is known; make the prior without it")
+    heard = tqdm(recordings, desc="hearing", unit="recording", disable=None)
+    people = [(one, speech_features(one.samples)[: one.n_frames]) for one in heard]
+    save_prior(prior_of(people, options), output)
+    return {
+        "prior": str(output),
+        "recordings": [one.name for one in recordings],
+        "seconds": round(sum(one.duration_s for one in recordings), 1),
+        "mouth": options.mouth,
+    }

@@ -1,0 +1,1 @@
+"""Training of the small embedding: augmentation, batches, the loop, adaptation to a person."""

@@ -1,0 +1,145 @@
+"""The fitted embedding: twins, chunking to the last bit, look-ahead, bounded memory."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.features.body import BODY_COLUMNS, MOUTH_COLUMNS, body_descriptors
+from engine.features.embedding import Embedding, Features
+from engine.features.fit import LOOKAHEADS
+from engine.features.fitted import FittedEmbedding
+from engine.features.linear import AUDIO_COLUMNS, LinearEmbedding, bin_means, bin_offsets
+from engine.features.onset import OnsetEmbedding
+from tests import naive_fitted as naive
+from tests.fakes_recording import random_rows, recording_of, restless
+
+NO_SAMPLES = np.empty(0, np.float32)
+HALF = 12
+WIDTH = 5
+
+
+def linear_of(seed: int = 0, half: int = HALF, mouth: bool = False, lookahead: int | None = None) -> LinearEmbedding:
+    """Random projections of the shapes that a fit makes."""
+    rng = np.random.default_rng(seed)
+    offsets = bin_offsets(half)
+    waits = {*(frames for frames in LOOKAHEADS if frames < half), half + 1}
+    heard = {wait: 3 * int((offsets + 1 <= wait).sum()) for wait in waits}
+    n_body = len(offsets) * (len(BODY_COLUMNS) + len(MOUTH_COLUMNS) * mouth)
+    return LinearEmbedding(
+        half_frames=half,
+        speech={wait: rng.normal(0, 0.3, (n, WIDTH)).astype(np.float32) for wait, n in heard.items()},
+        body=rng.normal(0, 0.3, (n_body, WIDTH)).astype(np.float32),
+        speech_mean=rng.normal(0, 1, 3).astype(np.float32),
+        speech_size=2.0,
+        body_size=0.5,
+        mouth=mouth,
+        lookahead_frames=half + 1 if lookahead is None else lookahead,
+    )
+
+
+def fitted_of(seed: int = 0) -> FittedEmbedding:
+    return FittedEmbedding((linear_of(seed), linear_of(seed + 1, 20)), OnsetEmbedding(31))
+
+
+def heard(embedding: Embedding, rows: np.ndarray, ends: list[int] | None = None) -> Features:
+    listener = embedding.listen()
+    cuts = [0, *sorted(min(end, len(rows)) for end in ends or []), len(rows)]
+    parts = [*(listener.push(NO_SAMPLES, rows[a:b]) for a, b in pairwise(cuts)), listener.flush()]
+    return Features(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+
+@pytest.mark.parametrize("lookahead", sorted(linear_of().speech))
+def test_speech_equals_the_naive_twin(rng: np.random.Generator, lookahead: int) -> None:
+    embedding, rows = linear_of(lookahead=lookahead), random_rows(60, rng)
+    found = heard(embedding, rows)
+    assert found.low.dtype == np.float32 and found.high.shape == (60, 0)
+    for frame in range(60):
+        np.testing.assert_allclose(found.low[frame], naive.linear_speech(embedding, rows, frame), atol=1e-6)
+
+
+@pytest.mark.parametrize("mouth", [False, True])
+def test_motion_equals_the_naive_twin(rng: np.random.Generator, mouth: bool) -> None:
+    lips = rng.normal(size=(80, 2)).astype(np.float32)
+    recording = recording_of(restless(80, rng), (8, 3, 9), mouth=lips)
+    embedding, descriptors = linear_of(mouth=mouth), body_descriptors(recording, mouth)
+    found = embedding.motion(recording)
+    assert found.low.shape == (80, WIDTH) and found.high.shape == (80, 0)
+    for frame in range(80):
+        twin = naive.linear_motion(embedding, descriptors, recording.clip_start, frame)
+        np.testing.assert_allclose(found.low[frame], twin, atol=1e-6)
+
+
+def test_a_fit_sees_the_contexts_that_are_projected(rng: np.random.Generator) -> None:
+    values, frames = rng.normal(size=(60, 3)), np.array([0, 1, 30, 59])
+    twins = np.array([naive.context(values, frame, HALF) for frame in frames])
+    np.testing.assert_allclose(bin_means(values, HALF, frames), twins, atol=1e-6)
+
+
+@given(
+    st.integers(0, 150),
+    st.lists(st.integers(0, 150), max_size=20),
+    st.sampled_from([0, 2, 4, 8, 13, 21, 31, 100]),
+    st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_chunks_do_not_matter_to_the_last_bit(n: int, ends: list[int], lookahead: int, blended: bool) -> None:
+    rows = random_rows(n, np.random.default_rng(n))
+    embedding: Embedding = fitted_of() if blended else linear_of()
+    embedding = embedding.hurried(lookahead)
+    found = heard(embedding, rows, ends)
+    np.testing.assert_array_equal(found.low, heard(embedding, rows).low)
+    assert len(found.low) == len(found.high) == n
+    assert np.linalg.norm(found.low, axis=1).max(initial=0) <= 1 + 1e-6
+
+
+@pytest.mark.parametrize("lookahead", [0, 3, 8, 31, 500])
+def test_hurried_waits_no_longer_and_what_comes_later_changes_nothing(rng: np.random.Generator, lookahead: int) -> None:
+    whole = fitted_of()
+    hurried = whole.hurried(lookahead)
+    waits = hurried.lookahead_frames
+    assert waits <= min(lookahead, whole.lookahead_frames) and hurried.sha256 == whole.sha256
+    listener, n = hurried.listen(), 0
+    rows = random_rows(120, rng)
+    for frame in range(120):
+        n += len(listener.push(NO_SAMPLES, rows[frame : frame + 1]).low)
+        assert n == max(frame + 1 - waits, 0)
+    other = np.concatenate((rows[:80], random_rows(40, rng)))
+    one, two = heard(hurried, rows).low, heard(hurried, other).low
+    np.testing.assert_array_equal(one[: 80 - waits], two[: 80 - waits])
+    assert np.abs(one[80:] - two[80:]).max() > 0.1
+
+
+def test_more_patience_hears_more(rng: np.random.Generator) -> None:
+    """Every projection that is kept hears more than the one before: nobody waits for nothing."""
+    heard_by = [len(part) for _, part in sorted(linear_of(half=80).speech.items())]
+    assert heard_by == sorted(set(heard_by))
+
+
+def test_similarity_is_the_mean_of_those_of_the_parts(rng: np.random.Generator) -> None:
+    embedding, rows = fitted_of(), random_rows(80, rng)
+    recording = recording_of(restless(80, rng))
+    whole = heard(embedding, rows).low @ embedding.motion(recording).low.T
+    parts = [heard(part, rows).low @ part.motion(recording).low.T for part in embedding.parts]
+    np.testing.assert_allclose(whole, np.mean(parts, axis=0), atol=1e-6)
+
+
+def test_memory_is_bounded(rng: np.random.Generator) -> None:
+    listener, rows = fitted_of().listen(), random_rows(30, rng)
+    for _ in range(20):
+        listener.push(NO_SAMPLES, rows)
+        assert listener._waiting is not None and max(len(part) for part in listener._waiting) <= 32
+        for part in listener._listeners:
+            assert len(part._rows) <= 64 + 30 + 2  # type: ignore[attr-defined]
+
+
+def test_nothing_gives_nothing(rng: np.random.Generator) -> None:
+    """A fit to silence or to a statue projects to zeros; that is neutral, no error."""
+    empty = replace(linear_of(), body=linear_of().body * 0, speech_size=0.0, body_size=0.0)
+    assert not empty.motion(recording_of(restless(80, rng))).low.any()
+    rows = np.zeros((40, 10), np.float32)
+    rows[:, AUDIO_COLUMNS] = empty.speech_mean
+    assert not heard(empty, rows).low.any()

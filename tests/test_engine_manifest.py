@@ -1,0 +1,178 @@
+"""Bundles: what was written is what is opened, and nothing else is."""
+
+import copy
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.errors import ArtifactError, InputError
+from engine.manifest import MANIFEST, Bundle, FileSpec, bundle_sha256
+from tests.fakes_session import LINEAR, write_fake_bundle, write_manifest
+
+FILES = {"linear.onnx": b"network", "vocab.txt": b"a\nb\n"}
+CONFIG = {"hop_frames": 4, "names": ["a", "b"]}
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    return write_fake_bundle(tmp_path / "mini", FILES, {"linear": LINEAR}, CONFIG)
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises(ArtifactError) as caught:
+        Bundle.open(folder)
+    message = str(caught.value)
+    assert "\n" not in message and str(folder) in message and "tango-export bundle" in message
+    return message
+
+
+def test_what_was_written_is_opened(bundle: Bundle) -> None:
+    assert bundle.name == "fake"
+    assert bundle.config == CONFIG
+    assert bundle.graph("linear") == LINEAR
+    assert bundle.file("vocab.txt").read_bytes() == FILES["vocab.txt"]
+    assert bundle.files["vocab.txt"] == FileSpec(hashlib.sha256(FILES["vocab.txt"]).hexdigest(), 4)
+    assert Bundle.open(bundle.folder) == bundle
+    (bundle.folder / ".DS_Store").write_bytes(b"desktops leave such things about")
+    assert Bundle.open(bundle.folder) == bundle
+
+
+def test_identity_is_files_and_config(bundle: Bundle, tmp_path: Path) -> None:
+    same = write_fake_bundle(tmp_path / "same", dict(reversed(FILES.items())), {"linear": LINEAR}, CONFIG)
+    assert same.sha256 == bundle.sha256
+    for files, config in (
+        ({**FILES, "vocab.txt": b"a\nc\n"}, CONFIG),
+        ({**FILES, "more": b""}, CONFIG),
+        (FILES, {**CONFIG, "hop_frames": 5}),
+    ):
+        other = write_fake_bundle(tmp_path / f"other{len(os.listdir(tmp_path))}", files, {"linear": LINEAR}, config)
+        assert other.sha256 != bundle.sha256
+
+
+def test_names_that_it_lacks(bundle: Bundle) -> None:
+    with pytest.raises(ArtifactError, match=r"without merges\.txt"):
+        bundle.file("merges.txt")
+    with pytest.raises(ArtifactError, match="graphs linear, none is called audio"):
+        bundle.graph("audio")
+
+
+def test_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no bundle at .*nowhere"):
+        Bundle.open(tmp_path / "nowhere")
+    assert "manifest.json is missing" in refusal(tmp_path)
+
+
+@given(at=st.integers(0, 6), bit=st.integers(0, 7))
+@settings(max_examples=20, deadline=None)
+def test_any_changed_bit_is_found(tmp_path_factory: pytest.TempPathFactory, at: int, bit: int) -> None:
+    bundle = write_fake_bundle(tmp_path_factory.mktemp("b") / "mini", FILES, {"linear": LINEAR}, CONFIG)
+    content = bytearray(FILES["linear.onnx"])
+    content[at] ^= 1 << bit
+    (bundle.folder / "linear.onnx").write_bytes(content)
+    assert "linear.onnx was changed" in refusal(bundle.folder)
+
+
+def test_files_missing_longer_linked_unknown(bundle: Bundle, tmp_path: Path) -> None:
+    model = bundle.folder / "linear.onnx"
+    model.unlink()
+    assert "linear.onnx is missing" in refusal(bundle.folder)
+    outside = tmp_path / "outside"
+    outside.write_bytes(FILES["linear.onnx"])
+    model.symlink_to(outside)
+    assert "linear.onnx is missing or not a plain file" in refusal(bundle.folder)
+    model.unlink()
+    model.write_bytes(FILES["linear.onnx"] + b"!")
+    assert "8 bytes, 7 were written" in refusal(bundle.folder)
+    model.write_bytes(FILES["linear.onnx"])
+    (bundle.folder / "linear.data").write_bytes(b"weights of nobody knows whom")
+    assert "linear.data is not in its manifest" in refusal(bundle.folder)
+
+
+def _set(*path: str | int, to: Any) -> Callable[[dict[str, Any]], None]:
+    def change(fields: dict[str, Any]) -> None:
+        for key in path[:-1]:
+            fields = fields[key]
+        fields[path[-1]] = to
+
+    return change
+
+
+def _rename_file(name: str) -> Callable[[dict[str, Any]], None]:
+    def change(fields: dict[str, Any]) -> None:
+        fields["files"][name] = fields["files"].pop("vocab.txt")
+
+    return change
+
+
+TENSOR = {"name": "rows", "dtype": "float32", "shape": ["batch", 4]}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (_set("schema", to=2), "bundle schema 2, this version reads 1"),
+        (_set("schema", to="x" * 10_000), "bundle schema"),
+        (_set("config", "hop_frames", to=5), "sha256 does not match"),
+        (_set("config", to=[1]), "config"),
+        (_set("config", "loss", to=float("nan")), "damaged"),
+        (_set("name", to="../mini"), "no plain name"),
+        (_set("licence", to=3), "licence"),
+        (_set("versions", to={"torch": 2}), "versions"),
+        (_set("files", "vocab.txt", "bytes", to=1 << 60), "bytes"),
+        (_set("files", "vocab.txt", "bytes", to=True), "bytes"),
+        (_set("files", "vocab.txt", "sha256", to="0"), "sha256"),
+        (_set("files", to={f"f{n}": {} for n in range(10_000)}), "10000 files"),
+        (_set("graphs", "linear", "file", to="other.onnx"), "not listed"),
+        (_set("graphs", "linear", "file", to="../linear.onnx"), "no plain name"),
+        (_set("graphs", "linear", "inputs", to=[]), "inputs"),
+        (_set("graphs", "linear", "inputs", to=[TENSOR, TENSOR]), "inputs"),
+        (_set("graphs", "linear", "inputs", to=[{**TENSOR, "name": f"i{n}"} for n in range(99)]), "inputs"),
+        (_set("graphs", "linear", "inputs", 0, "dtype", to="object"), "dtype 'object'"),
+        (_set("graphs", "linear", "inputs", 0, "shape", to=[1] * 99), "99 axes"),
+        (_set("graphs", "linear", "inputs", 0, "shape", to=[-1]), "size -1"),
+        (_set("graphs", "linear", "inputs", 0, "shape", to=[1.5]), "size 1.5"),
+        (_set("graphs", "linear", "inputs", 0, "shape", to=7), "damaged"),
+        (_set("graphs", "linear", "parity", to=None), "damaged"),
+        (_set("graphs", "linear", "parity", to={"onnxruntime": {}}), "no 'reached'"),
+        (_set("graphs", "linear", "parity", to={"x": {"reached": {"low": {"max_abs": "1"}}}}), "no 'mean_abs'"),
+        (_set("graphs", to=[]), "damaged"),
+        (_rename_file("../../vocab.txt"), "no plain name"),
+        (_rename_file("/etc/passwd"), "no plain name"),
+        (_rename_file(".vocab"), "no plain name"),
+        (_rename_file("manifest.JSON"), "no plain name"),
+        (_rename_file("a" * 200), "no plain name"),
+        (lambda fields: fields.pop("licence"), "no 'licence'"),
+    ],
+)
+def test_hostile_manifests(bundle: Bundle, change: Callable[[dict[str, Any]], None], reason: str) -> None:
+    fields = copy.deepcopy(bundle.to_dict())
+    change(fields)
+    write_manifest(bundle.folder, json.loads(json.dumps(fields)))
+    message = refusal(bundle.folder)
+    assert reason in message
+    assert len(message) < 500
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "null", "[" * 100_000, '{"schema": 1}', "\ud800", "1" * 10_000])
+def test_a_manifest_that_is_none(bundle: Bundle, text: str) -> None:
+    (bundle.folder / MANIFEST).write_bytes(text.encode("utf-8", "surrogatepass"))
+    refusal(bundle.folder)
+
+
+def test_a_huge_manifest_is_not_read(bundle: Bundle) -> None:
+    with (bundle.folder / MANIFEST).open("r+b") as file:
+        file.truncate(1 << 40)  # sparse: costs no disk
+    assert "manifest.json has over" in refusal(bundle.folder)
+
+
+def test_bundle_sha256_knows_names_from_contents() -> None:
+    a, b = FileSpec("a" * 64, 1), FileSpec("b" * 64, 1)
+    hashes = {bundle_sha256(files, {}) for files in ({"x": a, "y": b}, {"x": b, "y": a}, {"x": a}, {"x": a, "z": b})}
+    assert len(hashes) == 4
