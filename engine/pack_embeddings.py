@@ -9,6 +9,7 @@ Features of another hash are refused, never compared: the numbers would mean som
 """
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from engine.folders import whole_folder
 from engine.pack import MAX_FEATURE_WIDTH, CharacterPack, plain_file
 from engine.retrieval import node_rows
 
-__all__ = ["NAMES", "StoredEmbedding", "read_embedding", "stored_names", "write_embedding"]
+__all__ = ["NAMES", "StoredEmbedding", "read_embedding", "remove_embedding", "stored_names", "write_embedding"]
 
 NAMES = ("fitted", "generic", "onset", "mini", "full")
 FOLDER = "embeddings"
@@ -69,6 +70,13 @@ def write_embedding(pack: Path, embedding: Embedding, recording: Recording, abou
             (folder / _MARKER).write_text(json.dumps(record, indent=1), "utf-8")
     except OSError as error:
         raise InputError(f"{place}: cannot be written ({error.strerror or 'is the disk full?'})") from error
+
+
+def remove_embedding(pack: Path, name: str) -> None:
+    """Forget the features of one embedding, if there are any."""
+    place = pack / FOLDER / name
+    if not _is_linked(place):
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def read_embedding(pack: CharacterPack, name: str) -> StoredEmbedding:

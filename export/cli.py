@@ -129,6 +129,7 @@ def _add_evaluate(networks: Any) -> None:
     parser = add_command(networks, "aumoclip", "the paper's protocol, with controls", EVALUATE_EXAMPLES, _evaluate)
     parser.add_argument("data", type=Path, nargs="+", metavar="DATA", help=DATA_HELP)
     parser.add_argument("--bundle", type=Path, action="append", default=[], metavar="DIR", help="may be repeated")
+    parser.add_argument("--mini", action="store_true", help="train the small network and its ablations, too: minutes")
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="write a report with pictures")
 
 
@@ -226,11 +227,11 @@ def _adapt(arguments: argparse.Namespace) -> None:
 
 @_export_extra()
 def _evaluate(arguments: argparse.Namespace) -> None:
-    from export.evaluation.run import EvaluateOptions, evaluate
+    from export.evaluation.run import EvaluateOptions, evaluate, summarize
 
-    options = EvaluateOptions(bundles=tuple(arguments.bundle), output=arguments.output)
+    options = EvaluateOptions(bundles=tuple(arguments.bundle), output=arguments.output, mini=arguments.mini)
     result = evaluate(arguments.data, options)
-    print_result(arguments, result, _lines(result))
+    print_result(arguments, result, summarize(result))
 
 
 def _prior(arguments: argparse.Namespace) -> None:

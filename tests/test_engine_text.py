@@ -57,7 +57,7 @@ def test_tokens_follow_each_other(steps: list[str], every: int) -> None:
         assert index.max() < max(1, len(text) - 1)
 
 
-@given(st.lists(st.booleans(), min_size=1, max_size=60))
+@given(st.lists(st.booleans(), min_size=1, max_size=26))
 def test_silent_steps_copy_the_nearest_one_the_left_of_two(spoken: list[bool]) -> None:
     # letters that all differ, one a word: nothing is left to the matcher
     letters = [chr(ord("a") + step) for step in range(len(spoken))]

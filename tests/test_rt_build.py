@@ -21,6 +21,7 @@ from engine.timebase import FPS, SAMPLE_RATE, frame_count, frame_start
 from tango_rt.audio import read_audio
 from tango_rt.characters.build import BuildOptions, build_character
 from tango_rt.characters.clips import cut_into_clips, gather_audio, gather_tracks
+from tango_rt.characters.inspect import describe
 from tango_rt.characters.source import TrackedSource
 from tango_rt.characters.tracking import Track
 from tango_rt.cli import main
@@ -371,7 +372,7 @@ def test_a_built_character_has_a_fit_of_its_own(blouse: CharacterPack) -> None:
     assert np.ptp(blouse["mouth"], axis=0).min() > 0.01 and report.mouth
     assert stored.fitted is not None and stored.fitted.sha256 == fitted.sha256 == stored.sha256
     assert stored.about == report.to_dict() and open_retrieval(blouse).embedding.name == chosen.name
-    assert any("s of speech" in warning for warning in blouse.info.report["warnings"]), "10 s are little"
+    assert any("s of speech" in warning for warning in describe(blouse)["build"]["warnings"]), "10 s are little"
 
 
 def test_real_render(blouse: CharacterPack, data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,7 +23,8 @@ from engine.retrieval import CostOptions, MotionVectors, SpeechSteps, node_costs
 from engine.scores import Interval
 from engine.timebase import SAMPLE_RATE
 from tango_rt.audio import read_audio
-from tango_rt.characters.embed import EmbedOptions, embed, fit_warnings
+from tango_rt.characters.embed import EmbedOptions, embed
+from tango_rt.characters.inspect import fit_warnings
 from tango_rt.pipeline.perform import PerformOptions, perform
 from tango_rt.pipeline.retrieval import RetrievalOptions, open_retrieval
 from tango_rt.video.reader import VideoReader
@@ -287,10 +288,13 @@ def report_of(**changes: object) -> FitReport:
 
 
 def test_a_user_is_warned_of_a_poor_fit() -> None:
-    assert list(fit_warnings(report_of())) == []
-    (little,) = fit_warnings(report_of(speech_s=9.4))
+    def warned(**changes: object) -> list[str]:
+        return fit_warnings({"fitted": report_of(**changes).to_dict()})
+
+    assert warned() == [] and fit_warnings({"onset": {}}) == []
+    (little,) = warned(speech_s=9.4)
     assert "only 9 s of speech" in little and "15 s" in little
-    (none,) = fit_warnings(report_of(choice="onset", why="nothing was found"))
+    (none,) = warned(choice="onset", why="nothing was found")
     assert "onsets" in none and "nothing was found" in none
 
 

@@ -5,7 +5,7 @@ those of other people (a prior): it helps where there is little of the person, a
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -110,13 +110,12 @@ def fit_embedding(
 
 def generic_embedding(scales: Sequence[Contexts], prior: Prior, options: FitOptions) -> FittedEmbedding:
     """The prior alone: from the person come only the sizes of movements and the level of the voice."""
-    options = replace(options, prior_weight=1.0)
     linear = tuple(_linear(contexts, prior[contexts.half_frames], options, None) for contexts in scales)
     return FittedEmbedding(linear, name="generic")
 
 
 def prior_of(people: Sequence[tuple[Recording, np.ndarray]], options: FitOptions) -> Prior:
-    """Mean covariances of several recordings (and their speech rows), each second counting alike."""
+    """Mean covariances of several recordings (and their speech rows), every frame looked at counting alike."""
     prior = {}
     for half in options.scales:
         total, n = None, 0

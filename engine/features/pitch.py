@@ -43,8 +43,8 @@ def _peaks(correlation, first_lag, octave_cost, found):  # type: ignore[no-untyp
 def pitches(windows: np.ndarray, hann: np.ndarray) -> np.ndarray:
     """Frames of 16 kHz samples times the window `hann` (W,), float64 (n, W) -> float64 (n, 2).
 
-    Columns: log2 of the pitch in Hz, and how strongly the frame is voiced, up to 1; zeros where there is no peak. A row
-    depends on its frame alone, bit for bit.
+    Columns: log2 of the pitch in Hz, and how strongly the frame is voiced, about 1 at most; zeros where there is no
+    peak. A row depends on its frame alone, bit for bit.
     """
     n_fft = 2 * windows.shape[1]
     rumble = int(_RUMBLE_HZ * n_fft / SAMPLE_RATE) + 1

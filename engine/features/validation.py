@@ -30,8 +30,10 @@ from engine.scores import CONTROL_SHIFTS, REACH, Interval, interval, low_hits
 from engine.timebase import FPS
 
 __all__ = [
+    "BESIDE",
     "MAX_LAG_FRAMES",
     "MIN_SPEECH_S",
+    "N_FOLDS",
     "FitReport",
     "Hits",
     "fit_person",
@@ -111,7 +113,9 @@ def _fit_person(
     hits[name] = fold_hits(recording, rows, _refit(scales, options, prior))
     if has_mouth:
         other = replace(options, mouth=not options.mouth)
-        hits[other_name] = fold_hits(recording, rows, _refit(_scales(recording, rows, other), other, None))
+        # a prior with the mouth serves both, one without it only the fit without
+        its = without_mouth(prior) if prior is not None and options.mouth else None
+        hits[other_name] = fold_hits(recording, rows, _refit(_scales(recording, rows, other), other, its))
     fitted = fit_embedding(scales, None, options, prior)
     candidates: dict[str, Embedding] = {name: fitted, "onset": OnsetEmbedding()}
     if prior is not None:

@@ -24,7 +24,7 @@ from engine.skeleton import joint_weights
 from engine.timebase import FPS, FRAMES_PER_NODE
 from engine.words import parse_words
 from tango_rt.characters.clips import cut_into_clips, gather_audio, gather_tracks
-from tango_rt.characters.embed import EmbedOptions, embed, fit_warnings
+from tango_rt.characters.embed import EmbedOptions, embed
 from tango_rt.characters.source import TrackedSource, track_source
 from tango_rt.video.gop import GopEncoder, encode_nodes
 from tango_rt.video.reader import VideoReader
@@ -65,7 +65,7 @@ def build_character(videos: Sequence[Path], output: Path, options: BuildOptions)
         recording = _recording(output.stem, arrays, unit_px)
         arrays["motion_level"] = motion_level(recording)
         arrays["rest"] = rest_distance(arrays["joints"], arrays["confidence"], arrays["clip_start"], unit_px)
-        fit = embed(writer.folder, recording, options.embed)
+        embed(writer.folder, recording, options.embed)
         extradata, size = _encode(videos, clips, writer, options)
         info = PackInfo(
             name=output.stem,
@@ -82,7 +82,6 @@ def build_character(videos: Sequence[Path], output: Path, options: BuildOptions)
                 "warnings": [
                     *(warning for source in sources for warning in source.warnings),
                     *_strangers(graph, clips, sources),
-                    *fit_warnings(fit),
                 ],
                 "connection": asdict(connection),
                 "tracking_cached": all(source.cached for source in sources),

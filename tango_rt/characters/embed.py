@@ -1,6 +1,5 @@
 """Embeddings of a character: the fit to the person, and motion features of every embedding in use, in seconds."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,11 +8,11 @@ from engine.features.fit import FitOptions
 from engine.features.onset import OnsetEmbedding
 from engine.features.prior import load_prior
 from engine.features.recording import Recording
-from engine.features.validation import MIN_SPEECH_S, FitReport, fit_person
+from engine.features.validation import FitReport, fit_person
 from engine.pack import CharacterPack
-from engine.pack_embeddings import write_embedding
+from engine.pack_embeddings import remove_embedding, write_embedding
 
-__all__ = ["EmbedOptions", "embed", "fit_warnings", "refresh"]
+__all__ = ["EmbedOptions", "embed", "refresh"]
 
 
 @dataclass(frozen=True)
@@ -31,20 +30,10 @@ def embed(pack: Path, recording: Recording, options: EmbedOptions) -> FitReport:
     fitted, chosen, report = fit_person(recording, fit, prior)
     write_embedding(pack, fitted, recording, report.to_dict())
     write_embedding(pack, OnsetEmbedding(), recording, {})
+    remove_embedding(pack, "generic")  # of another prior, or of none any more
     if chosen.name == "generic":
         write_embedding(pack, chosen, recording, {})
     return report
-
-
-def fit_warnings(report: FitReport) -> Iterator[str]:
-    """What a user should know before trusting the fit."""
-    if report.speech_s < MIN_SPEECH_S:
-        yield (
-            f"only {report.speech_s:.0f} s of speech: a fit to the person wants {MIN_SPEECH_S:.0f} s, "
-            "and still gains at 40"
-        )
-    if report.choice == "onset":
-        yield f"retrieval by onsets, not by a fit to the person: {report.why}"
 
 
 def refresh(pack: CharacterPack, options: EmbedOptions, learned: Embedding | None = None) -> FitReport:

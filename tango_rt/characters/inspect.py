@@ -1,20 +1,25 @@
 """What is in a pack, as numbers and as a few lines."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from engine.errors import ArtifactError
+from engine.features.validation import MIN_SPEECH_S
 from engine.pack import CharacterPack, folder_bytes
 from engine.pack_embeddings import read_embedding, stored_names
 from engine.timebase import FPS
 
-__all__ = ["describe", "summarize"]
+__all__ = ["describe", "fit_warnings", "summarize"]
 
 
 def describe(pack: CharacterPack) -> dict[str, Any]:
     """Figures of a pack, ready for JSON."""
     info, graph = pack.info, pack.graph
+    retrieval = _retrieval(pack)
+    warnings = [*info.report.get("warnings", []), *fit_warnings(retrieval)]
     return {
         "name": info.name,
         "path": str(pack.path),
@@ -34,9 +39,9 @@ def describe(pack: CharacterPack) -> dict[str, Any]:
         "duration_s": round(info.n_frames / FPS, 3),
         "bytes": folder_bytes(pack.path),
         "n_transitions_stored": sum(1 for _ in (pack.path / "transitions").glob("*/*.gops")),
-        "retrieval": _retrieval(pack),
+        "retrieval": retrieval,
         "sources": [source.name for source in info.sources],
-        "build": info.report,
+        "build": {**info.report, "warnings": warnings},
     }
 
 
@@ -46,16 +51,39 @@ def _retrieval(pack: CharacterPack) -> dict[str, Any]:
     return {one.name: {"sha256": one.sha256, **one.about} for one in stored}
 
 
+def fit_warnings(retrieval: dict[str, Any]) -> list[str]:
+    """What a user should know before trusting the fit; retrieval: what describe says of the embeddings."""
+    if "fitted" not in retrieval:
+        return []
+    with _checked():
+        fit, warnings = retrieval["fitted"], []
+        if fit["speech_s"] < MIN_SPEECH_S:
+            warnings.append(
+                f"only {fit['speech_s']:.0f} s of speech: a fit to the person wants {MIN_SPEECH_S:.0f} s, "
+                "and still gains at 40"
+            )
+        if fit["choice"] == "onset":
+            warnings.append(f"retrieval by onsets, not by a fit to the person: {fit['why']}")
+    return warnings
+
+
 def _fit_lines(retrieval: dict[str, Any]) -> list[str]:
     if "fitted" not in retrieval:
         return [f"  retrieval: {', '.join(retrieval) or 'none'}"]
     fit = retrieval["fitted"]
-    try:
+    with _checked():
         return [
             f"  retrieval: {fit['choice']}, for {fit['why']}",
             f"  motion follows the voice by {fit['lag_frames']} frames; {fit['speech_s']:.0f} s of speech; "
             f"embeddings: {', '.join(retrieval)}",
         ]
+
+
+@contextmanager
+def _checked() -> Iterator[None]:
+    """What a stranger's pack says of its fit may be anything."""
+    try:
+        yield
     except (KeyError, TypeError, ValueError) as error:
         raise ArtifactError(
             f"what the pack says of its fit is damaged ({error}): make it anew with 'tango-rt character refresh'"

@@ -74,10 +74,10 @@ def _draw_coverage(pack: CharacterPack, file: Path) -> None:
 def _draw_fit(pack: CharacterPack, file: Path) -> None:
     figure, (scores, lags) = _figure(10, 3, columns=2)
     about = read_embedding(pack, "fitted").about if "fitted" in stored_names(pack.path) else {}
+    used = "fitted+mouth" if about.get("choice") == "fitted" and about.get("mouth") else about.get("choice")
     for row, (name, score) in enumerate(about.get("scores", {}).items()):
         mean, low, high = (np.nan if score[key] is None else 100 * score[key] for key in ("mean", "low", "high"))
-        chosen = name.split("+")[0] == about["choice"] and (name != "fitted" or not about["mouth"])
-        scores.barh(row, mean, color="seagreen" if chosen else "lightsteelblue")
+        scores.barh(row, mean, color="seagreen" if name == used else "lightsteelblue")
         scores.plot([low, high], [row, row], color="black", linewidth=1)
         floor = 100 * (about["control"][name] or 0)
         scores.plot([floor, floor], [row - 0.4, row + 0.4], color="crimson", linestyle="--")

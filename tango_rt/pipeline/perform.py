@@ -24,7 +24,7 @@ from tango_rt.words import read_words
 __all__ = ["PerformOptions", "Performance", "perform"]
 
 SEED_VARIATION = 0.4
-"""About the standard deviation of one row of node costs."""
+"""About the standard deviation of one row of node costs by onsets, and a bit more than half of one by the fit."""
 
 _BLOCK_STEPS = 512  # node costs in memory at once: 55 MB for an hour of reference
 

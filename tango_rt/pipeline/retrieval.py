@@ -87,4 +87,6 @@ def _chosen(pack: CharacterPack, options: RetrievalOptions) -> tuple[Embedding, 
         has_fit = "fitted" in stored_names(pack.path)
         name = read_embedding(pack, "fitted").about.get("choice", "fitted") if has_fit else "onset"
     stored = read_embedding(pack, name)
+    if name != "onset" and stored.fitted is None:
+        raise ArtifactError(f"{pack.path} lacks the {name} embedding itself: run 'tango-rt character refresh'")
     return (OnsetEmbedding() if stored.fitted is None else stored.fitted), stored
