@@ -43,6 +43,7 @@ RENDER_EXAMPLES = """examples:
 
 
 BACKENDS = ("onnxruntime", "openvino")
+PRECISIONS = ("float32", "bf16")
 RETRIEVALS = ("auto", "fitted", "generic", "onset", "mini", "full")
 
 
@@ -120,6 +121,9 @@ def _add_bundle(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bundle", type=Path, metavar="DIR", help="networks made by 'tango-export bundle'")
     parser.add_argument(
         "--backend", choices=BACKENDS, default="onnxruntime", help="what runs the networks (default: onnxruntime)"
+    )
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, default="float32", help="bf16: faster where the machine has it, by openvino"
     )
 
 
@@ -214,7 +218,9 @@ def _refresh(arguments: argparse.Namespace) -> None:
     from tango_rt.pipeline.retrieval import open_learned
 
     pack = CharacterPack.open(arguments.pack)
-    learned = None if arguments.bundle is None else open_learned(arguments.bundle, arguments.backend)
+    learned = None
+    if arguments.bundle is not None:
+        learned = open_learned(arguments.bundle, arguments.backend, arguments.precision)
     refresh(pack, EmbedOptions(arguments.mouth, arguments.prior), learned)
     result = describe(pack)
     _warn(result)
@@ -228,7 +234,7 @@ def _render(arguments: argparse.Namespace) -> None:
 
     options = RenderOptions(
         blender=arguments.blender,
-        retrieval=RetrievalOptions(arguments.retrieval, arguments.bundle, arguments.backend),
+        retrieval=RetrievalOptions(arguments.retrieval, arguments.bundle, arguments.backend, arguments.precision),
         search=arguments.search,
         seed=arguments.seed,
         words=arguments.words,

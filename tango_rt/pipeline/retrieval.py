@@ -14,7 +14,7 @@ from engine.manifest import Bundle
 from engine.pack import CharacterPack
 from engine.pack_embeddings import StoredEmbedding, read_embedding, stored_names
 from engine.retrieval import MotionVectors
-from engine.session import Backend
+from engine.session import Backend, Precision
 
 __all__ = ["Retrieval", "RetrievalOptions", "open_learned", "open_retrieval"]
 
@@ -28,6 +28,7 @@ class RetrievalOptions:
     name: Name = "auto"
     bundle: Path | None = None
     backend: Backend = "onnxruntime"
+    precision: Precision = "float32"
 
 
 @dataclass(frozen=True)
@@ -58,24 +59,24 @@ def open_retrieval(pack: CharacterPack, options: RetrievalOptions | None = None)
     return Retrieval(embedding, MotionVectors(np.asarray(stored.low), np.asarray(stored.high), level))
 
 
-def open_learned(bundle: Path, backend: Backend = "onnxruntime") -> Embedding:
+def open_learned(bundle: Path, backend: Backend = "onnxruntime", precision: Precision = "float32") -> Embedding:
     """The embedding of a `mini` or `full` bundle. Raises InputError for a bundle of something else."""
     opened = Bundle.open(bundle)
     if opened.name == "mini":
         from engine.features.mini import MiniEmbedding
 
-        return MiniEmbedding.open(bundle, backend)
+        return MiniEmbedding.open(bundle, backend, precision)
     if opened.name == "full":
         from engine.features.full import FullEmbedding
 
-        return FullEmbedding.open(bundle, backend)
+        return FullEmbedding.open(bundle, backend, precision)
     raise InputError(f"{bundle} is a bundle of {opened.name!r}: retrieval wants mini or full")
 
 
 def _chosen(pack: CharacterPack, options: RetrievalOptions) -> tuple[Embedding, StoredEmbedding]:
     name = options.name
     if options.bundle is not None:
-        embedding = open_learned(options.bundle, options.backend)
+        embedding = open_learned(options.bundle, options.backend, options.precision)
         if name not in ("auto", embedding.name):
             raise InputError(
                 f"{options.bundle} is a bundle of {embedding.name!r}, and retrieval by {name!r} is asked for"
