@@ -208,6 +208,23 @@ def transitions(videos: Sequence[Path]) -> list[str]:
     ]
 
 
+def networks(work: Path) -> list[str]:
+    """The full-size network against plain torch, and the back ends side by side: programs of their own."""
+    bundle = work / "full"
+    if not bundle.exists():
+        subprocess.run(
+            [Path(sys.executable).with_name("tango-export"), "bundle", "full", "--random", "5", "-o", bundle]
+        )
+    report = ["## The published network at full size, made-up weights", ""]
+    for threads in ("1", "2"):
+        report += ["```", _printed("benchmarks.bench_full", "--bundle", str(bundle), "--threads", threads), "```", ""]
+    return [*report, "## Back ends side by side", "", _printed("benchmarks.bench_sessions"), ""]
+
+
+def _printed(module: str, *arguments: str) -> str:
+    return subprocess.run([sys.executable, "-m", module, *arguments], capture_output=True, text=True).stdout.strip()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="graph and search only")
@@ -225,6 +242,7 @@ def main() -> None:
         packs = sorted(work.glob("*.tango"))
         report += rules(packs)
         report += retrieval(packs)
+        report += networks(work)
         report += transitions(videos)
     RESULTS.write_text("\n".join(report), "utf-8")
     if arguments.work is None:
