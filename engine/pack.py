@@ -15,7 +15,7 @@ import base64
 import json
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -211,16 +211,7 @@ class CharacterPack:
     @property
     def recording(self) -> Recording:
         """The person and the voice of the reference: what embeddings are made from."""
-        return Recording(
-            name=self.info.name,
-            samples=self["audio"].astype(np.float32) / 32768,
-            joints=np.asarray(self["joints"]),
-            confidence=np.asarray(self["confidence"]),
-            clip_start=np.asarray(self["clip_start"]),
-            unit_px=self.info.shoulder_px,
-            mouth=np.asarray(self["mouth"]),
-            motion=np.asarray(self["motion"]),
-        )
+        return recording_of(self.info.name, self._arrays, self.info.shoulder_px)
 
     def packets(self, node: int) -> list[bytes]:
         """The 4 encoded pictures of a node: a closed group of pictures."""
@@ -284,6 +275,13 @@ class PackWriter:
             yield
         except OSError as error:
             raise InputError(f"{self.path}: cannot be written ({error.strerror or 'is the disk full?'})") from error
+
+
+def recording_of(name: str, arrays: Mapping[str, np.ndarray], shoulder_px: float) -> Recording:
+    """The arrays of a pack that say who moves and speaks how."""
+    chosen = {key: np.asarray(arrays[key]) for key in ("joints", "confidence", "clip_start", "mouth", "motion")}
+    samples = arrays["audio"].astype(np.float32) / 32768
+    return Recording(name=name, samples=samples, unit_px=shoulder_px, **chosen)
 
 
 def folder_bytes(folder: Path) -> int:

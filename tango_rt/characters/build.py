@@ -15,9 +15,8 @@ from tqdm import tqdm
 
 from engine.appearance import slow_colours
 from engine.errors import InputError
-from engine.features.recording import Recording
 from engine.graph import CUT, GraphOptions, MotionGraph, build_graph
-from engine.pack import CharacterPack, Clip, PackInfo, PackWriter, Source
+from engine.pack import CharacterPack, Clip, PackInfo, PackWriter, Source, recording_of
 from engine.rest import rest_distance
 from engine.retrieval import motion_level
 from engine.skeleton import joint_weights
@@ -62,7 +61,7 @@ def build_character(videos: Sequence[Path], output: Path, options: BuildOptions)
         arrays["audio"] = gather_audio(sources, clips)
         graph, connection = _graph(arrays, unit_px, options)
         arrays |= {f"graph_{name}": getattr(graph, name) for name in ("indptr", "indices", "distance", "kind", "kept")}
-        recording = _recording(output.stem, arrays, unit_px)
+        recording = recording_of(output.stem, arrays, unit_px)
         arrays["motion_level"] = motion_level(recording)
         arrays["rest"] = rest_distance(arrays["joints"], arrays["confidence"], arrays["clip_start"], unit_px)
         embed(writer.folder, recording, options.embed)
@@ -153,19 +152,6 @@ def _graph(arrays: dict[str, np.ndarray], unit_px: float, options: BuildOptions)
             appearance=slow_colours(arrays["appearance"], arrays["clip_start"]),
             progress=lambda done, _: bar.update(done - bar.n),
         )
-
-
-def _recording(name: str, arrays: dict[str, np.ndarray], unit_px: float) -> Recording:
-    return Recording(
-        name=name,
-        samples=arrays["audio"].astype(np.float32) / 32768,
-        joints=arrays["joints"],
-        confidence=arrays["confidence"],
-        clip_start=arrays["clip_start"],
-        unit_px=unit_px,
-        mouth=arrays["mouth"],
-        motion=arrays["motion"],
-    )
 
 
 def _encode(
