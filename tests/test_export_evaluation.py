@@ -12,13 +12,14 @@ from engine.errors import ArtifactError, InputError
 from engine.features.embedding import Features
 from engine.features.fit import FitOptions
 from engine.features.recording import Recording
+from engine.features.validation import outside
 from engine.scores import WINDOW
 from engine.timebase import SAMPLE_RATE
 from export.evaluation import run
 from export.evaluation.baselines import CorrelationEmbedding, LaggedEmbedding
 from export.evaluation.effects import EFFECTS, pitched, stretched
 from export.evaluation.measures import measure, summary
-from export.evaluation.people import Person, features_of, outside
+from export.evaluation.people import Person, features_of
 from export.evaluation.rivals import Rival, bundle_rival, rivals_of
 from export.evaluation.run import EvaluateOptions, evaluate, summarize
 from export.evaluation.tables import markdown

@@ -41,6 +41,7 @@ __all__ = [
     "folds",
     "hear",
     "lag_profile",
+    "outside",
 ]
 
 N_FOLDS = 5
@@ -155,6 +156,13 @@ def fold_hits(recording: Recording, rows: np.ndarray, embedding_without: Callabl
     return Hits(found, control)
 
 
+def outside(contexts: Contexts, asked: np.ndarray) -> np.ndarray:
+    """Contexts, bool (n,), that share no frame with what is compared where `asked` (ascending frames) is asked for."""
+    # a candidate's context on this side, a fitted one on the other
+    seen = 2 * (contexts.half_frames + BESIDE) + REACH
+    return np.asarray((contexts.frames < asked[0] - seen) | (contexts.frames > asked[-1] + seen))
+
+
 def hear(embedding: Embedding, rows: np.ndarray) -> Features:
     """Features of speech of which the rows are known already; for embeddings that hear nothing else."""
     listener = embedding.listen()
@@ -168,12 +176,7 @@ def _scales(recording: Recording, rows: np.ndarray, options: FitOptions) -> list
 
 def _refit(scales: Sequence[Contexts], options: FitOptions, prior: Prior | None) -> Callable[[np.ndarray], Embedding]:
     def without(asked: np.ndarray) -> Embedding:
-        kept = []
-        for contexts in scales:
-            # a candidate's context on this side, a fitted one on the other
-            seen = 2 * (contexts.half_frames + BESIDE) + REACH
-            kept.append((contexts.frames < asked[0] - seen) | (contexts.frames > asked[-1] + seen))
-        return fit_embedding(scales, kept, options, prior)
+        return fit_embedding(scales, [outside(contexts, asked) for contexts in scales], options, prior)
 
     return without
 

@@ -14,14 +14,14 @@ from engine.features.embedding import Embedding, Features
 from engine.features.fit import Contexts, FitOptions, contexts_of
 from engine.features.recording import Recording
 from engine.features.speech import SMOOTH_ENERGY, SPEAKING, speech_features
-from engine.features.validation import BESIDE, folds
+from engine.features.validation import folds
 from engine.pack import SUFFIX, CharacterPack
 from engine.scores import REACH, WINDOW, window_starts
 from engine.skeleton import LEFT_ELBOW, LEFT_WRIST, NOSE, RIGHT_ELBOW, RIGHT_WRIST
 from engine.timebase import FPS
 from export.recordings import read_recordings
 
-__all__ = ["Person", "Stretch", "features_of", "heard_by", "outside", "read_people", "smooth"]
+__all__ = ["Person", "Stretch", "features_of", "heard_by", "read_people", "smooth"]
 
 _BODY = [NOSE, LEFT_ELBOW, RIGHT_ELBOW, LEFT_WRIST, RIGHT_WRIST]
 _SMOOTH_FRAMES = 2.0  # standard deviation, of body speed: as smooth as the energy it is compared with
@@ -142,12 +142,6 @@ def heard_by(embedding: Embedding, samples: np.ndarray, rows: np.ndarray) -> Fea
     listener = embedding.listen()
     parts = zip(listener.push(samples, rows), listener.flush(), strict=True)
     return Features(*(np.concatenate(pair)[: len(rows)] for pair in parts))
-
-
-def outside(contexts: Contexts, asked: np.ndarray) -> np.ndarray:
-    """bool (n,): contexts that share no frame with what the asked frames and their candidates see."""
-    seen = 2 * (contexts.half_frames + BESIDE) + REACH
-    return np.asarray((contexts.frames < asked[0] - seen) | (contexts.frames > asked[-1] + seen))
 
 
 def smooth(speed: np.ndarray) -> np.ndarray:

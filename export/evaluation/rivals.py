@@ -15,9 +15,10 @@ from engine.features.fitted import BlendedListener, FittedEmbedding
 from engine.features.linear import LinearEmbedding
 from engine.features.onset import OnsetEmbedding
 from engine.features.recording import Recording
+from engine.features.validation import outside
 from engine.manifest import Bundle
 from export.evaluation.baselines import CorrelationEmbedding, LaggedEmbedding
-from export.evaluation.people import Person, features_of, outside
+from export.evaluation.people import Person, features_of
 
 __all__ = ["Rival", "bundle_rival", "fitted_to", "rivals_of"]
 
