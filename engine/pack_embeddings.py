@@ -24,7 +24,15 @@ from engine.folders import whole_folder
 from engine.pack import MAX_FEATURE_WIDTH, CharacterPack, plain_file
 from engine.retrieval import node_rows
 
-__all__ = ["NAMES", "StoredEmbedding", "read_embedding", "remove_embedding", "stored_names", "write_embedding"]
+__all__ = [
+    "NAMES",
+    "StoredEmbedding",
+    "read_embedding",
+    "record_bytes",
+    "remove_embedding",
+    "stored_names",
+    "write_embedding",
+]
 
 NAMES = ("fitted", "generic", "onset", "mini", "full")
 FOLDER = "embeddings"
@@ -49,6 +57,16 @@ class StoredEmbedding:
 def stored_names(pack: Path) -> list[str]:
     """Embeddings of which the pack has features."""
     return [name for name in NAMES if (pack / FOLDER / name / _MARKER).is_file()]
+
+
+def record_bytes(pack: Path, name: str) -> bytes:
+    """What says whose features these are. Raises ArtifactError where it cannot be read."""
+    try:
+        return plain_file(pack / FOLDER / name, _MARKER, _MAX_JSON_BYTES).read_bytes()
+    except (OSError, ValueError) as error:
+        raise ArtifactError(
+            f"the motion features in {pack / FOLDER / name} are damaged ({error}): {_REFRESH}"
+        ) from error
 
 
 def write_embedding(pack: Path, embedding: Embedding, recording: Recording, about: dict[str, Any]) -> None:

@@ -26,6 +26,7 @@ __all__ = [
     "motion_level",
     "node_costs",
     "node_rows",
+    "resting",
     "speech_steps",
 ]
 
@@ -44,6 +45,18 @@ class SpeechSteps:
 
     def __getitem__(self, part: slice) -> "SpeechSteps":
         return SpeechSteps(self.low[part], self.high[part], self.level[part], self.speaking[part])
+
+    def __len__(self) -> int:
+        return len(self.low)
+
+    def __add__(self, later: "SpeechSteps") -> "SpeechSteps":
+        """These steps and, behind them, later ones."""
+        return SpeechSteps(
+            np.concatenate((self.low, later.low)),
+            np.concatenate((self.high, later.high)),
+            np.concatenate((self.level, later.level)),
+            np.concatenate((self.speaking, later.speaking)),
+        )
 
 
 @dataclass(frozen=True)
@@ -130,8 +143,13 @@ class SpeechListener:
 def speech_steps(embedding: Embedding, samples: np.ndarray) -> SpeechSteps:
     """All of a speech at once, float32 (n,) at 16 kHz -> node_count(frame_count(n)) steps."""
     listener = SpeechListener(embedding)
-    parts = [listener.push(samples), listener.flush()]
-    return SpeechSteps(*(np.concatenate([getattr(part, name) for part in parts]) for name in _STEP_ARRAYS))
+    return listener.push(samples) + listener.flush()
+
+
+def resting(n_steps: int, motion: MotionVectors, speaking: float = 0.0) -> SpeechSteps:
+    """Steps without sound. speaking: 0 asks for rest; more for less of it."""
+    low, high = (np.zeros((n_steps, rows.shape[1]), np.float32) for rows in (motion.low, motion.high))
+    return SpeechSteps(low, high, np.zeros(n_steps, np.float32), np.full(n_steps, speaking, np.float32))
 
 
 def node_rows(features: np.ndarray) -> np.ndarray:
@@ -179,9 +197,6 @@ def node_costs(
         costs[t] += np.float32(options.level_weight) * (motion.level - steps.level[t]) ** 2
         costs[t] += (1 - speaking) * away + speaking * listless
     return costs
-
-
-_STEP_ARRAYS = ("low", "high", "level", "speaking")
 
 
 @njit(cache=True, fastmath=FASTMATH)

@@ -18,11 +18,11 @@ from engine.graph import CONTINUE, RELAXED, MotionGraph
 from engine.kernels.paths import advance, trace_back
 from engine.timebase import FPS, FRAMES_PER_NODE
 
-__all__ = ["Path", "SearchOptions", "cut_costs", "node_jitter", "viterbi", "viterbi_blocks"]
+__all__ = ["JITTER_PATCH", "Path", "SearchOptions", "cut_costs", "node_jitter", "viterbi", "viterbi_blocks"]
 
 # Jitter is constant over patches of 8 steps x 8 nodes (a second of speech, a second of motion, about one
 # gesture): drawn for every node and step alone it would average out along a stretch of the path.
-_PATCH = 8
+JITTER_PATCH = 8
 _BLOCK_STEPS = 1024
 
 
@@ -87,9 +87,10 @@ def viterbi_blocks(
     graph: MotionGraph,
     options: SearchOptions | None = None,
     start: int | None = None,
+    dwell: int | None = None,
 ) -> Path:
     """As viterbi, for costs that come as blocks of rows, float32 (any number, N): equal to viterbi of all
-    rows together.
+    rows together. dwell: nodes since the last cut at `start`, where that is not long ago.
 
     Keeps 2 1/8 bytes per step and node: an hour of speech on 5 minutes of reference is 130 MB.
     """
@@ -99,13 +100,14 @@ def viterbi_blocks(
     slot = np.uint16 if np.diff(incoming.cut_start).max() < 2**16 else np.uint32
     state = np.full((options.min_dwell, graph.n_nodes), np.inf)
     # As if every start had been reached by a free step before the first.
-    state[-1, graph.kept if start is None else start] = 0.0
+    dwelt_before = min(dwell or options.min_dwell, options.min_dwell)
+    state[dwelt_before - 1, graph.kept if start is None else start] = 0.0
     history: list[tuple[np.ndarray, np.ndarray]] = []
     n_steps = 0
     for block in _checked_blocks(blocks, graph.n_nodes):
         jitter, jitter_row = node_jitter(options, n_steps, len(block), graph.n_nodes)
         if not n_steps:
-            state[-1] += block[0] + jitter[0]
+            state[dwelt_before - 1] += block[0] + jitter[0]
             block, jitter_row = block[1:], jitter_row[1:]
             n_steps = 1
         chosen = np.empty(block.shape, slot)
@@ -141,10 +143,10 @@ def cut_costs(graph: MotionGraph, options: SearchOptions) -> np.ndarray:
 def node_jitter(options: SearchOptions, first_step: int, n_steps: int, n_nodes: int) -> tuple[np.ndarray, np.ndarray]:
     """Jitter of steps first_step .. first_step + n_steps - 1: rows float32 (P, N) and the row of each step,
     int64 (n_steps,)."""
-    patch = np.arange(first_step, first_step + n_steps) // _PATCH
+    patch = np.arange(first_step, first_step + n_steps) // JITTER_PATCH
     rows = np.arange(patch[0], patch[-1] + 1, dtype=np.uint64)
     seed = np.array([options.seed % 2**64], np.uint64)
-    columns = np.arange(n_nodes, dtype=np.uint64) // np.uint64(_PATCH)
+    columns = np.arange(n_nodes, dtype=np.uint64) // np.uint64(JITTER_PATCH)
     noise = _mixed(_mixed(_mixed(seed) + rows)[:, None] + columns) >> np.uint64(40)
     return (noise * (options.variation / 2**24)).astype(np.float32), patch - patch[0]
 

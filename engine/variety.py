@@ -17,10 +17,10 @@ from engine.kernels import FASTMATH
 from engine.search import Path, SearchOptions, viterbi_blocks
 from engine.timebase import FPS, FRAMES_PER_NODE
 
-__all__ = ["VarietyOptions", "repetition_costs", "varied_path"]
+__all__ = ["NEAR_NODES", "SAME_MOMENT_STEPS", "VarietyOptions", "repetition_costs", "varied_path"]
 
-_NEAR_NODES = 1  # a node beside one that was shown is the same moment to a viewer
-_SAME_MOMENT_STEPS = 4  # and one that is still being shown is no repetition
+NEAR_NODES = 1  # a node beside one that was shown is the same moment to a viewer
+SAME_MOMENT_STEPS = 4  # and one that is still being shown is no repetition
 _FADE = 0.5  # of what earlier rounds made dearer, so that rounds do not swing between two paths
 
 
@@ -39,8 +39,9 @@ def varied_path(
     away: np.ndarray,
     search: SearchOptions | None = None,
     options: VarietyOptions | None = None,
+    start: tuple[int, int] | None = None,
 ) -> Path:
-    """The best path found; its cost has its repetitions in it.
+    """The best path found; its cost has its repetitions in it. start: first node and nodes since the last cut there.
 
     cost_blocks: called once a round, gives the costs as viterbi_blocks wants them, in arrays that may be written to.
     away float32 (N,): engine.rest.rest_distance. Errors as viterbi_blocks.
@@ -48,7 +49,8 @@ def varied_path(
     options = options or VarietyOptions()
     reach = max(1, round(options.repeat_s * FPS / FRAMES_PER_NODE))
     away = np.ascontiguousarray(away, np.float32) * np.float32(options.repeat_weight)
-    best = found = viterbi_blocks(cost_blocks(), graph, search)
+    node, dwell = start or (None, None)
+    best = found = viterbi_blocks(cost_blocks(), graph, search, node, dwell)
     best_cost = np.inf
     shown = found.nodes[None]
     made_dearer = 0.0
@@ -61,7 +63,7 @@ def varied_path(
         if own == 0:
             break
         fades = _FADE ** np.arange(len(shown) - 1, -1, -1, dtype=np.float32)
-        following = viterbi_blocks(_dearer(cost_blocks(), shown, fades, away, reach), graph, search)
+        following = viterbi_blocks(_dearer(cost_blocks(), shown, fades, away, reach), graph, search, node, dwell)
         if np.array_equal(following.nodes, found.nodes):
             break
         found = following
@@ -97,9 +99,9 @@ def _add_repetitions(block, first, shown, fades, away, reach):  # type: ignore[n
         t = first + row
         extra[:] = 0
         for k in range(shown.shape[0]):
-            for s in range(max(0, t - reach), t - _SAME_MOMENT_STEPS + 1):
+            for s in range(max(0, t - reach), t - SAME_MOMENT_STEPS + 1):
                 value = fades[k] * np.float32(1 - (t - s) / reach)
-                for n in range(max(0, shown[k, s] - _NEAR_NODES), min(away.shape[0], shown[k, s] + _NEAR_NODES + 1)):
+                for n in range(max(0, shown[k, s] - NEAR_NODES), min(away.shape[0], shown[k, s] + NEAR_NODES + 1)):
                     extra[n] = max(extra[n], value * away[n])
         block[row] += extra
 
@@ -112,8 +114,8 @@ def _costs_along(shown, fades, away, reach, steps, nodes):  # type: ignore[no-un
         t, n = steps[p], nodes[p]
         extra = np.float32(0)
         for k in range(shown.shape[0]):
-            for s in range(max(0, t - reach), t - _SAME_MOMENT_STEPS + 1):
-                if abs(shown[k, s] - n) <= _NEAR_NODES:
+            for s in range(max(0, t - reach), t - SAME_MOMENT_STEPS + 1):
+                if abs(shown[k, s] - n) <= NEAR_NODES:
                     extra = max(extra, fades[k] * np.float32(1 - (t - s) / reach) * away[n])
         total += extra
     return total
