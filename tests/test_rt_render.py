@@ -26,8 +26,8 @@ from engine.transitions import BlendOptions
 from engine.words import KeywordOptions
 from tango_rt.audio import read_audio
 from tango_rt.pipeline import transitions as transitions_module
-from tango_rt.pipeline.perform import Performance, PerformOptions, perform
-from tango_rt.pipeline.render import RenderOptions, planned_transitions, render
+from tango_rt.pipeline.perform import Performance, PerformOptions, perform, planned_transitions
+from tango_rt.pipeline.render import RenderOptions, render
 from tango_rt.pipeline.transitions import Cut, TransitionStore
 from tango_rt.video.reader import VideoReader
 from tango_rt.words import read_words
@@ -240,7 +240,7 @@ def test_cuts_side_by_side_keep_the_length(
     n_steps = -(-frame_count(len(read_audio(speech))) // 4)
     nodes = [(7 * t) % 30 for t in range(n_steps)]
     made_up = replace(performance_of(nodes, list(range(n_steps - 1))), n_frames=frame_count(len(read_audio(speech))))
-    monkeypatch.setattr("tango_rt.pipeline.render.perform", lambda *_: made_up)
+    monkeypatch.setattr("tango_rt.pipeline.character.perform", lambda *_: made_up)
     result = render(pack, speech, tmp_path / "out.mp4", RenderOptions(blender="cut"))
     assert result.n_hard_cuts == (n_steps - 1) // 2
     with VideoReader(tmp_path / "out.mp4") as reader:
@@ -358,7 +358,7 @@ def test_bad_places_are_refused_before_the_work(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("tango_rt.pipeline.render.perform", lambda *_: pytest.fail("work was begun"))
+    monkeypatch.setattr("tango_rt.pipeline.character.perform", lambda *_: pytest.fail("work was begun"))
     before = sorted(tmp_path.rglob("*"))
     out = tmp_path / "o.mp4"
     for arguments, wanted in (

@@ -18,10 +18,11 @@ from engine.search import SearchOptions
 from engine.timebase import FPS, FRAMES_PER_NODE, SAMPLE_RATE, frame_count
 from engine.variety import varied_path
 from engine.words import keyword_bonus, parse_words
-from tango_rt.pipeline.retrieval import RetrievalOptions, open_retrieval
+from tango_rt.pipeline.retrieval import Retrieval, RetrievalOptions, open_retrieval
+from tango_rt.pipeline.transitions import Cut
 from tango_rt.words import read_words
 
-__all__ = ["PerformOptions", "Performance", "perform"]
+__all__ = ["PerformOptions", "Performance", "perform", "planned_transitions", "seeded"]
 
 SEED_VARIATION = 0.4
 """About the standard deviation of one row of node costs by onsets, and a bit more than half of one by the fit."""
@@ -47,13 +48,23 @@ class Performance:
     cuts: np.ndarray  # int (K,): steps t whose successor t + 1 is a cut
     n_frames: int  # frames of the video; the last node may be shown in part
     speaking: np.ndarray  # float32 (T,), 0..1
-    cost: float
+    cost: float | None  # of the exact search
     retrieval: str
 
 
-def perform(pack: CharacterPack, samples: np.ndarray, options: PerformOptions) -> Performance:
-    """samples: float32 (n,) at 16 kHz. Raises InputError for word timings or samples that cannot be used."""
-    retrieval = open_retrieval(pack, options.retrieval)
+def perform(
+    pack: CharacterPack,
+    samples: np.ndarray,
+    options: PerformOptions,
+    retrieval: Retrieval | None = None,
+    start: tuple[int, int] | None = None,
+) -> Performance:
+    """The best path for a speech that was heard whole; samples: float32 (n,) at 16 kHz.
+
+    retrieval: opened already, else by the options. start: first node, and nodes since the last cut there. Raises
+    InputError for word timings or samples that cannot be used.
+    """
+    retrieval = retrieval or open_retrieval(pack, options.retrieval)
     steps = speech_steps(retrieval.embedding, samples)
     bonus = _bonus(pack, options.words, len(steps.low), len(samples) / SAMPLE_RATE)
     if options.search == "official":
@@ -65,7 +76,8 @@ def perform(pack: CharacterPack, samples: np.ndarray, options: PerformOptions) -
             lambda: _cost_blocks(pack["rest"], retrieval.motion, steps, bonus, costs),
             pack.graph,
             pack["rest"],
-            _seeded(options),
+            seeded(options.weights, options.seed),
+            start=start,
         )
     return Performance(
         nodes=path.nodes,
@@ -77,9 +89,22 @@ def perform(pack: CharacterPack, samples: np.ndarray, options: PerformOptions) -
     )
 
 
-def _seeded(options: PerformOptions) -> SearchOptions:
+def planned_transitions(performance: Performance) -> dict[int, Cut]:
+    """Step t -> cut, for every cut that is blended: its pictures replace those of steps t and t + 1.
+
+    Paths of the exact search keep cuts apart. Those of the release's search may not; there the earlier cut is blended
+    and the one that would need a picture already taken stays hard, as in the release.
+    """
+    planned: dict[int, Cut] = {}
+    for t in performance.cuts.tolist():
+        if t - 1 not in planned:
+            planned[t] = (int(performance.nodes[t]), int(performance.nodes[t + 1]))
+    return planned
+
+
+def seeded(weights: SearchOptions, seed: int) -> SearchOptions:
     """Seed 0 is the best path; every other seed is the best one under its own small disturbance of the costs."""
-    return replace(options.weights, seed=options.seed, variation=SEED_VARIATION if options.seed else 0.0)
+    return replace(weights, seed=seed, variation=SEED_VARIATION if seed else 0.0)
 
 
 def _cost_blocks(

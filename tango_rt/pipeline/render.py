@@ -11,16 +11,20 @@ import numpy as np
 from tqdm import tqdm
 
 from engine.errors import InputError
+from engine.features.onset import OnsetEmbedding
 from engine.pack import CharacterPack
+from engine.retrieval import speech_steps
 from engine.timebase import FRAMES_PER_NODE, SAMPLE_RATE, frame_count
 from engine.transitions import BlendOptions
 from tango_rt.audio import audio_blocks, check_audible, read_audio
-from tango_rt.pipeline.perform import Performance, PerformOptions, perform
+from tango_rt.pipeline.character import Character, character_of
+from tango_rt.pipeline.live import LiveOptions, Step
+from tango_rt.pipeline.perform import Performance
 from tango_rt.pipeline.retrieval import RetrievalOptions
 from tango_rt.pipeline.transitions import Cut, TransitionStore
 from tango_rt.video.mp4 import Mp4Writer
 
-__all__ = ["RenderOptions", "RenderResult", "planned_transitions", "render"]
+__all__ = ["RenderOptions", "RenderResult", "perform_speech", "render"]
 
 SOUND_RATE = 48_000
 """Of the sound in the video: the speech as it was recorded, not the 16 kHz that retrieval hears."""
@@ -28,7 +32,10 @@ SOUND_RATE = 48_000
 
 @dataclass(frozen=True)
 class RenderOptions:
+    """lookahead_nodes: as a live stream would be performed; None, the default: with all of the speech heard first."""
+
     blender: Literal["flow", "crossfade", "cut"] = "flow"
+    lookahead_nodes: int | None = None
     retrieval: RetrievalOptions = field(default_factory=RetrievalOptions)
     search: Literal["viterbi", "official"] = "viterbi"
     seed: int = 0
@@ -39,7 +46,8 @@ class RenderOptions:
 
 @dataclass(frozen=True)
 class RenderResult:
-    """What was rendered and how long it took. `path` holds one node id per 4 frames."""
+    """What was rendered and how long it took. `path` holds one node id per 4 frames; cost is that of the exact search,
+    None where the look-ahead was limited."""
 
     output: str
     n_frames: int
@@ -52,7 +60,8 @@ class RenderResult:
     retrieval: str
     search: str
     seed: int
-    cost: float
+    lookahead_nodes: int | None
+    cost: float | None
     seconds: float
     realtime_factor: float
     path: list[int]
@@ -68,17 +77,16 @@ def render(pack: CharacterPack, speech: Path, output: Path, options: RenderOptio
     samples = read_audio(speech)
     check_audible(samples, speech)
     n_frames = frame_count(len(samples))
+    live = LiveOptions(options.lookahead_nodes, False, options.retrieval, options.search, options.seed, options.words)
     # opened before the work, so that a place where nothing can be written is known at once
     with Mp4Writer(output, pack.info.extradata, SOUND_RATE, n_frames) as writer:
-        performance = perform(
-            pack, samples, PerformOptions(options.retrieval, options.search, options.seed, options.words)
-        )
-        transitions = planned_transitions(performance)
+        steps, performance = perform_speech(character_of(pack), samples, live)
         store = TransitionStore(pack, BlendOptions(blender=options.blender))
-        wanted = dict.fromkeys(transitions.values())
+        transitions = [(step.node, step.cut_to) for step in steps if step.cut_to is not None]
+        wanted = dict.fromkeys(transitions)
         n_cached = sum(store.cached(cut) for cut in wanted)
         _prepare(store, wanted, len(wanted) - n_cached, options.n_workers)
-        writer.write(_pictures(pack, performance, transitions, store), audio_blocks(speech, SOUND_RATE))
+        writer.write(_pictures(pack, steps, store), audio_blocks(speech, SOUND_RATE))
     if options.plot is not None:
         from tango_rt.pipeline.plot import plot_performance
 
@@ -97,7 +105,8 @@ def render(pack: CharacterPack, speech: Path, output: Path, options: RenderOptio
         retrieval=performance.retrieval,
         search=options.search,
         seed=options.seed,
-        cost=round(performance.cost, 4),
+        lookahead_nodes=options.lookahead_nodes,
+        cost=None if performance.cost is None else round(performance.cost, 4),
         seconds=round(seconds, 3),
         realtime_factor=round(seconds / duration_s, 4),
         path=performance.nodes.tolist(),
@@ -127,31 +136,36 @@ def _prepare(store: TransitionStore, wanted: Iterable[Cut], n_missing: int, n_wo
             progress.update()
 
 
-def planned_transitions(performance: Performance) -> dict[int, Cut]:
-    """Step t -> cut, for every cut that is blended: its pictures replace those of steps t and t + 1.
+def perform_speech(character: Character, samples: np.ndarray, options: LiveOptions) -> tuple[list[Step], Performance]:
+    """All of a speech through the live object, float32 (n,) at 16 kHz -> its steps, and the same as a path."""
+    live = character.performer(options)
+    live.push(samples, "speech")
+    live.flush()
+    steps: list[Step] = []
+    while (step := live.next()) is not None:
+        steps.append(step)
+    if live.plan is not None:
+        return steps, live.plan
+    entered = [t for t, step in enumerate(steps) if step.hard or step.cut_from is not None]
+    return steps, Performance(
+        nodes=np.array([step.node for step in steps], np.int32),
+        cuts=np.array(entered, np.int64) - 1,
+        n_frames=frame_count(len(samples)),
+        speaking=speech_steps(OnsetEmbedding(), samples).speaking,
+        cost=None,
+        retrieval=live.retrieval,
+    )
 
-    Paths of the exact search keep cuts apart. Those of the release's search may not; there the earlier cut is blended
-    and the one that would need a picture already taken stays hard, as in the release.
-    """
-    planned: dict[int, Cut] = {}
-    for t in performance.cuts.tolist():
-        if t - 1 not in planned:
-            planned[t] = (int(performance.nodes[t]), int(performance.nodes[t + 1]))
-    return planned
 
-
-def _pictures(
-    pack: CharacterPack, performance: Performance, transitions: dict[int, Cut], store: TransitionStore
-) -> Iterator[bytes]:
+def _pictures(pack: CharacterPack, steps: Iterable[Step], store: TransitionStore) -> Iterator[bytes]:
     """Encoded pictures in the order of the video."""
-    after: list[bytes] | None = None
-    for t, node in enumerate(np.asarray(performance.nodes).tolist()):
-        if t in transitions:
-            made = store.packets(transitions[t])
+    after: list[bytes] = []
+    for step in steps:
+        if step.cut_to is not None:
+            made = store.packets((step.node, step.cut_to))
             yield from made[:FRAMES_PER_NODE]
             after = made[FRAMES_PER_NODE:]
-        elif after is not None:
+        elif step.cut_from is not None:
             yield from after
-            after = None
         else:
-            yield from pack.packets(node)
+            yield from pack.packets(step.node)

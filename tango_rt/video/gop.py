@@ -89,10 +89,19 @@ class GopEncoder:
         shape = (FRAMES_PER_NODE, self._height, self._width, 3)
         if frames.shape != shape or frames.dtype != np.uint8:
             raise ValueError(f"frames are {frames.dtype} {frames.shape}, wanted uint8 {shape}")
+        return self._encode(self._to_yuv(frame) for frame in np.ascontiguousarray(frames))
+
+    def encode_i420(self, frames: np.ndarray) -> list[bytes]:
+        """As encode, of frames as GopDecoder.decode_i420 gives them: uint8 (4, height * 3 / 2, width)."""
+        shape = (FRAMES_PER_NODE, self._height * 3 // 2, self._width)
+        if frames.shape != shape or frames.dtype != np.uint8:
+            raise ValueError(f"frames are {frames.dtype} {frames.shape}, wanted uint8 {shape}")
+        return self._encode(av.VideoFrame.from_ndarray(frame, format="yuv420p") for frame in frames)
+
+    def _encode(self, pictures: Iterable[av.VideoFrame]) -> list[bytes]:
         encoder = self._open()
         packets = []
-        for pts, frame in enumerate(np.ascontiguousarray(frames)):
-            picture = self._to_yuv(frame)
+        for pts, picture in enumerate(pictures):
             picture.pts, picture.time_base = pts, encoder.time_base
             packets += encoder.encode(picture)
         packets += encoder.encode(None)
@@ -166,23 +175,32 @@ class GopDecoder:
         Raises ArtifactError where the packets are damaged or of another size.
         """
         frames = np.empty((len(packets), self._height, self._width, 3), np.uint8)
-        pictures = self._pictures(packets)
-        if len(pictures) != len(packets):
-            raise ArtifactError(f"stored video is damaged: {len(pictures)} of {len(packets)} pictures decode")
-        for frame, picture in zip(frames, pictures, strict=True):
-            if (picture.width, picture.height) != (self._width, self._height):
-                found = f"{picture.width}x{picture.height}"
-                raise ArtifactError(f"stored video is {found} px, wanted {self._width}x{self._height}")
+        for frame, picture in zip(frames, self._pictures(packets), strict=True):
             frame[:] = self._to_rgb(picture)
+        return frames
+
+    def decode_i420(self, packets: Sequence[bytes]) -> np.ndarray:
+        """As decode, without conversion: uint8 (len(packets), height * 3 / 2, width), planes Y, U, V one behind the
+        other, BT.709 in limited range."""
+        frames = np.empty((len(packets), self._height * 3 // 2, self._width), np.uint8)
+        for frame, picture in zip(frames, self._pictures(packets), strict=True):
+            frame[:] = picture.to_ndarray()
         return frames
 
     def _pictures(self, packets: Sequence[bytes]) -> list[av.VideoFrame]:
         try:
-            return [picture for packet in packets for picture in self._decoder.decode(av.Packet(packet))]
+            pictures = [picture for packet in packets for picture in self._decoder.decode(av.Packet(packet))]
         except av.FFmpegError as error:
             raise ArtifactError(f"stored video is damaged ({error.strerror})") from error
         finally:
             self._decoder.flush_buffers()
+        if len(pictures) != len(packets):
+            raise ArtifactError(f"stored video is damaged: {len(pictures)} of {len(packets)} pictures decode")
+        for picture in pictures:
+            found = f"{picture.width}x{picture.height} px {picture.format.name}"
+            if found != f"{self._width}x{self._height} px yuv420p":
+                raise ArtifactError(f"stored video is {found}, wanted {self._width}x{self._height} px yuv420p")
+        return pictures
 
     def _to_rgb(self, picture: av.VideoFrame) -> np.ndarray:
         return self._reformatter.reformat(

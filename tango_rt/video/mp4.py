@@ -77,6 +77,10 @@ class Mp4Writer:
             self._mux([picture])
             self.n_frames += 1
 
+    def skip_to(self, frame: int) -> None:
+        """Pictures up to this one are missing: the last one stays on the screen for as long."""
+        self.n_frames = max(self.n_frames, frame)
+
     def write_audio(self, samples: np.ndarray) -> None:
         """Append sound: float32 (n,) mono in [-1, 1], at the rate given when opening."""
         if self._video is None:

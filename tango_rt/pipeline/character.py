@@ -1,0 +1,98 @@
+"""A character, opened to perform: one for all its streams."""
+
+import hashlib
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from engine.online import OnlineGraph, OnlineOptions
+
+from engine.pack import CharacterPack
+from engine.pack_embeddings import record_bytes, stored_names
+from engine.retrieval import CostOptions
+from engine.search import SearchOptions
+from engine.timebase import FRAMES_PER_NODE
+from engine.variety import VarietyOptions
+from tango_rt.pipeline.live import LiveOptions, LivePerformer
+from tango_rt.pipeline.perform import Performance, PerformOptions, perform, seeded
+from tango_rt.pipeline.retrieval import Retrieval, RetrievalOptions, open_retrieval
+
+__all__ = ["Character", "character_of", "open_character"]
+
+_MAX_GRAPHS = 8  # a search prepared for a seed and a look-ahead: a few megabytes each
+
+
+@dataclass(frozen=True, eq=False)
+class Character:
+    """An opened pack. sha256: of what decides its performances and its pictures."""
+
+    id: str
+    pack: CharacterPack
+    sha256: str
+    retrievals: tuple[str, ...]
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _opened: dict[RetrievalOptions, Retrieval] = field(default_factory=dict, repr=False)
+    _graphs: "OrderedDict[tuple[RetrievalOptions, int, int], OnlineGraph]" = field(
+        default_factory=OrderedDict, repr=False
+    )
+
+    def performer(self, options: LiveOptions | None = None) -> LivePerformer:
+        """A new stream. Raises InputError and ArtifactError as open_retrieval does."""
+        options = options or LiveOptions()
+        with self._lock:
+            retrieval = self._retrieval(options.retrieval)
+            n_search, n_features = _shared_lookahead(options.lookahead_nodes)
+            hurried = replace(retrieval, embedding=retrieval.embedding.hurried(n_features))
+            graph = self._graph(retrieval, options, n_search)
+
+        def plan(samples: np.ndarray, start: tuple[int, int] | None) -> Performance:
+            whole = PerformOptions(options.retrieval, options.search, options.seed, options.words)
+            return perform(self.pack, samples, whole, retrieval, start)
+
+        return LivePerformer(hurried, graph, options, plan)
+
+    def _retrieval(self, options: RetrievalOptions) -> Retrieval:
+        if options not in self._opened:
+            self._opened[options] = open_retrieval(self.pack, options)
+        return self._opened[options]
+
+    def _graph(self, retrieval: Retrieval, options: LiveOptions, n_search: int) -> OnlineGraph:
+        key = (options.retrieval, options.seed, n_search)
+        if key not in self._graphs:
+            self._graphs[key] = OnlineGraph(
+                self.pack.graph,
+                retrieval.motion,
+                np.asarray(self.pack["rest"]),
+                seeded(SearchOptions(), options.seed),
+                CostOptions(similarity_weight=retrieval.embedding.weight),
+                VarietyOptions(),
+                OnlineOptions(lookahead_nodes=n_search),
+            )
+            while len(self._graphs) > _MAX_GRAPHS:
+                self._graphs.popitem(last=False)
+        self._graphs.move_to_end(key)
+        return self._graphs[key]
+
+
+def open_character(path: Path) -> Character:
+    """Raises InputError where there is none, ArtifactError where it is unusable."""
+    return character_of(CharacterPack.open(path))
+
+
+def character_of(pack: CharacterPack) -> Character:
+    """Raises ArtifactError where the motion features of the pack cannot be read."""
+    names = tuple(stored_names(pack.path))
+    digest = hashlib.sha256((pack.path / "pack.json").read_bytes())
+    for name in names:
+        digest.update(record_bytes(pack.path, name))
+    return Character(pack.path.name.removesuffix(".tango"), pack, digest.hexdigest(), names)
+
+
+def _shared_lookahead(nodes: int | None) -> tuple[int, int]:
+    """Nodes that the search sees ahead, and frames that the features wait for."""
+    if nodes is None:
+        return 0, 10**6
+    n_search = min(nodes, 1)
+    return n_search, (nodes - n_search) * FRAMES_PER_NODE

@@ -1,0 +1,160 @@
+"""Work in the background, newest first: what was wanted long ago is probably too late already."""
+
+import logging
+import math
+import os
+import sys
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
+from typing import Generic, TypeVar
+
+from engine.errors import TangoError
+
+__all__ = ["Lane"]
+
+_log = logging.getLogger(__name__)
+
+K = TypeVar("K", bound=Hashable)
+J = TypeVar("J")
+V = TypeVar("V")
+
+_NICE = 5
+_LEARNING = 0.2  # share of the newest in the running cost
+_MOST_FAILED = 4096
+_MOST_KINDS = 64
+_SLACK = 1.2  # some jobs take longer than the mean
+
+
+class Lane(Generic[K, J, V]):
+    """Threads that do jobs, one for a key: the newest request first, the oldest forgotten when too many wait.
+
+    A key whose job raises is remembered and refused. Results stay until `most_done` newer ones came. What a job takes
+    is learnt by its `kind`, so that nobody waits for what will be late.
+    """
+
+    def __init__(self, name: str, workers: Sequence[Callable[[J], V]], most_waiting: int, most_done: int) -> None:
+        """workers: one thread for each, which calls it; it may in turn drive a process."""
+        self._name = name
+        self._most_waiting = most_waiting
+        self._most_done = most_done
+        self._waiting: OrderedDict[K, tuple[J, str]] = OrderedDict()  # the newest at the end
+        self._begun: dict[K, tuple[float, str]] = {}
+        self._done: OrderedDict[K, V] = OrderedDict()
+        self._failed: OrderedDict[K, None] = OrderedDict()
+        self._cost_s: OrderedDict[str, float] = OrderedDict()
+        self._closing = False
+        self._changed = threading.Condition()
+        self.n_done = 0
+        self.n_failed = 0
+        self._threads = [
+            threading.Thread(target=self._run, args=(work,), name=f"{name} {k}", daemon=True)
+            for k, work in enumerate(workers)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def cost_s(self, kind: str) -> float | None:
+        """Running mean of what a job of a kind takes; None before the first."""
+        return self._cost_s.get(kind)
+
+    @property
+    def n_waiting(self) -> int:
+        return len(self._waiting) + len(self._begun)
+
+    def failed(self, key: K) -> bool:
+        """Whether it will never be done; so it is with all that is not done when the lane is closed."""
+        return self._closing or key in self._failed
+
+    def request(self, key: K, job: J, kind: str) -> None:
+        """See that it is done, before all that was requested earlier; never blocks."""
+        with self._changed:
+            if self._closing or key in self._begun or key in self._done or key in self._failed:
+                return
+            self._waiting[key] = job, kind
+            self._waiting.move_to_end(key)
+            if len(self._waiting) > self._most_waiting:
+                self._waiting.popitem(last=False)
+            self._changed.notify_all()
+
+    def result(self, key: K, within_s: float | None = 0.0) -> V | None:
+        """What came of a key, or None. Waits where it will probably be done in time; without a limit (None), as long
+        as it is wanted and has not failed."""
+        end_s = None if within_s is None else time.monotonic() + within_s
+        with self._changed:
+            while key not in self._done:
+                if self._closing or not (key in self._waiting or key in self._begun):
+                    return None
+                left_s = None if end_s is None else end_s - time.monotonic()
+                if left_s is not None and (left_s <= 0 or _SLACK * self._expected_s(key) > left_s):
+                    return None
+                self._changed.wait(left_s)
+            self._done.move_to_end(key)
+            return self._done[key]
+
+    def close(self, interrupt: Callable[[], None] = lambda: None) -> None:
+        """Drop what waits, and end. interrupt: called when no new job can begin, to cut short those that have."""
+        with self._changed:
+            self._closing = True
+            self._waiting.clear()
+            self._changed.notify_all()
+        interrupt()
+        for thread in self._threads:
+            thread.join()
+
+    def _expected_s(self, key: K) -> float:
+        """Until the job of a key is done; inf where nothing is known, or others come first."""
+        if key in self._begun:
+            return self._left_s(key)
+        _, kind = self._waiting[key]
+        if kind not in self._cost_s or next(reversed(self._waiting)) != key:
+            return math.inf
+        busy = len(self._begun) >= len(self._threads)
+        return self._cost_s[kind] + (min(map(self._left_s, self._begun)) if busy else 0.0)
+
+    def _left_s(self, key: K) -> float:
+        begun_s, kind = self._begun[key]
+        return max(0.0, self._cost_s.get(kind, math.inf) - (time.monotonic() - begun_s))
+
+    def _run(self, work: Callable[[J], V]) -> None:
+        if sys.platform == "linux":  # where a thread has a priority of its own
+            with suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._closing)
+                if self._closing:
+                    return
+                key, (job, kind) = self._waiting.popitem()
+                self._begun[key] = time.monotonic(), kind
+            self._do(work, key, job)
+
+    def _do(self, work: Callable[[J], V], key: K, job: J) -> None:
+        result: list[V] = []
+        try:
+            result.append(work(job))
+        except Exception as error:
+            if not self._closing:
+                _log.warning("%s: %s failed: %s", self._name, key, error, exc_info=not isinstance(error, TangoError))
+        with self._changed:
+            begun_s, kind = self._begun.pop(key)
+            if result:
+                self.n_done += 1
+                self._learn(kind, time.monotonic() - begun_s)
+                _put(self._done, key, result[0], self._most_done)
+            elif not self._closing:
+                self.n_failed += 1
+                _put(self._failed, key, None, _MOST_FAILED)
+            self._changed.notify_all()
+
+    def _learn(self, kind: str, took_s: float) -> None:
+        known_s = self._cost_s.pop(kind, took_s)
+        _put(self._cost_s, kind, known_s + _LEARNING * (took_s - known_s), _MOST_KINDS)
+
+
+def _put(results: OrderedDict[K, V], key: K, value: V, most: int) -> None:
+    results[key] = value
+    while len(results) > most:
+        results.popitem(last=False)

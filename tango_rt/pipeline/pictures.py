@@ -1,0 +1,123 @@
+"""Pictures for the steps of one session: copied from the pack, or a transition, by what can be had in time."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from engine.pack import CharacterPack
+from engine.timebase import FRAMES_PER_NODE
+from engine.transitions import BlendOptions
+from tango_rt.pipeline.ahead import Blender, FadePart, TransitionPool
+from tango_rt.pipeline.live import Step
+from tango_rt.pipeline.transitions import Cut, TransitionStore
+from tango_rt.video.codecs import Drawn
+
+__all__ = ["PictureSource"]
+
+_MOST_READY = 8
+_MOST_PLANNED = 4  # cuts further away will rather change than come
+
+
+class _Begun(NamedTuple):
+    """A transition whose first half was drawn. packets: all 8, else its second half is this part of a crossfade."""
+
+    cut: Cut
+    packets: Sequence[bytes] | None = None
+    part: FadePart = FadePart.LATE
+
+
+class PictureSource:
+    """Draws the steps of one session in their order; one caller at a time, from any thread.
+
+    Without a pool, transitions are made here and now. With one they are requested as soon as a step plans them; one
+    that is not there in time is drawn as a crossfade, or at least its second half, and the dear one is cached for the
+    next time.
+    """
+
+    def __init__(self, pack: CharacterPack, blender: Blender, pool: TransitionPool | None) -> None:
+        self._pack = pack
+        self._blender = blender
+        self._pool = pool
+        self._store = pool.store(pack, blender) if pool else TransitionStore(pack, BlendOptions(blender=blender))
+        self._ready: OrderedDict[Cut, list[bytes]] = OrderedDict()
+        self._missed: OrderedDict[Cut, None] = OrderedDict()  # planned, and not in the cache then
+        self._begun: _Begun | None = None
+
+    def draw(self, step: Step, due_in_s: float | None = None) -> Drawn:
+        """The 4 pictures of a step.
+
+        due_in_s: until they are needed; None: whenever they are ready, by the blender asked for. Without a pool,
+        raises ArtifactError where the pack is damaged.
+        """
+        if self._pool is not None and self._blender != "cut":
+            self._look_ahead(step.planned, self._pool)
+        if step.hard:
+            self._begun = None
+        if step.cut_from is not None:
+            return self._second_half((step.cut_from, step.node), due_in_s)
+        if step.cut_to is not None:
+            return self._first_half((step.node, step.cut_to), due_in_s)
+        return Drawn(tuple(self._pack.packets(step.node)))
+
+    def _look_ahead(self, planned: Sequence[Cut], pool: TransitionPool) -> None:
+        # the nearest last: what is requested last is done first
+        for rank, cut in reversed(list(enumerate(planned[:_MOST_PLANNED]))):
+            if cut in self._ready:
+                continue
+            known = self._store.known(cut)
+            if known is not None:
+                self._ready[cut] = known
+                if len(self._ready) > _MOST_READY:
+                    self._ready.popitem(last=False)
+                continue
+            self._missed[cut] = None
+            if len(self._missed) > _MOST_READY:
+                self._missed.popitem(last=False)
+            pool.request(self._store, cut)
+            if rank == 0 and self._blender == "flow":
+                pool.request_fade(self._store, cut, FadePart.SECOND)
+                pool.request_fade(self._store, cut, FadePart.FIRST)
+
+    def _first_half(self, cut: Cut, due_in_s: float | None) -> Drawn:
+        if self._blender == "cut":
+            return self._hard(cut[0], late=False)
+        known = self._ready.pop(cut, None) or self._store.known(cut)
+        packets = known or self._computed(cut, due_in_s)
+        if packets is not None:
+            self._begun = _Begun(cut, packets)
+            return Drawn(tuple(packets[:FRAMES_PER_NODE]), self._blender, computed=known is None or cut in self._missed)
+        assert self._pool is not None
+        self._pool.request_fade(self._store, cut, FadePart.SECOND)
+        self._pool.request_fade(self._store, cut, FadePart.FIRST)
+        half = self._pool.fade(self._store, cut, FadePart.FIRST, due_in_s)
+        if half is not None:
+            self._begun = _Begun(cut, part=FadePart.SECOND)
+            return Drawn(tuple(half), "crossfade", late=self._blender != "crossfade", computed=True)
+        self._pool.request_fade(self._store, cut, FadePart.LATE)
+        self._begun = _Begun(cut, part=FadePart.LATE)
+        return self._hard(cut[0], late=True)
+
+    def _computed(self, cut: Cut, due_in_s: float | None) -> list[bytes] | None:
+        if self._pool is None:
+            return self._store.packets(cut)
+        self._pool.request(self._store, cut)
+        made = self._pool.drawn(self._store, cut, due_in_s)
+        while made is None and due_in_s is None and not self._pool.failed(self._store, cut):
+            self._pool.request(self._store, cut)  # forgotten over the requests of others
+            made = self._pool.drawn(self._store, cut, None)
+        return made
+
+    def _second_half(self, cut: Cut, due_in_s: float | None) -> Drawn:
+        begun = self._begun
+        if begun is None or begun.cut != cut:
+            return self._hard(cut[1], late=self._blender != "cut")
+        if begun.packets is not None:
+            return Drawn(tuple(begun.packets[FRAMES_PER_NODE:]), self._blender)
+        assert self._pool is not None
+        half = self._pool.fade(self._store, cut, begun.part, due_in_s)
+        if half is None:
+            return self._hard(cut[1], late=True)
+        return Drawn(tuple(half), "crossfade", late=self._blender != "crossfade" or begun.part is FadePart.LATE)
+
+    def _hard(self, node: int, late: bool) -> Drawn:
+        return Drawn(tuple(self._pack.packets(node)), "cut", late)

@@ -1,0 +1,154 @@
+"""Where the transitions of a pack are kept: a folder of bounded size, used by any number of processes at a time.
+
+    transitions/KEY/I-J.gops    8 sizes (uint32, little endian), then the 8 encoded pictures
+
+What was used longest ago goes first, by the time of modification, which reading sets. Nothing here is ever needed: a
+file that is missing, damaged or of a stranger's making counts as absent, and what cannot be written (a full disk, a
+pack that is read-only) is kept in memory.
+"""
+
+import os
+import threading
+import time
+from collections import OrderedDict
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from engine.timebase import FRAMES_PER_NODE
+
+__all__ = ["CACHE_LIMIT_BYTES", "Cut", "TransitionCache"]
+
+Cut = tuple[int, int]
+
+CACHE_LIMIT_BYTES = 2 << 30
+"""Of one pack: about 14,000 transitions of 1280x720."""
+_MEMORY_LIMIT_BYTES = 128 << 20
+
+_FOLDER = "transitions"
+_N_PICTURES = 2 * FRAMES_PER_NODE
+_HEADER = np.dtype("<u4")
+_START_CODE_BYTES = 4
+_TO_KEEP = 0.9  # of the limit, where it was reached: so that not every new file is a reason to look at all
+_LOOK_EVERY = 256  # files written, because other processes write, too
+_PARTIAL_S = 3600.0  # what was begun so long ago will not be finished
+
+
+class TransitionCache:
+    """The transitions of one pack under one key. Threads may share it."""
+
+    def __init__(self, pack: Path, key: str, limit_bytes: int = CACHE_LIMIT_BYTES) -> None:
+        self._root = pack / _FOLDER
+        self._folder = self._root / key
+        self._limit_bytes = limit_bytes
+        self._unsaved: OrderedDict[Cut, list[bytes]] = OrderedDict()
+        self._unsaved_bytes = 0
+        self._known_bytes: int | None = None  # in all of the pack's cache
+        self._n_written = 0
+        self._lock = threading.Lock()  # of what is in memory
+        self._writing = threading.Lock()  # apart, so that no reader waits for a slow disk
+
+    def __contains__(self, cut: Cut) -> bool:
+        return self.read(cut) is not None
+
+    def read(self, cut: Cut) -> list[bytes] | None:
+        """The 8 pictures, None where there are none."""
+        with self._lock:
+            if cut in self._unsaved:
+                self._unsaved.move_to_end(cut)
+                return self._unsaved[cut]
+        file = self._file(cut)
+        try:
+            if self._leads_away(file):
+                return None
+            data = file.read_bytes()
+        except OSError:
+            return None
+        head = _N_PICTURES * _HEADER.itemsize
+        if len(data) <= head:
+            return None
+        sizes = np.frombuffer(data[:head], _HEADER)
+        ends = head + np.cumsum(sizes, dtype=np.int64)
+        if ends[-1] != len(data) or sizes.min() <= _START_CODE_BYTES:
+            return None
+        with suppress(OSError):
+            os.utime(file)
+        return [data[a:b] for a, b in zip([head, *ends[:-1]], ends, strict=True)]
+
+    def keep(self, cut: Cut, pictures: list[bytes]) -> None:
+        """On disk, else in memory."""
+        data = np.array([len(picture) for picture in pictures], _HEADER).tobytes() + b"".join(pictures)
+        with self._writing:
+            written = len(data) <= self._limit_bytes and self._write(self._file(cut), data)
+            if written:
+                self._make_room(len(data))
+        if not written:
+            with self._lock:
+                self._keep_in_memory(cut, pictures)
+
+    def _file(self, cut: Cut) -> Path:
+        return self._folder / f"{cut[0]}-{cut[1]}.gops"
+
+    def _leads_away(self, path: Path) -> bool:
+        """Whether a link takes a path of the cache out of the pack, which may come from a stranger."""
+        return any(part.is_symlink() for part in (path, self._folder, self._root))
+
+    def _write(self, file: Path, data: bytes) -> bool:
+        if self._leads_away(self._folder):
+            return False
+        partial = file.with_suffix(f".{os.getpid()}.{threading.get_ident()}.partial")
+        try:
+            self._root.mkdir(exist_ok=True)  # never with its parents: the pack may have been deleted
+            self._folder.mkdir(exist_ok=True)
+            partial.write_bytes(data)
+            partial.replace(file)
+        except OSError:
+            return False
+        finally:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+        return True
+
+    def _keep_in_memory(self, cut: Cut, pictures: list[bytes]) -> None:
+        self._forget(cut)
+        self._unsaved[cut] = pictures
+        self._unsaved_bytes += sum(map(len, pictures))
+        while self._unsaved_bytes > _MEMORY_LIMIT_BYTES and len(self._unsaved) > 1:
+            self._forget(next(iter(self._unsaved)))
+
+    def _forget(self, cut: Cut) -> None:
+        self._unsaved_bytes -= sum(map(len, self._unsaved.pop(cut, ())))
+
+    def _make_room(self, n_bytes: int) -> None:
+        self._n_written += 1
+        if self._known_bytes is not None and self._n_written % _LOOK_EVERY:
+            self._known_bytes += n_bytes
+            if self._known_bytes <= self._limit_bytes:
+                return
+        files = sorted(_files(self._root))
+        self._known_bytes = sum(size for _, size, _ in files)
+        if self._known_bytes <= self._limit_bytes:
+            return
+        for _, size, path in files:
+            with suppress(OSError):  # another process was faster
+                os.unlink(path)
+            self._known_bytes -= size
+            if self._known_bytes <= _TO_KEEP * self._limit_bytes:
+                return
+
+
+def _files(root: Path) -> list[tuple[float, int, str]]:
+    """Time of last use, size and path of every file of a cache; what nobody will finish is removed."""
+    found = []
+    with suppress(OSError):
+        for folder in [folder for folder in root.iterdir() if folder.is_dir() and not folder.is_symlink()]:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    with suppress(OSError):
+                        state = entry.stat(follow_symlinks=False)
+                        if entry.name.endswith(".partial") and time.time() - state.st_mtime > _PARTIAL_S:
+                            os.unlink(entry.path)
+                        elif entry.name.endswith(".gops") and entry.is_file(follow_symlinks=False):
+                            found.append((state.st_mtime, state.st_size, entry.path))
+    return found

@@ -1,0 +1,273 @@
+"""The live object: the same for every chunking, joined to idle, interrupted, taken back; offline by the same path."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from engine.errors import InputError
+from engine.features.speech import LOOKAHEAD_SAMPLES
+from engine.graph import CONTINUE
+from engine.timebase import FRAMES_PER_NODE, frame_count, frame_start, node_count
+from tango_rt.pipeline.character import Character, open_character
+from tango_rt.pipeline.live import LiveOptions, LivePerformer, Step
+from tango_rt.pipeline.perform import PerformOptions, perform
+from tests.fakes import make_pack
+
+WHOLE = LiveOptions(lookahead_nodes=None, idle=False)
+
+
+@pytest.fixture(scope="module")
+def character(tmp_path_factory: pytest.TempPathFactory) -> Character:
+    return open_character(make_pack(tmp_path_factory.mktemp("live") / "anna.tango").path)
+
+
+def speech(seconds: float, seed: int = 0) -> np.ndarray:
+    """Noise in syllables, with a pause in the middle."""
+    rng = np.random.default_rng(seed)
+    n = round(seconds * 16_000)
+    t = np.arange(n) / 16_000
+    loud = 0.02 + 0.4 * np.maximum(np.sin(2 * np.pi * 3.1 * t + seed), 0) ** 2
+    loud[(t > seconds * 0.45) & (t < seconds * 0.6)] = 0.001
+    return (rng.normal(0, 0.3, n) * loud).astype(np.float32).clip(-1, 1)
+
+
+def chunks_of(samples: np.ndarray, sizes: list[int]) -> list[np.ndarray]:
+    ends = np.cumsum(sizes)
+    return [part for part in np.split(samples, ends[ends < len(samples)])]
+
+
+def drain(live: LivePerformer) -> list[Step]:
+    steps = []
+    while (step := live.next()) is not None:
+        steps.append(step)
+    return steps
+
+
+def performed(live: LivePerformer, chunks: list[np.ndarray], name: str = "a") -> list[Step]:
+    steps = []
+    for chunk in chunks:
+        live.push(chunk, name)
+        steps += drain(live)
+    live.end_of_utterance()
+    return steps + drain(live)
+
+
+def assert_walkable(character: Character, steps: list[Step]) -> None:
+    """Every step is reached as it says: by continuing, by a cut of the graph, or hard; transitions are whole."""
+    graph = character.pack.graph
+    for before, after in pairwise(steps):
+        edges = slice(graph.indptr[before.node], graph.indptr[before.node + 1])
+        kinds = dict(zip(graph.indices[edges].tolist(), graph.kind[edges].tolist(), strict=True))
+        if after.hard:
+            assert before.cut_to is None and after.cut_from is None
+        elif before.cut_to is not None:
+            assert before.cut_to == after.node and after.cut_from == before.node
+            assert kinds[after.node] != CONTINUE
+        else:
+            assert after.cut_from is None
+            assert kinds[after.node] == CONTINUE
+
+
+@settings(deadline=None, max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(sizes=st.lists(st.sampled_from([1, 7, 160, 320, 1600, 5000, 16_000]), min_size=1, max_size=40))
+def test_chunks_do_not_matter(character: Character, sizes: list[int]) -> None:
+    samples = speech(2.5)
+    at_once = performed(character.performer(LiveOptions(idle=False)), [samples])
+    assert performed(character.performer(LiveOptions(idle=False)), chunks_of(samples, sizes)) == at_once
+    assert_walkable(character, at_once)
+
+
+@pytest.mark.parametrize("lookahead", [0, 1, 2, 4, 8, None])
+def test_every_frame_of_the_speech_is_performed_once(character: Character, lookahead: int | None) -> None:
+    samples = speech(3.01)
+    steps = performed(character.performer(LiveOptions(lookahead, idle=False)), chunks_of(samples, [3000] * 20))
+    assert len(steps) == node_count(frame_count(len(samples)))
+    assert [step.first_frame for step in steps] == list(range(0, 4 * len(steps), 4))
+    assert sum(step.n_frames for step in steps) == frame_count(len(samples))
+    assert [step.last for step in steps] == [False] * (len(steps) - 1) + [True]
+    assert {step.utterance for step in steps} == {"a"}
+    assert_walkable(character, steps)
+
+
+@pytest.mark.parametrize("lookahead", [0, 2, 5])
+def test_a_step_comes_with_its_last_sample_and_not_before(character: Character, lookahead: int) -> None:
+    samples = speech(3.0)
+    live = character.performer(LiveOptions(lookahead, idle=False))
+    reference = performed(character.performer(LiveOptions(lookahead, idle=False)), [samples])
+    pushed = 0
+    for step in reference[:12]:
+        if step.heard_samples - 1 > pushed:
+            live.push(samples[pushed : step.heard_samples - 1], "a")
+            assert live.next() is None
+            pushed = step.heard_samples - 1
+        live.push(samples[pushed : step.heard_samples], "a")
+        pushed = step.heard_samples
+        assert live.next() == step
+    declared = live.lookahead_samples
+    assert declared == reference[0].heard_samples - frame_start(FRAMES_PER_NODE)
+    assert 0 < declared <= LOOKAHEAD_SAMPLES + frame_start(FRAMES_PER_NODE * lookahead)
+
+
+def test_offline_is_the_whole_utterance(character: Character) -> None:
+    samples = speech(4.0)
+    steps = performed(character.performer(WHOLE), chunks_of(samples, [777] * 100))
+    path = perform(character.pack, samples, PerformOptions())
+    assert [step.node for step in steps] == path.nodes.tolist()
+    assert [t for t, step in enumerate(steps) if step.cut_to is not None] == path.cuts.tolist()
+    assert_walkable(character, steps)
+
+
+def test_a_whole_utterance_begins_where_idling_left_off(character: Character) -> None:
+    live = character.performer(LiveOptions(lookahead_nodes=None))
+    steps = [live.idle() for _ in range(9)]
+    steps += performed(live, [speech(2.0)])
+    steps += [live.idle() for _ in range(9)]
+    steps += performed(live, [speech(1.5, seed=3)], "b")
+    assert_walkable(character, steps)
+    assert not any(step.hard for step in steps)
+
+
+def test_idle_speech_idle(character: Character) -> None:
+    live = character.performer()
+    steps = [live.idle() for _ in range(30)]
+    assert {step.utterance for step in steps} == {None}
+    spoken = performed(live, [speech(2.0)])
+    after = [live.idle() for _ in range(60)]
+    assert_walkable(character, steps + spoken + after)
+    rest = np.asarray(character.pack["rest"])
+    assert rest[[step.node for step in after[-30:]]].mean() < rest[character.pack.graph.kept].mean()
+
+
+def test_two_utterances_in_a_row_without_idling(character: Character) -> None:
+    live = character.performer(LiveOptions(idle=False))
+    live.push(speech(1.03), "a")
+    live.push(speech(1.5, seed=1), "b")  # ends the first one
+    live.flush()
+    steps = drain(live)
+    assert [step.utterance for step in steps] == ["a"] * 8 + ["b"] * 12
+    assert [step.last for step in steps].count(True) == 2
+    assert_walkable(character, steps)
+    assert live.done
+
+
+def test_late_speech_goes_on_where_it_was(character: Character) -> None:
+    samples = speech(3.0)
+    live = character.performer()
+    live.push(samples[:16_000], "a")
+    steps = drain(live)
+    assert live.under_way == "a"
+    steps += [live.idle(), live.idle()]
+    live.push(samples[16_000:], "a")
+    live.end_of_utterance()
+    steps += drain(live)
+    spoken = [step for step in steps if step.utterance]
+    assert [step.first_frame for step in spoken] == list(range(0, 4 * len(spoken), 4))
+    assert sum(step.n_frames for step in spoken) == frame_count(len(samples))
+    assert_walkable(character, steps)
+
+
+@pytest.mark.parametrize("mode", ["rest", "cut"])
+def test_an_interrupt_drops_the_speech(character: Character, mode: str) -> None:
+    live = character.performer()
+    live.push(speech(2.0), "a")
+    live.push(speech(2.0), "b")
+    steps = [live.next() for _ in range(6)]
+    assert live.interrupt(mode) == ("a", "b")  # type: ignore[arg-type]
+    assert live.next() is None and live.under_way is None and live.queued_steps == 0
+    after = [live.idle() for _ in range(40)]
+    assert after[0].hard == (mode == "cut")
+    assert_walkable(character, [step for step in steps if step] + after)
+    rest = np.asarray(character.pack["rest"])
+    if mode == "cut":
+        assert rest[after[0].node] <= np.median(rest[character.pack.graph.kept])
+    live.push(speech(1.0), "c")
+    assert live.next() is not None
+
+
+def test_an_interrupt_of_one_utterance_leaves_the_others(character: Character) -> None:
+    live = character.performer()
+    live.push(speech(1.0), "a")
+    live.push(speech(1.0), "b")
+    live.end_of_utterance()
+    assert live.next() is not None
+    assert live.interrupt("rest", "nobody") == ()
+    assert live.interrupt("rest", "b") == ("b",)
+    assert live.under_way == "a"
+    assert {step.utterance for step in drain(live)} == {"a"}
+
+
+@pytest.mark.parametrize("options", [LiveOptions(), WHOLE])
+def test_a_step_that_was_not_shown_is_taken_back(character: Character, options: LiveOptions) -> None:
+    samples = speech(2.0)
+    plain = performed(character.performer(options), [samples])
+    live = character.performer(options)
+    live.push(samples, "a")
+    live.end_of_utterance()
+    steps = []
+    while live.queued_steps:
+        taken = live.next()
+        live.take_back()
+        live.take_back()  # once is all there is
+        steps.append(live.next())
+        assert steps[-1] == taken
+    assert steps == plain
+
+
+def test_taken_back_before_an_interrupt(character: Character) -> None:
+    live = character.performer()
+    live.push(speech(2.0), "a")
+    shown = [live.next() for _ in range(4)]
+    not_shown = live.next()
+    live.take_back()
+    live.interrupt("rest")
+    following = live.idle()
+    assert following.node == not_shown.node and following.utterance is None  # type: ignore[union-attr]
+    assert_walkable(character, [step for step in shown if step] + [following])
+
+
+def test_equal_in_another_stream_and_after_a_reset(character: Character) -> None:
+    live = character.performer(LiveOptions(seed=5))
+
+    def play() -> list[Step]:
+        steps = [live.idle() for _ in range(5)]
+        return steps + performed(live, [speech(2.0)])
+
+    first = play()
+    live.reset()
+    assert play() == first
+
+
+def test_memory_is_constant(character: Character) -> None:
+    live = character.performer()
+    rows = []
+    for k in range(60):
+        live.push(speech(2.0, seed=k), "a")
+        drain(live)
+        rows.append(len(live._queue[0]._rows))  # type: ignore[attr-defined]
+    assert max(rows[20:]) <= max(rows[:20])
+
+
+def test_what_cannot_be_performed(character: Character) -> None:
+    live = character.performer()
+    with pytest.raises(InputError, match="NaN"):
+        live.push(np.full(100, np.nan, np.float32), "a")
+    live.flush()
+    with pytest.raises(InputError, match="flush"):
+        live.push(speech(0.1), "a")
+    with pytest.raises(InputError, match="0 to 8"):
+        LiveOptions(lookahead_nodes=9)
+    with pytest.raises(InputError, match="whole utterance"):
+        LiveOptions(words=Path("words.json"))
+
+
+def test_nothing_said_is_nothing(character: Character) -> None:
+    live = character.performer(LiveOptions(idle=False))
+    live.push(np.empty(0, np.float32), "a")
+    live.end_of_utterance()
+    assert live.next() is None and live.queued_steps == 0
+    live.flush()
+    assert live.done

@@ -1,0 +1,211 @@
+"""Steps to pictures: from the pack, from the cache, in time or late."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.errors import ArtifactError
+from engine.pack import CharacterPack
+from engine.transitions import BlendOptions
+from tango_rt.pipeline.ahead import Blender, FadePart, TransitionPool
+from tango_rt.pipeline.live import Step
+from tango_rt.pipeline.pictures import PictureSource
+from tango_rt.pipeline.transitions import Cut, TransitionMaker, TransitionStore
+from tango_rt.video.codecs import Drawn
+from tango_rt.video.gop import GopDecoder
+from tests.fakes import HEIGHT, WIDTH, make_pack
+
+CUT: Cut = (5, 12)
+OTHER: Cut = (14, 6)
+FIRST = Step(5, cut_to=12)
+SECOND = Step(12, cut_from=5)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_pack(tmp_path_factory.mktemp("pictures") / "anna.tango", (12, 8)).path
+
+
+@pytest.fixture
+def pack(made: Path, tmp_path: Path) -> CharacterPack:
+    return CharacterPack.open(shutil.copytree(made, tmp_path / "anna.tango"))
+
+
+class FakePool:
+    """A pool without clock or processes: what is done is what the test says."""
+
+    def __init__(self, pack: CharacterPack) -> None:
+        self.maker = TransitionMaker(pack, BlendOptions(blender="crossfade"))
+        self.requested: list[Cut] = []
+        self.faded: list[tuple[Cut, FadePart]] = []
+        self.done: dict[Cut, list[bytes]] = {}
+        self.in_time: set[FadePart] = set()
+        self.broken: set[Cut] = set()
+
+    def store(self, pack: CharacterPack, blender: Blender) -> TransitionStore:
+        return TransitionStore(pack, BlendOptions(blender=blender))
+
+    def request(self, store: TransitionStore, cut: Cut) -> None:
+        self.requested.append(cut)
+
+    def drawn(self, store: TransitionStore, cut: Cut, within_s: float | None = 0.0) -> list[bytes] | None:
+        return self.done.get(cut)
+
+    def failed(self, store: TransitionStore, cut: Cut) -> bool:
+        return cut in self.broken
+
+    def request_fade(self, store: TransitionStore, cut: Cut, part: FadePart) -> None:
+        self.faded.append((cut, part))
+
+    def fade(self, store: TransitionStore, cut: Cut, part: FadePart, within_s: float | None) -> list[bytes] | None:
+        if part not in self.in_time:
+            return None
+        assert (cut, part) in self.faded
+        return self.maker.late_crossfade(cut) if part is FadePart.LATE else self.maker.crossfade(cut, part)
+
+
+@pytest.fixture
+def pool(pack: CharacterPack) -> FakePool:
+    return FakePool(pack)
+
+
+def source(pack: CharacterPack, pool: FakePool | None, blender: Blender = "flow") -> PictureSource:
+    return PictureSource(pack, blender, pool)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("blender", ["flow", "crossfade"])
+def test_without_a_pool_transitions_are_made_here_and_now(pack: CharacterPack, blender: Blender) -> None:
+    pictures = source(pack, None, blender)
+    steps = [Step(4), FIRST, SECOND, Step(13)]
+    drawn = [pictures.draw(step) for step in steps]
+    transition = TransitionMaker(pack, BlendOptions(blender=blender)).make(CUT)
+    assert [p for one in drawn for p in one.packets] == [*pack.packets(4), *transition, *pack.packets(13)]
+    assert [one.blender for one in drawn] == [None, blender, blender, None]
+    assert [one.computed for one in drawn] == [False, True, False, False] and not any(one.late for one in drawn)
+    assert not source(pack, None, blender).draw(FIRST).computed
+
+
+@pytest.mark.parametrize("with_pool", [False, True])
+def test_a_hard_cut_copies_the_nodes(pack: CharacterPack, pool: FakePool, with_pool: bool) -> None:
+    pictures = source(pack, pool if with_pool else None, "cut")
+    for step in (replace(FIRST, planned=(OTHER,)), SECOND):
+        assert pictures.draw(step, 1.0) == Drawn(tuple(pack.packets(step.node)), "cut")
+    assert not pool.requested and not pool.faded and not (pack.path / "transitions").exists()
+
+
+def test_damage_is_raised_where_nobody_waits(pack: CharacterPack) -> None:
+    np.save(pack.path / "joints.npy", np.full_like(pack["joints"], np.nan))
+    with pytest.raises(ArtifactError, match="rebuild it"):
+        source(CharacterPack.open(pack.path), None).draw(FIRST)
+
+
+def test_what_is_planned_is_requested_the_nearest_before_all(pack: CharacterPack, pool: FakePool) -> None:
+    pictures = source(pack, pool)
+    pictures.draw(Step(3, planned=(CUT, OTHER, (7, 15), (1, 9), (2, 19))), 1.0)
+    assert pool.requested == [(1, 9), (7, 15), OTHER, CUT]
+    assert pool.faded == [(CUT, FadePart.SECOND), (CUT, FadePart.FIRST)]
+    made = TransitionStore(pack, BlendOptions()).packets(CUT)  # done meanwhile
+    drawn = pictures.draw(FIRST, 0.0)
+    assert drawn == Drawn(tuple(made[:4]), "flow", computed=True)
+    assert pictures.draw(SECOND, 0.0).packets == tuple(made[4:])
+    assert CUT not in pool.requested[4:]
+
+
+def test_what_is_planned_and_cached_is_read_ahead(pack: CharacterPack, pool: FakePool) -> None:
+    made = TransitionStore(pack, BlendOptions()).packets(CUT)
+    pictures = source(pack, pool)
+    pictures.draw(Step(4, planned=(CUT,)), 1.0)
+    shutil.rmtree(pack.path / "transitions")
+    assert pictures.draw(FIRST, 0.0) == Drawn(tuple(made[:4]), "flow")
+    assert not pool.requested
+
+
+def test_drawn_in_time(pack: CharacterPack, pool: FakePool) -> None:
+    pool.done[CUT] = TransitionMaker(pack, BlendOptions()).make(CUT)
+    pictures = source(pack, pool)
+    assert pictures.draw(FIRST, 1.0) == Drawn(tuple(pool.done[CUT][:4]), "flow", computed=True)
+    assert pictures.draw(SECOND, 0.0) == Drawn(tuple(pool.done[CUT][4:]), "flow")
+
+
+def test_a_late_one_becomes_a_crossfade(pack: CharacterPack, pool: FakePool) -> None:
+    pool.in_time = {FadePart.FIRST, FadePart.SECOND}
+    pictures = source(pack, pool)
+    drawn = [pictures.draw(FIRST, 0.1), pictures.draw(SECOND, 0.1)]
+    assert [(one.blender, one.late) for one in drawn] == [("crossfade", True)] * 2
+    assert [p for one in drawn for p in one.packets] == pool.maker.make(CUT)
+    assert pool.requested == [CUT]  # and is drawn for the next time
+    pool.done[CUT] = TransitionMaker(pack, BlendOptions()).make(CUT)
+    pictures.draw(FIRST, 0.1)
+    assert pictures.draw(SECOND, 0.1).blender == "flow"
+
+
+def test_a_crossfade_that_was_asked_for_is_not_late(pack: CharacterPack, pool: FakePool) -> None:
+    pool.in_time = {FadePart.FIRST, FadePart.SECOND}
+    pictures = source(pack, pool, "crossfade")
+    assert not pictures.draw(FIRST, 0.1).late and not pictures.draw(SECOND, 0.1).late
+
+
+def test_later_still_only_the_second_half_is_mixed(pack: CharacterPack, pool: FakePool) -> None:
+    pool.in_time = {FadePart.LATE}
+    pictures = source(pack, pool)
+    first, second = pictures.draw(FIRST, 0.0), pictures.draw(SECOND, 0.0)
+    assert first == Drawn(tuple(pack.packets(5)), "cut", late=True)
+    assert second == Drawn(tuple(pool.maker.late_crossfade(CUT)), "crossfade", late=True)
+    assert not first.generated and second.generated
+
+
+def test_latest_of_all_it_is_a_hard_cut(pack: CharacterPack, pool: FakePool) -> None:
+    pictures = source(pack, pool)
+    for step in (FIRST, SECOND):
+        assert pictures.draw(step, -0.1) == Drawn(tuple(pack.packets(step.node)), "cut", late=True)
+
+
+def test_without_a_due_time_what_cannot_be_drawn_does_not_hold_anybody_up(pack: CharacterPack, pool: FakePool) -> None:
+    pool.broken.add(CUT)
+    assert source(pack, pool).draw(FIRST) == Drawn(tuple(pack.packets(5)), "cut", late=True)
+
+
+def test_the_second_half_follows_its_own_first(pack: CharacterPack, pool: FakePool) -> None:
+    pool.done = {cut: TransitionMaker(pack, BlendOptions()).make(cut) for cut in (CUT, OTHER)}
+    pictures = source(pack, pool)
+    pictures.draw(FIRST, 1.0)
+    first_again = pictures.draw(FIRST, 1.0)  # after take_back
+    assert first_again.packets == tuple(pool.done[CUT][:4])
+    second = pictures.draw(SECOND, 1.0)
+    assert pictures.draw(SECOND, 1.0) == second
+    hard = Drawn(tuple(pack.packets(6)), "cut", late=True)
+    assert pictures.draw(Step(6, cut_from=14), 1.0) == hard  # of another cut
+    pictures.draw(Step(14, cut_to=6), 1.0)
+    assert pictures.draw(Step(9, hard=True), 1.0) == Drawn(tuple(pack.packets(9)))
+    assert pictures.draw(Step(6, cut_from=14), 1.0) == hard  # forgotten
+
+
+def test_a_late_crossfade_leads_from_one_node_into_the_other(pack: CharacterPack) -> None:
+    decoder = GopDecoder(pack.info.extradata, WIDTH, HEIGHT)
+    maker = TransitionMaker(pack, BlendOptions(blender="crossfade"))
+    for cut in (CUT, (11, 3), (4, 12)):  # sync, and at the end and at the start of a clip
+        mixed = decoder.decode_i420(maker.late_crossfade(cut)).astype(float)
+        sync = pack.graph.has_sync(*cut)
+        before = decoder.decode_i420(pack.packets(cut[0] + sync)).astype(float)
+        after = decoder.decode_i420(pack.packets(cut[1])).astype(float)
+        for k, weight in enumerate((0.2, 0.4, 0.6, 0.8)):
+            wanted = (1 - weight) * before[k if sync else 3] + weight * after[k]
+            assert np.abs(mixed[k] - wanted).mean() < 1.5
+
+
+def test_with_a_real_pool(pack: CharacterPack) -> None:
+    pool = TransitionPool(1, 1 << 30)
+    try:
+        pictures = PictureSource(pack, "flow", pool)
+        assert pictures.draw(FIRST, 0.0).late
+        expected = TransitionMaker(pack, BlendOptions()).make(CUT)
+        drawn = [pictures.draw(step) for step in (FIRST, SECOND)]
+        assert [p for one in drawn for p in one.packets] == expected
+        assert not drawn[0].late
+        assert PictureSource(pack, "flow", pool).draw(FIRST, 0.0) == Drawn(tuple(expected[:4]), "flow")
+    finally:
+        pool.close()
+    assert PictureSource(pack, "flow", pool).draw(Step(14, cut_to=6)).blender == "cut"  # closed: nobody hangs
