@@ -1,0 +1,198 @@
+"""The configuration of a session: checked, and every default filled in."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from tango_rt.pipeline.live import MAX_LOOKAHEAD_NODES
+from tango_rt.resample import MAX_RATE_HZ, MIN_RATE_HZ
+from tango_rt.server.config import ServerConfig
+from tango_rt.server.status import bad_field
+from tango_rt.v1 import media_pb2, session_pb2
+from tango_rt.video.codecs import Encoding
+
+__all__ = ["MAX_ID_CHARACTERS", "BlenderName", "SessionPlan", "check_id", "checked_plan"]
+
+MAX_ID_CHARACTERS = 64
+MIN_STATS_PERIOD_S = 0.1
+
+BlenderName = Literal["flow", "crossfade", "cut"]
+RetrievalName = Literal["auto", "fitted", "generic", "onset", "mini", "full"]
+
+_SAMPLE_BYTES = {media_pb2.AUDIO_ENCODING_LINEAR_PCM_S16: 2, media_pb2.AUDIO_ENCODING_FLOAT32: 4}
+_VIDEO: "dict[media_pb2.VideoEncoding, Encoding]" = {
+    media_pb2.VIDEO_ENCODING_H264: "h264",
+    media_pb2.VIDEO_ENCODING_JPEG: "jpeg",
+    media_pb2.VIDEO_ENCODING_RGB24: "rgb24",
+    media_pb2.VIDEO_ENCODING_I420: "i420",
+    media_pb2.VIDEO_ENCODING_REFERENCE: "reference",
+}
+_BLENDERS: "dict[media_pb2.Blender, BlenderName]" = {
+    media_pb2.BLENDER_FLOW: "flow",
+    media_pb2.BLENDER_CROSSFADE: "crossfade",
+    media_pb2.BLENDER_CUT: "cut",
+}
+_RETRIEVALS: tuple[RetrievalName, ...] = ("auto", "fitted", "generic", "onset", "mini", "full")
+
+
+@dataclass(frozen=True)
+class SessionPlan:
+    """What a session does. lookahead_nodes: None for whole utterances; stats_period_s: None for no Stats."""
+
+    request_id: str
+    character: str
+    audio_encoding: "media_pb2.AudioEncoding"
+    rate_hz: int
+    video_encoding: "media_pb2.VideoEncoding"
+    realtime: bool
+    idle: bool
+    lookahead_nodes: int | None
+    blender: BlenderName
+    retrieval: RetrievalName
+    seed: int
+    audio_echo: bool
+    timings: bool
+    block: bool
+    stats_period_s: float | None
+
+    @property
+    def sample_bytes(self) -> int:
+        return _SAMPLE_BYTES[self.audio_encoding]
+
+    @property
+    def encoding(self) -> Encoding:
+        return _VIDEO[self.video_encoding]
+
+    def to_config(self) -> session_pb2.SessionConfig:
+        """As the client is told."""
+        config = session_pb2.SessionConfig(
+            request_id=self.request_id,
+            character=self.character,
+            audio=media_pb2.AudioFormat(encoding=self.audio_encoding, sample_rate_hertz=self.rate_hz),
+            video_encoding=self.video_encoding,
+            pacing=session_pb2.PACING_REALTIME if self.realtime else session_pb2.PACING_FAST,
+            idle=self.idle,
+            whole_utterance=self.lookahead_nodes is None,
+            blender=next(value for value, name in _BLENDERS.items() if name == self.blender),
+            retrieval=self.retrieval,
+            seed=self.seed,
+            audio_echo=self.audio_echo,
+            timings=self.timings,
+            late_policy=session_pb2.LATE_POLICY_BLOCK if self.block else session_pb2.LATE_POLICY_DROP,
+        )
+        if self.lookahead_nodes is not None:
+            config.lookahead_nodes = self.lookahead_nodes
+        if self.stats_period_s is not None:
+            config.stats_period.FromNanoseconds(round(self.stats_period_s * 1e9))
+        return config
+
+
+def checked_plan(config: session_pb2.SessionConfig, server: ServerConfig, clip: bool = False) -> SessionPlan:
+    """clip: for RenderClip, which is never paced. Raises Refusal."""
+    check_id("request_id", config.request_id)
+    if not config.character:
+        raise bad_field("character", "no character is named: give an id of ListCharacters")
+    realtime = _realtime(config, clip)
+    idle = config.idle if config.HasField("idle") else realtime
+    if idle and not realtime:
+        raise bad_field("idle", "idle frames have no end: they need PACING_REALTIME")
+    return SessionPlan(
+        request_id=config.request_id,
+        character=config.character,
+        audio_encoding=_audio_encoding(config.audio.encoding),
+        rate_hz=_rate(config.audio.sample_rate_hertz),
+        video_encoding=_video_encoding(config.video_encoding),
+        realtime=realtime,
+        idle=idle,
+        lookahead_nodes=_lookahead(config, server.lookahead_nodes, clip),
+        blender=_blender(config.blender),
+        retrieval=_retrieval(config.retrieval),
+        seed=config.seed,
+        audio_echo=config.audio_echo,
+        timings=config.timings,
+        block=_blocks(config.late_policy),
+        stats_period_s=_stats_period(config),
+    )
+
+
+def check_id(field: str, text: str) -> None:
+    """Raises Refusal for a text that is too long or would spoil a log."""
+    if len(text) > MAX_ID_CHARACTERS or not text.isprintable():
+        raise bad_field(field, f"{field} must be at most {MAX_ID_CHARACTERS} printable characters, found {len(text)}")
+
+
+def _realtime(config: session_pb2.SessionConfig, clip: bool) -> bool:
+    known = (session_pb2.PACING_UNSPECIFIED, session_pb2.PACING_REALTIME, session_pb2.PACING_FAST)
+    if config.pacing not in known:
+        raise bad_field("pacing", f"pacing {config.pacing} is unknown: wanted PACING_REALTIME or PACING_FAST")
+    if clip and config.pacing == session_pb2.PACING_REALTIME:
+        raise bad_field("pacing", "a clip is rendered as fast as it is read: leave pacing out, or use StreamGestures")
+    return not clip and config.pacing != session_pb2.PACING_FAST
+
+
+def _audio_encoding(encoding: "media_pb2.AudioEncoding") -> "media_pb2.AudioEncoding":
+    chosen = encoding or media_pb2.AUDIO_ENCODING_LINEAR_PCM_S16
+    if chosen not in _SAMPLE_BYTES:
+        wanted = "wanted AUDIO_ENCODING_LINEAR_PCM_S16 or AUDIO_ENCODING_FLOAT32"
+        raise bad_field("audio.encoding", f"audio encoding {encoding} is unknown: {wanted}", "BAD_ENCODING")
+    return chosen
+
+
+def _rate(rate_hz: int) -> int:
+    chosen = rate_hz or 16_000
+    if not MIN_RATE_HZ <= chosen <= MAX_RATE_HZ:
+        message = f"a sample rate of {rate_hz} Hz: wanted {MIN_RATE_HZ} to {MAX_RATE_HZ}"
+        raise bad_field("audio.sample_rate_hertz", message, "BAD_SAMPLE_RATE")
+    return chosen
+
+
+def _video_encoding(encoding: "media_pb2.VideoEncoding") -> "media_pb2.VideoEncoding":
+    chosen = encoding or media_pb2.VIDEO_ENCODING_H264
+    if chosen not in _VIDEO:
+        known = ", ".join(_VIDEO.values())
+        raise bad_field("video_encoding", f"video encoding {encoding} is unknown: there is {known}", "BAD_ENCODING")
+    return chosen
+
+
+def _lookahead(config: session_pb2.SessionConfig, default: int, clip: bool) -> int | None:
+    given = config.HasField("lookahead_nodes")
+    if config.whole_utterance and given:
+        raise bad_field("lookahead_nodes", "a whole utterance has no look-ahead: give one of the two")
+    if config.whole_utterance or (clip and not given):
+        return None
+    nodes = config.lookahead_nodes if given else default
+    if not 0 <= nodes <= MAX_LOOKAHEAD_NODES:
+        raise bad_field("lookahead_nodes", f"a look-ahead of {nodes} nodes: wanted 0 to {MAX_LOOKAHEAD_NODES}")
+    return nodes
+
+
+def _blender(blender: "media_pb2.Blender") -> BlenderName:
+    chosen = blender or media_pb2.BLENDER_FLOW
+    if chosen not in _BLENDERS:
+        raise bad_field("blender", f"blender {blender} is unknown: there is {', '.join(_BLENDERS.values())}")
+    return _BLENDERS[chosen]
+
+
+def _retrieval(name: str) -> RetrievalName:
+    for known in _RETRIEVALS:
+        if known == (name or "auto"):
+            return known
+    found = name[:MAX_ID_CHARACTERS]
+    raise bad_field("retrieval", f"retrieval {found!r} is unknown: there is {', '.join(_RETRIEVALS)}")
+
+
+def _blocks(policy: int) -> bool:
+    if policy not in (0, session_pb2.LATE_POLICY_DROP, session_pb2.LATE_POLICY_BLOCK):
+        wanted = "wanted LATE_POLICY_DROP or LATE_POLICY_BLOCK"
+        raise bad_field("late_policy", f"late policy {policy} is unknown: {wanted}")
+    return policy == session_pb2.LATE_POLICY_BLOCK
+
+
+def _stats_period(config: session_pb2.SessionConfig) -> float | None:
+    if not config.HasField("stats_period"):
+        return None
+    period = config.stats_period
+    # summed by hand: what a client writes into nanos may be no valid Duration at all
+    seconds = period.seconds + period.nanos / 1e9
+    if not MIN_STATS_PERIOD_S <= seconds <= 1e6 or not 0 <= period.nanos < 1e9:
+        raise bad_field("stats_period", f"a stats period of {seconds:g} s: wanted {MIN_STATS_PERIOD_S:g} s or more")
+    return seconds

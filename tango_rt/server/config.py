@@ -1,0 +1,184 @@
+"""Options of the server: one frozen dataclass, filled from flags, environment, a TOML file and defaults, in this order.
+
+Every option is a flag (--max-sessions), an environment variable (TANGO_RT_MAX_SESSIONS) and a TOML key (max_sessions).
+"""
+
+# ruff: noqa: RUF009  (every default is a dataclass field, made by a function of options)
+import difflib
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from engine.errors import InputError
+from tango_rt.server.options import addresses, checked, choice, path, seconds, switch, text, whole
+
+__all__ = ["ServerConfig", "describe", "flag_of", "from_sources", "misspelt_variables", "options", "variable_of"]
+
+_PREFIX = "TANGO_RT_"
+_CONFIG_VARIABLE = _PREFIX + "CONFIG"
+_MAX_TOML_BYTES = 1 << 20
+_DAY_S = 86_400
+
+_LISTEN = "where to listen, HOST:PORT or unix:PATH; may be given several times; port 0 is any free one"
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """Raises InputError for a value out of its range, and for options that contradict each other."""
+
+    characters: Path = path("DIR", "folder of character packs; packs placed or deleted later count at once", True)
+    listen: tuple[str, ...] = addresses(("127.0.0.1:50051",), _LISTEN)
+    max_sessions: int = whole(64, 1, 100_000, "sessions and clips at once; more are refused")
+    lookahead_nodes: int = whole(2, 0, 8, "nodes of 4 frames that a session looks ahead where it does not say")
+    config_timeout_s: float = seconds(5, 0.05, 3600, "how long a new stream may wait with its configuration")
+    idle_timeout_s: float = seconds(30, 0.05, _DAY_S, "a session ends where its client sends nothing for so long")
+    max_session_s: float = seconds(4 * 3600, 0.05, 30 * _DAY_S, "longest session")
+    max_chunk_s: float = seconds(10, 0.01, 3600, "most speech in one message of a session")
+    max_queued_audio_s: float = seconds(60, 0.1, 3600, "speech ahead of what is performed; beyond it clients wait")
+    max_message_bytes: int = whole(16 << 20, 1 << 10, 1 << 30, "largest message that is received")
+    max_late_s: float = seconds(1, 0.05, 3600, "frames that a client reads later than this are dropped")
+    grace_s: float = seconds(10, 0, _DAY_S, "how long sessions may go on after SIGTERM")
+    draw_workers: int = whole(1, 1, 256, "processes that draw transitions ahead of time")
+    threads: int = whole(2, 1, 256, "threads that search and encode")
+    transition_cache_mb: int = whole(2048, 0, 1 << 30, "most of the disk that drawn transitions of one pack may take")
+    tls_cert: Path | None = path("PEM", "certificate chain of the server; read again when it changes")
+    tls_key: Path | None = path("PEM", "private key of the certificate")
+    tls_client_ca: Path | None = path("PEM", "admit only clients with a certificate of this authority")
+    token: str | None = text("TOKEN", "bearer token that clients must bring; as a flag, other users here can read it")
+    token_file: Path | None = path("FILE", "bearer tokens, one a line, each of which is accepted")
+    insecure: bool = switch(False, "allow addresses beyond this machine without TLS")
+    open_health: bool = switch(False, "answer health checks without a token, as probes of containers need it")
+    reflection: bool = switch(True, "tell clients which services there are")
+    metrics_listen: str | None = text("HOST:PORT", "serve Prometheus metrics by HTTP; a PORT alone is on loopback")
+    max_connections: int = whole(1000, 1, 1_000_000, "connections at once; more are closed")
+    keepalive_s: float = seconds(20, 1, _DAY_S, "a connection silent for so long is asked whether it is still there")
+    keepalive_timeout_s: float = seconds(10, 0.1, 3600, "and closed where no answer comes within this time")
+    min_ping_s: float = seconds(10, 0, 3600, "clients may ask the same this often; more often, and they are cut off")
+    max_connection_idle_s: float = seconds(600, 1, 30 * _DAY_S, "connections without calls are closed after this time")
+    max_connection_age_s: float | None = seconds(
+        None, 1, 30 * _DAY_S, "clients are asked to connect anew after this time, so that load reaches new servers"
+    )
+    max_connection_age_grace_s: float = seconds(600, 0.1, 30 * _DAY_S, "how long their calls may go on after that")
+    log_format: Literal["text", "json"] = choice("text", ("text", "json"), "logs as text or as one JSON object a line")
+    log_level: Literal["debug", "info", "warning", "error"] = choice(
+        "info", ("debug", "info", "warning", "error"), "how much is logged"
+    )
+    bundle: Path | None = path("DIR", "networks made by 'tango-export bundle'")
+    backend: Literal["onnxruntime", "openvino"] = choice(
+        "onnxruntime", ("onnxruntime", "openvino"), "what runs the networks"
+    )
+    precision: Literal["float32", "bf16"] = choice(
+        "float32", ("float32", "bf16"), "of the networks; bf16 is for openvino"
+    )
+    origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    """Who said what is not the default: name of the option -> its flag, variable or file."""
+
+    def __post_init__(self) -> None:
+        for option in options():
+            checked(option, getattr(self, option.name), option.name)
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise InputError("tls_cert and tls_key belong together: only one of them is set")
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            raise InputError("tls_client_ca needs tls_cert and tls_key: certificates of clients are part of TLS")
+        if self.token is not None and self.token_file is not None:
+            raise InputError("token and token_file are both set: keep one of them")
+
+    def __repr__(self) -> str:  # what is printed or logged by accident shows no secret, either
+        return f"ServerConfig({', '.join(f'{name}={value!r}' for name, value in described_values(self).items())})"
+
+
+def options() -> tuple[Field[Any], ...]:
+    """The options: fields with metadata `about` (help), `metavar` (None: a switch)."""
+    return tuple(option for option in fields(ServerConfig) if option.metadata)
+
+
+def flag_of(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def variable_of(name: str) -> str:
+    return _PREFIX + name.upper()
+
+
+def from_sources(flags: Mapping[str, Any], environ: Mapping[str, str], toml: Path | None = None) -> ServerConfig:
+    """flags: by option name, those that were given; toml: the file, else what TANGO_RT_CONFIG names, if anything.
+
+    Empty variables count as absent. Relative paths in the file start from its folder. Raises InputError for unknown
+    keys, values that cannot be used and files that cannot be read.
+    """
+    if toml is None and environ.get(_CONFIG_VARIABLE):
+        toml = Path(environ[_CONFIG_VARIABLE])
+    written = {} if toml is None else _read_toml(toml)
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for option in options():
+        name, variable = option.name, variable_of(option.name)
+        if name in flags:
+            values[name], origins[name] = checked(option, flags[name], flag_of(name)), flag_of(name)
+        elif environ.get(variable):
+            values[name], origins[name] = checked(option, environ[variable], variable), variable
+        elif name in written:
+            assert toml is not None
+            value = checked(option, written[name], f"{toml}: {name}")
+            values[name], origins[name] = (toml.parent / value if isinstance(value, Path) else value), str(toml)
+    if "characters" not in values:
+        raise InputError(f"no folder of characters: give --characters DIR, or set {variable_of('characters')}")
+    return ServerConfig(**values, origins=origins)
+
+
+def described_values(config: ServerConfig) -> dict[str, Any]:
+    """The effective options as JSON has them, secrets hidden."""
+    values: dict[str, Any] = {}
+    for option in options():
+        value = getattr(config, option.name)
+        hidden = option.name == "token" and value is not None
+        values[option.name] = "***" if hidden else str(value) if isinstance(value, Path) else value
+    return values
+
+
+def describe(config: ServerConfig) -> str:
+    """The effective options as a TOML file, secrets hidden; what is not a default says where it comes from."""
+    lines = []
+    for name, value in described_values(config).items():
+        said_by = config.origins.get(name)
+        if value is None or name == "token":  # TOML knows no null
+            line = f"# {name} = {'unset' if value is None else 'hidden'}"
+        else:
+            line = f"{name} = {json.dumps(value, ensure_ascii=False)}"
+        lines.append(line + (f"  # {said_by}" if said_by else ""))
+    return "\n".join(lines)
+
+
+def misspelt_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Variables that look like a slip of the pen, and what was probably meant.
+
+    Others that begin alike are left alone: Kubernetes sets some of its own for a service named tango-rt.
+    """
+    known = [_CONFIG_VARIABLE, *(variable_of(option.name) for option in options())]
+    close = {
+        name: difflib.get_close_matches(name, known, 1, 0.9)
+        for name in environ
+        if name.startswith(_PREFIX) and name not in known
+    }
+    return {name: meant[0] for name, meant in close.items() if meant}
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        if file.stat().st_size > _MAX_TOML_BYTES:
+            raise InputError(f"{file}: too large for a file of options")
+        written = tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f"{file}: not a TOML file ({error})") from error
+    known = [option.name for option in options()]
+    for key in written:
+        if key not in known:
+            meant = difflib.get_close_matches(key, known, 1)
+            hint = f"did you mean {meant[0]!r}?" if meant else "'tango-rt serve --help' lists all"
+            raise InputError(f"{file}: unknown option {key!r}; {hint}")
+    return written

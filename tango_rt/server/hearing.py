@@ -1,0 +1,107 @@
+"""From the sound that came in to the performer: in pieces, resampled, and no faster than it is performed."""
+
+import time
+
+import numpy as np
+
+from engine.timebase import FPS, FRAMES_PER_NODE, SAMPLE_RATE, frame_count, frame_start
+from tango_rt.pipeline.live import LivePerformer
+from tango_rt.resample import Resampler
+from tango_rt.server.checks import SessionPlan
+from tango_rt.server.speech import Speech, SpeechQueue
+from tango_rt.v1 import media_pb2
+
+__all__ = ["MIN_JITTER_S", "Hearing"]
+
+AHEAD_STEPS = 2 * FPS // FRAMES_PER_NODE
+"""Speech is listened to about 2 s ahead of what is shown: a burst of a minute costs a little at a time."""
+
+MIN_JITTER_S = 0.02
+_MAX_JITTER_S = 0.1
+_SLACK_S = 0.015
+"""Who sends as fast as it speaks sends the next message only when it was spoken, so speech that begins with the last
+sample it needs runs dry at once. In real time it begins when as much more would have been spoken as its longest message
+holds, between these two, and a little. What came in advance counts: who sends faster than real time does not notice."""
+
+_PIECE_S = 0.25
+
+
+class Hearing:
+    """Feeds one performer from one queue; for the thread that owns the performer."""
+
+    def __init__(self, queue: SpeechQueue, performer: LivePerformer, plan: SessionPlan) -> None:
+        self._queue = queue
+        self._performer = performer
+        self._plan = plan
+        self._piece = max(1, int(_PIECE_S * plan.rate_hz))
+        first_step = frame_start(FRAMES_PER_NODE) + performer.lookahead_samples
+        self._first_step = -(-first_step * plan.rate_hz // SAMPLE_RATE) + Resampler(plan.rate_hz).lookahead_samples
+        self._resampler: Resampler | None = None
+        self._speech: Speech | None = None
+        self._n_heard = 0  # of the utterance, at 16 kHz
+
+    def may_begin(self, now_s: float) -> bool:
+        """Whether speech that was heard may be performed, or should wait a moment so that it does not run dry."""
+        waiting = self._queue.all()
+        if not (self._plan.realtime and self._plan.idle and waiting) or self._performer.under_way is not None:
+            return True
+        speech, rate_hz = waiting[0], self._plan.rate_hz
+        arrived = None if speech.ended else speech.arrived(self._first_step)
+        if arrived is None:
+            return True
+        n_samples, time_s = arrived
+        jitter = max(MIN_JITTER_S * rate_hz, min(speech.longest_burst, _MAX_JITTER_S * rate_hz))
+        speech.held_until_s = time_s + max(0.0, _SLACK_S + (jitter - n_samples + self._first_step) / rate_hz)
+        return now_s >= speech.held_until_s
+
+    def listen(self, budget_s: float) -> bool:
+        """Listen for about so long, at least to one piece. Returns whether there is more to listen to right now."""
+        until_s = time.perf_counter() + budget_s
+        for speech in self._queue.all():
+            while not speech.heard_out:
+                if self._performer.queued_steps >= AHEAD_STEPS:
+                    return True
+                if not self._take(speech):
+                    return False
+                if time.perf_counter() > until_s:
+                    return True
+        return False
+
+    def _take(self, speech: Speech) -> bool:
+        """The next piece of an utterance, or its end. False: nothing to be had yet."""
+        ended = speech.ended  # before the samples are counted: all are there then
+        n_samples = min(speech.n_samples - speech.n_heard, self._piece)
+        if n_samples <= 0:
+            if ended:
+                self._end(speech)
+            return ended
+        samples = self._samples(speech.sound(speech.n_heard, n_samples))
+        speech.n_heard += n_samples
+        self._push(speech, self._resampler_of(speech).push(samples))
+        return True
+
+    def _end(self, speech: Speech) -> None:
+        self._push(speech, self._resampler_of(speech).flush())
+        # All of the sound must have a frame to be played in; rounded, its length at 16 kHz may lack the last one, and
+        # every underrun may have cost a sample: frames are not of equal length.
+        n_frames = -(-(speech.n_samples + speech.n_underruns) * FPS // self._plan.rate_hz)
+        if frame_count(self._n_heard) < n_frames:
+            self._push(speech, np.zeros(frame_start(n_frames - 1) + 1 - self._n_heard, np.float32))
+        self._performer.end_of_utterance()
+        speech.heard_out = True
+
+    def _resampler_of(self, speech: Speech) -> Resampler:
+        if self._resampler is None or self._speech is not speech:
+            self._speech, self._resampler, self._n_heard = speech, Resampler(self._plan.rate_hz), 0
+        return self._resampler
+
+    def _push(self, speech: Speech, samples: np.ndarray) -> None:
+        if len(samples):
+            self._n_heard += len(samples)
+            self._performer.push(samples, speech.name)
+
+    def _samples(self, data: bytes) -> np.ndarray:
+        """float32 (n,) in [-1, 1]."""
+        if self._plan.audio_encoding == media_pb2.AUDIO_ENCODING_FLOAT32:
+            return np.clip(np.frombuffer(data, "<f4"), -1.0, 1.0)
+        return np.frombuffer(data, "<i2").astype(np.float32) / np.float32(32768)

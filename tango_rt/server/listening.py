@@ -1,0 +1,219 @@
+"""The server as an object: addresses, interceptors, health, executors, from the first to the last call."""
+
+import asyncio
+import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, suppress
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+from threadpoolctl import threadpool_limits
+
+from engine.errors import InputError
+from engine.manifest import Bundle
+from tango_rt.characters.store import CharacterStore
+from tango_rt.pipeline.ahead import TransitionPool
+from tango_rt.server.config import ServerConfig
+from tango_rt.server.gate import Gate
+from tango_rt.server.health import Health
+from tango_rt.server.metrics import Metrics
+from tango_rt.server.security import Address, check_free, check_plaintext, credentials_of, parse_address, tokens_of
+from tango_rt.server.service import SERVICE, GestureService
+from tango_rt.server.watch import FolderWatch, watch_characters, watch_loop
+
+__all__ = ["GestureServer"]
+
+_log = logging.getLogger(__name__)
+
+_CALLS_BESIDE = 100  # health, lists and other short calls beside the sessions
+_PING_TOLERANCE = 0.8  # of clocks and networks: a client that pings as often as it may is not cut off
+_HANDSHAKE_MS = 10_000
+_LAST_S = 0.5  # for the last bytes to leave
+
+
+class GestureServer:
+    """To be used in an `async with`: listens and refuses sessions from the start, takes them after warm_up.
+
+    Raises InputError for a configuration that cannot be served, ArtifactError for a bundle that is damaged.
+    """
+
+    def __init__(self, config: ServerConfig) -> None:
+        self.config = config
+        listen = [parse_address(text) for text in config.listen]
+        check_plaintext(listen, config)
+        self.store = CharacterStore(config.characters)
+        if config.bundle is not None:
+            Bundle.open(config.bundle)
+        tokens = tokens_of(config)
+        self.wants_token = bool(tokens)
+        self._credentials = credentials_of(config)
+        self._metrics_at = _metrics_address(config.metrics_listen)
+        for address in listen:
+            check_free(address)
+        self.metrics = Metrics()
+        self.addresses: tuple[str, ...] = ()
+        self.metrics_address: str | None = None
+        self._listen = listen
+        self._gate = Gate(tokens, config.open_health, self.metrics)
+        self._health = Health([SERVICE])
+        self._folder = FolderWatch(self.store, config, self.metrics)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stack = AsyncExitStack()
+
+    @property
+    def active_sessions(self) -> int:
+        return self._service.active_sessions
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:  # undoes the first half where the second fails
+            if self._metrics_at is not None:
+                endpoint = stack.enter_context(self.metrics.serve(self._metrics_at.host, self._metrics_at.port))
+                self.metrics_address = str(Address(endpoint.host, endpoint.port))
+            stack.enter_context(threadpool_limits(1))  # the sessions share the cores already
+            self._executor = self._threads(stack, self.config.threads, "session")
+            self._opener = self._threads(stack, 1, "opener")  # apart: to open a character takes seconds
+            limit_bytes = self.config.transition_cache_mb << 20
+            # in a thread: the main one would exchange the handlers of signals while it starts processes
+            self._pool = await asyncio.get_running_loop().run_in_executor(
+                self._opener, TransitionPool, self.config.draw_workers, limit_bytes
+            )
+            stack.callback(self._pool.close)
+            stack.callback(self._folder.ending.set)
+            self._service = GestureService(self.config, self.store, self._pool, self._executor, self.metrics)
+            stack.callback(self._service.close)
+            self._server = self._grpc_server()
+            self.addresses = tuple(self._bind(address) for address in self._listen)
+            await self._server.start()
+            stack.push_async_callback(self._stop)
+            self._warn()
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    async def warm_up(self) -> float:
+        """Compile what sessions will call, open all characters, then take sessions. Returns the seconds it took."""
+        started = time.monotonic()
+        looked = asyncio.Event()
+        watching = watch_characters(self._folder, self._pool, self.config.draw_workers, self._opener, looked)
+        self._tasks.append(asyncio.create_task(watching))
+        await _first_of(self._tasks[-1], looked)
+        self._gate.is_warm = True
+        self._health.set(True)
+        self.metrics.ready(True)
+        self._tasks.append(asyncio.create_task(watch_loop(self.metrics)))
+        return time.monotonic() - started
+
+    async def drain(self) -> bool:
+        """Take no more sessions and wait for those there are; False where config.grace_s was not enough."""
+        self._health.set(False)
+        self.metrics.ready(False)
+        self._service.begin_drain()
+        try:
+            await asyncio.wait_for(self._service.drained(), self.config.grace_s)
+        except TimeoutError:
+            _log.warning("sessions cut off", extra={"sessions": self.active_sessions, "grace_s": self.config.grace_s})
+            return False
+        return True
+
+    async def _stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._health.close()
+        await self._server.stop(None if self.active_sessions else _LAST_S)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._service.drained(), _LAST_S)
+
+    def _threads(self, stack: AsyncExitStack, n: int, name: str) -> ThreadPoolExecutor:
+        executor = ThreadPoolExecutor(n, thread_name_prefix=f"tango-{name}")
+        stack.callback(executor.shutdown, wait=False, cancel_futures=True)
+        return executor
+
+    def _grpc_server(self) -> "grpc.aio.Server":
+        server = grpc.aio.server(
+            interceptors=[self._gate],
+            options=_channel_options(self.config),
+            maximum_concurrent_rpcs=self.config.max_sessions + _CALLS_BESIDE,
+        )
+        self._service.register(server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        if self.config.reflection:
+            names = [SERVICE, *(found.full_name for found in _own_services())]
+            reflection.enable_server_reflection(names, server)
+        return server
+
+    def _bind(self, address: Address) -> str:
+        """Listen; returns the address with its real port."""
+        try:
+            if self._credentials is None or address.path:  # files of this machine have owners and permissions instead
+                port = self._server.add_insecure_port(str(address))
+            else:
+                port = self._server.add_secure_port(str(address), self._credentials)
+        except RuntimeError as error:
+            raise InputError(f"cannot listen at {address}: is another server running?") from error
+        return str(address) if address.path else str(Address(address.host, port))
+
+    def _warn(self) -> None:
+        beyond = [str(address) for address in self._listen if not address.is_local]
+        if beyond and self._credentials is None:
+            _log.warning("everything goes over the network readable: no TLS", extra={"addresses": beyond})
+        if beyond and not self.wants_token and self.config.tls_client_ca is None:
+            _log.warning("everybody may use this server: no token, no client certificates", extra={"addresses": beyond})
+
+
+def _own_services() -> tuple[Any, Any]:
+    health = health_pb2.DESCRIPTOR.services_by_name["Health"]
+    return health, reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
+
+
+def _channel_options(config: ServerConfig) -> list[tuple[str, int]]:
+    options = [
+        ("grpc.so_reuseport", 0),  # else two servers share a port unnoticed
+        ("grpc.max_receive_message_length", config.max_message_bytes),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.max_concurrent_streams", config.max_sessions + _CALLS_BESIDE),
+        ("grpc.max_allowed_incoming_connections", config.max_connections),
+        ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
+        ("grpc.keepalive_time_ms", _ms(config.keepalive_s)),
+        ("grpc.keepalive_timeout_ms", _ms(config.keepalive_timeout_s)),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", _ms(config.min_ping_s * _PING_TOLERANCE)),
+        ("grpc.max_connection_idle_ms", _ms(config.max_connection_idle_s)),
+    ]
+    if config.max_connection_age_s is not None:
+        options.append(("grpc.max_connection_age_ms", _ms(config.max_connection_age_s)))
+        options.append(("grpc.max_connection_age_grace_ms", _ms(config.max_connection_age_grace_s)))
+    return options
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def _metrics_address(text: str | None) -> Address | None:
+    """A port alone is meant for this machine: to be scraped from elsewhere, the address has to be said."""
+    if text is None:
+        return None
+    address = parse_address(f"127.0.0.1:{text}" if text.isdecimal() else text, "metrics_listen")
+    if address.path:
+        raise InputError(f"metrics_listen is {text!r}: expected HOST:PORT or PORT")
+    return address
+
+
+async def _first_of(task: "asyncio.Task[None]", event: asyncio.Event) -> None:
+    """Wait for the event; raises what ends the task before it."""
+    waiting = asyncio.create_task(event.wait())
+    try:
+        await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        if not event.is_set():
+            task.result()
+    finally:
+        waiting.cancel()

@@ -1,0 +1,92 @@
+"""What there is: characters, and the server itself."""
+
+import importlib.util
+import os
+import platform
+
+from engine.errors import TangoError
+from engine.manifest import Bundle
+from engine.pack import folder_bytes
+from tango_rt import __version__
+from tango_rt.characters.store import CharacterStore
+from tango_rt.pipeline.character import Character
+from tango_rt.server.config import ServerConfig
+from tango_rt.server.messages import duration
+from tango_rt.server.opening import character_of
+from tango_rt.server.status import bad_field
+from tango_rt.v1 import media_pb2, service_pb2
+
+__all__ = ["get_character", "list_characters", "server_info"]
+
+DEFAULT_PAGE = 50
+MAX_PAGE = 1000
+
+_BACKENDS = ("onnxruntime", "openvino")
+
+
+def list_characters(
+    store: CharacterStore, request: service_pb2.ListCharactersRequest
+) -> service_pb2.ListCharactersResponse:
+    """A page of the characters that can be used, ordered by id. Raises Refusal."""
+    if request.page_size < 0:
+        raise bad_field("page_size", f"a page of {request.page_size}: wanted 1 to {MAX_PAGE}, or 0 for {DEFAULT_PAGE}")
+    size = min(request.page_size or DEFAULT_PAGE, MAX_PAGE)
+    names = store.ids()
+    if request.page_token:
+        # the last id of the page before: characters that come and go in between shift nothing
+        names = [name for name in names if name > request.page_token]
+    response = service_pb2.ListCharactersResponse()
+    for name in names:
+        if len(response.characters) == size:
+            response.next_page_token = response.characters[-1].id
+            break
+        try:
+            response.characters.append(_described(store.get(name)))
+        except TangoError:  # gone meanwhile, or unusable: the server's log and metrics tell of those
+            continue
+    return response
+
+
+def get_character(store: CharacterStore, request: service_pb2.GetCharacterRequest) -> service_pb2.Character:
+    """Raises Refusal."""
+    if not request.id:
+        raise bad_field("id", "no character is named: give an id of ListCharacters")
+    return _described(character_of(store, request.id))
+
+
+def server_info(config: ServerConfig, active_sessions: int) -> service_pb2.ServerInfo:
+    info = service_pb2.ServerInfo(
+        version=__version__,
+        backends=[name for name in _BACKENDS if importlib.util.find_spec(name) is not None],
+        max_sessions=config.max_sessions,
+        active_sessions=active_sessions,
+        default_lookahead_nodes=config.lookahead_nodes,
+        max_message_bytes=config.max_message_bytes,
+        max_chunk=duration(config.max_chunk_s),
+        max_session=duration(config.max_session_s),
+        idle_timeout=duration(config.idle_timeout_s),
+        max_queued_audio=duration(config.max_queued_audio_s),
+        video_encodings=[value for value in media_pb2.VideoEncoding.values() if value],
+        machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+    )
+    if config.bundle is not None:
+        bundle = Bundle.open(config.bundle)
+        info.bundles.add(name=bundle.name, sha256=bundle.sha256, backend=config.backend, precision=config.precision)
+    return info
+
+
+def _described(character: Character) -> service_pb2.Character:
+    pack = character.pack
+    return service_pb2.Character(
+        id=character.id,
+        name=pack.info.name,
+        width=pack.info.width,
+        height=pack.info.height,
+        n_frames=pack.info.n_frames,
+        n_nodes=pack.info.n_nodes,
+        n_nodes_kept=int(pack["graph_kept"].sum()),
+        n_clips=len(pack.info.clips),
+        retrievals=character.retrievals,
+        sha256=character.sha256,
+        size_bytes=folder_bytes(pack.path),
+    )

@@ -1,0 +1,106 @@
+"""From a checked plan to a session: the character, its performer, what draws and what writes pictures."""
+
+from dataclasses import dataclass
+
+import grpc
+
+from engine.errors import ArtifactError, BackendError, InputError
+from engine.timebase import SAMPLE_RATE
+from tango_rt.characters.store import CharacterStore, UnknownCharacter
+from tango_rt.pipeline.ahead import TransitionPool
+from tango_rt.pipeline.character import Character
+from tango_rt.pipeline.live import LiveOptions, LivePerformer
+from tango_rt.pipeline.pictures import PictureSource
+from tango_rt.pipeline.retrieval import RetrievalOptions
+from tango_rt.resample import Resampler
+from tango_rt.server.checks import SessionPlan
+from tango_rt.server.config import ServerConfig
+from tango_rt.server.hearing import MIN_JITTER_S
+from tango_rt.server.messages import accepted, duration
+from tango_rt.server.metrics import Metrics
+from tango_rt.server.session import Session
+from tango_rt.server.speech import SpeechQueue
+from tango_rt.server.status import Refusal
+from tango_rt.v1 import session_pb2
+from tango_rt.video.codecs import FrameCoder
+
+__all__ = ["Opened", "Opener", "character_of"]
+
+_MORE_THAN_LOOKAHEAD_S = 1.0
+
+
+@dataclass(frozen=True)
+class Opened:
+    """max_queued: samples ahead of what is performed that are taken."""
+
+    session: Session
+    accepted: session_pb2.Accepted
+    max_queued: int
+
+
+@dataclass(frozen=True)
+class Opener:
+    """Opens sessions of one server; in any thread, for a character that nobody used lately takes seconds."""
+
+    server: ServerConfig
+    store: CharacterStore
+    pool: TransitionPool | None  # None: transitions are made here and now
+    metrics: Metrics
+
+    def open(self, plan: SessionPlan, session_id: str, max_chunk_s: float) -> Opened:
+        """Raises Refusal for a character or a retrieval that is not to be had."""
+        character = character_of(self.store, plan.character)
+        performer = self._performer(character, plan)
+        info = character.pack.info
+        lookahead = performer.lookahead_samples + Resampler(plan.rate_hz).lookahead_samples
+        if plan.realtime and plan.lookahead_nodes is not None:
+            lookahead += round(MIN_JITTER_S * SAMPLE_RATE)
+        # a step that waits for more than is taken would never come
+        max_queued_s = max(self.server.max_queued_audio_s, lookahead / SAMPLE_RATE + _MORE_THAN_LOOKAHEAD_S)
+        session = Session(
+            plan,
+            SpeechQueue(plan, max_chunk_s),
+            performer,
+            PictureSource(character.pack, plan.blender, self.pool),
+            FrameCoder(plan.encoding, info),
+            character.pack["clip_start"],
+            self.metrics,
+        )
+        answer = accepted(
+            session_id,
+            plan,
+            self.server,
+            info,
+            lookahead_samples=lookahead,
+            max_queued_audio=duration(max_queued_s),
+            retrieval=performer.retrieval,
+            character_sha256=character.sha256,
+        )
+        return Opened(session, answer, int(max_queued_s * plan.rate_hz))
+
+    def _performer(self, character: Character, plan: SessionPlan) -> LivePerformer:
+        server = self.server
+        networks = server.bundle if plan.retrieval in ("auto", "mini", "full") else None
+        retrieval = RetrievalOptions(plan.retrieval, networks, server.backend, server.precision)
+        options = LiveOptions(plan.lookahead_nodes, plan.idle, retrieval, seed=plan.seed)
+        try:
+            return character.performer(options)
+        except (InputError, ArtifactError, BackendError) as error:
+            known = ", ".join(character.retrievals) or "none"
+            message = (
+                f"retrieval {plan.retrieval!r} is not to be had for character {plan.character!r}: "
+                f"its pack holds {known}, and the server may lack what that needs"
+            )
+            refusal = Refusal(grpc.StatusCode.FAILED_PRECONDITION, "RETRIEVAL_UNAVAILABLE", message)
+            raise refusal from error
+
+
+def character_of(store: CharacterStore, name: str) -> Character:
+    """Raises Refusal where there is none, or none that can be used; the server's log knows the reason."""
+    try:
+        return store.get(name)
+    except UnknownCharacter as error:
+        raise Refusal(grpc.StatusCode.NOT_FOUND, "UNKNOWN_CHARACTER", str(error)) from error
+    except (InputError, ArtifactError) as error:
+        message = f"character {name!r} cannot be used: its pack is damaged or of another version"
+        raise Refusal(grpc.StatusCode.FAILED_PRECONDITION, "CHARACTER_UNUSABLE", message) from error

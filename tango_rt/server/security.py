@@ -1,0 +1,213 @@
+"""Who may connect, and how: addresses, TLS, tokens."""
+
+import errno
+import ipaddress
+import logging
+import os
+import socket
+import ssl
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from engine.errors import InputError
+from tango_rt.server.config import ServerConfig
+
+__all__ = ["Address", "check_free", "check_plaintext", "credentials_of", "parse_address", "tokens_of"]
+
+_log = logging.getLogger(__name__)
+
+_MAX_PORT = 65_535
+
+
+@dataclass(frozen=True)
+class Address:
+    """host and port, or the path of a Unix socket."""
+
+    host: str
+    port: int
+    path: str = ""
+
+    def __str__(self) -> str:
+        if self.path:
+            return f"unix:{self.path}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach it. A name counts as local where all that it stands for is."""
+        if self.path:
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return all(ipaddress.ip_address(str(found[4][0])).is_loopback for found in self._found())
+
+    def _found(self) -> list[Any]:
+        try:
+            return socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise InputError(f"{self}: unknown host ({error.strerror})") from error
+
+
+def parse_address(text: str, option: str = "listen") -> Address:
+    """HOST:PORT, [IPV6]:PORT or unix:PATH. Raises InputError for anything else."""
+    if text.startswith("unix:"):
+        path = text.removeprefix("unix:")
+        if path.startswith("///"):
+            path = path[2:]
+        if not path or path.startswith("//"):
+            raise InputError(f"{option} is {text!r}: expected unix:PATH")
+        return Address("", 0, path)
+    host, colon, port = text.rpartition(":")
+    bare = host.removeprefix("[").removesuffix("]")
+    bracketed = host == f"[{bare}]"
+    number = int(port) if port.isascii() and port.isdecimal() else -1
+    if not colon or not bare or {*"[]"} & {*bare} or (":" in bare) != bracketed or not 0 <= number <= _MAX_PORT:
+        raise InputError(f"{option} is {text!r}: expected HOST:PORT (0.0.0.0:50051, [::1]:50051) or unix:PATH")
+    return Address(bare, number)
+
+
+def check_plaintext(addresses: Iterable[Address], config: ServerConfig) -> None:
+    """Raises InputError for an address beyond this machine without TLS, unless config.insecure."""
+    if config.tls_cert is not None or config.insecure:
+        return
+    for address in addresses:
+        if not address.is_local:
+            raise InputError(
+                f"{address} can be reached from other machines, and everything would go over it readable: "
+                "give --tls-cert and --tls-key, or --insecure where the network itself is trusted"
+            )
+
+
+def check_free(address: Address) -> None:
+    """Raises InputError where the address cannot be listened at: gRPC does not say why, and takes over live sockets."""
+    try:
+        if address.path:
+            _check_socket_file(address.path)
+        else:
+            family, kind, protocol, _, place = address._found()[0]
+            with socket.socket(family, kind, protocol) as trial:
+                trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                trial.bind(place)
+                trial.listen(1)
+    except OSError as error:
+        advice = ": is another server running?" if error.errno == errno.EADDRINUSE else ""
+        raise InputError(f"cannot listen at {address}: {os.strerror(error.errno or 0)}{advice}") from error
+
+
+def _check_socket_file(path: str) -> None:
+    with socket.socket(socket.AF_UNIX) as trial:
+        try:
+            trial.connect(path)
+        except FileNotFoundError:
+            if not Path(path).absolute().parent.is_dir():
+                raise
+            return
+        except ConnectionRefusedError:  # left behind by a server that is gone
+            if Path(path).is_socket():
+                return
+            raise FileExistsError(errno.EEXIST, "") from None
+    raise OSError(errno.EADDRINUSE, "")
+
+
+def tokens_of(config: ServerConfig) -> tuple[str, ...]:
+    """The tokens that are accepted; none: everybody may come. Raises InputError for a file without one."""
+    if config.token is not None:
+        return (config.token,)
+    if config.token_file is None:
+        return ()
+    try:
+        lines = config.token_file.read_text("utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{config.token_file}: tokens cannot be read ({_reason(error)})") from error
+    tokens = tuple(line.strip() for line in lines if line.strip() and not line.startswith("#"))
+    if not tokens:
+        raise InputError(f"{config.token_file}: no token in it, expected one a line")
+    return tokens
+
+
+def credentials_of(config: ServerConfig) -> grpc.ServerCredentials | None:
+    """TLS as configured, None for plaintext. Certificates that change on disk count for the next connections.
+
+    Raises InputError for files that cannot be read or do not belong together.
+    """
+    if config.tls_cert is None or config.tls_key is None:
+        return None
+    certificates = _Certificates(config.tls_cert, config.tls_key, config.tls_client_ca)
+    return grpc.dynamic_ssl_server_credentials(
+        certificates.read(), certificates.renewed, require_client_authentication=config.tls_client_ca is not None
+    )
+
+
+class _Certificates:
+    """The files of TLS, read again when they change."""
+
+    def __init__(self, cert: Path, key: Path, client_ca: Path | None) -> None:
+        self._files = [cert, key] if client_ca is None else [cert, key, client_ca]
+        self._seen = self._times()
+
+    def read(self) -> Any:
+        """What gRPC wants. Raises InputError."""
+        cert, key, *authority = (_read_pem(file) for file in self._files)
+        _check_pair(self._files[0], self._files[1])
+        if authority:
+            _check_authority(self._files[2], authority[0])
+        return grpc.ssl_server_certificate_configuration([(key, cert)], authority[0] if authority else None)
+
+    def renewed(self) -> Any:
+        """Called at every handshake: the new configuration, or None for the one before."""
+        times = self._times()
+        if times == self._seen:
+            return None
+        self._seen = times
+        try:
+            configuration = self.read()
+        except InputError as error:  # half-written perhaps: the next change will complete it
+            _log.warning("certificates not renewed", extra={"error": str(error)})
+            return None
+        _log.info("certificates renewed", extra={"file": str(self._files[0])})
+        return configuration
+
+    def _times(self) -> list[int]:
+        times = []
+        for file in self._files:
+            try:
+                times.append(file.stat().st_mtime_ns)
+            except OSError:
+                times.append(0)
+        return times
+
+
+def _read_pem(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({_reason(error)})") from error
+
+
+def _check_pair(cert: Path, key: Path) -> None:
+    """gRPC takes anything and then fails every handshake."""
+
+    def no_password() -> str:
+        raise InputError(f"{key}: the key is encrypted, expected one without a passphrase")
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, no_password)
+    except (ssl.SSLError, OSError) as error:
+        raise InputError(f"{cert} and {key}: no certificate and its private key in PEM ({_reason(error)})") from error
+
+
+def _check_authority(file: Path, pem: bytes) -> None:
+    try:
+        ssl.create_default_context(cadata=pem.decode("ascii"))
+    except (ssl.SSLError, ValueError) as error:
+        raise InputError(f"{file}: no certificates of an authority in PEM ({_reason(error)})") from error
+
+
+def _reason(error: Exception) -> str:
+    named = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+    return str(named).replace("_", " ").lower()

@@ -1,0 +1,108 @@
+"""The server as a process: it serves until a signal asks it to end, then lets its sessions end first."""
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tango_rt import __version__
+from tango_rt.server.config import ServerConfig
+from tango_rt.server.listening import GestureServer
+
+__all__ = ["Ready", "serve"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What a server says once it takes sessions. addresses: with their real ports."""
+
+    addresses: tuple[str, ...]
+    metrics: str | None
+    characters: tuple[str, ...]
+    tls: bool
+    token: bool
+    warm_up_s: float
+    pid: int
+    version: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+async def serve(
+    config: ServerConfig,
+    listening: Callable[[], None] | None = None,
+    ready: Callable[[Ready], None] | None = None,
+) -> bool:
+    """Run until SIGTERM, SIGINT or SIGHUP, then let sessions go on for at most config.grace_s.
+
+    listening: called when all addresses are bound; ready: when sessions are taken.
+    Returns False where a second signal cut that short. Raises InputError for what cannot be served.
+    """
+    server = GestureServer(config)
+    with _signals() as signals:
+        async with server:
+            if listening is not None:
+                listening()
+            starting = asyncio.create_task(_start(server, ready))
+            number = await _first(starting, signals)
+            _log.info("draining", extra={"signal": signal.Signals(number).name, "sessions": server.active_sessions})
+            draining, hurry = asyncio.create_task(server.drain()), asyncio.create_task(signals.get())
+            await asyncio.wait({draining, hurry}, return_when=asyncio.FIRST_COMPLETED)
+            in_order = draining.done()
+            for task in (starting, draining, hurry):
+                task.cancel()
+    _log.info("ended", extra={"in_order": in_order})
+    return in_order
+
+
+async def _start(server: GestureServer, ready: Callable[[Ready], None] | None) -> None:
+    warm_up_s = await server.warm_up()
+    said = Ready(
+        addresses=server.addresses,
+        metrics=server.metrics_address,
+        characters=tuple(server.store.ids()),
+        tls=server.config.tls_cert is not None,
+        token=server.wants_token,
+        warm_up_s=round(warm_up_s, 3),
+        pid=os.getpid(),
+        version=__version__,
+    )
+    _log.info("serving", extra=said.to_dict())
+    if ready is not None:
+        ready(said)
+
+
+async def _first(starting: "asyncio.Task[None]", signals: "asyncio.Queue[int]") -> int:
+    """The first signal; it may come while the server is starting. Raises what went wrong with the start."""
+    asked = asyncio.create_task(signals.get())
+    try:
+        await asyncio.wait({starting, asked}, return_when=asyncio.FIRST_COMPLETED)
+        if not asked.done():
+            starting.result()
+        return await asked
+    finally:
+        asked.cancel()
+
+
+@contextmanager
+def _signals() -> "Iterator[asyncio.Queue[int]]":
+    """The signals that come, instead of what they would do. Those that are ignored (nohup) stay so."""
+    heard: asyncio.Queue[int] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
+    for number in before:
+        loop.add_signal_handler(number, heard.put_nowait, number)
+    try:
+        yield heard
+    finally:
+        for number, handler in before.items():
+            loop.remove_signal_handler(number)
+            signal.signal(number, handler)

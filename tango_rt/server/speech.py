@@ -1,0 +1,211 @@
+"""Speech as it comes in: the sound of utterances, in order, and how far each was heard and performed.
+
+Every number is a count of samples at the rate of the session. The event loop writes here, a thread reads while it
+listens: sound is only ever added at the end, and dropped at the front while no thread listens.
+"""
+
+from collections import OrderedDict, deque
+
+import grpc
+import numpy as np
+
+from engine.timebase import FPS
+from tango_rt.server.checks import SessionPlan, check_id
+from tango_rt.server.status import Refusal, bad_field
+from tango_rt.v1 import media_pb2, session_pb2
+
+__all__ = ["Speech", "SpeechQueue", "span_start"]
+
+MAX_REMEMBERED = 1000  # ids of utterances that are over
+_SAME_MOMENT_S = 0.001  # chunks of one sample would otherwise make a list of times as long as the sound
+
+
+def span_start(frame: int, rate_hz: int) -> int:
+    """First sample of a frame."""
+    return frame * rate_hz // FPS
+
+
+class Speech:
+    """One utterance: sound, and three places in it. n_samples came, n_heard were listened to, n_played performed."""
+
+    def __init__(self, name: str, plan: SessionPlan) -> None:
+        self.name = name
+        self.n_samples = 0
+        self.n_heard = 0
+        self.n_played = 0
+        self.n_frames = 0
+        self.n_underruns = 0
+        self.longest_burst = 0  # samples that came at once
+        self.held_until_s = 0.0  # before, it was not allowed to begin
+        self.started = False
+        self.ended = False
+        self.heard_out = False  # the performer knows of its end
+        self._bytes = plan.sample_bytes
+        self._echo = plan.audio_echo
+        self._data = bytearray()
+        self._first = 0  # sample of self._data[0]
+        self._burst_from = 0
+        self._arrivals: deque[tuple[int, float]] = deque()  # samples there were then, time
+
+    def append(self, data: bytes, now_s: float) -> None:
+        n_samples = self.n_samples + len(data) // self._bytes
+        self._data += data
+        if self._arrivals and now_s - self._arrivals[-1][1] < _SAME_MOMENT_S:
+            self._arrivals[-1] = (n_samples, self._arrivals[-1][1])
+        else:
+            self._arrivals.append((n_samples, now_s))
+            self._burst_from = self.n_samples
+        self.longest_burst = max(self.longest_burst, n_samples - self._burst_from)
+        self.n_samples = n_samples  # last: who reads it in a thread finds all the rest
+
+    def sound(self, first: int, n_samples: int) -> bytes:
+        """Samples first .. first + n_samples - 1, as far as they came; of those that were not dropped."""
+        start = (first - self._first) * self._bytes
+        return bytes(self._data[start : start + n_samples * self._bytes])
+
+    def play(self, n_samples: int) -> None:
+        """A frame of so many samples was performed."""
+        self.n_played = min(self.n_played + n_samples, self.n_samples)
+        self.n_frames += 1
+
+    def arrived(self, n_samples: int) -> tuple[int, float] | None:
+        """How many samples there were when so many were there first, and when; None if they are not. Ask for more and
+        more: what was before is forgotten."""
+        if n_samples > self.n_samples:
+            return None
+        while self._arrivals[0][0] < n_samples:
+            self._arrivals.popleft()
+        return self._arrivals[0]
+
+    def forget(self) -> None:
+        """Drop what nobody will ask for again. Not while a thread listens."""
+        spent = min(self.n_heard, self.n_played) if self._echo else self.n_heard
+        del self._data[: (spent - self._first) * self._bytes]
+        self._first = spent
+
+
+class SpeechQueue:
+    """The utterances of a session that are not over, in order. Whatever breaks the protocol raises Refusal."""
+
+    def __init__(self, plan: SessionPlan, max_chunk_s: float) -> None:
+        self._plan = plan
+        self._max_chunk_s = max_chunk_s
+        self._waiting: dict[str, Speech] = {}
+        self._over: OrderedDict[str, None] = OrderedDict()
+        self._n_named = 0
+        self.closed = False
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def all(self) -> list[Speech]:
+        return list(self._waiting.values())
+
+    def find(self, name: str) -> Speech | None:
+        """None for one that is over."""
+        return self._waiting.get(name)
+
+    @property
+    def n_queued(self) -> int:
+        """Samples that came and were not performed."""
+        return sum(speech.n_samples - speech.n_played for speech in self._waiting.values())
+
+    @property
+    def n_open(self) -> int:
+        """Samples of the utterance whose end has not come."""
+        opened = self._opened()
+        return 0 if opened is None else opened.n_samples
+
+    def accept(self, chunk: session_pb2.AudioChunk, now_s: float) -> None:
+        """The next sound. Empty chunks open nothing."""
+        self._check(chunk.data)
+        check_id("audio.utterance_id", chunk.utterance_id)
+        opened = self._opened()
+        name = chunk.utterance_id or ("" if opened is None else opened.name)
+        goes_on = opened is not None and opened.name == name
+        if not goes_on and (name in self._waiting or name in self._over):
+            raise _ended(name)
+        wanted = opened.n_samples if opened is not None and goes_on else 0
+        if chunk.HasField("first_sample_index") and chunk.first_sample_index != wanted:
+            raise _gap(name, wanted, chunk.first_sample_index)
+        if not chunk.data:
+            return
+        if opened is None or not goes_on:
+            self.end_open()
+            opened = Speech(name or self._new_name(), self._plan)
+            self._waiting[opened.name] = opened
+        opened.append(chunk.data, now_s)
+
+    def end(self, name: str) -> None:
+        """No more sound of an utterance; empty: of the open one."""
+        check_id("end_of_utterance.utterance_id", name)
+        opened = self._opened()
+        if opened is not None and name in ("", opened.name):
+            opened.ended = True
+        elif name in self._waiting or name in self._over:
+            raise _ended(name)
+        else:
+            raise _unknown(name)
+
+    def end_open(self) -> None:
+        opened = self._opened()
+        if opened is not None:
+            opened.ended = True
+
+    def interrupt(self, name: str) -> list[Speech]:
+        """What an interrupt ends, in order; it is over then. Empty: all. One that is over already is no mistake."""
+        check_id("interrupt.utterance_id", name)
+        if name and name not in self._waiting and name not in self._over:
+            raise _unknown(name)
+        dropped = [speech for speech in self._waiting.values() if name in ("", speech.name)]
+        for speech in dropped:
+            self.finish(speech)
+        return dropped
+
+    def finish(self, speech: Speech) -> None:
+        """It is over: its name will not be taken again for a long while."""
+        del self._waiting[speech.name]
+        self._over[speech.name] = None
+        if len(self._over) > MAX_REMEMBERED:
+            self._over.popitem(last=False)
+
+    def _opened(self) -> Speech | None:
+        """Sound may be added to the last one alone."""
+        last = next(reversed(self._waiting.values()), None)
+        return None if last is None or last.ended else last
+
+    def _new_name(self) -> str:
+        while True:
+            self._n_named += 1
+            name = f"utterance-{self._n_named}"
+            if name not in self._waiting and name not in self._over:
+                return name
+
+    def _check(self, data: bytes) -> None:
+        n_samples, rest = divmod(len(data), self._plan.sample_bytes)
+        if rest:
+            wanted = f"samples of {self._plan.sample_bytes} bytes"
+            raise bad_field("audio.data", f"{len(data)} bytes are no whole samples: wanted {wanted}", "BAD_SAMPLES")
+        if n_samples > self._max_chunk_s * self._plan.rate_hz:
+            seconds = n_samples / self._plan.rate_hz
+            message = f"{seconds:.2f} s of sound in one message: at most {self._max_chunk_s:g} s are taken"
+            raise bad_field("audio.data", message, "CHUNK_TOO_LONG")
+        if self._plan.audio_encoding == media_pb2.AUDIO_ENCODING_FLOAT32 and np.isnan(np.frombuffer(data, "<f4")).any():
+            raise bad_field("audio.data", "samples that are NaN: wanted numbers from -1 to 1", "BAD_SAMPLES")
+
+
+def _ended(name: str) -> Refusal:
+    message = f"utterance {name!r} is over: give new speech a new id"
+    return Refusal(grpc.StatusCode.FAILED_PRECONDITION, "UTTERANCE_ENDED", message)
+
+
+def _unknown(name: str) -> Refusal:
+    message = f"no utterance {name!r} is known here" if name else "no utterance is open"
+    return Refusal(grpc.StatusCode.FAILED_PRECONDITION, "UNKNOWN_UTTERANCE", message)
+
+
+def _gap(name: str, wanted: int, found: int) -> Refusal:
+    what = f"utterance {name!r}" if name else "a new utterance"
+    message = f"sound of {what} goes on with sample {wanted}, found {found}: nothing may be left out or sent twice"
+    metadata = {"wanted": str(wanted), "found": str(found)}
+    return Refusal(grpc.StatusCode.OUT_OF_RANGE, "SAMPLE_GAP", message, metadata=metadata)

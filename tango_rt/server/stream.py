@@ -1,0 +1,307 @@
+"""The clock and the connection of a live session.
+
+Three tasks: one reads requests, one shows frames, one watches the limits. Whatever fails in one ends the others. The
+steps are decided in a thread, one at a time: while that goes on nobody else touches the performer. Frame k is due at
+t0 + k / 30, computed from k, so that nothing drifts.
+"""
+
+import asyncio
+from collections import deque
+from concurrent.futures import Executor
+from typing import Any
+
+import grpc
+
+from engine.timebase import FPS, FRAMES_PER_NODE
+from tango_rt.server.config import ServerConfig
+from tango_rt.server.messages import Response, pong, warning
+from tango_rt.server.metrics import Metrics
+from tango_rt.server.opening import Opened
+from tango_rt.server.requests import kind_of
+from tango_rt.server.session import ATTENTION
+from tango_rt.server.status import RETRY_S, Refusal, bad_field
+from tango_rt.v1 import session_pb2
+
+__all__ = ["LiveStream"]
+
+MAX_WAITING = 64  # utterances, and answers that were not sent: beyond, nothing more is read
+_WATCH_S = 0.25
+_LEAD_S = 0.008  # a step is decided as late as possible, so that it knows the latest speech: this, and
+_LEAD_STEPS = 1.5  # so many times as long as the slowest of the latest steps took, before it is due
+_FORGETS = 0.95  # a step
+
+
+class LiveStream:
+    """Runs one session on one call until it is over."""
+
+    def __init__(
+        self,
+        opened: Opened,
+        context: Any,
+        executor: Executor,
+        server: ServerConfig,
+        metrics: Metrics,
+        configured_s: float,
+    ) -> None:
+        """configured_s: when the configuration came, by the loop's clock."""
+        self._session = opened.session
+        self._context = context
+        self._executor = executor
+        self._server = server
+        self._metrics = metrics
+        self._max_queued = opened.max_queued
+        self._configured_s = configured_s
+        self._loop = asyncio.get_running_loop()
+        self._outbox: deque[Response] = deque()
+        self._performing = asyncio.Lock()
+        self._interrupts = 0  # waiting for the performer
+        self._room: asyncio.Event | None = None  # for which reading waits
+        self._waker: asyncio.Future[bool] | None = None
+        self._woken = False
+        self._paused = False
+        self._t0_s = 0.0
+        self._step_s = 0.0  # how long the slowest of the latest steps took to decide
+        self._active_s = self._loop.time()  # when the client spoke last, or was performed
+        self._writing_s: float | None = None  # since when
+        self._deciding_s: float | None = None
+        self._draining = False
+
+    async def run(self) -> None:
+        """Raises Refusal where the client breaks the protocol or a limit."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                helpers = [group.create_task(self._read()), group.create_task(self._watch())]
+                await self._pace()
+                for helper in helpers:
+                    helper.cancel()
+        except BaseExceptionGroup as errors:
+            # the first is the cause; what the others say comes of it
+            raise errors.exceptions[0] from None
+
+    def drain(self) -> None:
+        """End as soon as what was said so far is performed."""
+        self._draining = True
+        self._say(warning("DRAINING", "the server is going down: this session ends when its speech is over"))
+
+    async def _read(self) -> None:
+        while (request := await self._context.read()) is not grpc.aio.EOF:
+            self._active_s = self._loop.time()
+            await self._take(request, kind_of(request))
+            if not self._has_room():
+                self._room = asyncio.Event()
+                await self._room.wait()
+        self._session.queue.end_open()
+        self._session.queue.closed = True
+        self._wake()
+
+    async def _take(self, request: Any, kind: str) -> None:
+        queue = self._session.queue
+        if kind == "audio":
+            queue.accept(request.audio, self._loop.time())
+            if self._session.plan.lookahead_nodes is None and queue.n_open > self._max_queued:
+                raise self._too_long()
+            if not self._session.plan.idle:  # else the clock finds it
+                self._wake()
+        elif kind == "end_of_utterance":
+            queue.end(request.end_of_utterance.utterance_id)
+            self._wake()
+        elif kind == "interrupt":
+            await self._interrupt(request.interrupt)
+        elif kind == "set_state":
+            state = request.set_state.state
+            if state not in ATTENTION:
+                raise bad_field("set_state.state", f"state {state} is unknown: wanted 1, 2 or 3", "BAD_STATE")
+            self._session.attention = ATTENTION[state]
+        elif kind == "ping":
+            self._say(pong(request.ping.number))
+        else:
+            message = "the configuration came a second time: open another stream for another one"
+            raise Refusal(grpc.StatusCode.FAILED_PRECONDITION, "CONFIG_REPEATED", message)
+
+    async def _interrupt(self, interrupt: session_pb2.Interrupt) -> None:
+        if interrupt.mode not in session_pb2.Interrupt.Mode.values():
+            raise bad_field("interrupt.mode", f"mode {interrupt.mode} is unknown: wanted 1 or 2")
+        self._interrupts += 1
+        try:
+            async with self._performing:
+                events = self._session.interrupt(interrupt.mode, interrupt.utterance_id)
+        finally:
+            self._interrupts -= 1
+        for event in events:
+            self._say(event)
+        self._wake()
+
+    def _has_room(self) -> bool:
+        queue = self._session.queue
+        return queue.n_queued <= self._max_queued and len(queue) < MAX_WAITING and len(self._outbox) < MAX_WAITING
+
+    async def _pace(self) -> None:
+        session, realtime = self._session, self._session.plan.realtime
+        if realtime:
+            self._t0_s = self._loop.time()
+            await self._prepare()
+            self._t0_s = self._loop.time()
+        while not session.over:
+            if not session.has_frame:
+                if realtime and not await self._sleep(self._due_s() - self._lead_s()):
+                    await self._deliver()
+                elif await self._prepare():
+                    self._resume()
+                elif not session.unheard and not session.plan.idle:
+                    await self._wait_for_speech()
+            elif realtime and not await self._sleep(self._due_s()):
+                await self._deliver()
+            else:
+                await self._show()
+        await self._deliver()
+
+    async def _show(self) -> None:
+        session = self._session
+        late_s = 0.0
+        if session.plan.realtime:
+            late_s = self._loop.time() - self._due_s()
+            if late_s > self._server.max_late_s:
+                late_s = await self._catch_up(late_s)
+                if not session.has_frame:
+                    return
+            self._metrics.late(late_s)
+        first = session.n_frames == 0
+        self._outbox.extend(session.show(self._loop.time(), late_s))
+        if session.speaking:
+            self._active_s = self._loop.time()
+        await self._deliver()
+        if first:
+            self._metrics.first_frame(self._loop.time() - self._configured_s)
+
+    async def _catch_up(self, late_s: float) -> float:
+        """The client reads too slowly. BLOCK: the clock waits. DROP: frames are dropped up to a key frame that is not
+        over yet; which of them are idle makes no difference, for the time of all of them has passed. How late the next
+        frame is then."""
+        if self._session.plan.block:
+            self._t0_s += late_s
+            return 0.0
+        self._session.drop()
+        while True:
+            while self._session.has_frame:
+                self._outbox.extend(self._session.show(self._loop.time()))
+            late_s = self._loop.time() - self._due_s()
+            still_over = late_s > FRAMES_PER_NODE / FPS
+            if not await self._prepare(draw=not still_over) or not still_over:
+                return late_s
+
+    async def _prepare(self, draw: bool = True) -> bool:
+        """Decide the next step, in a thread."""
+        async with self._performing:
+            now_s = self._deciding_s = self._loop.time()
+            due_in_s = self._due_s() - now_s if self._session.plan.realtime else None
+            ready = await self._loop.run_in_executor(self._executor, self._session.prepare, now_s, draw, due_in_s)
+            self._step_s = max(self._loop.time() - now_s, _FORGETS * self._step_s)
+            self._deciding_s = None
+        if self._interrupts:  # it was here first
+            await asyncio.sleep(0)
+        return ready and self._session.has_frame
+
+    async def _wait_for_speech(self) -> None:
+        """Without idle frames the clock stands still while nobody speaks."""
+        await self._deliver()
+        if self._session.over:
+            return
+        speech = self._session.under_way
+        if self._session.plan.realtime and speech is not None and not self._paused:
+            if not await self._sleep(self._due_s()):
+                return
+            self._outbox.append(self._session.starve(speech, 0))
+            await self._deliver()
+        self._paused = True
+        await self._sleep(None)
+
+    def _resume(self) -> None:
+        """The clock goes on with the frame that is ready."""
+        if self._paused:
+            self._t0_s += max(0.0, self._loop.time() - self._due_s())
+            self._paused = False
+
+    def _due_s(self) -> float:
+        return self._t0_s + self._session.n_frames / FPS
+
+    def _lead_s(self) -> float:
+        return min(_LEAD_S + _LEAD_STEPS * self._step_s, 1 / FPS)
+
+    async def _sleep(self, until_s: float | None) -> bool:
+        """Until then, or until woken: False."""
+        if until_s is not None and until_s <= self._loop.time():
+            return True
+        if self._woken:
+            self._woken = False
+            return False
+        self._waker = self._loop.create_future()
+        timer = None if until_s is None else self._loop.call_at(until_s, _ring, self._waker, True)
+        try:
+            return await self._waker
+        finally:
+            self._waker = None
+            if timer is not None:
+                timer.cancel()
+
+    def _wake(self) -> None:
+        """The clock has news to look at."""
+        if self._waker is None:
+            self._woken = True
+        else:
+            _ring(self._waker, False)
+
+    def _say(self, message: Response) -> None:
+        self._outbox.append(message)
+        self._wake()
+
+    async def _deliver(self) -> None:
+        while self._outbox:
+            self._writing_s = self._loop.time()
+            await self._context.write(self._outbox.popleft())
+            self._writing_s = None
+        if self._room is not None and self._has_room():
+            self._room.set()
+            self._room = None
+
+    async def _watch(self) -> None:
+        """Limits of time, and Stats."""
+        start_s = self._loop.time()
+        period_s = self._session.plan.stats_period_s
+        stats_s = start_s + (period_s or 0.0)
+        tick_s = min(_WATCH_S, period_s or _WATCH_S, self._server.idle_timeout_s / 4)
+        while True:
+            await asyncio.sleep(tick_s)
+            now_s = self._loop.time()
+            self._check(now_s, start_s)
+            if period_s is not None and now_s >= stats_s and len(self._outbox) < MAX_WAITING:
+                stats_s = max(stats_s + period_s, now_s)
+                self._say(self._session.stats())
+
+    def _check(self, now_s: float, start_s: float) -> None:
+        limit_s = self._server.idle_timeout_s
+        if self._deciding_s is not None and now_s - self._deciding_s > _WATCH_S:  # long utterances heard as a whole
+            self._active_s = now_s
+        if self._writing_s is not None and now_s - self._writing_s > limit_s:
+            raise _over("SLOW_READER", f"nothing was read for {limit_s:g} s")
+        if now_s - start_s > self._server.max_session_s:
+            raise _over("MAX_SESSION", f"the session has lasted {self._server.max_session_s:g} s, as long as any may")
+        if self._writing_s is None and not self._session.queue.closed and now_s - self._active_s > limit_s:
+            raise _over("IDLE_TIMEOUT", f"nothing came for {limit_s:g} s: a Ping now and then keeps a session open")
+        said = self._writing_s is None and not self._outbox
+        if self._draining and said and not len(self._session.queue):
+            message = "the server is going down: connect anew"
+            raise Refusal(grpc.StatusCode.UNAVAILABLE, "DRAINING", message, retry_s=RETRY_S)
+
+    def _too_long(self) -> Refusal:
+        most_s = self._max_queued / self._session.plan.rate_hz
+        message = f"an utterance that is performed as a whole may have {most_s:g} s: end it, or give a look-ahead"
+        return Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "CLIP_TOO_LONG", message)
+
+
+def _ring(waker: "asyncio.Future[bool]", in_time: bool) -> None:
+    if not waker.done():
+        waker.set_result(in_time)
+
+
+def _over(reason: str, message: str) -> Refusal:
+    return Refusal(grpc.StatusCode.DEADLINE_EXCEEDED, reason, message)

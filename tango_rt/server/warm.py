@@ -1,0 +1,128 @@
+"""Before the first session: what sessions call is called once, so that nobody waits for a compiler."""
+
+import logging
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from engine.appearance import N_CELLS
+from engine.errors import InputError
+from engine.features.onset import OnsetEmbedding
+from engine.graph import CONTINUE, CUT
+from engine.pack import CharacterPack, Clip, PackInfo, PackWriter, Source, recording_of
+from engine.pack_embeddings import write_embedding
+from engine.skeleton import N_JOINTS
+from engine.timebase import FRAMES_PER_NODE, SAMPLE_RATE, frame_start
+from tango_rt.pipeline.ahead import TransitionPool
+from tango_rt.pipeline.character import Character, character_of
+from tango_rt.pipeline.live import LiveOptions, Step
+from tango_rt.pipeline.pictures import PictureSource
+from tango_rt.pipeline.retrieval import RetrievalOptions
+from tango_rt.server.config import ServerConfig
+from tango_rt.video.gop import GopEncoder
+
+__all__ = ["blank_pack", "prepare", "rehearse"]
+
+_log = logging.getLogger(__name__)
+
+_N_NODES = 16
+_WIDTH, _HEIGHT = 96, 64
+_SHOULDER_PX = 20.0
+
+
+def rehearse(pool: TransitionPool, n_workers: int) -> None:
+    """Perform and draw a grey character: compiles every kernel, in this process and in those of the pool."""
+    started = time.monotonic()
+    try:
+        with tempfile.TemporaryDirectory(prefix="tango-rt-") as folder:
+            character = character_of(blank_pack(Path(folder) / "blank.tango"))
+            source = PictureSource(character.pack, "flow", pool)
+            cuts = [(first, first + _N_NODES // 2) for first in range(min(n_workers, _N_NODES // 2))]
+            for cut in cuts:  # one for each worker, while the others are at theirs
+                pool.request(pool.store(character.pack, "flow"), cut)
+            _perform(character, LiveOptions())
+            for node, target in cuts:
+                source.draw(Step(node=node, cut_to=target))
+    except (InputError, OSError) as error:  # nowhere to write: the first sessions will wait a little instead
+        _log.warning("kernels are not compiled ahead", extra={"error": str(error)})
+        return
+    _log.info("kernels compiled", extra={"duration_s": time.monotonic() - started})
+
+
+def prepare(character: Character, config: ServerConfig) -> None:
+    """Open what sessions share and let the character say something unseen.
+
+    Raises InputError and ArtifactError where it cannot be performed as sessions do by default.
+    """
+    retrieval = RetrievalOptions("auto", config.bundle, config.backend, config.precision)
+    _perform(character, LiveOptions(config.lookahead_nodes, retrieval=retrieval))
+
+
+def _perform(character: Character, options: LiveOptions) -> None:
+    live = character.performer(options)
+    live.idle()
+    noise = np.random.default_rng(0).normal(0, 0.1, SAMPLE_RATE).astype(np.float32)
+    live.push(noise, "warm-up")
+    live.flush()
+    while live.next() is not None:
+        pass
+
+
+def blank_pack(path: Path) -> CharacterPack:
+    """A pack of some seconds in which a grey picture does not move. Raises InputError where it cannot be written."""
+    n_frames = _N_NODES * FRAMES_PER_NODE
+    clip_start = np.array([0, _N_NODES])
+    arrays = {
+        "clip_start": clip_start,
+        "audio": np.random.default_rng(0).integers(-1000, 1000, frame_start(n_frames)).astype(np.int16),
+        "joints": np.full((n_frames, N_JOINTS, 3), 30, np.float32),
+        "confidence": np.ones((n_frames, N_JOINTS), np.float32),
+        "valid": np.ones(n_frames, bool),
+        "hands_found": np.ones((n_frames, 2), bool),
+        "hand_boxes": np.zeros((n_frames, 2, 4), np.float32),
+        "surface": np.zeros((n_frames, 96), np.uint64),
+        "appearance": np.zeros((n_frames, N_CELLS, 3), np.uint8),
+        "mouth": np.zeros((n_frames, 2), np.float32),
+        "motion": np.zeros((n_frames, N_JOINTS, 15), np.float32),
+        "motion_level": np.linspace(0, 1, _N_NODES, dtype=np.float32),
+        "rest": np.zeros(_N_NODES, np.float32),
+        **_edges(),
+    }
+    encoder = GopEncoder(_WIDTH, _HEIGHT)
+    rng = np.random.default_rng(0)
+    with PackWriter(path) as writer:
+        for _ in range(_N_NODES):
+            grey = rng.integers(100, 110, (FRAMES_PER_NODE, _HEIGHT, _WIDTH, 3)).astype(np.uint8)
+            writer.add_packets(encoder.encode(grey))
+        info = PackInfo(
+            name=path.stem,
+            width=_WIDTH,
+            height=_HEIGHT,
+            n_frames=n_frames,
+            shoulder_px=_SHOULDER_PX,
+            sources=(Source("grey", "0" * 64, n_frames),),
+            clips=(Clip(0, 0, n_frames),),
+            extradata=encoder.extradata,
+        )
+        write_embedding(writer.folder, OnsetEmbedding(), recording_of(path.stem, arrays, _SHOULDER_PX), {})
+        writer.commit(info, arrays)
+    return CharacterPack.open(path)
+
+
+def _edges() -> dict[str, np.ndarray]:
+    """From every node on to the next, and to one of the other half."""
+    half = _N_NODES // 2
+    targets: list[list[tuple[int, int, float]]] = [
+        [*([(node + 1, CONTINUE, 0.0)] if node + 1 < _N_NODES else []), ((node + half) % _N_NODES, CUT, 0.1)]
+        for node in range(_N_NODES)
+    ]
+    edges = [edge for of_node in targets for edge in sorted(of_node)]
+    return {
+        "graph_indptr": np.cumsum([0, *(len(of_node) for of_node in targets)]),
+        "graph_indices": np.array([edge[0] for edge in edges], np.int32),
+        "graph_kind": np.array([edge[1] for edge in edges], np.uint8),
+        "graph_distance": np.array([edge[2] for edge in edges], np.float32),
+        "graph_kept": np.ones(_N_NODES, bool),
+    }

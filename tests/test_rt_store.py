@@ -1,0 +1,136 @@
+"""Characters of a folder: packs come, change and go; damaged ones never stop others; ids never lead out of it."""
+
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.errors import ArtifactError, InputError
+from engine.folders import folder_beside, replace_folder
+from tango_rt.characters.store import CharacterStore, UnknownCharacter
+from tests.fakes import make_pack
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two packs to copy from."""
+    folder = tmp_path_factory.mktemp("made")
+    make_pack(folder / "anna.tango", (20, 12))
+    make_pack(folder / "bob.tango", (16, 12), seed=1)
+    return folder
+
+
+@pytest.fixture
+def folder(made: Path, tmp_path: Path) -> Path:
+    shutil.copytree(made, tmp_path / "packs")
+    return tmp_path / "packs"
+
+
+def test_characters_are_opened_once(folder: Path) -> None:
+    store = CharacterStore(folder)
+    assert store.ids() == ["anna", "bob"]
+    with ThreadPoolExecutor(8) as threads:
+        opened = list(threads.map(store.get, ["anna"] * 16))
+    assert len(set(map(id, opened))) == 1
+    assert (opened[0].id, store.get("bob").pack.info.name) == ("anna", "bob")
+    assert store.problems() == {}
+
+
+def test_packs_come_and_go(folder: Path, made: Path) -> None:
+    store = CharacterStore(folder)
+    held = store.get("anna")
+    before = held.pack.packets(3)
+    shutil.rmtree(folder / "anna.tango")
+    assert store.ids() == ["bob"]
+    with pytest.raises(UnknownCharacter, match="no character 'anna': there is bob"):
+        store.get("anna")
+    assert held.pack.packets(3) == before  # a session goes on with what it holds
+    shutil.copytree(made / "bob.tango", folder / "carl.tango")
+    assert store.ids() == ["bob", "carl"]
+    assert store.get("carl").id == "carl"
+
+
+def test_a_pack_that_was_replaced_is_opened_anew(folder: Path, made: Path) -> None:
+    store = CharacterStore(folder)
+    first = store.get("anna")
+    (first.pack.path / "transitions").mkdir()
+    (first.pack.path / "transitions" / "new").write_bytes(b"cached")
+    assert store.get("anna") is first  # the cache of transitions is no part of what it is
+    beside = folder_beside(folder / "anna.tango")
+    shutil.copytree(made / "bob.tango", beside, dirs_exist_ok=True)
+    assert store.ids() == ["anna", "bob"]  # not what is being written
+    replace_folder(folder / "anna.tango", beside)
+    second = store.get("anna")
+    assert second is not first and second.sha256 != first.sha256
+    (folder / "anna.tango" / "embeddings" / "onset" / "low.npy").touch()
+    assert store.get("anna") is not second
+
+
+def test_sessions_do_not_notice_that_a_pack_is_replaced(folder: Path, made: Path) -> None:
+    store = CharacterStore(folder)
+    store.get("anna")
+
+    def replace_often() -> None:
+        for _ in range(20):
+            beside = folder_beside(folder / "anna.tango")
+            shutil.copytree(made / "anna.tango", beside, dirs_exist_ok=True)
+            replace_folder(folder / "anna.tango", beside)
+
+    with ThreadPoolExecutor(1) as thread:
+        replacing = thread.submit(replace_often)
+        while not replacing.done():
+            assert store.get("anna").id == "anna"
+        replacing.result()
+
+
+def test_a_damaged_pack_stops_no_other(folder: Path, made: Path) -> None:
+    video = folder / "anna.tango" / "video.h264"
+    whole = video.read_bytes()
+    video.write_bytes(whole[:-100])  # half copied
+    (folder / "empty.tango").mkdir()
+    (folder / "not plain!.tango").mkdir()
+    (folder / "file.tango").write_text("no folder")
+    store = CharacterStore(folder)
+    for name in ("anna", "empty"):
+        with pytest.raises(ArtifactError, match="damaged"):
+            store.get(name)
+    assert store.get("bob").id == "bob"
+    assert store.ids() == ["bob"]
+    assert sorted(store.problems()) == ["anna", "empty", "not plain!"]
+    assert all("\n" not in problem for problem in store.problems().values())
+    video.write_bytes(whole)
+    assert "anna" in store.ids() and "anna" not in store.problems()
+    assert store.get("anna").id == "anna"
+
+
+def test_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for absent in (tmp_path / "absent", tmp_path / "file"):
+        with pytest.raises(InputError, match="no folder of characters"):
+            CharacterStore(absent)
+
+
+def test_folder_that_is_taken_away(folder: Path) -> None:
+    store = CharacterStore(folder)
+    store.get("anna")
+    folder.rename(folder.with_name("elsewhere"))
+    assert store.ids() == []
+    with pytest.raises(UnknownCharacter):
+        store.get("anna")
+
+
+@given(
+    st.text(max_size=120)
+    | st.sampled_from(["../secret", "a/../../secret", "/secret", "..", ".", "", "secret\0", "a\n", ".hidden", "anna/"])
+)
+def test_no_id_leads_out_of_the_folder(tmp_path_factory: pytest.TempPathFactory, character_id: str) -> None:
+    outside = tmp_path_factory.mktemp("outside")
+    (outside / "packs").mkdir()
+    (outside / "secret.tango").mkdir()
+    store = CharacterStore(outside / "packs")
+    with pytest.raises(UnknownCharacter) as refused:
+        store.get(character_id)
+    assert len(str(refused.value)) < 1000
