@@ -1,0 +1,50 @@
+"""Talk to a server: `from tango_rt.client import Client, AsyncClient, SessionOptions, ServerError`.
+
+    with Client("localhost:50051") as client, client.stream(SessionOptions("anna")) as session:
+        session.send_audio(samples)  # from any thread, while frames are read
+        session.finish()
+        for event in session: ...
+
+Events are the messages of the protocol themselves: VideoFrame, UtteranceStarted, UtteranceFinished, Underrun, Warning,
+Stats and Pong of tango_rt.v1. Nothing is ever sent again or reconnected: what goes wrong raises ServerError.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tango_rt.client.aio import AsyncClient, AsyncSession
+    from tango_rt.client.channel import ConnectOptions
+    from tango_rt.client.errors import ServerError
+    from tango_rt.client.measured import Measured
+    from tango_rt.client.options import SessionOptions
+    from tango_rt.client.plain import Client, Session
+
+__all__ = [
+    "AsyncClient",
+    "AsyncSession",
+    "Client",
+    "ConnectOptions",
+    "Measured",
+    "ServerError",
+    "Session",
+    "SessionOptions",
+]
+
+_PLACES = {
+    "AsyncClient": "aio",
+    "AsyncSession": "aio",
+    "Client": "plain",
+    "ConnectOptions": "channel",
+    "Measured": "measured",
+    "ServerError": "errors",
+    "Session": "plain",
+    "SessionOptions": "options",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # on first use, so that the command line can ask this package for its options without waiting for grpc
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)

@@ -1,0 +1,258 @@
+"""The client for asyncio: a session is iterated in one task and spoken to from any."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+import numpy as np
+
+from tango_rt.client.channel import ConnectOptions, channel_options, check_target, credentials, metadata
+from tango_rt.client.errors import ServerError, late_acceptance, not_accepted, server_error
+from tango_rt.client.measured import Measured
+from tango_rt.client.options import STATES, InterruptMode, SessionOptions, State
+from tango_rt.client.outbox import Outbox, Request, audio_bytes
+from tango_rt.v1 import service_pb2, service_pb2_grpc, session_pb2
+
+__all__ = ["AsyncClient", "AsyncSession"]
+
+_PAGE = 100
+
+
+class AsyncClient:
+    """One connection to a server; use it in an async with. All methods raise ServerError where the server refuses."""
+
+    def __init__(self, target: str, options: ConnectOptions | None = None) -> None:
+        """Raises InputError for an address or credentials that cannot be used; connects with the first call."""
+        options = options or ConnectOptions()
+        self.target = check_target(target)
+        self._options = options
+        self._metadata = metadata(options)
+        secure = credentials(target, options)
+        if secure is None:
+            self._channel = grpc.aio.insecure_channel(target, channel_options(options))
+        else:
+            self._channel = grpc.aio.secure_channel(target, secure, channel_options(options))
+        self._stub: Any = service_pb2_grpc.GestureServiceStub(self._channel)  # type: ignore[no-untyped-call]
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._channel.close()
+
+    async def info(self) -> service_pb2.ServerInfo:
+        return await self._ask(self._stub.GetServerInfo, service_pb2.GetServerInfoRequest())
+
+    async def character(self, name: str) -> service_pb2.Character:
+        return await self._ask(self._stub.GetCharacter, service_pb2.GetCharacterRequest(id=name))
+
+    async def characters(self) -> list[service_pb2.Character]:
+        """All of them, ordered by id."""
+        found: list[service_pb2.Character] = []
+        request = service_pb2.ListCharactersRequest(page_size=_PAGE)
+        while True:
+            page = await self._ask(self._stub.ListCharacters, request)
+            found += page.characters
+            if not page.next_page_token:
+                return found
+            request.page_token = page.next_page_token
+
+    def stream(self, options: SessionOptions, timeout_s: float | None = None) -> "AsyncSession":
+        """A live session, to be entered by an async with. timeout_s: the whole session ends after so long."""
+
+        def start() -> Any:
+            return self._stub.StreamGestures(metadata=self._metadata, timeout=timeout_s)
+
+        return AsyncSession(start, self.target, options, self._options.timeout_s)
+
+    async def render_clip(
+        self, options: SessionOptions, samples: np.ndarray | bytes, timeout_s: float | None = None
+    ) -> AsyncIterator[Any]:
+        """One utterance: Accepted, then every VideoFrame, then UtteranceFinished. Closing the iterator cancels it."""
+        request = service_pb2.RenderClipRequest(
+            config=options.to_config(), audio=audio_bytes(samples, options.audio_encoding)
+        )
+        call = self._stub.RenderClip(request, metadata=self._metadata, timeout=timeout_s)
+        try:
+            async for response in call:
+                yield getattr(response, response.WhichOneof("message"))
+        except grpc.aio.AioRpcError as error:
+            raise server_error(error, self.target) from error
+        finally:
+            call.cancel()
+
+    async def _ask(self, method: Any, request: Any) -> Any:
+        try:
+            return await method(request, metadata=self._metadata, timeout=self._options.timeout_s)
+        except grpc.aio.AioRpcError as error:
+            raise server_error(error, self.target) from error
+
+
+class AsyncSession:
+    """A live session. Iterate over its events in one task; send from any other, or from the same.
+
+    `accepted` is the effective configuration. Leaving the async with before the end cancels: the server drops the rest.
+    """
+
+    def __init__(self, start: Callable[[], Any], target: str, options: SessionOptions, timeout_s: float) -> None:
+        self.options = options
+        self.accepted: session_pb2.Accepted
+        self.measured: Measured
+        self._start = start
+        self._target = target
+        self._timeout_s = timeout_s
+        self._outbox = Outbox(options.sample_rate_hz, options.audio_encoding)
+        self._changed = asyncio.Event()
+        self._ended = False
+        self._call: Any = None
+        self._writer: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._outbox.put(Request(config=self.options.to_config()))
+        self.measured = Measured()
+        self._call = self._start()
+        self._call.add_done_callback(self._end)
+        self._writer = asyncio.create_task(self._write())
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                first = await self._next()
+            if not isinstance(first, session_pb2.Accepted):
+                raise not_accepted(self._target)
+        except TimeoutError as error:
+            await self._leave()
+            raise late_acceptance(self._target, self._timeout_s) from error
+        except BaseException:
+            await self._leave()
+            raise
+        self.accepted = first
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._leave()
+
+    async def send_audio(
+        self, samples: np.ndarray | bytes, utterance: str = "", first_sample: int | None = None
+    ) -> bool:
+        """Samples of any number; float (n,) in [-1, 1], int16, or bytes in the session's encoding.
+
+        Waits while the server does not read. Returns False where the utterance was interrupted, before or meanwhile:
+        the rest of it is not wanted. first_sample: its number within the utterance, for the server to check.
+        Raises ServerError where the session is over.
+        """
+        data = audio_bytes(samples, self.options.audio_encoding)
+        n_interrupts = self._outbox.n_interrupts
+        for message in self._outbox.messages(data, utterance, first_sample):
+            await self._until(lambda: self._outbox.has_room or self._ended)
+            if self._outbox.worthless(utterance, n_interrupts):
+                return False
+            await self._send(message)
+            self.measured.sent_audio()
+        return True
+
+    async def end_of_utterance(self, utterance: str = "") -> None:
+        await self._send(Request(end_of_utterance=session_pb2.EndOfUtterance(utterance_id=utterance)))
+
+    async def interrupt(self, mode: InterruptMode = "rest", utterance: str = "") -> None:
+        """Stop speaking. Sound of it that was not sent yet never will be, and nothing waits for it."""
+        await self._check()
+        self._outbox.interrupt(mode, utterance)
+        self._changed.set()
+
+    async def set_state(self, state: State) -> None:
+        await self._send(Request(set_state=session_pb2.SetState(state=STATES[state])))
+
+    async def ping(self, number: int) -> None:
+        await self._send(Request(ping=session_pb2.Ping(number=number)))
+
+    async def finish(self) -> None:
+        """No more will be sent: the server performs what it has and ends the session."""
+        self._outbox.finished = True
+        self._changed.set()
+
+    def cancel(self) -> None:
+        """End the session now."""
+        if self._call is not None:
+            self._call.cancel()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:
+        event = await self._next()
+        if event is None:
+            raise StopAsyncIteration
+        return event
+
+    async def _next(self) -> Any:
+        """The next event; None: the session is over."""
+        event = None
+        while event is None:  # what a newer server may say and we do not know is passed over
+            response = await self._read()
+            if response is grpc.aio.EOF:
+                return None
+            event = getattr(response, response.WhichOneof("message") or "", None)
+        self.measured.arrived(event)
+        return event
+
+    async def _read(self) -> Any:
+        try:
+            return await self._call.read()
+        except grpc.aio.AioRpcError as error:
+            raise server_error(error, self._target) from error
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise await self._failure() from error  # it was not this task that was cancelled, but the session
+
+    async def _send(self, request: Request) -> None:
+        await self._check()
+        self._outbox.put(request)
+        self._changed.set()
+
+    async def _check(self) -> None:
+        if self._ended:
+            raise await self._failure()
+        if self._outbox.finished:
+            raise ValueError("the session was finished: nothing more can be sent")
+
+    async def _failure(self) -> ServerError:
+        call = self._call
+        code, details, trailing = await call.code(), await call.details(), await call.trailing_metadata()
+        return server_error(grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailing, details), self._target)
+
+    async def _until(self, ready: Callable[[], bool]) -> None:
+        while not ready():
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def _write(self) -> None:
+        """A task of its own, so that a send may wait for the server while others put an interrupt before it."""
+        # the call ends with an error of its own, which whoever reads or sends next is told
+        with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            while True:
+                await self._until(lambda: not self._outbox.idle or self._outbox.finished)
+                request = self._outbox.take()
+                self._changed.set()
+                if request is None:
+                    await self._call.done_writing()
+                    return
+                await self._call.write(request)
+
+    def _end(self, _: Any) -> None:
+        self._ended = True
+        self._changed.set()
+
+    async def _leave(self) -> None:
+        self.cancel()
+        if self._writer is not None:
+            self._writer.cancel()
+            await asyncio.gather(self._writer, return_exceptions=True)

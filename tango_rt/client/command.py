@@ -1,0 +1,187 @@
+"""`tango-rt send`: arguments in, one library call, a summary out."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.console import add_command, print_result
+from engine.errors import InputError
+
+if TYPE_CHECKING:
+    from tango_rt.client.channel import ConnectOptions
+    from tango_rt.client.send import SendOptions, SendResult
+
+__all__ = ["add_send"]
+
+TOKEN_VARIABLE = "TANGO_RT_TOKEN"
+
+SEND_EXAMPLES = """examples:
+  tango-rt send localhost:50051 --character anna speech.wav -o out.mp4
+  tango-rt send localhost:50051 --character anna speech.wav -o out.mp4 --live --idle 2
+  tango-rt send localhost:50051 --character anna speech.wav -o out.mp4 --live --interrupt-at 3.5 --idle 2
+  tango-rt send localhost:50051 --character anna --mic -o out.mp4
+  tango-rt send gestures.example.org:443 --character anna speech.wav -o out.mp4 --token-file token --json
+"""
+
+
+def add_send(commands: Any) -> None:
+    parser = add_command(commands, "send", "speech to a server, gesture video back, as mp4", SEND_EXAMPLES, _send)
+    parser.add_argument("server", metavar="HOST:PORT")
+    speech = parser.add_argument("speech", type=Path, metavar="SPEECH", help="any audio or video file")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.mp4")
+    parser.add_argument("--character", required=True, metavar="NAME", help="which of the server's characters")
+    _add_speaking(parser, speech)
+    _add_performance(parser)
+    _add_connection(parser)
+
+
+def _add_speaking(parser: argparse.ArgumentParser, speech: argparse.Action) -> None:
+    class Microphone(argparse.Action):
+        """Takes the place of SPEECH. That one is not declared optional, or it could not follow an option."""
+
+        def __call__(self, _: Any, namespace: argparse.Namespace, *__: Any) -> None:
+            namespace.mic = True
+            speech.required = False
+
+    group = parser.add_argument_group("how it is spoken")
+    group.add_argument(
+        "--mic", action=Microphone, nargs=0, default=False, help="the microphone instead of a file, until Ctrl-C"
+    )
+    pace = group.add_mutually_exclusive_group()
+    pace.add_argument("--live", action="store_true", help="send the file as slowly as a microphone would")
+    pace.add_argument("--fast", action="store_true", help="do not wait for the clock: frames as fast as they come")
+    group.add_argument("--idle", type=_seconds, metavar="SECONDS", help="rest before and after the speech")
+    group.add_argument("--interrupt-at", type=_seconds, metavar="SECONDS", help="interrupt here in the speech")
+    group.add_argument(
+        "--interrupt-mode",
+        choices=("rest", "cut"),
+        default="rest",
+        help="leave the gesture by a real way to rest (default), or cut at once",
+    )
+
+
+def _add_performance(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("the performance")
+    group.add_argument("--lookahead", type=_nodes, metavar="NODES", help="0 to 8, of 133 ms (default: the server's)")
+    group.add_argument("--whole", action="store_true", help="hear everything first, as 'tango-rt render' does")
+    group.add_argument(
+        "--retrieval", default="auto", metavar="NAME", help="auto (default), fitted, generic, onset, mini or full"
+    )
+    group.add_argument("--seed", type=int, default=0, help="0, the default: the best path; any other: a variation")
+    group.add_argument("--blender", choices=("flow", "crossfade", "cut"), default="flow", help="default: flow")
+    group.add_argument(
+        "--encoding",
+        choices=("h264", "jpeg", "rgb24", "i420", "reference"),
+        default="h264",
+        help="of frames on the wire. The output is an mp4 in any case: h264 (default) is copied into it, pictures are "
+        "encoded here, references are looked up in --pack",
+    )
+    group.add_argument("--pack", type=Path, metavar="DIR", help="the character's pack, for --encoding reference")
+    group.add_argument("--timings", action="store_true", help="ask the server where the time of each frame went")
+
+
+def _add_connection(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("the connection: TLS, but plaintext within this machine")
+    group.add_argument("--tls", action="store_true", help="TLS within this machine as well")
+    group.add_argument("--tls-ca", type=Path, metavar="PEM", help="trust servers with a certificate of this authority")
+    group.add_argument("--tls-cert", type=Path, metavar="PEM", help="our own certificate, where the server wants one")
+    group.add_argument("--tls-key", type=Path, metavar="PEM", help="its key")
+    group.add_argument("--tls-name", metavar="HOST", help="name in the server's certificate")
+    group.add_argument("--insecure", action="store_true", help="plaintext to another machine")
+    group.add_argument(
+        "--token-file", type=Path, metavar="FILE", help=f"holds the bearer token (default: what {TOKEN_VARIABLE} holds)"
+    )
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= 24 * 3600:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return seconds
+
+
+def _nodes(text: str) -> int:
+    if text not in "012345678" or len(text) != 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of nodes from 0 to 8")
+    return int(text)
+
+
+def _send(arguments: argparse.Namespace) -> None:
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # our one line says what is wrong
+    from tango_rt.client.send import send
+
+    if arguments.mic and arguments.speech is not None:
+        raise InputError(f"{arguments.speech} or --mic: only one of them can be sent")
+    result = send(arguments.server, arguments.speech, arguments.output, _options(arguments))
+    for warning in result.warnings:
+        print(f"tango-rt: warning: {warning}", file=sys.stderr)
+    print_result(arguments, result.to_dict(), _summary(result))
+    if result.stopped:
+        sys.exit(130)
+
+
+def _options(arguments: argparse.Namespace) -> "SendOptions":
+    from tango_rt.client.options import SessionOptions
+    from tango_rt.client.send import SendOptions
+
+    session = SessionOptions(
+        character=arguments.character,
+        video_encoding=arguments.encoding,
+        pacing="fast" if arguments.fast else "realtime",
+        lookahead_nodes=arguments.lookahead,
+        whole_utterance=arguments.whole,
+        blender=arguments.blender,
+        retrieval=arguments.retrieval,
+        seed=arguments.seed,
+        timings=arguments.timings,
+    )
+    return SendOptions(
+        session=session,
+        connect=_connection(arguments),
+        live=arguments.live,
+        idle_s=arguments.idle,
+        interrupt_at_s=arguments.interrupt_at,
+        interrupt_mode=arguments.interrupt_mode,
+        pack=arguments.pack,
+    )
+
+
+def _connection(arguments: argparse.Namespace) -> "ConnectOptions":
+    from tango_rt.client.channel import ConnectOptions
+
+    token = os.environ.get(TOKEN_VARIABLE) or None
+    if arguments.token_file is not None:
+        try:
+            token = arguments.token_file.read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{arguments.token_file}: the token cannot be read ({error})") from error
+    return ConnectOptions(
+        token=token,
+        tls=arguments.tls,
+        ca=arguments.tls_ca,
+        cert=arguments.tls_cert,
+        key=arguments.tls_key,
+        name=arguments.tls_name,
+        insecure=arguments.insecure,
+    )
+
+
+def _summary(result: "SendResult") -> str:
+    parts = [f"{result.path}: {result.duration_s:.1f} s"]
+    if result.first_frame_ms is not None:
+        parts.append(f"first frame after {result.first_frame_ms:.0f} ms")
+    if result.first_speech_frame_ms is not None:
+        parts.append(f"of speech after {result.first_speech_frame_ms:.0f} ms (look-ahead {result.lookahead_ms:.0f} ms)")
+    if result.interval_ms:
+        parts.append(f"frame interval p99 {result.interval_ms['p99']:.0f} ms")
+    parts.append(f"{result.underruns} underruns, {result.dropped} dropped")
+    if result.dropped:
+        parts.append("the picture before each hole stands for as long")
+    if result.stopped or result.interrupted:
+        parts.append("stopped by Ctrl-C" if result.stopped else "interrupted")
+    return ", ".join(parts)

@@ -1,0 +1,86 @@
+"""What a client sees of a session's timing: when frames came, which were missing."""
+
+import time
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from tango_rt.v1 import media_pb2, session_pb2
+
+__all__ = ["Measured", "percentiles"]
+
+_KEPT = 108_000  # an hour of frames: a session may go on for ever
+
+
+def percentiles(values: Iterable[float]) -> dict[str, float]:
+    """p50, p95, p99 and max; nothing of no values."""
+    sorted_values = np.sort(np.fromiter(values, float))
+    if not len(sorted_values):
+        return {}
+    names = {"p50": 50, "p95": 95, "p99": 99, "max": 100}
+    return {name: round(float(np.percentile(sorted_values, q)), 3) for name, q in names.items()}
+
+
+class Measured:
+    """Updated by the session with everything that arrives; seconds are of time.monotonic()."""
+
+    def __init__(self) -> None:
+        self.config_sent_s = time.monotonic()
+        self.first_audio_sent_s: float | None = None
+        self.accepted_s: float | None = None
+        self.first_frame_s: float | None = None
+        self.first_speech_frame_s: float | None = None
+        self.last_frame_s: float | None = None
+        self.n_frames = 0
+        self.n_dropped = 0
+        self.n_underruns = 0
+        self.n_underrun_frames = 0
+        self.stats: session_pb2.Stats | None = None
+        self._next_index = 0
+        self._intervals_s: deque[float] = deque(maxlen=_KEPT)
+
+    def sent_audio(self) -> None:
+        if self.first_audio_sent_s is None:
+            self.first_audio_sent_s = time.monotonic()
+
+    def arrived(self, event: Any) -> None:
+        if isinstance(event, media_pb2.VideoFrame):
+            self._frame(event, time.monotonic())
+        elif isinstance(event, session_pb2.Underrun):
+            self.n_underruns += 1
+            self.n_underrun_frames += event.n_frames
+        elif isinstance(event, session_pb2.Stats):
+            self.stats = event
+
+    def _frame(self, frame: media_pb2.VideoFrame, now_s: float) -> None:
+        if self.last_frame_s is not None:
+            self._intervals_s.append(now_s - self.last_frame_s)
+        else:
+            self.first_frame_s = now_s
+        if frame.utterance_id and self.first_speech_frame_s is None:
+            self.first_speech_frame_s = now_s
+        self.n_dropped += frame.frame_index - self._next_index
+        self._next_index = frame.frame_index + 1
+        self.last_frame_s = now_s
+        self.n_frames += 1
+
+    @property
+    def interval_ms(self) -> dict[str, float]:
+        """Percentiles of the time between frames, of the last hour."""
+        return percentiles(1000 * interval_s for interval_s in self._intervals_s)
+
+    @property
+    def first_frame_ms(self) -> float | None:
+        """From the configuration to the first frame."""
+        return _ms(self.config_sent_s, self.first_frame_s)
+
+    @property
+    def first_speech_frame_ms(self) -> float | None:
+        """From the first sample that was handed over to the first frame of an utterance."""
+        return _ms(self.first_audio_sent_s, self.first_speech_frame_s)
+
+
+def _ms(start_s: float | None, end_s: float | None) -> float | None:
+    return None if start_s is None or end_s is None else round(1000 * (end_s - start_s), 3)

@@ -1,0 +1,119 @@
+"""What a session has yet to send, in order. An interrupt overtakes the sound that it makes worthless.
+
+Pure state; the sessions put a lock around it.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+
+import numpy as np
+
+from engine.errors import InputError
+from tango_rt.client.options import INTERRUPT_MODES, AudioCoding, InterruptMode
+from tango_rt.v1 import session_pb2
+
+__all__ = ["BYTES_PER_SAMPLE", "Outbox", "audio_bytes"]
+
+BYTES_PER_SAMPLE = {"s16": 2, "float32": 4}
+
+_ROOM_S = 2  # of sound; beyond it senders wait
+_REMEMBERED = 16  # utterances that were interrupted, of which sound may still come
+_MESSAGE_S = 1  # an interrupt overtakes whole messages only; servers take at most 10 s
+
+Request = session_pb2.StreamGesturesRequest
+
+
+def audio_bytes(samples: np.ndarray | bytes, encoding: AudioCoding) -> bytes:
+    """samples: float (n,) in [-1, 1], int16 (n,) for s16, or bytes that are written as the session wants them."""
+    if isinstance(samples, bytes):
+        if len(samples) % BYTES_PER_SAMPLE[encoding]:
+            raise InputError(f"{len(samples)} bytes are no whole samples of {encoding}")
+        return samples
+    if samples.ndim != 1:
+        raise InputError(f"samples have shape {samples.shape}, wanted one channel: (n,)")
+    if encoding == "float32":
+        return np.ascontiguousarray(samples, "<f4").tobytes()
+    if samples.dtype == np.int16:
+        return np.ascontiguousarray(samples, "<i2").tobytes()
+    if not np.isfinite(samples).all():
+        raise InputError("the samples have NaN or infinite values")
+    return np.rint(np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes()
+
+
+class Outbox:
+    """rate_hz, encoding: of the session's sound, which says how much of it is a second."""
+
+    def __init__(self, rate_hz: int, encoding: AudioCoding) -> None:
+        self.finished = False
+        self._second_bytes = rate_hz * BYTES_PER_SAMPLE[encoding]
+        self._sample_bytes = BYTES_PER_SAMPLE[encoding]
+        self._waiting: deque[Request] = deque()
+        self._waiting_bytes = 0
+        self._sent_utterance: str | None = None
+        self._put_utterance = ""
+        self._interrupted: deque[str] = deque(maxlen=_REMEMBERED)
+        self.n_interrupts = 0
+        """So far, of whatever was said."""
+
+    @property
+    def has_room(self) -> bool:
+        return self._waiting_bytes < _ROOM_S * self._second_bytes
+
+    @property
+    def idle(self) -> bool:
+        return not self._waiting
+
+    def messages(self, data: bytes, utterance: str, first_sample: int | None) -> Iterator[Request]:
+        """Sound in messages that are short enough; no samples at all are no message."""
+        step = _MESSAGE_S * self._second_bytes
+        for start in range(0, len(data), step):
+            index = None if first_sample is None else first_sample + start // self._sample_bytes
+            chunk = session_pb2.AudioChunk(
+                data=data[start : start + step], first_sample_index=index, utterance_id=utterance
+            )
+            yield Request(audio=chunk)
+
+    def worthless(self, utterance: str, n_interrupts: int) -> bool:
+        """Whether sound that was handed over after n_interrupts belongs to what was interrupted since, or before."""
+        return utterance in self._interrupted or n_interrupts != self.n_interrupts
+
+    def put(self, request: Request) -> None:
+        if request.HasField("audio"):
+            self._put_utterance = request.audio.utterance_id
+        self._waiting.append(request)
+        self._waiting_bytes += len(request.audio.data)
+
+    def interrupt(self, mode: InterruptMode, utterance: str) -> None:
+        """The sound that waits and is interrupted is never sent; the server is told before anything else."""
+        interrupted = utterance or self._put_utterance
+        if interrupted:
+            self._interrupted.append(interrupted)
+        if not utterance:
+            self.n_interrupts += 1
+        kept = [request for request in self._waiting if not _of_utterance(request, utterance)]
+        never_begun = bool(utterance) and len(kept) < len(self._waiting) and self._sent_utterance != utterance
+        self._waiting = deque(kept)
+        self._waiting_bytes = sum(len(request.audio.data) for request in kept)
+        if not never_begun:  # else the server has never heard of it
+            self._waiting.appendleft(
+                Request(interrupt=session_pb2.Interrupt(mode=INTERRUPT_MODES[mode], utterance_id=utterance))
+            )
+
+    def take(self) -> Request | None:
+        """The next message to send; None: nothing waits."""
+        if not self._waiting:
+            return None
+        request = self._waiting.popleft()
+        self._waiting_bytes -= len(request.audio.data)
+        if request.HasField("audio"):
+            self._sent_utterance = request.audio.utterance_id
+        return request
+
+
+def _of_utterance(request: Request, utterance: str) -> bool:
+    """Whether a message belongs to an utterance; to any one where it is empty."""
+    if request.HasField("audio"):
+        return not utterance or request.audio.utterance_id == utterance
+    return request.HasField("end_of_utterance") and (
+        not utterance or request.end_of_utterance.utterance_id == utterance
+    )

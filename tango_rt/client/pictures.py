@@ -1,0 +1,133 @@
+"""Frames of any wire format as H.264 pictures for an mp4: passed through, encoded here, or copied from the pack."""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import av
+import cv2
+import numpy as np
+from av.video.reformatter import ColorRange, Colorspace, Interpolation
+
+from engine.errors import BackendError, InputError
+from engine.pack import CharacterPack
+from engine.timebase import FRAMES_PER_NODE
+from tango_rt.v1 import media_pb2, session_pb2
+from tango_rt.video.gop import GopEncoder
+
+__all__ = ["Pictures", "open_pictures"]
+
+_TO_RGB = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+
+Numbered = tuple[int, bytes]
+
+
+class Pictures(Protocol):
+    """Takes frames in order; gives each as (frame_index, picture), maybe later: Annex B without parameter sets."""
+
+    @property
+    def parameter_sets(self) -> bytes: ...
+
+    def add(self, frame: media_pb2.VideoFrame) -> Iterator[Numbered]: ...
+
+    def flush(self) -> Iterator[Numbered]: ...
+
+
+def open_pictures(accepted: session_pb2.Accepted, pack: CharacterPack | None) -> Pictures:
+    """pack: the character's own, which references need. Raises InputError where it is not the server's."""
+    encoding = accepted.config.video_encoding
+    if encoding == media_pb2.VIDEO_ENCODING_H264:
+        return _PassedThrough(accepted.h264_parameter_sets)
+    if encoding == media_pb2.VIDEO_ENCODING_REFERENCE:
+        if pack is None:
+            raise InputError("references name pictures of the pack: say which pack holds them (--pack)")
+        if pack.info.extradata != accepted.h264_parameter_sets:
+            raise InputError(f"{pack.path} is not the pack that the server has as {accepted.config.character!r}")
+        return _Referenced(pack)
+    return _Encoded(accepted.width, accepted.height)
+
+
+class _PassedThrough:
+    def __init__(self, parameter_sets: bytes) -> None:
+        self.parameter_sets = parameter_sets
+
+    def add(self, frame: media_pb2.VideoFrame) -> Iterator[Numbered]:
+        yield frame.frame_index, frame.data.removeprefix(self.parameter_sets)
+
+    def flush(self) -> Iterator[Numbered]:
+        yield from ()
+
+
+class _Referenced:
+    def __init__(self, pack: CharacterPack) -> None:
+        self.parameter_sets = pack.info.extradata
+        self._pack = pack
+
+    def add(self, frame: media_pb2.VideoFrame) -> Iterator[Numbered]:
+        if frame.data:
+            yield frame.frame_index, frame.data.removeprefix(self.parameter_sets)
+            return
+        node, k = frame.source.node, frame.source.frame % FRAMES_PER_NODE
+        if not 0 <= node < self._pack.info.n_nodes:
+            raise InputError(f"{self._pack.path} has no node {node}: it is not the pack of the server")
+        yield frame.frame_index, self._pack.packets(node)[k]
+
+    def flush(self) -> Iterator[Numbered]:
+        yield from ()
+
+
+class _Encoded:
+    """Pictures that stand alone, encoded in groups of 4; a hole of dropped frames ends a group."""
+
+    def __init__(self, width: int, height: int) -> None:
+        self._size = (height, width)
+        self._encoder = GopEncoder(width, height)
+        self.parameter_sets = self._encoder.extradata
+        self._waiting: list[tuple[int, np.ndarray]] = []
+
+    def add(self, frame: media_pb2.VideoFrame) -> Iterator[Numbered]:
+        if self._waiting and frame.frame_index != self._waiting[-1][0] + 1:
+            yield from self.flush()
+        self._waiting.append((frame.frame_index, _decoded(frame, *self._size)))
+        if len(self._waiting) == FRAMES_PER_NODE:
+            yield from self.flush()
+
+    def flush(self) -> Iterator[Numbered]:
+        if self._waiting:
+            indices = [index for index, _ in self._waiting]
+            frames = [picture for _, picture in self._waiting]
+            frames += frames[-1:] * (FRAMES_PER_NODE - len(frames))
+            self._waiting = []
+            # no picture depends on a later one, so that those that fill up the group can be left out
+            yield from zip(indices, self._encoder.encode(np.stack(frames)), strict=False)
+
+
+def _decoded(frame: media_pb2.VideoFrame, height: int, width: int) -> np.ndarray:
+    """uint8 (height, width, 3) RGB."""
+    try:
+        if frame.encoding == media_pb2.VIDEO_ENCODING_RGB24:
+            return np.frombuffer(frame.data, np.uint8).reshape(height, width, 3)
+        if frame.encoding == media_pb2.VIDEO_ENCODING_I420:
+            return _from_i420(np.frombuffer(frame.data, np.uint8).reshape(height * 3 // 2, width))
+        if frame.encoding == media_pb2.VIDEO_ENCODING_JPEG:
+            picture = cv2.imdecode(np.frombuffer(frame.data, np.uint8), cv2.IMREAD_COLOR)
+            if picture is not None:
+                return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB).reshape(height, width, 3)  # raises for another size
+    except (ValueError, cv2.error) as error:
+        raise _unusable(frame) from error
+    raise _unusable(frame)
+
+
+def _unusable(frame: media_pb2.VideoFrame) -> BackendError:
+    name = media_pb2.VideoEncoding.Name(frame.encoding)
+    return BackendError(f"frame {frame.frame_index}, {len(frame.data)} bytes, is not the {name} that was promised")
+
+
+def _from_i420(planes: np.ndarray) -> np.ndarray:
+    picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(planes), format="yuv420p")
+    return picture.reformat(
+        format="rgb24",
+        src_colorspace=Colorspace.ITU709,
+        src_color_range=ColorRange.MPEG,
+        dst_color_range=ColorRange.JPEG,
+        interpolation=_TO_RGB,
+    ).to_ndarray()

@@ -1,0 +1,249 @@
+"""The client without asyncio: a session is iterated in one thread and spoken to from any."""
+
+import threading
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+import numpy as np
+
+from tango_rt.client.channel import ConnectOptions, channel_options, check_target, credentials, metadata
+from tango_rt.client.errors import ServerError, late_acceptance, not_accepted, server_error
+from tango_rt.client.measured import Measured
+from tango_rt.client.options import STATES, InterruptMode, SessionOptions, State
+from tango_rt.client.outbox import Outbox, Request, audio_bytes
+from tango_rt.v1 import service_pb2, service_pb2_grpc, session_pb2
+
+__all__ = ["Client", "Session"]
+
+_PAGE = 100
+
+
+class Client:
+    """One connection to a server; use it in a with. All methods raise ServerError where the server refuses."""
+
+    def __init__(self, target: str, options: ConnectOptions | None = None) -> None:
+        """Raises InputError for an address or credentials that cannot be used; connects with the first call."""
+        options = options or ConnectOptions()
+        self.target = check_target(target)
+        self._options = options
+        self._metadata = metadata(options)
+        secure = credentials(target, options)
+        if secure is None:
+            self._channel = grpc.insecure_channel(target, channel_options(options))
+        else:
+            self._channel = grpc.secure_channel(target, secure, channel_options(options))
+        self._stub: Any = service_pb2_grpc.GestureServiceStub(self._channel)  # type: ignore[no-untyped-call]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def info(self) -> service_pb2.ServerInfo:
+        return self._ask(self._stub.GetServerInfo, service_pb2.GetServerInfoRequest())
+
+    def character(self, name: str) -> service_pb2.Character:
+        return self._ask(self._stub.GetCharacter, service_pb2.GetCharacterRequest(id=name))
+
+    def characters(self) -> list[service_pb2.Character]:
+        """All of them, ordered by id."""
+        found: list[service_pb2.Character] = []
+        request = service_pb2.ListCharactersRequest(page_size=_PAGE)
+        while True:
+            page = self._ask(self._stub.ListCharacters, request)
+            found += page.characters
+            if not page.next_page_token:
+                return found
+            request.page_token = page.next_page_token
+
+    def stream(self, options: SessionOptions, timeout_s: float | None = None) -> "Session":
+        """A live session, to be entered by a with. timeout_s: the whole session ends after so long."""
+
+        def start(requests: Iterator[Request]) -> Any:
+            return self._stub.StreamGestures(requests, metadata=self._metadata, timeout=timeout_s)
+
+        return Session(start, self.target, options, self._options.timeout_s)
+
+    def render_clip(
+        self, options: SessionOptions, samples: np.ndarray | bytes, timeout_s: float | None = None
+    ) -> Iterator[Any]:
+        """One utterance: Accepted, then every VideoFrame, then UtteranceFinished. Closing the iterator cancels it."""
+        request = service_pb2.RenderClipRequest(
+            config=options.to_config(), audio=audio_bytes(samples, options.audio_encoding)
+        )
+        call = self._stub.RenderClip(request, metadata=self._metadata, timeout=timeout_s)
+        try:
+            for response in call:
+                yield getattr(response, response.WhichOneof("message"))
+        except grpc.RpcError as error:
+            raise server_error(error, self.target) from error
+        finally:
+            call.cancel()
+
+    def _ask(self, method: Any, request: Any) -> Any:
+        try:
+            return method(request, metadata=self._metadata, timeout=self._options.timeout_s)
+        except grpc.RpcError as error:
+            raise server_error(error, self.target) from error
+
+
+class Session:
+    """A live session. Iterate over its events in one thread; send from any other, or from the same.
+
+    `accepted` is the effective configuration. Leaving the with before the end cancels: the server drops the rest.
+    """
+
+    def __init__(
+        self, start: Callable[[Iterator[Request]], Any], target: str, options: SessionOptions, timeout_s: float
+    ) -> None:
+        self.options = options
+        self.accepted: session_pb2.Accepted
+        self.measured: Measured
+        self._start = start
+        self._target = target
+        self._timeout_s = timeout_s
+        self._outbox = Outbox(options.sample_rate_hz, options.audio_encoding)
+        self._changed = threading.Condition()
+        self._ended = False
+        self._call: Any = None
+
+    def __enter__(self) -> Self:
+        self._outbox.put(Request(config=self.options.to_config()))
+        self.measured = Measured()
+        self._call = self._start(self._requests())
+        if not self._call.add_callback(self._end):
+            self._end()
+        try:
+            self.accepted = self._acceptance()
+        except BaseException:
+            self.cancel()
+            raise
+        return self
+
+    def _acceptance(self) -> session_pb2.Accepted:
+        # not the deadline of the call, which is the session's whole length
+        impatience = threading.Timer(self._timeout_s, self._call.cancel)
+        impatience.daemon = True
+        impatience.start()
+        try:
+            first = self._next()
+        except ServerError as error:
+            if error.code == "CANCELLED":
+                raise late_acceptance(self._target, self._timeout_s) from error
+            raise
+        finally:
+            impatience.cancel()
+        if not isinstance(first, session_pb2.Accepted):
+            raise not_accepted(self._target)
+        return first
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.cancel()
+
+    def send_audio(self, samples: np.ndarray | bytes, utterance: str = "", first_sample: int | None = None) -> bool:
+        """Samples of any number; float (n,) in [-1, 1], int16, or bytes in the session's encoding.
+
+        Waits while the server does not read. Returns False where the utterance was interrupted, before or meanwhile:
+        the rest of it is not wanted. first_sample: its number within the utterance, for the server to check.
+        Raises ServerError where the session is over.
+        """
+        data = audio_bytes(samples, self.options.audio_encoding)
+        n_interrupts = self._outbox.n_interrupts
+        for message in self._outbox.messages(data, utterance, first_sample):
+            with self._changed:
+                self._changed.wait_for(lambda: self._outbox.has_room or self._ended)
+                if self._outbox.worthless(utterance, n_interrupts):
+                    return False
+                self._put(message)
+            self.measured.sent_audio()
+        return True
+
+    def end_of_utterance(self, utterance: str = "") -> None:
+        self._send(Request(end_of_utterance=session_pb2.EndOfUtterance(utterance_id=utterance)))
+
+    def interrupt(self, mode: InterruptMode = "rest", utterance: str = "") -> None:
+        """Stop speaking. Sound of it that was not sent yet never will be, and nothing waits for it."""
+        with self._changed:
+            self._check()
+            self._outbox.interrupt(mode, utterance)
+            self._changed.notify_all()
+
+    def set_state(self, state: State) -> None:
+        self._send(Request(set_state=session_pb2.SetState(state=STATES[state])))
+
+    def ping(self, number: int) -> None:
+        self._send(Request(ping=session_pb2.Ping(number=number)))
+
+    def finish(self) -> None:
+        """No more will be sent: the server performs what it has and ends the session."""
+        with self._changed:
+            self._outbox.finished = True
+            self._changed.notify_all()
+
+    def cancel(self) -> None:
+        """End the session now. May be called at any time, from any thread."""
+        self.finish()
+        if self._call is not None:
+            self._call.cancel()
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        event = self._next()
+        if event is None:
+            raise StopIteration
+        return event
+
+    def _next(self) -> Any:
+        """The next event; None: the session is over."""
+        event = None
+        while event is None:  # what a newer server may say and we do not know is passed over
+            try:
+                response = next(self._call, None)
+            except grpc.RpcError as error:
+                raise server_error(error, self._target) from error
+            if response is None:
+                return None
+            event = getattr(response, response.WhichOneof("message") or "", None)
+        self.measured.arrived(event)
+        return event
+
+    def _send(self, request: Request) -> None:
+        with self._changed:
+            self._put(request)
+
+    def _put(self, request: Request) -> None:
+        self._check()
+        self._outbox.put(request)
+        self._changed.notify_all()
+
+    def _check(self) -> None:
+        if self._ended:
+            raise server_error(self._call, self._target)
+        if self._outbox.finished:
+            raise ValueError("the session was finished: nothing more can be sent")
+
+    def _end(self) -> None:
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def _requests(self) -> Iterator[Request]:
+        """What gRPC's own thread sends."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: not self._outbox.idle or self._outbox.finished or self._ended)
+                request = None if self._ended else self._outbox.take()
+                self._changed.notify_all()
+            if request is None:
+                return
+            yield request

@@ -1,0 +1,126 @@
+"""What `tango-rt send` receives: written into an mp4 as it comes, and told as figures at the end."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.timebase import FPS, FRAMES_PER_NODE, SAMPLE_RATE
+from tango_rt.client.measured import Measured
+from tango_rt.client.pictures import Numbered, Pictures
+from tango_rt.client.plain import Session
+from tango_rt.client.sound import Sound
+from tango_rt.client.timings import Timings
+from tango_rt.v1 import media_pb2, session_pb2
+from tango_rt.video.mp4 import Mp4Writer
+
+__all__ = ["Received", "SendResult"]
+
+
+@dataclass(frozen=True)
+class SendResult:
+    """nodes: one a group of 4 frames, None where all four were dropped. Milliseconds: first_frame from the
+    configuration, first_speech_frame from the first sample that was handed over. stopped: by Ctrl-C."""
+
+    path: str
+    n_frames: int
+    duration_s: float
+    first_frame_ms: float | None
+    first_speech_frame_ms: float | None
+    interval_ms: dict[str, float]
+    underruns: int
+    dropped: int
+    transitions: dict[str, int] | None
+    interrupted: bool
+    stopped: bool
+    nodes: list[int | None]
+    retrieval: str
+    lookahead_ms: float
+    server_version: str
+    session_id: str
+    warnings: list[str]
+    timings_ms: dict[str, dict[str, float]] | None
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Received:
+    """Writes what comes into the mp4, and remembers what the result tells."""
+
+    def __init__(self, writer: Mp4Writer, pictures: Pictures, sound: Sound, progress: Callable[[int], object]) -> None:
+        self._writer = writer
+        self._pictures = pictures
+        self._sound = sound
+        self._progress = progress
+        self._next_index = 0
+        self._nodes: dict[int, int] = {}
+        self._finished: session_pb2.UtteranceFinished | None = None
+        self._warnings: list[str] = []
+        self._timings = Timings()
+
+    @property
+    def any(self) -> bool:
+        return bool(self._nodes)
+
+    def take(self, event: Any) -> None:
+        if isinstance(event, media_pb2.VideoFrame):
+            self._frame(event)
+        elif isinstance(event, session_pb2.UtteranceFinished):
+            self._finished = event
+        elif isinstance(event, session_pb2.Warning):
+            self._warnings.append(f"{event.message} ({event.reason})")
+
+    def _frame(self, frame: media_pb2.VideoFrame) -> None:
+        self._write(self._pictures.add(frame))
+        n_missing = frame.frame_index - self._next_index
+        self._writer.write_audio(self._sound.of(frame, n_missing))
+        self._next_index = frame.frame_index + 1
+        self._nodes.setdefault(frame.frame_index // FRAMES_PER_NODE, frame.source.node)
+        self._timings.add(frame)
+        self._progress(n_missing + 1)
+
+    def _write(self, pictures: Iterator[Numbered]) -> None:
+        for index, picture in pictures:
+            # the picture before a hole stays on the screen for as long as the hole is: sound and video stay together
+            self._writer.skip_to(index)
+            self._writer.write_video([picture])
+
+    def finish(self) -> None:
+        self._write(self._pictures.flush())
+        if self._finished is not None:
+            self._writer.write_audio(self._sound.rest(self._finished.played_frames))
+
+    def result(self, output: Path, n_frames: int, stopped: bool, session: Session) -> SendResult:
+        accepted, measured = session.accepted, session.measured
+        return SendResult(
+            path=str(output),
+            n_frames=n_frames,
+            duration_s=round(n_frames / FPS, 4),
+            first_frame_ms=measured.first_frame_ms,
+            first_speech_frame_ms=measured.first_speech_frame_ms,
+            interval_ms=measured.interval_ms,
+            underruns=measured.n_underruns,
+            dropped=measured.n_dropped,
+            transitions=_transitions(measured),
+            interrupted=self._finished is not None and self._finished.interrupted,
+            stopped=stopped,
+            nodes=[self._nodes.get(step) for step in range(max(self._nodes, default=-1) + 1)],
+            retrieval=accepted.retrieval,
+            lookahead_ms=round(1000 * accepted.lookahead_samples / SAMPLE_RATE, 1),
+            server_version=accepted.server_version,
+            session_id=accepted.session_id,
+            warnings=self._warnings,
+            timings_ms=self._timings.percentiles() if session.options.timings else None,
+        )
+
+
+def _transitions(measured: Measured) -> dict[str, int] | None:
+    stats = measured.stats
+    if stats is None:
+        return None
+    return {
+        "cached": stats.transitions_cached,
+        "computed": stats.transitions_computed,
+        "late": stats.transitions_late,
+    }

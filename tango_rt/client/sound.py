@@ -1,0 +1,75 @@
+"""The sound of received frames: the speech as it was recorded, or what the server echoed."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from engine.timebase import FPS
+from tango_rt.audio import audio_blocks
+from tango_rt.v1 import media_pb2
+
+__all__ = ["SOUND_RATE", "Echo", "Sound", "Speech"]
+
+SOUND_RATE = 48_000
+"""Of the sound in the video. A whole number of samples a frame."""
+
+_PER_FRAME = SOUND_RATE // FPS
+
+
+class Sound(Protocol):
+    def of(self, frame: media_pb2.VideoFrame, n_missing: int) -> np.ndarray:
+        """float32 (n,): of the n_missing frames that were dropped before this one, and of this one."""
+        ...
+
+    def rest(self, n_frames: int) -> np.ndarray:
+        """float32 (n,): of the frames behind the last one, up to frame n_frames of the utterance."""
+        ...
+
+
+class Speech:
+    """A file's own sound, by the number of the frame within the utterance; silence elsewhere."""
+
+    def __init__(self, path: Path) -> None:
+        self._blocks: Iterator[np.ndarray] = iter(audio_blocks(path, SOUND_RATE))
+        self._read = np.zeros(0, np.float32)
+        self._next = 0  # frame of the utterance at which _read begins
+
+    def of(self, frame: media_pb2.VideoFrame, n_missing: int) -> np.ndarray:
+        if not frame.utterance_id:
+            return np.zeros((n_missing + 1) * _PER_FRAME, np.float32)
+        first = frame.utterance_frame - n_missing
+        silent = min(max(0, self._next - first), n_missing)
+        before = np.zeros(silent * _PER_FRAME, np.float32)
+        return np.concatenate([before, self._stretch(first + silent, frame.utterance_frame + 1)])
+
+    def rest(self, n_frames: int) -> np.ndarray:
+        return self._stretch(self._next, n_frames)
+
+    def _stretch(self, first: int, stop: int) -> np.ndarray:
+        """Frames first .. stop - 1, cut short at the end of the file."""
+        wanted = max(0, stop - self._next) * _PER_FRAME
+        read = [self._read]
+        n_read = len(self._read)
+        while n_read < wanted:
+            block = next(self._blocks, None)
+            if block is None:
+                break
+            read.append(block)
+            n_read += len(block)
+        sound = np.concatenate(read)
+        self._read = sound[wanted:]
+        skipped = max(0, first - self._next) * _PER_FRAME
+        self._next = max(stop, self._next)
+        return sound[skipped:wanted]
+
+
+class Echo:
+    """What the server sent back with the frames, float32; nothing of it is ever dropped."""
+
+    def of(self, frame: media_pb2.VideoFrame, n_missing: int) -> np.ndarray:
+        return np.frombuffer(frame.audio.data, "<f4")
+
+    def rest(self, n_frames: int) -> np.ndarray:
+        return np.zeros(0, np.float32)

@@ -1,0 +1,84 @@
+"""The side that speaks: a thread that sends a file or a microphone into a session, at once or by the clock."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+import numpy as np
+
+from tango_rt.client.errors import ServerError
+from tango_rt.client.microphone import Microphone
+from tango_rt.client.plain import Session
+
+__all__ = ["Speaker"]
+
+_CHUNKS_A_SECOND = 50
+_UTTERANCE = "speech"  # named, so that what is left of it after an interrupt is known for what it is
+
+
+class Speaker:
+    """Speaks one utterance. What goes wrong here ends the session, and is raised by check()."""
+
+    def __init__(self, session: Session, source: np.ndarray | Microphone, live: bool) -> None:
+        """source: float32 (n,) samples at the session's rate. live: 20 ms of them every 20 ms."""
+        self._session = session
+        self._source = source
+        self._live = live
+        self._stopped = threading.Event()
+        self._finish = False
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="speaker", daemon=True)
+
+    def start(self, finish: bool) -> None:
+        """finish: nothing comes behind this utterance. Does nothing where it was started before."""
+        if self._thread.ident is None:
+            self._finish = finish
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Say no more; what was said is performed to its end."""
+        self._stopped.set()
+        if isinstance(self._source, Microphone):
+            self._source.stop()
+
+    def close(self) -> None:
+        """Once the session is over."""
+        self.stop()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def check(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        try:
+            if isinstance(self._source, Microphone):
+                with self._source as blocks:
+                    said = self._say(blocks)
+            else:
+                said = self._say(self._paced(self._source) if self._live else iter([self._source]))
+            if said:
+                self._session.end_of_utterance(_UTTERANCE)
+            if self._finish:
+                self._session.finish()
+        except (ServerError, ValueError):
+            pass  # the session is over: who reads from it is told
+        except Exception as error:
+            self._error = error
+            self._session.cancel()
+
+    def _say(self, blocks: Iterator[np.ndarray]) -> bool:
+        """Whether all of it was taken: not where it was interrupted."""
+        return all(self._session.send_audio(block, _UTTERANCE) for block in blocks)
+
+    def _paced(self, samples: np.ndarray) -> Iterator[np.ndarray]:
+        """Chunk k when its last sample would have been spoken; from integers, so that nothing adds up."""
+        rate_hz = self._session.options.sample_rate_hz
+        size = rate_hz // _CHUNKS_A_SECOND
+        started_s = time.monotonic()
+        for k, start in enumerate(range(0, len(samples), size)):
+            due_s = started_s + (k + 1) / _CHUNKS_A_SECOND
+            if self._stopped.wait(max(0.0, due_s - time.monotonic())):
+                return
+            yield samples[start : start + size]

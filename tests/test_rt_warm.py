@@ -1,0 +1,90 @@
+"""Warming a pack: the cuts that are likely, drawn before anybody waits for them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.console import add_command, run_command
+from engine.graph import CONTINUE
+from engine.pack import CharacterPack
+from engine.transitions import BlendOptions
+from tango_rt.audio import read_audio
+from tango_rt.characters import warm as warm_module
+from tango_rt.characters.warm import WarmOptions, add_warm, likely_cuts, warm_transitions
+from tango_rt.pipeline.character import open_character
+from tango_rt.pipeline.live import LiveOptions
+from tango_rt.pipeline.transitions import TransitionStore
+from tests.fakes import make_pack
+from tests.test_rt_cli import write_speech
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warm_module, "_PERFORMED_S", 30)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return make_pack(tmp_path / "anna.tango").path
+
+
+def test_likely_cuts_are_edges_and_hold_those_of_the_speech(path: Path, tmp_path: Path) -> None:
+    character = open_character(path)
+    speech = read_audio(write_speech(tmp_path / "speech.wav", 6))
+    cuts = likely_cuts(character, [speech], 10_000)
+    graph = character.pack.graph
+    cut = graph.kind != CONTINUE
+    edges = set(zip(graph.sources[cut].tolist(), graph.indices[cut].tolist(), strict=True))
+    assert len(cuts) == len(set(cuts)) > 3 and set(cuts) <= edges
+    live = character.performer(LiveOptions())
+    live.push(character.pack.recording.samples, "own")
+    live.end_of_utterance()
+    live.push(speech, "speech")
+    live.flush()
+    taken = set()
+    while (step := live.next()) is not None:
+        if step.cut_to is not None:
+            taken.add((step.node, step.cut_to))
+    assert taken <= set(cuts)
+    assert likely_cuts(character, [speech], 3) == likely_cuts(open_character(path), [speech], 3)
+    assert len(likely_cuts(character, [np.zeros(0, np.float32)], 2)) == 2
+
+
+def test_warm_transitions_are_ready(path: Path) -> None:
+    result = warm_transitions(path, [], WarmOptions(n_cuts=5))
+    assert (result.n_cuts, result.n_computed, result.n_cached) == (5, 5, 0)
+    again = warm_transitions(path, [], WarmOptions(n_cuts=6))
+    assert (again.n_cuts, again.n_computed, again.n_cached) == (6, 1, 5)
+    store = TransitionStore(CharacterPack.open(path), BlendOptions())
+    assert all(map(store.cached, likely_cuts(open_character(path), [], 6)))
+
+
+def run(*arguments: object) -> None:
+    parser = add_command(None, "test", "a test", "")
+    add_warm(parser.add_subparsers(required=True))
+    run_command(parser, [str(argument) for argument in arguments])
+
+
+def test_command(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(
+        "warm",
+        path,
+        write_speech(tmp_path / "speech.wav", 3),
+        "--cuts",
+        2,
+        "--jobs",
+        1,
+        "--blender=crossfade",
+        "--json",
+    )
+    result = json.loads(capsys.readouterr().out)
+    assert (result["n_cuts"], result["n_computed"], result["blender"]) == (2, 2, "crossfade")
+    run("warm", path, "--cuts", 2, "--jobs", 1)
+    assert "2 transitions are ready" in capsys.readouterr().out
+    for wrong in ((path, tmp_path / "none.wav"), (tmp_path / "none.tango",), (path, "--lookahead", 9)):
+        with pytest.raises(SystemExit) as left:
+            run("warm", *wrong)
+        assert left.value.code == 2
+        assert len(capsys.readouterr().err.strip().splitlines()) == 1
