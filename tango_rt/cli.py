@@ -1,4 +1,4 @@
-"""tango-rt: build characters from video, render them to speech. Arguments in, one library call, a summary out."""
+"""tango-rt: build characters from video, render them to speech, serve them live. Arguments in, a summary out."""
 
 import argparse
 import os
@@ -10,6 +10,9 @@ from typing import Any
 from engine.console import add_command, positive, print_result, run_command
 from engine.errors import InputError
 from tango_rt import __version__
+from tango_rt.characters.warm import add_warm
+from tango_rt.client.command import add_send
+from tango_rt.server.command import add_serve
 
 __all__ = ["main"]
 
@@ -17,6 +20,8 @@ EXAMPLES = """examples:
   tango-rt demo                                       a drawn presenter, from nothing to demo.mp4
   tango-rt character build talk.mp4 -o anna.tango     a character from a video of one person
   tango-rt render anna.tango speech.wav -o out.mp4    the character, gesturing to speech of any length
+  tango-rt serve --characters packs/                  live: speech in, gesture video out, by gRPC
+  tango-rt send localhost:50051 --character anna speech.wav -o live.mp4
 """
 DEMO_EXAMPLES = """examples:
   tango-rt demo
@@ -38,6 +43,7 @@ REFRESH_EXAMPLES = """examples:
 RENDER_EXAMPLES = """examples:
   tango-rt render anna.tango speech.wav -o out.mp4
   tango-rt render anna.tango speech.wav -o out.mp4 --retrieval onset
+  tango-rt render anna.tango speech.wav -o out.mp4 --lookahead 2      as if it were heard live
   tango-rt render anna.tango speech.mp3 -o out.mp4 --seed 7 --plot path.png --json
 """
 
@@ -62,7 +68,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_build(actions)
     _add_inspect(actions)
     _add_refresh(actions)
+    add_warm(actions)
     _add_render(commands)
+    add_serve(commands)
+    add_send(commands)
     return parser
 
 
@@ -159,6 +168,12 @@ def _add_render(commands: Any) -> None:
     )
     _add_bundle(parser)
     parser.add_argument("--search", choices=("viterbi", "official"), default="viterbi", help="default: viterbi")
+    parser.add_argument(
+        "--lookahead",
+        type=int,
+        metavar="NODES",
+        help="as a live stream that looks ahead by so many nodes of 133 ms, 0 to 8 (default: hear all first)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="0, the default: the best path; any other: a variation")
     parser.add_argument("--words", type=Path, metavar="JSON", help="word timings of the speech, for keyword matches")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="draw the path over the speech waveform")
@@ -169,7 +184,14 @@ def _demo(arguments: argparse.Namespace) -> None:
     from tango_rt.demo.run import run_demo
 
     result = run_demo(arguments.out, arguments.jobs)
-    print_result(arguments, result, f"video          {result['video']}\ncontact sheet  {result['contact_sheet']}")
+    live = result["live"]
+    same = "node for node" if live["identical"] else f"but for {live['underruns']} underruns"
+    print_result(
+        arguments,
+        result,
+        f"live video     {live['path']}, the same {same} as {live['offline']}\n"
+        f"contact sheet  {result['contact_sheet']}\nvideo          {result['video']}",
+    )
 
 
 def _build(arguments: argparse.Namespace) -> None:
@@ -234,6 +256,7 @@ def _render(arguments: argparse.Namespace) -> None:
 
     options = RenderOptions(
         blender=arguments.blender,
+        lookahead_nodes=arguments.lookahead,
         retrieval=RetrievalOptions(arguments.retrieval, arguments.bundle, arguments.backend, arguments.precision),
         search=arguments.search,
         seed=arguments.seed,

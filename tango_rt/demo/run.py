@@ -1,4 +1,4 @@
-"""The demo: a drawn presenter goes through what every person goes through, from video file to rendered speech."""
+"""The demo: a drawn presenter goes through what every person goes through, from video file to live stream."""
 
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from engine.errors import InputError
+from engine.errors import BackendError, InputError
+from engine.pack import CharacterPack
 from engine.timebase import FRAMES_PER_NODE, SAMPLE_RATE, frame_count
 from tango_rt.audio import read_audio
 from tango_rt.characters.build import BuildOptions, build_character
 from tango_rt.demo.presenter import REFERENCE_SPEECH, TARGET_SPEECH, presenter_frames
+from tango_rt.demo.stream import stream_speech
+from tango_rt.pipeline.live import DEFAULT_LOOKAHEAD_NODES
 from tango_rt.pipeline.plot import contact_sheet
 from tango_rt.pipeline.render import RenderOptions, render
 from tango_rt.video.gop import GopEncoder, encode_nodes
@@ -22,7 +25,12 @@ __all__ = ["run_demo"]
 
 
 def run_demo(folder: Path, n_workers: int) -> dict[str, Any]:
-    """Write presenter.mp4 (the reference), presenter.tango, demo.mp4, path.png and contact_sheet.png into a folder."""
+    """From nothing to a video, offline and live, in a folder.
+
+    presenter.mp4, the reference; presenter.tango, the character; demo.mp4, path.png and contact_sheet.png, rendered
+    with all of the speech heard first; live.mp4, received from a server that heard it as it was spoken; offline.mp4,
+    rendered with the same look-ahead: node for node the same.
+    """
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file: --out wants a folder")
     folder.mkdir(parents=True, exist_ok=True)
@@ -34,7 +42,22 @@ def run_demo(folder: Path, n_workers: int) -> dict[str, Any]:
     result = render(pack, TARGET_SPEECH, video, options)
     sheet = folder / "contact_sheet.png"
     contact_sheet(video, sheet)
-    return {"video": str(video), "contact_sheet": str(sheet), "render": result.to_dict()}
+    return {
+        "video": str(video),
+        "contact_sheet": str(sheet),
+        "render": result.to_dict(),
+        "live": _live(pack, folder, n_workers),
+    }
+
+
+def _live(pack: CharacterPack, folder: Path, n_workers: int) -> dict[str, Any]:
+    """The same performance twice: rendered, and streamed by a server. Raises BackendError if they differ."""
+    options = RenderOptions(n_workers=n_workers, lookahead_nodes=DEFAULT_LOOKAHEAD_NODES)
+    offline = render(pack, TARGET_SPEECH, folder / "offline.mp4", options)
+    received = stream_speech(folder, "presenter", TARGET_SPEECH, folder / "live.mp4")
+    if received.underruns == 0 and received.nodes != offline.path:
+        raise BackendError("the server performed another path than the render: please report it")
+    return {"offline": str(folder / "offline.mp4"), "identical": received.nodes == offline.path, **received.to_dict()}
 
 
 def _write_reference(path: Path, n_workers: int) -> None:
