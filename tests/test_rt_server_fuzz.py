@@ -123,7 +123,7 @@ def check(heard: Heard) -> None:
         assert "Traceback" not in heard.text and "\n" not in heard.text
 
 
-fuzzing = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+fuzzing = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @fuzzing
@@ -138,7 +138,7 @@ def test_anything_later(loop: Loop, later: list[bytes]) -> None:
     check(loop.run(lambda live: pour(live, [CONFIG, *later])))
 
 
-@settings(fuzzing, max_examples=60)
+@settings(fuzzing, max_examples=40)
 @given(
     method=st.sampled_from(["RenderClip", "ListCharacters", "GetCharacter", "GetServerInfo"]),
     data=st.one_of(

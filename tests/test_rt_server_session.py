@@ -190,6 +190,52 @@ def test_states_change_what_idling_looks_like(opener: Opener, whole: bool) -> No
             assert message.frame.kind in (media_pb2.FRAME_KIND_IDLE, media_pb2.FRAME_KIND_TRANSITION)
 
 
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(chunk_ms=st.sampled_from([10, 20, 40, 100]), phase=st.floats(0, 4 / 30))
+def test_speech_sent_as_it_is_spoken_does_not_run_dry(opener: Opener, chunk_ms: int, phase: float) -> None:
+    opened = opener.open(a_plan(opener.server, lookahead_nodes=1), "s", 10.0)
+    session, size = opened.session, 16 * chunk_ms
+    data, n_said, messages = speech(3.0), 0, []
+    for step in range(20):
+        now_s = phase + step * 4 / 30
+        while (n_said + size) / 16_000 <= now_s:
+            part = session_pb2.AudioChunk(data=data[2 * n_said : 2 * (n_said + size)])
+            n_said += size
+            session.queue.accept(part, n_said / 16_000)
+        assert session.prepare(now_s)
+        while session.has_frame:
+            messages += session.show(now_s)
+    assert not of_kind(messages, "underrun")
+    (begun,) = of_kind(messages, "utterance_started")
+    needed_s = (opened.accepted.lookahead_samples + span_start(4, 16_000)) / 16_000
+    assert phase + begun.frame_index / 30 < needed_s + max(chunk_ms, 20) / 1000 + 0.03 + 4 / 30
+    assert begun.latency.ToNanoseconds() < (4 / 30 + chunk_ms / 1000) * 1e9
+
+
+def test_speech_that_came_in_advance_begins_at_once(opener: Opener) -> None:
+    session = a_session(opener)
+    say(session, speech(1.0), "u")
+    assert session.prepare(0.0)
+    assert of_kind(session.show(0.0), "utterance_started")
+
+
+def test_frames_that_are_dropped_are_counted_and_keep_their_sound(opener: Opener) -> None:
+    session = a_session(opener)
+    say(session, speech(1.0), "u")
+    session.prepare()
+    messages = session.show(0.0)
+    session.drop()
+    for _ in range(3):
+        assert not session.show(0.0)
+    session.prepare()
+    messages += session.show(0.0)
+    frames = of_kind(messages, "frame")
+    assert [frame.frame_index for frame in frames] == [0, 4] and frames[1].key_frame
+    assert b"".join(frame.audio.data for frame in frames) == speech(1.0)[: 2 * span_start(5, 16_000)]
+    stats = session.stats().stats
+    assert (stats.frames_sent, stats.frames_dropped) == (2, 3)
+
+
 def test_queue_knows_what_is_open(opener: Opener) -> None:
     queue = SpeechQueue(a_plan(opener.server), 10.0)
     queue.accept(session_pb2.AudioChunk(data=b""), 0.0)

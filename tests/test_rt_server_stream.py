@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from tango_rt.pipeline.ahead import TransitionPool
+from tango_rt.server.session import Session
 from tango_rt.server.speech import span_start
 from tango_rt.v1 import media_pb2, service_pb2, session_pb2
 from tests.fakes import HEIGHT, WIDTH, make_pack
@@ -207,6 +209,30 @@ def test_interrupts_end_all_speech_with_the_next_frame(packs: Path, mode: str) -
     check_tiles(heard)
 
 
+def test_what_was_decided_before_an_interrupt_came_is_not_shown(packs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare = Session.prepare
+
+    def slowly(self: Session, *arguments: Any) -> bool:
+        if self.n_frames:
+            time.sleep(0.3)
+        return prepare(self, *arguments)
+
+    async def talk(live: Live) -> Heard:
+        call, heard = live.stub.StreamGestures(), Heard()
+        for request in (config(**FAST), audio(speech(2.0), "u"), end()):
+            await call.write(request)
+        while len(heard.frames) < 4:
+            heard.take(await call.read())
+        await call.write(interrupt())
+        await call.done_writing()
+        await listen(call, heard)
+        return heard
+
+    monkeypatch.setattr(Session, "prepare", slowly)
+    heard = run(packs, talk)
+    assert len(heard.frames) == heard.finished[0].played_frames == 4 and heard.finished[0].interrupted
+
+
 def test_any_cut_leaves_a_stream_that_decodes(packs: Path) -> None:
     """Groups of pictures are cut short by interrupts; what follows begins with a key frame."""
     talk: list[Request | float] = [config()]
@@ -269,9 +295,10 @@ def test_slow_readers_lose_pictures_or_time_but_no_sound(packs: Path, policy: st
         stats_period={"seconds": 60},
     )
 
-    async def talk(live: Live) -> Heard:
+    async def talk(live: Live) -> tuple[Heard, float]:
         async with grpc.aio.insecure_channel(live.target, NARROW) as channel:
             call, heard = Live(live.service, live.metrics, channel, live.executor, "").stub.StreamGestures(), Heard()
+            start_s = asyncio.get_running_loop().time()
             for request in (setup, audio(data, "u"), end()):
                 await call.write(request)
             await call.done_writing()
@@ -279,16 +306,16 @@ def test_slow_readers_lose_pictures_or_time_but_no_sound(packs: Path, policy: st
                 heard.take(await call.read())
             await asyncio.sleep(1.5)
             await listen(call, heard)
-            return heard
+            return heard, asyncio.get_running_loop().time() - start_s
 
-    heard = run(packs, talk, max_late_s=LATE_S)
+    heard, took_s = run(packs, talk, max_late_s=LATE_S)
     assert heard.code is grpc.StatusCode.OK
     places = [frame.frame_index for frame in heard.frames]
     holes = [k for k in range(1, len(places)) if places[k] != places[k - 1] + 1]
     if policy == "LATE_POLICY_DROP":
         assert holes and all(heard.frames[k].source.frame % 4 == 0 for k in holes)
     else:
-        assert not holes
+        assert not holes and took_s > 2.8  # a pause of 1.5 s behind 2 s of speech
     assert places == sorted(places)
     assert spoken(heard) == data and heard.finished[0].played_samples == len(data) // 2
     check_tiles(heard)

@@ -18,7 +18,7 @@ AHEAD_STEPS = 2 * FPS // FRAMES_PER_NODE
 
 MIN_JITTER_S = 0.02
 _MAX_JITTER_S = 0.1
-_SLACK_S = 0.015
+_SLACK_S = 0.03
 """Who sends as fast as it speaks sends the next message only when it was spoken, so speech that begins with the last
 sample it needs runs dry at once. In real time it begins when as much more would have been spoken as its longest message
 holds, between these two, and a little. What came in advance counts: who sends faster than real time does not notice."""

@@ -110,11 +110,13 @@ class SpeechQueue:
         """Samples that came and were not performed."""
         return sum(speech.n_samples - speech.n_played for speech in self._waiting.values())
 
-    @property
-    def n_open(self) -> int:
-        """Samples of the utterance whose end has not come."""
+    def check_whole(self, most: int) -> None:
+        """Raises Refusal where the open utterance has more samples: performed as a whole, it would never begin."""
         opened = self._opened()
-        return 0 if opened is None else opened.n_samples
+        if opened is not None and opened.n_samples > most:
+            seconds = most / self._plan.rate_hz
+            message = f"an utterance that is performed as a whole may have {seconds:g} s: end it, or give a look-ahead"
+            raise Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "CLIP_TOO_LONG", message)
 
     def accept(self, chunk: session_pb2.AudioChunk, now_s: float) -> None:
         """The next sound. Empty chunks open nothing."""

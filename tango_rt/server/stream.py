@@ -75,8 +75,7 @@ class LiveStream:
                 for helper in helpers:
                     helper.cancel()
         except BaseExceptionGroup as errors:
-            # the first is the cause; what the others say comes of it
-            raise errors.exceptions[0] from None
+            raise errors.exceptions[0] from None  # the cause: what the others say comes of it
 
     def drain(self) -> None:
         """End as soon as what was said so far is performed."""
@@ -98,8 +97,8 @@ class LiveStream:
         queue = self._session.queue
         if kind == "audio":
             queue.accept(request.audio, self._loop.time())
-            if self._session.plan.lookahead_nodes is None and queue.n_open > self._max_queued:
-                raise self._too_long()
+            if self._session.plan.lookahead_nodes is None:
+                queue.check_whole(self._max_queued)
             if not self._session.plan.idle:  # else the clock finds it
                 self._wake()
         elif kind == "end_of_utterance":
@@ -291,11 +290,6 @@ class LiveStream:
         if self._draining and said and not len(self._session.queue):
             message = "the server is going down: connect anew"
             raise Refusal(grpc.StatusCode.UNAVAILABLE, "DRAINING", message, retry_s=RETRY_S)
-
-    def _too_long(self) -> Refusal:
-        most_s = self._max_queued / self._session.plan.rate_hz
-        message = f"an utterance that is performed as a whole may have {most_s:g} s: end it, or give a look-ahead"
-        return Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "CLIP_TOO_LONG", message)
 
 
 def _ring(waker: "asyncio.Future[bool]", in_time: bool) -> None:
