@@ -67,8 +67,8 @@ class OnlineOptions:
     """What a cut costs more in silence, times how near to rest it begins: nothing is gained by it."""
     idle_repeat: float = 0.05
     """Distance from rest that a repetition is priced by at least: rest is no loop of half a second. At 0.2 one person
-    gestured a quarter of the time when nobody spoke, because what is shown next would not be a repetition; at 0.05 never,
-    and six others moved as before."""
+    gestured a quarter of the time when nobody spoke, because what came next was no repetition; at 0.05 never, and six
+    others moved as before."""
 
 
 @dataclass(frozen=True)

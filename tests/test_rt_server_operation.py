@@ -12,6 +12,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_status import rpc_status
 
 from tango_rt.cli import main
 from tango_rt.server import watch
@@ -223,9 +224,11 @@ def test_sessions_that_outlast_the_grace_are_cut_off(packs: Path) -> None:
                 call = await begun(to, 20)
                 assert not await server.drain()
                 assert server.active_sessions == 1
-            with pytest.raises(grpc.aio.AioRpcError):
+            with pytest.raises(grpc.aio.AioRpcError) as ended:
                 while await call.read() is not grpc.aio.EOF:
                     pass
+            status = rpc_status.from_call(ended.value)
+            assert status is not None and b"DRAINING" in status.SerializeToString()
         assert server.active_sessions == 0
 
     within(work)

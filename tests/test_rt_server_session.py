@@ -236,6 +236,26 @@ def test_frames_that_are_dropped_are_counted_and_keep_their_sound(opener: Opener
     assert (stats.frames_sent, stats.frames_dropped) == (2, 3)
 
 
+def test_steps_are_skipped_in_one_go_and_their_sound_is_kept(opener: Opener) -> None:
+    session = a_session(opener)
+    say(session, speech(2.0), "u")
+    session.prepare()
+    messages = [message for _ in range(4) for message in session.show(0.0)]
+    skipped = session.skip(0.0, 3)
+    assert len(skipped) == 3 and not session.has_frame
+    for step in skipped:
+        session.pass_over(step)
+        while session.has_frame:
+            assert not session.show(0.0)
+    session.prepare()
+    messages += session.show(0.0)
+    frames = of_kind(messages, "frame")
+    assert [frame.frame_index for frame in frames] == [0, 1, 2, 3, 16]
+    assert [frame.utterance_frame for frame in frames] == [0, 1, 2, 3, 16]
+    assert b"".join(frame.audio.data for frame in frames) == speech(2.0)[: 2 * span_start(17, 16_000)]
+    assert session.stats().stats.frames_dropped == 12
+
+
 def test_queue_knows_what_is_open(opener: Opener) -> None:
     queue = SpeechQueue(a_plan(opener.server), 10.0)
     queue.accept(session_pb2.AudioChunk(data=b""), 0.0)

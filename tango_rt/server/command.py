@@ -80,8 +80,12 @@ def _serve(arguments: argparse.Namespace) -> None:
 
 def _run(config: ServerConfig, as_json: bool) -> bool:
     import asyncio
+    import gc
     import logging
 
+    import cv2
+
+    cv2.setNumThreads(1)  # the sessions share the cores already
     try:
         from tango_rt.server.serve import Ready, serve
     except RuntimeError as error:
@@ -101,6 +105,9 @@ def _run(config: ServerConfig, as_json: bool) -> bool:
             log.warning("unknown environment variable", extra={"variable": name, "meant": meant})
 
     def ready(said: Ready) -> None:
+        # what is there now stays; to look through all of it again would stop every stream for 45 ms now and then
+        gc.collect()
+        gc.freeze()
         if as_json:
             print(json.dumps(said.to_dict()), flush=True)
 

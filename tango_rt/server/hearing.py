@@ -39,11 +39,13 @@ class Hearing:
         self._resampler: Resampler | None = None
         self._speech: Speech | None = None
         self._n_heard = 0  # of the utterance, at 16 kHz
+        self.held_until_s: float | None = None  # what was heard may begin then
 
     def may_begin(self, now_s: float) -> bool:
         """Whether speech that was heard may be performed, or should wait a moment so that it does not run dry."""
         waiting = self._queue.all()
-        if not (self._plan.realtime and self._plan.idle and waiting) or self._performer.under_way is not None:
+        self.held_until_s = None
+        if not (self._plan.realtime and waiting) or self._performer.under_way is not None:
             return True
         speech, rate_hz = waiting[0], self._plan.rate_hz
         arrived = None if speech.ended else speech.arrived(self._first_step)
@@ -52,7 +54,10 @@ class Hearing:
         n_samples, time_s = arrived
         jitter = max(MIN_JITTER_S * rate_hz, min(speech.longest_burst, _MAX_JITTER_S * rate_hz))
         speech.held_until_s = time_s + max(0.0, _SLACK_S + (jitter - n_samples + self._first_step) / rate_hz)
-        return now_s >= speech.held_until_s
+        if now_s >= speech.held_until_s:
+            return True
+        self.held_until_s = speech.held_until_s
+        return False
 
     def listen(self, budget_s: float) -> bool:
         """Listen for about so long, at least to one piece. Returns whether there is more to listen to right now."""

@@ -128,6 +128,10 @@ class GestureServer:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._health.close()
+        if self.active_sessions:
+            self._service.cut_off()  # gRPC would end them without a reason
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._service.drained(), _LAST_S)
         await self._server.stop(None if self.active_sessions else _LAST_S)
         with suppress(TimeoutError):
             await asyncio.wait_for(self._service.drained(), _LAST_S)

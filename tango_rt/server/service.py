@@ -78,6 +78,11 @@ class GestureService:
         """Until there is no session."""
         await self._empty.wait()
 
+    def cut_off(self) -> None:
+        """End all sessions, with a reason."""
+        for stream in self._streams:
+            stream.cut_off()
+
     def close(self) -> None:
         """Drop what waits for a thread."""
         for executor in (self._unpaced, self._opening):

@@ -96,6 +96,16 @@ class Session:
         return self._shown is not None and self._shown.n_done < self._shown.n_frames
 
     @property
+    def at_key_frame(self) -> bool:
+        """Whether the next frame is the first of its step."""
+        return self._shown is None or self._shown.n_done in (0, self._shown.n_frames)
+
+    @property
+    def held_until_s(self) -> float | None:
+        """When speech may begin that was heard and does not for fear of running dry, by the clock of the requests."""
+        return self._hearing.held_until_s
+
+    @property
     def over(self) -> bool:
         """Nothing more will come, and all speech was performed."""
         return self.queue.closed and not len(self.queue)
@@ -168,6 +178,19 @@ class Session:
                 shown.speech = None
                 messages.append(self._end(speech, interrupted=False))
         return messages
+
+    def skip(self, now_s: float, n_steps: int) -> "list[_Shown]":
+        """Decide so many steps, as far as there are any, for nobody to see. Pass them over one by one."""
+        skipped: list[_Shown] = []
+        while len(skipped) < n_steps and self.prepare(now_s, draw=False):
+            assert self._shown is not None
+            skipped.append(self._shown)
+        self._shown = None
+        return skipped
+
+    def pass_over(self, skipped: "_Shown") -> None:
+        """The frames of a step that was skipped go by next."""
+        self._shown = skipped
 
     def drop(self) -> None:
         """What is left of the step is dropped."""

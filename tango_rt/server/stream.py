@@ -8,6 +8,7 @@ t0 + k / 30, computed from k, so that nothing drifts.
 import asyncio
 from collections import deque
 from concurrent.futures import Executor
+from functools import partial
 from typing import Any
 
 import grpc
@@ -29,6 +30,7 @@ _WATCH_S = 0.25
 _LEAD_S = 0.008  # a step is decided as late as possible, so that it knows the latest speech: this, and
 _LEAD_STEPS = 1.5  # so many times as long as the slowest of the latest steps took, before it is due
 _FORGETS = 0.95  # a step
+_MOST_SKIPPED = 60  # steps at once: 8 s
 
 
 class LiveStream:
@@ -65,6 +67,7 @@ class LiveStream:
         self._writing_s: float | None = None  # since when
         self._deciding_s: float | None = None
         self._draining = False
+        self._cut_off = False
 
     async def run(self) -> None:
         """Raises Refusal where the client breaks the protocol or a limit."""
@@ -81,6 +84,10 @@ class LiveStream:
         """End as soon as what was said so far is performed."""
         self._draining = True
         self._say(warning("DRAINING", "the server is going down: this session ends when its speech is over"))
+
+    def cut_off(self) -> None:
+        """End now."""
+        self._cut_off = True
 
     async def _read(self) -> None:
         while (request := await self._context.read()) is not grpc.aio.EOF:
@@ -152,6 +159,8 @@ class LiveStream:
                 await self._deliver()
             else:
                 await self._show()
+        if session.plan.stats_period_s is not None:
+            self._outbox.append(session.stats())
         await self._deliver()
 
     async def _show(self) -> None:
@@ -159,7 +168,7 @@ class LiveStream:
         late_s = 0.0
         if session.plan.realtime:
             late_s = self._loop.time() - self._due_s()
-            if late_s > self._server.max_late_s:
+            if late_s > self._server.max_late_s and session.at_key_frame:
                 late_s = await self._catch_up(late_s)
                 if not session.has_frame:
                     return
@@ -173,27 +182,36 @@ class LiveStream:
             self._metrics.first_frame(self._loop.time() - self._configured_s)
 
     async def _catch_up(self, late_s: float) -> float:
-        """The client reads too slowly. BLOCK: the clock waits. DROP: frames are dropped up to a key frame that is not
-        over yet; which of them are idle makes no difference, for the time of all of them has passed. How late the next
-        frame is then."""
-        if self._session.plan.block:
+        """The client reads too slowly, or the machine is too slow. BLOCK: the clock waits. DROP: frames are dropped up
+        to a key frame that is not over yet; which of them are idle makes no difference, for the time of all of them has
+        passed. How late the next frame is then."""
+        session = self._session
+        if session.plan.block:
             self._t0_s += late_s
             return 0.0
-        self._session.drop()
-        while True:
-            while self._session.has_frame:
-                self._outbox.extend(self._session.show(self._loop.time()))
-            late_s = self._loop.time() - self._due_s()
-            still_over = late_s > FRAMES_PER_NODE / FPS
-            if not await self._prepare(draw=not still_over) or not still_over:
-                return late_s
+        session.drop()
+        self._pass_by()
+        # In one go: where the machine is too slow, a turn in a thread takes longer than the step for which one waits.
+        n_steps = int((self._loop.time() - self._due_s()) * FPS / FRAMES_PER_NODE)
+        async with self._performing:
+            skip = partial(session.skip, self._loop.time(), min(n_steps, _MOST_SKIPPED))
+            skipped = await self._loop.run_in_executor(self._executor, skip)
+        for step in skipped:
+            session.pass_over(step)
+            self._pass_by()
+        await self._prepare()
+        return self._loop.time() - self._due_s()
 
-    async def _prepare(self, draw: bool = True) -> bool:
+    def _pass_by(self) -> None:
+        while self._session.has_frame:
+            self._outbox.extend(self._session.show(self._loop.time()))
+
+    async def _prepare(self) -> bool:
         """Decide the next step, in a thread."""
         async with self._performing:
             now_s = self._deciding_s = self._loop.time()
             due_in_s = self._due_s() - now_s if self._session.plan.realtime else None
-            ready = await self._loop.run_in_executor(self._executor, self._session.prepare, now_s, draw, due_in_s)
+            ready = await self._loop.run_in_executor(self._executor, self._session.prepare, now_s, True, due_in_s)
             self._step_s = max(self._loop.time() - now_s, _FORGETS * self._step_s)
             self._deciding_s = None
         if self._interrupts:  # it was here first
@@ -212,7 +230,7 @@ class LiveStream:
             self._outbox.append(self._session.starve(speech, 0))
             await self._deliver()
         self._paused = True
-        await self._sleep(None)
+        await self._sleep(self._session.held_until_s)
 
     def _resume(self) -> None:
         """The clock goes on with the frame that is ready."""
@@ -287,7 +305,7 @@ class LiveStream:
         if self._writing_s is None and not self._session.queue.closed and now_s - self._active_s > limit_s:
             raise _over("IDLE_TIMEOUT", f"nothing came for {limit_s:g} s: a Ping now and then keeps a session open")
         said = self._writing_s is None and not self._outbox
-        if self._draining and said and not len(self._session.queue):
+        if self._cut_off or (self._draining and said and not len(self._session.queue)):
             message = "the server is going down: connect anew"
             raise Refusal(grpc.StatusCode.UNAVAILABLE, "DRAINING", message, retry_s=RETRY_S)
 

@@ -20,6 +20,7 @@ from tango_rt.pipeline.character import Character, character_of
 from tango_rt.pipeline.live import LiveOptions, Step
 from tango_rt.pipeline.pictures import PictureSource
 from tango_rt.pipeline.retrieval import RetrievalOptions
+from tango_rt.resample import MAX_RATE_HZ, Resampler
 from tango_rt.server.config import ServerConfig
 from tango_rt.video.gop import GopEncoder
 
@@ -43,6 +44,7 @@ def rehearse(pool: TransitionPool, n_workers: int) -> None:
             for cut in cuts:  # one for each worker, while the others are at theirs
                 pool.request(pool.store(character.pack, "flow"), cut)
             _perform(character, LiveOptions())
+            Resampler(MAX_RATE_HZ).push(np.zeros(MAX_RATE_HZ, np.float32))
             for node, target in cuts:
                 source.draw(Step(node=node, cut_to=target))
     except (InputError, OSError) as error:  # nowhere to write: the first sessions will wait a little instead
