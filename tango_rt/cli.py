@@ -10,7 +10,6 @@ from typing import Any
 from engine.console import add_command, positive, print_result, run_command
 from engine.errors import InputError
 from tango_rt import __version__
-from tango_rt.characters.warm import add_warm
 from tango_rt.client.command import add_send
 from tango_rt.server.command import add_serve
 
@@ -40,6 +39,11 @@ REFRESH_EXAMPLES = """examples:
   tango-rt character refresh anna.tango --no-mouth       without the lips
   tango-rt character refresh anna.tango --bundle mini    and the motion features of a network
 """
+WARM_EXAMPLES = """examples:
+  tango-rt character warm anna.tango                       by its own voice, and at rest
+  tango-rt character warm anna.tango hello.wav news.mp3    by speech such as it will perform
+  tango-rt character warm anna.tango --cuts 1000 --jobs 8
+"""
 RENDER_EXAMPLES = """examples:
   tango-rt render anna.tango speech.wav -o out.mp4
   tango-rt render anna.tango speech.wav -o out.mp4 --retrieval onset
@@ -68,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_build(actions)
     _add_inspect(actions)
     _add_refresh(actions)
-    add_warm(actions)
+    _add_warm(actions)
     _add_render(commands)
     add_serve(commands)
     add_send(commands)
@@ -152,6 +156,17 @@ def _add_refresh(actions: Any) -> None:
     parser.add_argument("pack", type=Path, metavar="PACK")
     _add_fit(parser)
     _add_bundle(parser)
+
+
+def _add_warm(actions: Any) -> None:
+    summary = "draw the transitions that a character uses most, before anybody waits"
+    parser = add_command(actions, "warm", summary, WARM_EXAMPLES, _warm)
+    parser.add_argument("pack", type=Path, metavar="PACK")
+    parser.add_argument("speeches", type=Path, nargs="*", metavar="SPEECH", help="speech such as it will perform")
+    parser.add_argument("--cuts", type=positive, default=400, metavar="N", help="default: 400")
+    parser.add_argument("--blender", choices=("flow", "crossfade"), default="flow", help="default: flow")
+    parser.add_argument("--lookahead", type=int, default=2, metavar="NODES", help="of the server (default: 2)")
+    _add_jobs(parser)
 
 
 def _add_render(commands: Any) -> None:
@@ -247,6 +262,19 @@ def _refresh(arguments: argparse.Namespace) -> None:
     result = describe(pack)
     _warn(result)
     print_result(arguments, result, summarize(result))
+
+
+def _warm(arguments: argparse.Namespace) -> None:
+    from tango_rt.characters.warm import WarmOptions, warm_transitions
+
+    options = WarmOptions(arguments.blender, arguments.cuts, arguments.lookahead, arguments.jobs)
+    result = warm_transitions(arguments.pack, arguments.speeches, options)
+    print_result(
+        arguments,
+        result.to_dict(),
+        f"{result.pack}: {result.n_cuts} transitions are ready ({result.n_computed} drawn, {result.n_cached} were "
+        f"there), {result.seconds:.1f} s",
+    )
 
 
 def _render(arguments: argparse.Namespace) -> None:

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.console import add_command, run_command
 from engine.graph import CONTINUE
 from engine.pack import CharacterPack
 from engine.transitions import BlendOptions
 from tango_rt.audio import read_audio
 from tango_rt.characters import warm as warm_module
-from tango_rt.characters.warm import WarmOptions, add_warm, likely_cuts, warm_transitions
+from tango_rt.characters.warm import WarmOptions, likely_cuts, warm_transitions
+from tango_rt.cli import main
 from tango_rt.pipeline.character import open_character
 from tango_rt.pipeline.live import LiveOptions
 from tango_rt.pipeline.transitions import TransitionStore
@@ -62,9 +62,7 @@ def test_warm_transitions_are_ready(path: Path) -> None:
 
 
 def run(*arguments: object) -> None:
-    parser = add_command(None, "test", "a test", "")
-    add_warm(parser.add_subparsers(required=True))
-    run_command(parser, [str(argument) for argument in arguments])
+    main(["character", *map(str, arguments)])
 
 
 def test_command(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

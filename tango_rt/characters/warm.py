@@ -1,7 +1,5 @@
 """The transitions that a character uses most, drawn before anybody waits for them."""
 
-import argparse
-import os
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -9,25 +7,19 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
+from tqdm import tqdm
 
-from engine.console import add_command, positive, print_result
 from engine.timebase import SAMPLE_RATE
+from engine.transitions import BlendOptions
+from tango_rt.audio import check_audible, read_audio
+from tango_rt.pipeline.character import Character, open_character
+from tango_rt.pipeline.live import LiveOptions, LivePerformer, Step
+from tango_rt.pipeline.transitions import Cut, TransitionStore
 
-if TYPE_CHECKING:
-    from tango_rt.pipeline.character import Character
-    from tango_rt.pipeline.live import LivePerformer, Step
-    from tango_rt.pipeline.transition_cache import Cut
-
-__all__ = ["WarmOptions", "WarmResult", "add_warm", "likely_cuts", "warm_transitions"]
-
-EXAMPLES = """examples:
-  tango-rt character warm anna.tango                       by its own voice, and at rest
-  tango-rt character warm anna.tango hello.wav news.mp3    by speech such as it will perform
-  tango-rt character warm anna.tango --cuts 1000 --jobs 8
-"""
+__all__ = ["WarmOptions", "WarmResult", "likely_cuts", "warm_transitions"]
 
 _IDLE_STEPS = 450  # a round; 1 minute
 # What was said is put together anew, in pieces of this length: whole, a voice keeps to the motion that belongs to it.
@@ -71,13 +63,6 @@ def warm_transitions(pack: Path, speeches: Sequence[Path], options: WarmOptions)
 
     Raises InputError and ArtifactError as a render does.
     """
-    from tqdm import tqdm
-
-    from engine.transitions import BlendOptions
-    from tango_rt.audio import check_audible, read_audio
-    from tango_rt.pipeline.character import open_character
-    from tango_rt.pipeline.transitions import TransitionStore
-
     started_s = time.perf_counter()
     character = open_character(pack)
     sounds = []
@@ -104,12 +89,10 @@ def warm_transitions(pack: Path, speeches: Sequence[Path], options: WarmOptions)
 
 
 def likely_cuts(
-    character: "Character", speeches: Sequence[np.ndarray], n_cuts: int, lookahead_nodes: int = 2
-) -> list["Cut"]:
+    character: Character, speeches: Sequence[np.ndarray], n_cuts: int, lookahead_nodes: int = 2
+) -> list[Cut]:
     """At most n_cuts cuts, the most frequent first: those of its own voice and of speeches (float32, 16 kHz), and of
     the same in other order, with rests in between."""
-    from tango_rt.pipeline.live import LiveOptions
-
     live = character.performer(LiveOptions(lookahead_nodes=lookahead_nodes))
     sounds = [character.pack.recording.samples, *speeches]
     seen: dict[Cut, float] = defaultdict(float)
@@ -124,7 +107,7 @@ def likely_cuts(
     return sorted(seen, key=lambda cut: (-seen[cut], cut))[:n_cuts]
 
 
-def _performed(live: "LivePerformer", sounds: Sequence[np.ndarray]) -> Iterator["Step"]:
+def _performed(live: LivePerformer, sounds: Sequence[np.ndarray]) -> Iterator[Step]:
     for sound in sounds:
         live.push(sound, "speech")
         live.end_of_utterance()
@@ -137,35 +120,3 @@ def _performed(live: "LivePerformer", sounds: Sequence[np.ndarray]) -> Iterator[
 def _rearranged(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     pieces = np.split(sound, range(_PIECE, len(sound), _PIECE))
     return np.concatenate([pieces[k] for k in rng.permutation(len(pieces))])
-
-
-def add_warm(actions: Any) -> None:
-    """The command `tango-rt character warm`."""
-    parser = add_command(
-        actions, "warm", "draw the transitions that a character uses most, before anybody waits", EXAMPLES, _warm
-    )
-    parser.add_argument("pack", type=Path, metavar="PACK")
-    parser.add_argument("speeches", type=Path, nargs="*", metavar="SPEECH", help="speech such as it will perform")
-    parser.add_argument("--cuts", type=positive, default=WarmOptions.n_cuts, metavar="N", help="default: 400")
-    parser.add_argument("--blender", choices=("flow", "crossfade"), default="flow", help="default: flow")
-    parser.add_argument(
-        "--lookahead", type=int, default=WarmOptions.lookahead_nodes, metavar="NODES", help="of the server (default: 2)"
-    )
-    parser.add_argument(
-        "--jobs",
-        type=positive,
-        default=os.cpu_count() or 1,
-        metavar="N",
-        help="processes to use (default: one a core)",
-    )
-
-
-def _warm(arguments: argparse.Namespace) -> None:
-    options = WarmOptions(arguments.blender, arguments.cuts, arguments.lookahead, arguments.jobs)
-    result = warm_transitions(arguments.pack, arguments.speeches, options)
-    print_result(
-        arguments,
-        result.to_dict(),
-        f"{result.pack}: {result.n_cuts} transitions are ready ({result.n_computed} drawn, {result.n_cached} were "
-        f"there), {result.seconds:.1f} s",
-    )
