@@ -30,7 +30,8 @@ _TICK_S = 0.005
 class ClientSpec:
     """n_streams begin within ramp_s; frames count from ramp_s + settle_s on, for seconds or until SIGTERM.
 
-    speech: int16 at 16 kHz, .npy.
+    speech: int16 at 16 kHz, .npy. n_scripts: so many of them say something different, the others the same at other
+    times: what they need is cached then, as it is for a character in use.
     """
 
     host: str
@@ -46,6 +47,7 @@ class ClientSpec:
     utterance_s: float = 5.0
     pause_s: float = 2.0
     seed: int = 0
+    n_scripts: int = 4
     blender: str = "flow"
     video_encoding: str = "h264"
 
@@ -72,9 +74,10 @@ class _Conversation:
         self.stats = session_pb2.Stats()
         self.failed = False
         self._speech = speech
-        self._random = random.Random(number)
+        script = number % spec.n_scripts
+        self._random = random.Random(script)
         self._length_s = self._around(spec.utterance_s)
-        self._at = (number * 7919 * SAMPLE_RATE) % len(speech)
+        self._at = (script * 7919 * SAMPLE_RATE) % len(speech)
         self._chunk = SAMPLE_RATE * spec.chunk_ms // 1000
         self._lookahead = 0
         self._utterance = 0

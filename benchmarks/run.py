@@ -2,8 +2,8 @@
 
     python -m benchmarks.run [--quick] [--work DIR]
 
-Needs the data folder (TANGO_DATA_DIR) and about a quarter of an hour on two idle cores; --quick leaves out the real
-clips. Ratios against the naive twin of the research release are taken side by side in one run.
+Needs the data folder (TANGO_DATA_DIR) and more than an hour on two idle cores, half of it for live streams; --quick
+leaves out the real clips. Ratios against the naive twin of the research release are taken side by side in one run.
 """
 
 import argparse
@@ -25,7 +25,8 @@ from typing import Any
 
 import cv2
 
-from benchmarks import bench_graph, bench_transitions
+from benchmarks import bench_faults, bench_graph, bench_live, bench_online, bench_transitions
+from engine.pack import folder_bytes
 from export.evaluation.run import EvaluateOptions, evaluate
 from export.evaluation.tables import markdown
 
@@ -221,6 +222,21 @@ def networks(work: Path) -> list[str]:
     return [*report, "## Back ends side by side", "", _printed("benchmarks.bench_sessions"), ""]
 
 
+def online(packs: Sequence[Path], speeches: Sequence[Path]) -> list[str]:
+    """The search while it is being heard: how long a node takes, what it costs not to know the rest."""
+    lines = ["## Online search", "", *bench_online.markdown("Seconds a node", bench_online.latencies())]
+    for title, rows in bench_online.tables(packs, speeches).items():
+        lines += bench_online.markdown(title, rows)
+    return lines
+
+
+def streams(pack: Path, speech: Path, work: Path) -> list[str]:
+    """The server, its clients and what goes wrong, on one machine."""
+    voice = bench_live.speech_file(work, speech)
+    lines = ["## Live streams", "", *bench_live.markdown(bench_live.live(pack, voice, quick=False))]
+    return [*lines, "## Faults", "", *bench_live.markdown(bench_faults.faults(pack, voice, quick=False))]
+
+
 def _printed(module: str, *arguments: str) -> str:
     return subprocess.run([sys.executable, "-m", module, *arguments], capture_output=True, text=True).stdout.strip()
 
@@ -242,6 +258,9 @@ def main() -> None:
         packs = sorted(work.glob("*.tango"))
         report += rules(packs)
         report += retrieval(packs)
+        speeches = sorted((data / "speech").iterdir())
+        report += online(packs, speeches)
+        report += streams(max(packs, key=folder_bytes), max(speeches, key=_duration_s), work)
         report += networks(work)
         report += transitions(videos)
     RESULTS.write_text("\n".join(report), "utf-8")

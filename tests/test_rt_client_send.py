@@ -78,6 +78,17 @@ def test_a_file_at_full_speed(
     assert len(heard) == len(meant) and np.abs(heard - meant).max() < 1e-6
 
 
+@pytest.mark.parametrize("lookahead", [0, 2, 5])
+def test_a_stream_is_the_render_with_its_look_ahead(
+    server: str, characters: Path, speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], lookahead: int
+) -> None:
+    result = send(capsys, server, speech, "-o", tmp_path / "live.mp4", "--fast", "--lookahead", lookahead)
+    pack, offline = characters / "anna.tango", tmp_path / "offline.mp4"
+    rendered = run_json(capsys, "render", pack, speech, "-o", offline, "--lookahead", lookahead)
+    assert result["nodes"] == rendered["path"]
+    assert rendered["lookahead_nodes"] == lookahead and rendered["cost"] is None
+
+
 def test_the_clock_with_idle_and_echo(
     server: str, speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
