@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self
 
-__all__ = ["LiveServer"]
+__all__ = ["LiveServer", "family", "proportional_mb"]
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PATIENCE_S = 60
@@ -84,7 +84,7 @@ class LiveServer:
 
     def family_mb(self) -> float:
         """Memory of all its processes together, shared pages counted once."""
-        return sum(_proportional_mb(pid) for pid in family(self.process.pid))
+        return sum(proportional_mb(pid) for pid in family(self.process.pid))
 
     def n_threads(self) -> int:
         return int(_status_kb(self.process.pid, "Threads"))
@@ -124,7 +124,7 @@ def _status_kb(pid: int, key: str) -> float:
     return float(next(line.split()[1] for line in lines if line.startswith(f"{key}:")))
 
 
-def _proportional_mb(pid: int) -> float:
+def proportional_mb(pid: int) -> float:
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:

@@ -26,6 +26,7 @@ from typing import Any
 import cv2
 
 from benchmarks import bench_faults, bench_graph, bench_live, bench_online, bench_transitions
+from benchmarks.live_server import family, proportional_mb
 from engine.pack import folder_bytes
 from export.evaluation.run import EvaluateOptions, evaluate
 from export.evaluation.tables import markdown
@@ -60,28 +61,8 @@ def timed(command: Sequence[str | Path], cache: Path) -> Run:
 
 def _watch_memory(process: "subprocess.Popen[bytes]", peak: list[float]) -> None:
     while process.poll() is None:
-        peak[0] = max(peak[0], sum(_proportional_mb(pid) for pid in _family(process.pid)))
+        peak[0] = max(peak[0], sum(proportional_mb(pid) for pid in family(process.pid)))
         time.sleep(0.2)
-
-
-def _family(pid: int) -> list[int]:
-    """A process and all that descend from it."""
-    found = [pid]
-    for parent in found:
-        try:
-            tasks = list(Path(f"/proc/{parent}/task").iterdir())
-            found += [int(child) for task in tasks for child in (task / "children").read_text().split()]
-        except OSError:
-            continue
-    return found
-
-
-def _proportional_mb(pid: int) -> float:
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    except OSError:
-        return 0.0
-    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
 
 
 def machine() -> list[str]:

@@ -16,6 +16,7 @@ import pytest
 from tango_rt.pipeline.ahead import TransitionPool
 from tango_rt.server.session import Session
 from tango_rt.server.speech import span_start
+from tango_rt.server.stream import LiveStream
 from tango_rt.v1 import media_pb2, service_pb2, session_pb2
 from tests.fakes import HEIGHT, WIDTH, make_pack
 from tests.live_server import (
@@ -231,6 +232,28 @@ def test_what_was_decided_before_an_interrupt_came_is_not_shown(packs: Path, mon
     monkeypatch.setattr(Session, "prepare", slowly)
     heard = run(packs, talk)
     assert len(heard.frames) == heard.finished[0].played_frames == 4 and heard.finished[0].interrupted
+
+
+@pytest.mark.parametrize("at", [4, 6])
+def test_an_interrupt_in_the_moment_in_which_a_frame_is_due(
+    packs: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    """Before the first frame of a step is shown, or in its middle: what was ready is not there any more."""
+    sleep = LiveStream._sleep
+    cut = session_pb2.Interrupt(mode=session_pb2.Interrupt.MODE_CUT)
+
+    async def interrupted(self: LiveStream, until_s: float | None) -> bool:
+        in_time = await sleep(self, until_s)
+        session = self._session
+        if in_time and session.has_frame and session.under_way is not None and session.n_frames >= at:
+            await self._interrupt(cut)
+            assert not session.has_frame
+        return in_time
+
+    monkeypatch.setattr(LiveStream, "_sleep", interrupted)
+    heard = said(packs, config(), audio(speech(2.0), "u"), end(), 0.5)
+    assert heard.code is grpc.StatusCode.OK, heard.text
+    assert len(heard.finished) == 1 and heard.finished[0].interrupted
 
 
 def test_any_cut_leaves_a_stream_that_decodes(packs: Path) -> None:

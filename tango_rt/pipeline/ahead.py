@@ -40,7 +40,7 @@ _MOST_DONE = 32  # results beside the cache: 5 MB at 1280x720
 _MOST_FADES = 64
 _MOST_CACHES = 64
 _MOST_MAKERS = 4  # opened packs of a worker
-_LIMIT_S = 60.0  # a worker that takes longer hangs
+_LIMIT_S = 300.0  # a worker that takes longer hangs; on a machine without a free core they take long
 _IDLE_S = 10.0
 _WORKER_NICE = 10
 
@@ -212,8 +212,7 @@ def _serve(connection: Connection) -> None:
     """A worker process: ends when the other end of the connection does, however that came about."""
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, signal.SIG_IGN)  # a request to end goes to all of a service, and its server ends us
-    with suppress(OSError):
-        os.nice(_WORKER_NICE)
+    _stand_back()
     cv2.setNumThreads(1)
     makers: OrderedDict[tuple[Path, str], TransitionMaker] = OrderedDict()
     with threadpool_limits(1), suppress(EOFError, OSError):
@@ -228,6 +227,15 @@ def _serve(connection: Connection) -> None:
             except Exception as error:
                 answer = BackendError(f"drawing the cut {cut} of {path} failed: {type(error).__name__}: {error}")
             connection.send(answer)
+
+
+def _stand_back() -> None:
+    """Run while nobody else wants the core: what is drawn here is for later, the streams wait by the millisecond."""
+    with suppress(OSError):
+        if hasattr(os, "SCHED_IDLE"):
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        else:
+            os.nice(_WORKER_NICE)
 
 
 def _maker(

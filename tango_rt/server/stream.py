@@ -157,7 +157,7 @@ class LiveStream:
                     await self._wait_for_speech()
             elif realtime and not await self._sleep(self._due_s()):
                 await self._deliver()
-            else:
+            elif session.has_frame:  # an interrupt may have come with the very moment
                 await self._show()
         if session.plan.stats_period_s is not None:
             self._outbox.append(session.stats())
