@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from engine.online import OnlineGraph, OnlineOptions
 
+from engine.online import OnlineGraph, OnlineOptions
 from engine.pack import CharacterPack
 from engine.pack_embeddings import record_bytes, stored_names
 from engine.retrieval import CostOptions
