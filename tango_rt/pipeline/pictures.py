@@ -34,11 +34,20 @@ class PictureSource:
     next time.
     """
 
-    def __init__(self, pack: CharacterPack, blender: Blender, pool: TransitionPool | None) -> None:
+    def __init__(
+        self,
+        pack: CharacterPack,
+        blender: Blender,
+        pool: TransitionPool | None,
+        store: TransitionStore | None = None,
+    ) -> None:
+        """store: where transitions are already, without a pool."""
         self._pack = pack
         self._blender = blender
         self._pool = pool
-        self._store = pool.store(pack, blender) if pool else TransitionStore(pack, BlendOptions(blender=blender))
+        if pool is not None:
+            store = pool.store(pack, blender)
+        self._store = store or TransitionStore(pack, BlendOptions(blender=blender))
         self._ready: OrderedDict[Cut, list[bytes]] = OrderedDict()
         self._missed: OrderedDict[Cut, None] = OrderedDict()  # planned, and not in the cache then
         self._begun: _Begun | None = None

@@ -1,7 +1,7 @@
 """Speech file -> mp4: retrieve a path, join it, copy the encoded nodes. Only transitions are ever encoded."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,12 +14,13 @@ from engine.errors import InputError
 from engine.features.onset import OnsetEmbedding
 from engine.pack import CharacterPack
 from engine.retrieval import speech_steps
-from engine.timebase import FRAMES_PER_NODE, SAMPLE_RATE, frame_count
+from engine.timebase import SAMPLE_RATE, frame_count
 from engine.transitions import BlendOptions
 from tango_rt.audio import audio_blocks, check_audible, read_audio
 from tango_rt.pipeline.character import Character, character_of
 from tango_rt.pipeline.live import LiveOptions, Step
 from tango_rt.pipeline.perform import Performance
+from tango_rt.pipeline.pictures import PictureSource
 from tango_rt.pipeline.retrieval import RetrievalOptions
 from tango_rt.pipeline.transitions import Cut, TransitionStore
 from tango_rt.video.mp4 import Mp4Writer
@@ -86,7 +87,9 @@ def render(pack: CharacterPack, speech: Path, output: Path, options: RenderOptio
         wanted = dict.fromkeys(transitions)
         n_cached = sum(store.cached(cut) for cut in wanted)
         _prepare(store, wanted, len(wanted) - n_cached, options.n_workers)
-        writer.write(_pictures(pack, steps, store), audio_blocks(speech, SOUND_RATE))
+        source = PictureSource(pack, options.blender, None, store)
+        pictures = (packet for step in steps for packet in source.draw(step).packets)
+        writer.write(pictures, audio_blocks(speech, SOUND_RATE))
     if options.plot is not None:
         from tango_rt.pipeline.plot import plot_performance
 
@@ -155,17 +158,3 @@ def perform_speech(character: Character, samples: np.ndarray, options: LiveOptio
         cost=None,
         retrieval=live.retrieval,
     )
-
-
-def _pictures(pack: CharacterPack, steps: Iterable[Step], store: TransitionStore) -> Iterator[bytes]:
-    """Encoded pictures in the order of the video."""
-    after: list[bytes] = []
-    for step in steps:
-        if step.cut_to is not None:
-            made = store.packets((step.node, step.cut_to))
-            yield from made[:FRAMES_PER_NODE]
-            after = made[FRAMES_PER_NODE:]
-        elif step.cut_from is not None:
-            yield from after
-        else:
-            yield from pack.packets(step.node)
