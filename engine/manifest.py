@@ -1,18 +1,21 @@
 """Bundle: the folder of networks that `tango-export bundle` writes and the run time opens.
 
     manifest.json    what it is: name, config, graphs with their inputs and outputs, hashes of all files, parity reached
-    GRAPH.onnx       one network each, self-contained
-    FILE             whatever else the networks need, vocabularies for example
+    GRAPH.onnx       one network each
+    FILE             whatever else the networks need: weights of networks over 2 GiB, vocabularies
+    engines/         what 'tango-export compile' made of the networks for this machine; see engine.engines
 
 A bundle may come from a stranger: names are plain, nothing is linked, sizes are bounded before anything is read, and
-every file has the hash that the manifest gives it. There is no file in the folder that the manifest does not know.
+a file is given out only if it has the hash that the manifest gives it. There is no file in the folder that the manifest
+does not know.
 """
 
 import hashlib
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +23,13 @@ from engine.errors import ArtifactError, InputError
 
 __all__ = [
     "DTYPES",
+    "ENGINES",
     "MANIFEST",
     "SCHEMA",
     "Bundle",
     "FileSpec",
     "GraphSpec",
+    "Profile",
     "TensorSpec",
     "bundle_sha256",
     "file_spec",
@@ -32,6 +37,7 @@ __all__ = [
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
+ENGINES = "engines"
 DTYPES = ("float32", "float64", "int32", "int64", "bool")
 
 MAX_MANIFEST_BYTES = 8 << 20
@@ -40,8 +46,12 @@ MAX_FILES = 256
 MAX_TENSORS = 64
 MAX_RANK = 8
 MAX_SIZE = 1 << 31
+MAX_PROFILES = 16
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+
+Profile = Mapping[str, tuple[int, int, int]]
+"""Sizes that a network is compiled for: symbol of its inputs' shapes -> least, usual, most."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +68,15 @@ class FileSpec:
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """An input or output: dtype of DTYPES; shape of fixed sizes and of symbols, as "batch" or "2*frames"."""
+    """An input or output: dtype of DTYPES; shape of fixed sizes and of symbols, as "batch" or "2*frames".
+
+    below: integers of this input are at least 0 and less than this.
+    """
 
     name: str
     dtype: str
     shape: tuple[int | str, ...]
+    below: int | None = None
 
     def __post_init__(self) -> None:
         _expect(isinstance(self.name, str) and 0 < len(self.name) <= 200, "a tensor has no plain name")
@@ -71,23 +85,35 @@ class TensorSpec:
         for size in self.shape:
             fits = 0 <= size <= MAX_SIZE if type(size) is int else isinstance(size, str) and 0 < len(size) <= 200
             _expect(fits, f"tensor {self.name} has size {size!r}")
+        bounded = self.below is None or (type(self.below) is int and 0 < self.below <= MAX_SIZE)
+        _expect(bounded, f"tensor {self.name} has integers below {self.below!r}")
 
 
 @dataclass(frozen=True)
 class GraphSpec:
-    """One network: its file, what it takes and gives, and how closely it was found to agree with its origin."""
+    """One network: its file, what it takes and gives, and how closely it was found to agree with its origin.
+
+    weights: files of the bundle that hold its larger tensors; networks may share them. profiles: by name, what it may
+    be compiled for. keep_fp32: it is not computed in fp16 or bf16 whatever is asked.
+    """
 
     name: str
     file: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     parity: Mapping[str, Any]
+    weights: tuple[str, ...] = ()
+    profiles: Mapping[str, Profile] = field(default_factory=dict)
+    keep_fp32: bool = False
 
     @classmethod
     def from_dict(cls, name: str, fields: Mapping[str, Any]) -> "GraphSpec":
         """Raises ValueError, KeyError or TypeError for anything that is not a sane graph."""
         inputs, outputs = (
-            tuple(TensorSpec(t["name"], t["dtype"], tuple(t["shape"])) for t in fields[way][: MAX_TENSORS + 1])
+            tuple(
+                TensorSpec(t["name"], t["dtype"], tuple(t["shape"]), t.get("below"))
+                for t in fields[way][: MAX_TENSORS + 1]
+            )
             for way in ("inputs", "outputs")
         )
         for tensors in (inputs, outputs):
@@ -97,7 +123,13 @@ class GraphSpec:
             for output in record["reached"].values():
                 figures = (output["max_abs"], output["mean_abs"], output["cosine"])
                 _expect(all(isinstance(figure, float | int) for figure in figures), f"graph {name} has no sane parity")
-        return cls(_plain(name), _plain(fields["file"]), inputs, outputs, fields["parity"])
+        weights = fields.get("weights", [])
+        _expect(isinstance(weights, list) and len(weights) <= MAX_FILES, f"graph {name} has no sane weights")
+        profiles = _profiles(name, inputs, fields.get("profiles", {}))
+        keep_fp32 = fields.get("keep_fp32", False)
+        _expect(type(keep_fp32) is bool, f"graph {name}: keep_fp32 is neither true nor false")
+        files = _plain(fields["file"]), tuple(map(_plain, weights))
+        return cls(_plain(name), files[0], inputs, outputs, fields["parity"], files[1], profiles, keep_fp32)
 
     def to_dict(self) -> dict[str, Any]:
         fields = asdict(self)
@@ -107,7 +139,7 @@ class GraphSpec:
 
 @dataclass(frozen=True)
 class Bundle:
-    """An opened bundle: every file is there and is the one that the manifest describes."""
+    """An opened bundle: every file is there with its size; its content is checked when it is first asked for."""
 
     folder: Path
     name: str
@@ -117,6 +149,7 @@ class Bundle:
     files: Mapping[str, FileSpec]
     licence: str  # of the weights
     versions: Mapping[str, str]  # of what wrote it
+    _checked: set[str] = field(default_factory=set, repr=False, compare=False)  # files whose hash was found right
 
     @classmethod
     def open(cls, path: str | Path) -> "Bundle":
@@ -124,26 +157,45 @@ class Bundle:
         folder = Path(path)
         if not folder.is_dir():
             raise InputError(f"no bundle at {folder}: expected a folder made by 'tango-export bundle'")
-        try:
+        with _damage(folder):
             bundle = cls._from_dict(folder, _read_manifest(folder))
-            bundle._check_files()
-        except _SchemaError as error:
-            raise ArtifactError(
-                f"{folder} has bundle schema {error}, this version reads {SCHEMA}: make it again with "
-                "'tango-export bundle'"
-            ) from error
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            reason = f"no {error}" if isinstance(error, KeyError) else str(error)
-            raise ArtifactError(
-                f"{folder} is damaged or not a bundle ({reason}): make it again with 'tango-export bundle'"
-            ) from error
+            bundle._check_folder()
         return bundle
 
+    def check(self) -> None:
+        """Check the content of all files. Raises ArtifactError for the first that is not what the manifest says."""
+        for name in self.files:
+            self.file(name)
+
     def file(self, name: str) -> Path:
-        """Place of a file of the bundle. Raises ArtifactError where the manifest knows none of this name."""
+        """Place of a file of the bundle. Raises ArtifactError where there is none of this name or it was changed."""
         if name not in self.files:
             raise ArtifactError(f"{self.folder} is a bundle without {name}: make it again with 'tango-export bundle'")
+        if name not in self._checked:
+            with _damage(self.folder):
+                self._check_place(name)
+                changed = file_spec(self.folder / name).sha256 != self.files[name].sha256
+                _expect(not changed, f"{name} was changed, its sha256 is another")
+            self._checked.add(name)
         return self.folder / name
+
+    def model(self, graph: str) -> Path:
+        """Place of a network's ONNX file, which was checked with the weights beside it; raises as `file`, `graph`."""
+        spec = self.graph(graph)
+        for name in spec.weights:
+            self.file(name)
+        return self.file(spec.file)
+
+    def graph_sha256(self, graph: str) -> str:
+        """Identity of a network with its weights, by what the manifest says of them; no file is read."""
+        spec = self.graph(graph)
+        parts = [(name, self.files[name].sha256) for name in (spec.file, *sorted(spec.weights))]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    @property
+    def profile_names(self) -> tuple[str, ...]:
+        """What its networks may be compiled for; the first is the usual one, none is there in old bundles."""
+        return next((tuple(graph.profiles) for graph in self.graphs.values()), ())
 
     def graph(self, name: str) -> GraphSpec:
         """A network by name. Raises ArtifactError where there is none."""
@@ -171,7 +223,9 @@ class Bundle:
         _expect(len(fields["files"]) <= MAX_FILES, f"{len(fields['files'])} files")
         files = {_plain(name): FileSpec(spec["sha256"], spec["bytes"]) for name, spec in fields["files"].items()}
         graphs = {name: GraphSpec.from_dict(name, graph) for name, graph in fields["graphs"].items()}
-        _expect(all(graph.file in files for graph in graphs.values()), "a graph's file is not listed")
+        for graph in graphs.values():
+            _expect({graph.file, *graph.weights} <= files.keys(), f"a file of graph {graph.name} is not listed")
+        _expect(len({tuple(graph.profiles) for graph in graphs.values()}) <= 1, "its graphs have different profiles")
         _expect(isinstance(fields["config"], dict), "config is no object")
         for name, texts in (("licence", [fields["licence"]]), ("versions", fields["versions"].values())):
             _expect(all(isinstance(text, str) for text in texts), f"{name} is no text")
@@ -181,17 +235,19 @@ class Bundle:
             folder, named, fields["sha256"], fields["config"], graphs, files, fields["licence"], fields["versions"]
         )
 
-    def _check_files(self) -> None:
-        known = {MANIFEST, *self.files}
+    def _check_folder(self) -> None:
+        known = {MANIFEST, ENGINES, *self.files}
         for entry in self.folder.iterdir():
             hidden = entry.name.startswith(".")  # what desktops and editors leave about
             _expect(hidden or entry.name in known, f"{entry.name[:100]} is not in its manifest")
-        for name, spec in self.files.items():
-            path = self.folder / name
-            _expect(not path.is_symlink() and path.is_file(), f"{name} is missing or not a plain file")
-            size = path.stat().st_size
-            _expect(size == spec.bytes, f"{name} has {size} bytes, {spec.bytes} were written")
-            _expect(file_spec(path).sha256 == spec.sha256, f"{name} was changed, its sha256 is another")
+        for name in self.files:
+            self._check_place(name)
+
+    def _check_place(self, name: str) -> None:
+        path = self.folder / name
+        _expect(not path.is_symlink() and path.is_file(), f"{name} is missing or not a plain file")
+        size, written = path.stat().st_size, self.files[name].bytes
+        _expect(size == written, f"{name} has {size} bytes, {written} were written")
 
 
 def file_spec(path: Path) -> FileSpec:
@@ -211,6 +267,38 @@ class _SchemaError(ValueError):
     """The bundle is of another version."""
 
 
+@contextmanager
+def _damage(folder: Path) -> Iterator[None]:
+    """What is found wrong with a bundle, as an ArtifactError."""
+    try:
+        yield
+    except _SchemaError as error:
+        raise ArtifactError(
+            f"{folder} has bundle schema {error}, this version reads {SCHEMA}: make it again with 'tango-export bundle'"
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise ArtifactError(
+            f"{folder} is damaged or not a bundle ({reason}): make it again with 'tango-export bundle'"
+        ) from error
+
+
+def _profiles(graph: str, inputs: tuple[TensorSpec, ...], fields: Mapping[str, Any]) -> dict[str, Profile]:
+    """Raises ValueError or TypeError where a profile does not say in order how large each symbol of the inputs is."""
+    symbols = {size for tensor in inputs for size in tensor.shape if isinstance(size, str)}
+    _expect(len(fields) <= MAX_PROFILES, f"graph {graph} has {len(fields)} profiles")
+    profiles: dict[str, Profile] = {}
+    for name, bounds in fields.items():
+        _expect(set(bounds) == symbols, f"profile {name!r} of graph {graph} does not bound just its inputs' sizes")
+        profile: dict[str, tuple[int, int, int]] = {}
+        for symbol, (least, usual, most) in bounds.items():
+            whole = all(type(size) is int for size in (least, usual, most))
+            _expect(whole and 0 < least <= usual <= most <= MAX_SIZE, f"profile {name!r} of graph {graph} has no order")
+            profile[symbol] = (least, usual, most)
+        profiles[_plain(name)] = profile
+    return profiles
+
+
 def _expect(fits: object, otherwise: str) -> None:
     if not fits:
         raise ValueError(otherwise)
@@ -218,7 +306,7 @@ def _expect(fits: object, otherwise: str) -> None:
 
 def _plain(name: object) -> str:
     """A name that is one part of a path, on every system, and not the manifest's own."""
-    fits = isinstance(name, str) and _NAME.fullmatch(name) and name.lower() != MANIFEST
+    fits = isinstance(name, str) and _NAME.fullmatch(name) and name.lower() not in (MANIFEST, ENGINES)
     _expect(fits, f"{str(name)[:100]!r} is no plain name")
     return str(name)
 

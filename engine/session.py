@@ -1,19 +1,23 @@
 """The one seam to the hardware: named arrays in, named arrays out, whatever runs the network."""
 
-import os
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Protocol, Self, get_args
+from typing import Protocol, Self
 
 import numpy as np
 
+from engine.backends import BACKENDS, PRECISIONS, Backend, Precision
 from engine.errors import ArtifactError, BackendError, InputError
-from engine.manifest import Bundle, GraphSpec
+from engine.manifest import GraphSpec, Profile
 
 __all__ = [
+    "BACKENDS",
+    "PRECISIONS",
     "Backend",
     "Precision",
+    "RunOptions",
     "Session",
     "check_inputs",
     "check_names",
@@ -21,11 +25,29 @@ __all__ = [
     "missing_package",
     "one_line",
     "open_graph",
-    "open_session",
 ]
 
-Backend = Literal["onnxruntime", "openvino"]
-Precision = Literal["float32", "bf16"]
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a back end runs a network.
+
+    precision: what it computes in; inputs and outputs are those of the GraphSpec whatever it is. profile: sizes beyond
+    it are refused, any are taken where None. compiled: the file is what the back end's compiler made, not ONNX.
+    n_threads: of a CPU. cuda_graphs: record the launches of a GPU once, then repeat them.
+    """
+
+    precision: Precision = "fp32"
+    n_threads: int = 1
+    profile: Profile | None = None
+    compiled: bool = False
+    cuda_graphs: bool = True
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise InputError(f"precision {self.precision!r} is unknown: choose from {', '.join(PRECISIONS)}")
+        if self.n_threads < 1:
+            raise InputError(f"{self.n_threads} threads cannot run a network: want 1 or more")
 
 
 class Session(Protocol):
@@ -37,6 +59,9 @@ class Session(Protocol):
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Compute all outputs; they are copies and stay valid.
+
+        An input that is the very array of the call before, and that nobody can write to, may be taken as unchanged: a
+        GPU does not copy it again.
 
         Raises InputError, before anything is run, for inputs that do not fit `spec`.
         """
@@ -51,44 +76,26 @@ class Session(Protocol):
     ) -> None: ...
 
 
-def open_session(
-    bundle: Bundle,
-    graph: str,
-    backend: Backend = "onnxruntime",
-    precision: Precision = "float32",
-    n_threads: int | None = None,
-) -> Session:
-    """Open a network of a bundle. `n_threads`: one a core where None.
+def open_graph(file: Path, spec: GraphSpec, backend: Backend, options: RunOptions | None = None) -> Session:
+    """Open one network from its file; engine.networks opens those of a bundle and sees to what may be run.
 
-    bf16 computes inside in bfloat16, with float32 in and out. Raises BackendError where the library is not installed or
-    cannot do what is asked, ArtifactError where the network is damaged or the bundle has none of this name.
+    Raises BackendError where the library is not installed or cannot do what is asked, ArtifactError where the file is
+    damaged or made for another machine.
     """
-    spec = bundle.graph(graph)
-    return open_graph(bundle.file(spec.file), spec, backend, precision, n_threads)
-
-
-def open_graph(
-    model: Path,
-    spec: GraphSpec,
-    backend: Backend = "onnxruntime",
-    precision: Precision = "float32",
-    n_threads: int | None = None,
-) -> Session:
-    """Open an ONNX file that is not, or not yet, part of a bundle; else as `open_session`."""
-    if precision not in get_args(Precision):
-        raise InputError(f"precision {precision!r} is unknown: choose from {', '.join(get_args(Precision))}")
-    n_threads = (os.cpu_count() or 1) if n_threads is None else n_threads
-    if n_threads < 1:
-        raise InputError(f"{n_threads} threads cannot run a network: want 1 or more")
+    options = options or RunOptions()
     if backend == "onnxruntime":
         from engine.backends.onnxruntime import OnnxRuntimeSession
 
-        return OnnxRuntimeSession(model, spec, precision, n_threads)
+        return OnnxRuntimeSession(file, spec, options)
     if backend == "openvino":
         from engine.backends.openvino import OpenVinoSession
 
-        return OpenVinoSession(model, spec, precision, n_threads)
-    raise InputError(f"backend {backend!r} is unknown: choose from {', '.join(get_args(Backend))}")
+        return OpenVinoSession(file, spec, options)
+    if backend in ("tensorrt", "tensorrt-rtx"):
+        from engine.backends.tensorrt import TensorRtSession
+
+        return TensorRtSession(file, spec, options, backend)
+    raise InputError(f"backend {backend!r} is unknown: choose from {', '.join(BACKENDS)}")
 
 
 def missing_package(package: str, error: ModuleNotFoundError) -> BackendError:
@@ -109,8 +116,11 @@ def failed_run(spec: GraphSpec, inputs: Mapping[str, np.ndarray], error: Excepti
     return BackendError(f"network {spec.name} failed on {shapes}: {one_line(error)}")
 
 
-def check_inputs(spec: GraphSpec, inputs: Mapping[str, np.ndarray]) -> None:
-    """Raises InputError where inputs are missing or unknown or have another dtype, rank, fixed size or no elements."""
+def check_inputs(spec: GraphSpec, inputs: Mapping[str, np.ndarray], profile: Profile | None = None) -> None:
+    """Raises InputError where inputs are missing or unknown or have another dtype, rank, fixed size or no elements.
+
+    With a profile also where a size is outside of it.
+    """
     wanted = {tensor.name for tensor in spec.inputs}
     if inputs.keys() != wanted:
         raise InputError(f"network {spec.name} takes the inputs {_list(wanted)}, got {_list(inputs.keys())}")
@@ -126,6 +136,12 @@ def check_inputs(spec: GraphSpec, inputs: Mapping[str, np.ndarray]) -> None:
             # one symbol is one size, over all inputs
             if got == 0 or got != (size if isinstance(size, int) else sizes.setdefault(size, got)):
                 raise refusal
+    for symbol, (least, _, most) in (profile or {}).items():
+        if not least <= sizes[symbol] <= most:
+            raise InputError(
+                f"network {spec.name} was compiled for {symbol} {least}..{most}, got {sizes[symbol]}: "
+                "outside the profile, compile it with a wider one"
+            )
 
 
 def check_names(model: Path, spec: GraphSpec, found: Iterable[str]) -> None:

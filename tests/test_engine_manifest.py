@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +76,14 @@ def test_any_changed_bit_is_found(tmp_path_factory: pytest.TempPathFactory, at: 
     bundle = write_fake_bundle(tmp_path_factory.mktemp("b") / "mini", FILES, {"linear": LINEAR}, CONFIG)
     content = bytearray(FILES["linear.onnx"])
     content[at] ^= 1 << bit
+    assert bundle.model("linear").name == "linear.onnx"
     (bundle.folder / "linear.onnx").write_bytes(content)
-    assert "linear.onnx was changed" in refusal(bundle.folder)
+    opened = Bundle.open(bundle.folder)
+    assert opened.file("vocab.txt").read_bytes() == FILES["vocab.txt"]  # what is not asked for is not read
+    for check in (opened.check, lambda: opened.model("linear"), lambda: opened.file("linear.onnx")):
+        with pytest.raises(ArtifactError, match=r"linear\.onnx was changed") as caught:
+            check()
+        assert "\n" not in str(caught.value) and "tango-export bundle" in str(caught.value)
 
 
 def test_files_missing_longer_linked_unknown(bundle: Bundle, tmp_path: Path) -> None:
@@ -93,6 +100,40 @@ def test_files_missing_longer_linked_unknown(bundle: Bundle, tmp_path: Path) -> 
     model.write_bytes(FILES["linear.onnx"])
     (bundle.folder / "linear.data").write_bytes(b"weights of nobody knows whom")
     assert "linear.data is not in its manifest" in refusal(bundle.folder)
+
+
+PROFILES = {"live": {"batch": (1, 1, 2), "frames": (1, 8, 128)}, "long": {"batch": (1, 1, 1), "frames": (8, 8, 8)}}
+
+
+def test_profiles_and_weights(tmp_path: Path) -> None:
+    graph = replace(LINEAR, weights=("linear.weights",), profiles=PROFILES, keep_fp32=True)
+    ids = replace(graph.inputs[0], dtype="int64", below=30_522)
+    graph = replace(graph, inputs=(ids, *graph.inputs[1:]))
+    files = {"linear.onnx": b"network", "linear.weights": b"numbers"}
+    bundle = write_fake_bundle(tmp_path / "mini", files, {"linear": graph})
+    assert bundle.graph("linear") == graph
+    assert bundle.profile_names == ("live", "long")
+    (bundle.folder / "engines").mkdir()
+    (bundle.folder / "engines" / "anything").write_bytes(b"")
+    assert Bundle.open(bundle.folder) == bundle
+    sha256 = bundle.graph_sha256("linear")
+    (bundle.folder / "linear.weights").write_bytes(b"Numbers")
+    assert Bundle.open(bundle.folder).graph_sha256("linear") == sha256  # by the manifest, without reading
+    with pytest.raises(ArtifactError, match=r"linear\.weights was changed"):
+        Bundle.open(bundle.folder).model("linear")
+    other = write_fake_bundle(tmp_path / "other", {**files, "linear.weights": b"Numbers"}, {"linear": graph})
+    assert other.graph_sha256("linear") != sha256
+
+
+def test_an_old_bundle_has_no_profiles(bundle: Bundle) -> None:
+    fields = bundle.to_dict()
+    for name in ("weights", "profiles", "keep_fp32"):
+        del fields["graphs"]["linear"][name]
+    for tensor in fields["graphs"]["linear"]["inputs"]:
+        del tensor["below"]
+    write_manifest(bundle.folder, fields)
+    assert Bundle.open(bundle.folder) == bundle
+    assert bundle.profile_names == ()
 
 
 def _set(*path: str | int, to: Any) -> Callable[[dict[str, Any]], None]:
@@ -131,6 +172,17 @@ TENSOR = {"name": "rows", "dtype": "float32", "shape": ["batch", 4]}
         (_set("files", to={f"f{n}": {} for n in range(10_000)}), "10000 files"),
         (_set("graphs", "linear", "file", to="other.onnx"), "not listed"),
         (_set("graphs", "linear", "file", to="../linear.onnx"), "no plain name"),
+        (_set("graphs", "linear", "weights", to=["w"]), "not listed"),
+        (_set("graphs", "linear", "weights", to=["../w"]), "no plain name"),
+        (_set("graphs", "linear", "weights", to="w"), "no sane weights"),
+        (_set("graphs", "linear", "keep_fp32", to="no"), "keep_fp32"),
+        (_set("graphs", "linear", "inputs", 0, "below", to=0), "integers below 0"),
+        (_set("graphs", "linear", "profiles", to={"live": {"batch": [1, 1, 1]}}), "just its inputs' sizes"),
+        (_set("graphs", "linear", "profiles", to={"live": {"batch": [1, 1, 1], "frames": [2, 1, 3]}}), "no order"),
+        (_set("graphs", "linear", "profiles", to={"live": {"batch": [1, 1, 1], "frames": [0, 1, 3]}}), "no order"),
+        (_set("graphs", "linear", "profiles", to={"live": {"batch": [1, 1, 1], "frames": [1, 2]}}), "damaged"),
+        (_set("graphs", "linear", "profiles", to={"../x": {"batch": [1, 1, 1], "frames": [1, 1, 1]}}), "no plain name"),
+        (_set("graphs", "linear", "profiles", to={f"p{n}": {} for n in range(99)}), "99 profiles"),
         (_set("graphs", "linear", "inputs", to=[]), "inputs"),
         (_set("graphs", "linear", "inputs", to=[TENSOR, TENSOR]), "inputs"),
         (_set("graphs", "linear", "inputs", to=[{**TENSOR, "name": f"i{n}"} for n in range(99)]), "inputs"),

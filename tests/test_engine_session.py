@@ -13,7 +13,7 @@ import pytest
 
 from engine.errors import ArtifactError, BackendError, InputError
 from engine.manifest import Bundle, TensorSpec
-from engine.session import Session, check_inputs, open_session
+from engine.session import RunOptions, Session, check_inputs, open_graph
 from tests.fakes_session import LINEAR, FunctionSession, linear, linear_onnx, write_fake_bundle
 
 pytest.importorskip("onnx")
@@ -25,6 +25,10 @@ def bundle(tmp_path: Path) -> Bundle:
     return write_fake_bundle(tmp_path / "bundle", {"linear.onnx": linear_onnx()}, graphs)
 
 
+def opened(bundle: Bundle, backend: Any = "onnxruntime", **options: Any) -> Session:
+    return open_graph(bundle.model("linear"), bundle.graph("linear"), backend, RunOptions(**options))
+
+
 @pytest.fixture(params=["function", "onnxruntime", "openvino"])
 def session(request: pytest.FixtureRequest, bundle: Bundle) -> Iterator[Session]:
     if request.param == "function":
@@ -32,7 +36,7 @@ def session(request: pytest.FixtureRequest, bundle: Bundle) -> Iterator[Session]
             yield fake
     else:
         pytest.importorskip(request.param)
-        with open_session(bundle, "linear", request.param, n_threads=1) as real:
+        with opened(bundle, request.param) as real:
             yield real
 
 
@@ -141,7 +145,7 @@ def test_corrupt_networks(tmp_path: Path, backend: Any, kind: str, capfd: pytest
     }[kind]
     corrupt = write_fake_bundle(tmp_path / "bundle", {"linear.onnx": content}, {"linear": LINEAR})
     with pytest.raises(ArtifactError, match=r"linear\.onnx (is no network|.* none, want)") as caught:
-        open_session(corrupt, "linear", backend)
+        opened(corrupt, backend)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
     assert capfd.readouterr() == ("", "")
 
@@ -152,41 +156,48 @@ def test_a_network_that_is_not_the_described_one(tmp_path: Path, backend: Any) -
     other = replace(LINEAR, outputs=(TensorSpec("high", "float32", ("batch", 2)),))
     bundle = write_fake_bundle(tmp_path / "bundle", {"linear.onnx": linear_onnx()}, {"linear": other})
     with pytest.raises(ArtifactError, match=r"inputs and outputs low, offset, rows,.* total, want high"):
-        open_session(bundle, "linear", backend)
+        opened(bundle, backend)
 
 
 def test_bf16(bundle: Bundle) -> None:
     pytest.importorskip("onnxruntime")
-    with pytest.raises(BackendError, match="--backend openvino"):
-        open_session(bundle, "linear", "onnxruntime", "bf16")
+    with pytest.raises(BackendError, match="openvino and GPUs do that"):
+        opened(bundle, precision="bf16")
     core = pytest.importorskip("openvino").Core()
     if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        with pytest.raises(BackendError, match="no bfloat16"):
-            open_session(bundle, "linear", "openvino", "bf16")
+        with pytest.raises(BackendError, match="does not compute in bf16"):
+            opened(bundle, "openvino", precision="bf16")
         return
     given = inputs(3, 64)
-    with open_session(bundle, "linear", "openvino", "bf16", n_threads=1) as session:
+    with opened(bundle, "openvino", precision="bf16") as session:
         found = session.run(given)["low"]
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, linear(**given)[0], atol=0.05)
 
 
 def test_choices(bundle: Bundle) -> None:
-    with pytest.raises(InputError, match="'tensorrt' is unknown: choose from onnxruntime, openvino"):
-        open_session(bundle, "linear", "tensorrt")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="'int8' is unknown: choose from float32, bf16"):
-        open_session(bundle, "linear", "onnxruntime", "int8")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="'tensorflow' is unknown: choose from onnxruntime, openvino, tensorrt,"):
+        opened(bundle, "tensorflow")
+    with pytest.raises(InputError, match="'int8' is unknown: choose from fp32, fp16, bf16"):
+        opened(bundle, precision="int8")
     with pytest.raises(InputError, match="0 threads"):
-        open_session(bundle, "linear", n_threads=0)
-    with pytest.raises(ArtifactError, match="none is called audio"):
-        open_session(bundle, "audio")
+        opened(bundle, n_threads=0)
+
+
+def test_sizes_outside_a_profile() -> None:
+    profile = {"batch": (1, 2, 4), "frames": (8, 8, 8)}
+    check_inputs(LINEAR, inputs(4, 8), profile)
+    for batch, frames, reason in ((5, 8, r"batch 1\.\.4, got 5"), (1, 7, r"frames 8\.\.8, got 7")):
+        check_inputs(LINEAR, inputs(batch, frames))
+        with pytest.raises(InputError, match=reason + ": outside the profile"):
+            check_inputs(LINEAR, inputs(batch, frames), profile)
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 def test_a_missing_package_is_named(bundle: Bundle, backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, backend, None)
     with pytest.raises(BackendError, match=rf"{backend} is not installed: pip install 'tango-rt\[{backend}\]'"):
-        open_session(bundle, "linear", backend)
+        opened(bundle, backend)
 
 
 def test_a_broken_package_is_not_called_missing(
@@ -196,16 +207,17 @@ def test_a_broken_package_is_not_called_missing(
     monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(BackendError, match=r"broken .*lacks something_it_needs"):
-        open_session(bundle, "linear", "onnxruntime")
+        opened(bundle)
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 def test_quiet(bundle: Bundle, backend: str) -> None:
     pytest.importorskip(backend)
     code = (
-        "import sys, numpy as np\nfrom engine.manifest import Bundle\nfrom engine.session import open_session\n"
+        "import sys, numpy as np\nfrom engine.manifest import Bundle\nfrom engine.session import open_graph\n"
         "assert not {'onnxruntime', 'openvino', 'torch'} & set(sys.modules)\n"
-        f"session = open_session(Bundle.open({str(bundle.folder)!r}), 'linear', {backend!r})\n"
+        f"bundle = Bundle.open({str(bundle.folder)!r})\n"
+        f"session = open_graph(bundle.model('linear'), bundle.graph('linear'), {backend!r})\n"
         "session.run({'rows': np.ones((1, 2, 4), np.float32), 'offset': np.ones((1, 2), np.float32)})\n"
     )
     root = Path(__file__).parent.parent
@@ -221,7 +233,7 @@ def test_a_network_that_fails_on_what_it_was_given(tmp_path: Path, capfd: pytest
     given = {**inputs(), "rows": np.zeros((2, 5, 3), np.float32)}
     for backend in ("onnxruntime", "openvino"):
         pytest.importorskip(backend)
-        session = open_session(bundle, "linear", backend)  # type: ignore[arg-type]
+        session = opened(bundle, backend)
         with pytest.raises(BackendError, match=r"network linear failed on rows\[2, 5, 3\], offset") as caught:
             session.run(given)
         assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU: float32, or bfloat16 inside where the CPU has it."""
+"""OpenVINO on the CPU: float32, or a low precision inside where the CPU has it."""
 
 import threading
 from collections.abc import Mapping
@@ -10,44 +10,47 @@ import numpy as np
 
 from engine.errors import ArtifactError, BackendError
 from engine.manifest import GraphSpec
-from engine.session import Precision, check_inputs, check_names, failed_run, missing_package, one_line
+from engine.session import Precision, RunOptions, check_inputs, check_names, failed_run, missing_package, one_line
 
 __all__ = ["OpenVinoSession"]
 
-_HINTS: dict[Precision, str] = {"float32": "f32", "bf16": "bf16"}
+_HINTS: dict[Precision, str] = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
 
 
 class OpenVinoSession:
     """A network in OpenVINO; satisfies engine.session.Session."""
 
-    def __init__(self, model: Path, spec: GraphSpec, precision: Precision, n_threads: int) -> None:
-        """Raises BackendError where it is not installed or the CPU lacks bfloat16, ArtifactError for a damaged file."""
+    def __init__(self, file: Path, spec: GraphSpec, options: RunOptions) -> None:
+        """Raises BackendError where the library or the precision is missing here, ArtifactError for a damaged file."""
         self.spec = spec
-        self._compiled: Any = _open(model, precision, n_threads)
+        self._profile = options.profile
+        self._compiled, self._content = _open(file, options)  # the content must live as long as the network
         known = {tensor.name for tensor in (*spec.inputs, *spec.outputs)}
         ports = (*self._compiled.inputs, *self._compiled.outputs)
         # a port also has the names of what is merely passed on to it
-        check_names(model, spec, {name for port in ports for name in port.names & known or port.names})
+        check_names(file, spec, {name for port in ports for name in port.names & known or port.names})
         self._request = self._compiled.create_infer_request()
         self._lock = threading.Lock()  # a request holds the state of one run
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """See engine.session.Session."""
-        if self._compiled is None:
-            raise ValueError(f"the session of network {self.spec.name} is closed")
-        check_inputs(self.spec, inputs)
-        feeds = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
-        try:
-            with self._lock:
+        check_inputs(self.spec, inputs, self._profile)
+        feeds = {name: np.asarray(array, order="C") for name, array in inputs.items()}
+        with self._lock:
+            if self._compiled is None:
+                raise ValueError(f"the session of network {self.spec.name} is closed")
+            try:
                 self._request.infer(feeds, share_inputs=True)
                 names = [tensor.name for tensor in self.spec.outputs]
                 return {name: self._request.get_tensor(name).data.copy() for name in names}
-        except Exception as error:  # the library's own errors have no common base
-            raise failed_run(self.spec, inputs, error) from error
+            except Exception as error:  # the library's own errors have no common base
+                raise failed_run(self.spec, inputs, error) from error
 
     def close(self) -> None:
         """See engine.session.Session."""
-        self._request = self._compiled = None
+        with self._lock:
+            self._request = self._compiled = None
+            self._content = None
 
     def __enter__(self) -> Self:
         return self
@@ -58,24 +61,35 @@ class OpenVinoSession:
         self.close()
 
 
-def _open(model: Path, precision: Precision, n_threads: int) -> Any:
+def _open(file: Path, options: RunOptions) -> tuple[Any, Any]:
+    """The compiled network, and the file's content where the network reads from it as long as it lives."""
     try:
         import openvino
         from openvino.frontend import FrontEndManager
     except ModuleNotFoundError as error:
         raise missing_package("openvino", error) from error
     core = openvino.Core()
-    if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        raise BackendError("this CPU has no bfloat16: use precision float32")
-    options = {
-        # without the hint it takes bfloat16 wherever the CPU has it
-        "INFERENCE_PRECISION_HINT": _HINTS[precision],
-        "INFERENCE_NUM_THREADS": n_threads,
+    capability = options.precision.upper()
+    if capability not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        raise BackendError(f"this CPU does not compute in {options.precision}: use precision fp32")
+    settings = {
+        # an import must say it too: without it the network runs in bfloat16 wherever the CPU has it
+        "INFERENCE_PRECISION_HINT": _HINTS[options.precision],
+        "INFERENCE_NUM_THREADS": options.n_threads,
         "PERFORMANCE_HINT": "LATENCY",
     }
     try:
+        if options.compiled:
+            # mapped, not read: the weights are used where they lie; "c" because it wants memory that may be written
+            content = openvino.Tensor(np.memmap(file, np.uint8, "c"), shared_memory=True)
+            return core.import_model(content, "CPU", settings), content
         # read_model tries other formats on what is no ONNX, and they write to the terminal
         onnx = FrontEndManager().load_by_framework("onnx")
-        return core.compile_model(onnx.convert(onnx.load(str(model))), "CPU", options)
+        return core.compile_model(onnx.convert(onnx.load(str(file))), "CPU", settings), None
     except Exception as error:  # the library's own errors have no common base
-        raise ArtifactError(f"{model} is no network that openvino can open: {one_line(error)}") from error
+        if options.compiled:
+            raise ArtifactError(
+                f"{file} is no network that openvino {openvino.__version__} compiled for this CPU "
+                f"({one_line(error)}): run 'tango-export compile --backend openvino'"
+            ) from error
+        raise ArtifactError(f"{file} is no network that openvino can open: {one_line(error)}") from error

@@ -1,0 +1,97 @@
+"""What is known of this machine, and what can be used on it; GPUs are fakes."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import machine
+from engine.errors import BackendError
+from engine.machine import Machine, backend_version, can_build, describe_cpu, installed, machine_for
+from engine.session import BACKENDS
+from tests.fakes_tensorrt import DRIVER, GPU, FakeCuda, FakeTensorRt, fake_nvml
+
+X86 = "processor\t: 0\nmodel name\t: Some CPU @ 2.00GHz\nflags\t\t: fpu avx2 avx512f amx_bf16 sse\n\nprocessor\t: 1\n"
+ARM = "processor\t: 0\nFeatures\t: fp asimd bf16 sve\nCPU part\t: 0xd40\n"
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
+    cuda = FakeCuda()
+    monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", cuda)
+    monkeypatch.setitem(sys.modules, "cuda.bindings.nvml", fake_nvml())
+    return cuda
+
+
+def test_cpus() -> None:
+    assert describe_cpu(X86) == "Some CPU @ 2.00GHz (avx2 avx512f amx_bf16)"
+    assert describe_cpu(ARM).endswith("0xd40 (bf16 sve)")
+    assert describe_cpu("") == describe_cpu("nothing of use") == ""
+
+
+def test_this_cpu() -> None:
+    here = machine_for("openvino")
+    assert here.cpu and here == Machine(cpu=here.cpu) == machine_for("openvino")
+
+
+def test_a_gpu_engine_does_not_depend_on_the_cpu(gpu: FakeCuda) -> None:
+    for backend in ("tensorrt", "tensorrt-rtx"):
+        assert machine_for(backend) == Machine("", GPU, "9.0", "13.1", DRIVER)  # type: ignore[arg-type]
+
+
+def test_onnxruntime_depends_on_what_it_uses(gpu: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_distribution", lambda name: "1.31.1" if name == "onnxruntime" else "")
+    assert machine_for("onnxruntime").cpu and not machine_for("onnxruntime").gpu
+    monkeypatch.setattr(machine, "_distribution", lambda name: "1.31.0")
+    assert machine_for("onnxruntime").gpu == GPU and not machine_for("onnxruntime").cpu
+    gpu.n_gpus = 0
+    assert machine_for("onnxruntime").cpu and not machine_for("onnxruntime").gpu
+
+
+@pytest.mark.parametrize("broken", [None, FakeCuda(n_gpus=0)])
+def test_nothing_is_raised_without_a_gpu(monkeypatch: pytest.MonkeyPatch, broken: Any) -> None:
+    monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", broken)
+    assert machine_for("tensorrt") == machine_for("tensorrt-rtx") == Machine()
+
+
+def test_what_is_missing_is_said_with_the_install_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings"):
+        monkeypatch.setitem(sys.modules, name, None)
+    for backend in BACKENDS:
+        line = f"{backend} is not installed: pip install 'tango-rt[{backend}]'"
+        assert installed(backend) == can_build(backend) == line
+        with pytest.raises(BackendError, match="is not installed: pip install"):
+            backend_version(backend)
+
+
+def test_rtx_builds_without_a_gpu(monkeypatch: pytest.MonkeyPatch, gpu: FakeCuda) -> None:
+    for name in ("tensorrt", "tensorrt_rtx_bindings"):
+        monkeypatch.setitem(sys.modules, name, FakeTensorRt(gpu, {}, rtx=name != "tensorrt"))
+    for backend in ("tensorrt", "tensorrt-rtx"):
+        assert installed(backend) is can_build(backend) is None  # type: ignore[arg-type]
+    assert (backend_version("tensorrt"), backend_version("tensorrt-rtx")) == ("10.13.2.6", "1.7.1.116")
+    gpu.n_gpus = 0
+    assert can_build("tensorrt-rtx") is None
+    for reason in (installed("tensorrt-rtx"), installed("tensorrt"), can_build("tensorrt")):
+        assert reason is not None and "needs an NVIDIA GPU" in reason and "\n" not in reason
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_versions(backend: Any) -> None:
+    library = pytest.importorskip(backend)
+    assert installed(backend) is can_build(backend) is None
+    # a build of OpenVINO is told as 2026.4.1-22982-... by itself
+    assert library.__version__.startswith(backend_version(backend))
+
+
+def test_asking_opens_no_library_of_a_cpu() -> None:
+    code = (
+        "import sys\nfrom engine.machine import *\nfor backend in ('onnxruntime', 'openvino'):\n"
+        "    machine_for(backend)\n    if installed(backend) is None: backend_version(backend)\n"
+        "assert not {'onnxruntime', 'openvino', 'torch', 'tensorrt_rtx_bindings'} & set(sys.modules)\n"
+    )
+    root = Path(__file__).parent.parent
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
