@@ -147,7 +147,7 @@ def load_published(
             tensors |= {FROZEN + name.removeprefix(TRUNK): public[name] for name in trunk}
     if TEXT in absent:
         tensors |= {TEXT + canonical(name): tensor for name, tensor in read.tensors(sizes.text).items()}
-    check_complete(tensors, sizes.shapes(), str(checkpoint))
+    check_complete(tensors, sizes.shapes(), f"{checkpoint}: this AuMoCLIP checkpoint", _unused)
     return Published(sizes, tensors, _equal_trunks(tensors), files)
 
 
@@ -169,14 +169,19 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         tensors = {name: t for name, t in layer.items() if isinstance(t, Tensor)} if isinstance(layer, Mapping) else {}
         if tensors:
             return {canonical(name): t.float() if t.is_floating_point() else t for name, t in tensors.items()}
-    raise ArtifactError(f"{path}: a checkpoint without tensors, expected those of AuMoCLIP")
+    raise ArtifactError(f"{path}: a checkpoint without tensors")
 
 
-def check_complete(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], origin: str) -> None:
-    """Raises ArtifactError, one line, where tensors are missing, foreign or of another shape."""
+def check_complete(
+    tensors: Mapping[str, Tensor],
+    shapes: Mapping[str, tuple[int, ...]],
+    origin: str,
+    unused: Callable[[str], bool] = lambda name: False,
+) -> None:
+    """Raises ArtifactError, one line, where tensors are missing, foreign (but for unused ones) or of another shape."""
     faults = {
         "missing": [name for name in shapes if name not in tensors],
-        "unexpected": [name for name in tensors if name not in shapes and not _unused(name)],
+        "unexpected": [name for name in tensors if name not in shapes and not unused(name)],
         "of another shape": [
             f"{name} {tuple(tensors[name].shape)} instead of {shape}"
             for name, shape in shapes.items()
@@ -189,7 +194,7 @@ def check_complete(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int
         if names
     ]
     if found:
-        raise ArtifactError(f"{origin}: not a complete AuMoCLIP checkpoint: tensors {'; '.join(found)}")
+        raise ArtifactError(f"{origin} is not complete: tensors {'; '.join(found)}")
 
 
 def _unused(name: str) -> bool:
