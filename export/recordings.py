@@ -23,7 +23,7 @@ from engine.skeleton import LEFT_SHOULDER, RIGHT_SHOULDER
 from engine.timebase import FPS, FRAMES_PER_NODE, SAMPLE_RATE, frame_start
 from export.bodies import read_joint_text, read_smplx_joints
 
-__all__ = ["read_recordings"]
+__all__ = ["read_recordings", "read_wav"]
 
 _SMPLX_SUFFIXES = (".smplx.npz", ".npz")
 _JOINTS_SUFFIX = ".joints.txt"
@@ -106,7 +106,7 @@ def _stem(path: Path) -> str | None:
 def _from_pair(motion: Path, wav: Path) -> Recording:
     read = read_joint_text if motion.name.endswith(_JOINTS_SUFFIX) else read_smplx_joints
     joints, confidence = read(motion)
-    samples = _read_wav(wav)
+    samples = read_wav(wav)
     n_heard = len(samples) * FPS // SAMPLE_RATE
     if abs(n_heard - len(joints)) > _MAX_MISMATCH_S * FPS:
         raise InputError(
@@ -130,7 +130,7 @@ def _from_pair(motion: Path, wav: Path) -> Recording:
     )
 
 
-def _read_wav(path: Path) -> np.ndarray:
+def read_wav(path: Path) -> np.ndarray:
     """Any rate, any plain number format, channels averaged -> float32 (S,) at 16 kHz."""
     try:
         with warnings.catch_warnings():

@@ -1,0 +1,92 @@
+"""Sets of engines: all networks of a bundle for one back end, precision and profile, and whether they may be run."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.engines import NOT_COMPILED, Engine, EngineMiss, key_of, read_engine, set_folder
+from engine.errors import InputError
+from engine.machine import machine_for
+from engine.manifest import Bundle
+from engine.report import Report, read_report
+from engine.session import Backend, Precision
+
+__all__ = ["EngineSet", "profile_of", "read_set"]
+
+
+@dataclass(frozen=True)
+class EngineSet:
+    """What is compiled. miss: why it must not be run, "" where nothing is amiss; then all engines are in `engines`."""
+
+    folder: Path
+    backend: Backend
+    precision: Precision
+    profile: str  # "" where the bundle has none
+    engines: Mapping[str, Engine]
+    miss: str
+    report: Report | None  # about exactly these engines
+
+    @property
+    def absent(self) -> bool:
+        """Nothing was ever compiled here."""
+        return self.miss == NOT_COMPILED
+
+    @property
+    def verified(self) -> bool:
+        return not self.miss and self.report is not None and self.report.passed is True
+
+    @property
+    def state(self) -> str:
+        """One line: "verified", or why it may not be run unasked."""
+        if self.miss:
+            return self.miss
+        if self.report is None:
+            return "not verified"
+        if self.report.passed is None:
+            return f"not verified: {self.report.why}"
+        return "verified" if self.report.passed else f"failed verification: {self.report.why}"
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, (self.backend, self.precision, self.profile)))
+
+
+def profile_of(bundle: Bundle, name: str | None) -> str:
+    """The profile that is meant: the first where None, "" where the bundle has none.
+
+    Raises InputError for a name that the bundle does not know.
+    """
+    known = bundle.profile_names
+    if name is not None and name not in known:
+        raise InputError(f"{bundle.folder} has no profile {name!r}: it has {', '.join(known) or 'none'}")
+    return name or (known[0] if known else "")
+
+
+def read_set(
+    bundle: Bundle, engines: Path, backend: Backend, precision: Precision, profile: str, hashes: bool = True
+) -> EngineSet:
+    """The set that would be run here and now; hashes: read the engines too, which takes a second or so a gigabyte.
+
+    Raises BackendError where the back end's library is missing.
+    """
+    folder = set_folder(engines, backend, precision, profile, machine_for(backend))
+    found: dict[str, Engine] = {}
+    misses: dict[str, str] = {}
+    for graph in bundle.graphs:
+        key = key_of(bundle, graph, backend, precision, profile)
+        try:
+            found[graph] = read_engine(folder, key, hashes)
+        except EngineMiss as miss:
+            misses[graph] = miss.reason
+    report = None if misses else read_report(folder, found)
+    if report is not None and report.bundle_sha256 != bundle.sha256:
+        report = None
+    return EngineSet(folder, backend, precision, profile, found, _miss(bundle, misses), report)
+
+
+def _miss(bundle: Bundle, misses: Mapping[str, str]) -> str:
+    """One reason where all networks have the same, else the first with the network's name."""
+    if not misses:
+        return ""
+    graph, reason = next(iter(misses.items()))
+    alone = len(set(misses.values())) > 1 or len(misses) < len(bundle.graphs)
+    return f"{graph}: {reason}" if alone else reason

@@ -1,0 +1,291 @@
+"""Verification gates: do the engines of this machine compute what the bundle's networks do, and how fast?
+
+Every network is run by its engine and, from ONNX in fp32, by ONNX Runtime, on the same seeded inputs at the least, the
+usual and the most sizes of the profile. What ONNX Runtime gives was compared with torch when the bundle was made; those
+figures are carried over. Where a profile has one size only, three draws of inputs take the place of three shapes.
+"""
+
+import importlib.metadata
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from engine.engine_sets import EngineSet, profile_of, read_set
+from engine.engines import Engine, engines_folder
+from engine.errors import ArtifactError, BackendError
+from engine.machine import backend_version, installed, machine_for
+from engine.manifest import Bundle, GraphSpec, Profile, TensorSpec
+from engine.network_choice import Choice
+from engine.networks import Networks
+from engine.report import (
+    Agreement,
+    Gate,
+    Latency,
+    NetworkReport,
+    PathAgreement,
+    Report,
+    TransitionAgreement,
+    write_report,
+)
+from engine.session import Backend, Precision, RunOptions, Session, open_graph
+from export.agreement import path_agreement, transition_agreement, transition_frames
+
+__all__ = ["GATES", "compare_outputs", "measure_latency", "random_inputs", "trial_sizes", "verify"]
+
+GATES: Mapping[Precision, Gate] = {
+    # what the exporter promises of ONNX against torch, once more
+    "fp32": Gate(cosine=0.99999, max_abs=1e-4),
+    # 11 bits of mantissa: each rounding is off by 2.4e-4 at most, and a network adds up a few hundred of them
+    "fp16": Gate(cosine=0.999, relative_l2=1e-2),
+    # 8 bits: 2e-3 a rounding, 1.3 to 1.9 % measured over whole networks (SPEC of AnimateAnyone); more is a fault
+    "bf16": Gate(cosine=0.999, relative_l2=5e-2),
+}
+"""What is asked of every output of a network that is computed in a precision."""
+
+_REFERENCE: Backend = "onnxruntime"
+_SEED = 5
+_MOST_ELEMENTS = 1 << 22  # of all inputs of a trial whose sizes are free; beyond it takes minutes on a CPU
+_WARM_UP_RUNS = 3
+_MOST_RUNS = 200
+_LEAST_RUNS = 3
+_MOST_SECONDS = 1.0  # of one latency
+
+
+def verify(
+    bundle: Bundle,
+    backend: Backend,
+    precision: Precision = "fp32",
+    profile: str | None = None,
+    engines: Path | None = None,
+    character: Path | None = None,
+    speech: Path | None = None,
+) -> Report:
+    """Measure a set of engines, write report.json beside them and return it; `passed` says whether a gate was missed.
+
+    engines: their folder, inside the bundle where None. character and speech: a pack and a .wav to retrieve a path for
+    (bundles mini and full). Where the engines cannot be run on this machine the report says so, and passes and fails
+    nothing. Raises ArtifactError where there are no engines for this machine, BackendError where a library is missing,
+    InputError where character or speech cannot be used or the report cannot be written.
+    """
+    started = time.perf_counter()
+    found = read_set(bundle, engines_folder(bundle, engines), backend, precision, profile_of(bundle, profile))
+    if found.miss:
+        raise ArtifactError(
+            f"{bundle.folder}: the engines for {found} cannot be verified ({found.miss}): run 'tango-export compile "
+            f"{bundle.folder} --backend {backend} --precision {precision}'"
+        )
+    reason = installed(backend)
+    networks: dict[str, NetworkReport] = {}
+    paths = transition = None
+    not_measured: list[str] = []
+    if reason is None:
+        networks = {graph: _network(bundle, engine) for graph, engine in found.engines.items()}
+        paths, transition, not_measured = _noticed(bundle, found, character, speech)
+    breaches = _breaches(networks, paths, transition)
+    report = Report(
+        bundle=bundle.name,
+        bundle_sha256=bundle.sha256,
+        backend=backend,
+        precision=precision,
+        profile=found.profile,
+        machine=machine_for(backend),
+        versions=_versions(backend),
+        engines={graph: engine.digest for graph, engine in found.engines.items()},
+        networks=networks,
+        paths=paths,
+        transition=transition,
+        not_measured=tuple(not_measured),
+        passed=None if reason else not breaches,
+        why=reason or "; ".join(breaches),
+        seconds=round(time.perf_counter() - started, 2),
+    )
+    return write_report(found.folder, report)
+
+
+def trial_sizes(spec: GraphSpec, shapes: Profile) -> tuple[list[dict[str, int]], list[str]]:
+    """Sizes of the symbols in each of three trials, and what has to be said about them.
+
+    Raises ArtifactError where the network has sizes of which no profile says anything.
+    """
+    free = sum(least != most for least, _, most in shapes.values())
+    symbols = {size for tensor in spec.inputs for size in tensor.shape if isinstance(size, str)}
+    if symbols - shapes.keys():
+        raise ArtifactError(f"network {spec.name} has no profile to verify: make the bundle again")
+    trials = [{symbol: bounds[place] for symbol, bounds in shapes.items()} for place in range(3)]
+    if not free:
+        return trials, ["one size only: three draws of inputs"]
+    notes = []
+    while _elements(spec, trials[2]) > _MOST_ELEMENTS:
+        widest = max(shapes, key=lambda symbol: trials[2][symbol] - shapes[symbol][1])
+        least_of_most = shapes[widest][1]
+        if trials[2][widest] == least_of_most:
+            break
+        trials[2][widest] = max(least_of_most, trials[2][widest] // 2)
+        notes = [f"the most was tried at {', '.join(f'{s} {n}' for s, n in trials[2].items())}: beyond takes minutes"]
+    return trials, notes
+
+
+def random_inputs(spec: GraphSpec, sizes: Mapping[str, int], seed: int) -> dict[str, np.ndarray]:
+    """Inputs of a network: standard normal numbers, or integers in the range that the manifest gives."""
+    random = np.random.default_rng(seed)
+    return {tensor.name: _draw(tensor, sizes, random) for tensor in spec.inputs}
+
+
+def compare_outputs(
+    expected: Sequence[Mapping[str, np.ndarray]], got: Sequence[Mapping[str, np.ndarray]]
+) -> dict[str, Agreement]:
+    """The worst of each figure over the trials, by output. Raises BackendError where shape or dtype is another."""
+    parts = {
+        name: [_agreement(name, one[name], other[name]) for one, other in zip(expected, got, strict=True)]
+        for name in expected[0]
+    }
+    return {name: _worst(agreements) for name, agreements in parts.items()}
+
+
+def measure_latency(session: Session, inputs: Mapping[str, np.ndarray]) -> Latency:
+    """Some runs unmeasured, then up to 200 or a second of them, three at least."""
+    started = time.perf_counter()
+    for _ in range(_WARM_UP_RUNS):
+        session.run(inputs)
+        if time.perf_counter() - started > _MOST_SECONDS:
+            break
+    started = time.perf_counter()
+    runs_ms: list[float] = []
+    while len(runs_ms) < _LEAST_RUNS or (len(runs_ms) < _MOST_RUNS and time.perf_counter() - started < _MOST_SECONDS):
+        before = time.perf_counter()
+        session.run(inputs)
+        runs_ms.append(1e3 * (time.perf_counter() - before))
+    return Latency(float(np.median(runs_ms)), float(np.percentile(runs_ms, 99)), len(runs_ms))
+
+
+def _network(bundle: Bundle, engine: Engine) -> NetworkReport:
+    """One network at a time is open, and never both of its forms: the largest have gigabytes of weights."""
+    key, spec = engine.key, bundle.graph(engine.key.graph)
+    trials, notes = trial_sizes(spec, key.shapes)
+    inputs = [random_inputs(spec, sizes, _SEED + number) for number, sizes in enumerate(trials)]
+    n_threads = os.cpu_count() or 1
+    with open_graph(bundle.model(key.graph), spec, _REFERENCE, RunOptions(n_threads=n_threads)) as session:
+        expected = [session.run(trial) for trial in inputs]
+        reference = measure_latency(session, inputs[1])
+    options = RunOptions(key.precision, n_threads, key.shapes or None, compiled=True)
+    with open_graph(engine.file, spec, key.backend, options) as session:
+        got = [session.run(trial) for trial in inputs]
+        latency = measure_latency(session, inputs[1])
+    return NetworkReport(
+        precision=key.precision,
+        asked=GATES[key.precision],
+        reached=compare_outputs(expected, got),
+        trials=tuple(trials),
+        torch=_against_torch(spec),
+        latency=latency,
+        reference=reference,
+        notes=tuple(notes),
+    )
+
+
+def _noticed(
+    bundle: Bundle, found: EngineSet, character: Path | None, speech: Path | None
+) -> tuple[PathAgreement | None, TransitionAgreement | None, list[str]]:
+    """What a user would notice; and what of that was not measured."""
+    choice = Choice(found.backend, found.precision, found.profile, "to be verified", found.engines)
+    if bundle.name == "acinterp":
+        if not found.profile:
+            return None, None, ["frames of a transition: the bundle has no profiles"]
+        with Networks.from_onnx(bundle) as reference:
+            expected = transition_frames(reference, bundle, found.profile)
+        with Networks(bundle, choice) as networks:
+            got = transition_frames(networks, bundle, found.profile)
+        return None, transition_agreement(expected, got), []
+    if bundle.name not in ("mini", "full"):
+        return None, None, []
+    if character is None or speech is None:
+        return None, None, ["the retrieved path: it needs a character and a speech (--character, --speech)"]
+    with Networks.from_onnx(bundle) as reference, Networks(bundle, choice) as networks:
+        return path_agreement(reference, networks, character, speech), None, []
+
+
+def _breaches(
+    networks: Mapping[str, NetworkReport], paths: PathAgreement | None, transition: TransitionAgreement | None
+) -> list[str]:
+    breaches = [
+        f"{graph}: {name} has cosine {output.cosine:.6f}, relative L2 {output.relative_l2:.2g}, max abs "
+        f"{output.max_abs:.2g} at scale {output.scale:.2g}, wanted {network.asked}"
+        for graph, network in networks.items()
+        for name, output in network.reached.items()
+        if not network.asked.passes(output)
+    ]
+    if paths is not None and not paths.passed:
+        breaches.append(f"{paths.share:.2%} of the retrieved path is alike, wanted {paths.asked:.0%}")
+    if transition is not None and not transition.passed:
+        breaches.append(f"a transition's frames reach {transition.psnr_db:.1f} dB, wanted {transition.asked_db:g}")
+    return breaches[:4] + ([f"and {len(breaches) - 4} more"] if len(breaches) > 4 else [])
+
+
+def _draw(tensor: TensorSpec, sizes: Mapping[str, int], random: np.random.Generator) -> np.ndarray:
+    shape = tuple(size if isinstance(size, int) else sizes[size] for size in tensor.shape)
+    if tensor.dtype.startswith("float"):
+        return np.asarray(random.standard_normal(shape), tensor.dtype)
+    below = 2 if tensor.dtype == "bool" else tensor.below or 2
+    return np.asarray(random.integers(0, below, shape), tensor.dtype)
+
+
+def _elements(spec: GraphSpec, sizes: Mapping[str, int]) -> int:
+    shapes = [[size if isinstance(size, int) else sizes[size] for size in tensor.shape] for tensor in spec.inputs]
+    return sum(int(np.prod(shape)) for shape in shapes)
+
+
+def _agreement(name: str, expected: np.ndarray, got: np.ndarray) -> Agreement:
+    if expected.shape != got.shape or expected.dtype != got.dtype:
+        raise BackendError(
+            f"the engine gives {name} as {got.dtype}{list(got.shape)}, "
+            f"onnxruntime as {expected.dtype}{list(expected.shape)}"
+        )
+    if not expected.size:
+        return Agreement(0.0, 0.0, 1.0, 0.0, 0.0)
+    a, b = expected.astype(np.float64).ravel(), got.astype(np.float64).ravel()
+    with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity fail by their figures
+        length, off = float(np.linalg.norm(a)), np.abs(a - b)
+        lengths, distance = length * float(np.linalg.norm(b)), float(np.linalg.norm(off))
+        # zeros have no direction: they agree with zeros
+        cosine = float(a @ b / lengths) if lengths != 0 else float(np.array_equal(a, b))
+        relative_l2 = distance / length if length != 0 else (0.0 if distance == 0 else float("inf"))
+    return Agreement(float(off.max()), float(off.mean()), cosine, relative_l2, float(np.abs(a).max()))
+
+
+def _worst(parts: Sequence[Agreement]) -> Agreement:
+    """One figure each; the scale is that of the trial with the largest share of the bound. NaN is worse than all."""
+    hardest = max(parts, key=lambda part: _nan_last(part.max_abs / max(1.0, part.scale)))
+    return Agreement(
+        max_abs=hardest.max_abs,
+        mean_abs=float(np.max([part.mean_abs for part in parts])),
+        cosine=float(np.min([part.cosine for part in parts])),
+        relative_l2=float(np.max([part.relative_l2 for part in parts])),
+        scale=hardest.scale,
+    )
+
+
+def _nan_last(figure: float) -> float:
+    return float("inf") if np.isnan(figure) else figure
+
+
+def _against_torch(spec: GraphSpec) -> dict[str, float]:
+    """ONNX Runtime's figures against torch, the worst over the outputs; none where the manifest has none."""
+    reached = spec.parity.get(_REFERENCE, {}).get("reached", {}).values()
+    if not reached:
+        return {}
+    return {
+        "max_abs": float(np.max([output["max_abs"] for output in reached])),
+        "cosine": float(np.min([output["cosine"] for output in reached])),
+    }
+
+
+def _versions(backend: Backend) -> dict[str, str]:
+    return {
+        "tango-rt": importlib.metadata.version("tango-rt"),
+        "numpy": np.__version__,
+        _REFERENCE: backend_version(_REFERENCE),
+        backend: backend_version(backend),
+    }
