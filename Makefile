@@ -20,7 +20,7 @@ help:
 
 # what only the tests need: networks to compile, engines to run them, checkers
 .venv/.tested: .venv/.ready
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[export,full,openvino]" --group dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[export,full,openvino,tensorrt-rtx]" --group dev
 	@touch $@
 
 demo: .venv/.ready

@@ -1,24 +1,27 @@
-"""tango-export: train, adapt, evaluate, make bundles of weights. Arguments in, one library call, a summary out."""
+"""tango-export: train, adapt, evaluate, make bundles of weights, compile them. Arguments in, a summary out."""
 
 import argparse
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from engine.console import add_command, positive, print_result, run_command
-from engine.errors import BackendError, InputError
+from engine.errors import InputError
+from export.engine_commands import add_engine_commands
+from export.extra import export_extra
 
 __all__ = ["main"]
 
 EXAMPLES = """examples:
   tango-export train aumoclip data/ -o mini.ckpt         two small towers, from people and their voices
   tango-export bundle mini mini.ckpt -o mini             what the run time opens
+  tango-export compile mini --backend openvino           compiled and verified for this machine
   tango-export evaluate aumoclip data/ --bundle mini     does it find the right moment?
 """
 BUNDLE_EXAMPLES = """examples:
   tango-export bundle mini mini.ckpt -o mini
   tango-export bundle full ckpt.pth --speech wav2vec2-base-960h --text bert-base-uncased -o full
+  tango-export bundle acinterp AnimateAnyone -o acinterp
 """
 MINI_EXAMPLES = """examples:
   tango-export bundle mini mini.ckpt -o mini
@@ -27,6 +30,11 @@ MINI_EXAMPLES = """examples:
 FULL_EXAMPLES = """examples:
   tango-export bundle full ckpt.pth --speech models/wav2vec2-base-960h --text models/bert-base-uncased -o full
   tango-export bundle full --random 0 -o full-random     made-up weights of the published size, for timings
+"""
+ACINTERP_EXAMPLES = """examples:
+  tango-export bundle acinterp pretrained -o acinterp    folder with reference_unet.pth, denoising_unet.pth,
+      motion_module.pth, pose_guider.pth, image_encoder/ and sd-vae-ft-mse/, the public names
+  tango-export bundle acinterp --random 0 --width small -o acinterp-small    made-up weights, for tests and timings
 """
 TRAIN_EXAMPLES = """examples:
   tango-export train aumoclip data/ -o mini.ckpt
@@ -44,10 +52,6 @@ PRIOR_EXAMPLES = """examples:
   tango-export prior people/ -o people.npz               then: tango-rt character build --prior people.npz
   tango-export prior anna.tango ben.tango -o both.npz --no-mouth
 """
-INSPECT_EXAMPLES = """examples:
-  tango-export inspect mini
-  tango-export inspect mini --json | jq .graphs
-"""
 DATA_HELP = "character packs, NAME.npz or NAME.joints.txt with NAME.wav beside it, or folders of them"
 
 
@@ -57,19 +61,20 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = add_command(None, "tango-export", "train networks and make bundles of them.", EXAMPLES)
+    parser = add_command(None, "tango-export", "train networks, make bundles of them, compile those.", EXAMPLES)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     bundle = add_command(commands, "bundle", "turn weights into what the run time opens", BUNDLE_EXAMPLES)
     presets = bundle.add_subparsers(required=True, metavar="PRESET")
     _add_mini(presets)
     _add_full(presets)
+    _add_acinterp(presets)
     train = add_command(commands, "train", "train a network", TRAIN_EXAMPLES)
     _add_train(train.add_subparsers(required=True, metavar="NETWORK"))
     _add_adapt(commands)
     evaluate = add_command(commands, "evaluate", "measure a network and its rivals", EVALUATE_EXAMPLES)
     _add_evaluate(evaluate.add_subparsers(required=True, metavar="NETWORK"))
     _add_prior(commands)
-    _add_inspect(commands)
+    add_engine_commands(commands)
     return parser
 
 
@@ -88,6 +93,15 @@ def _add_full(presets: Any) -> None:
         "--allow-download", action="store_true", help="--speech and --text may name models to be downloaded"
     )
     parser.add_argument("--random", type=int, metavar="SEED", help="made-up weights in place of CKPT")
+    _add_output(parser, "DIR")
+
+
+def _add_acinterp(presets: Any) -> None:
+    summary = "the diffusion model of transitions, from public weights"
+    parser = add_command(presets, "acinterp", summary, ACINTERP_EXAMPLES, _acinterp)
+    parser.add_argument("weights", type=Path, nargs="?", metavar="DIR", help="folder of the public AnimateAnyone files")
+    parser.add_argument("--random", type=int, metavar="SEED", help="made-up weights in place of DIR")
+    parser.add_argument("--width", choices=("small", "full"), help="of made-up weights (default: full)")
     _add_output(parser, "DIR")
 
 
@@ -140,11 +154,6 @@ def _add_prior(commands: Any) -> None:
     _add_output(parser, "NPZ")
 
 
-def _add_inspect(commands: Any) -> None:
-    parser = add_command(commands, "inspect", "what is in a bundle", INSPECT_EXAMPLES, _inspect)
-    parser.add_argument("bundle", type=Path, metavar="BUNDLE")
-
-
 def _add_output(parser: argparse.ArgumentParser, metavar: str) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar=metavar)
 
@@ -159,25 +168,14 @@ def _given(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
     return {name: value for name, value in vars(arguments).items() if name in names}
 
 
-@contextmanager
-def _export_extra() -> Iterator[None]:
-    """Says what to install where only the run time is."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if error.name in ("torch", "onnx", "onnxscript", "onnxruntime", "transformers"):
-            raise BackendError(f"{error.name} is not installed: pip install 'tango-rt[export]'") from error
-        raise
-
-
-@_export_extra()
+@export_extra()
 def _mini(arguments: argparse.Namespace) -> None:
     from export.recipes.mini import mini_recipe
 
     _write(arguments, mini_recipe(arguments.checkpoint))
 
 
-@_export_extra()
+@export_extra()
 def _full(arguments: argparse.Namespace) -> None:
     if (arguments.checkpoint is None) == (arguments.random is None):
         raise InputError("want the published checkpoint, or --random SEED in its place")
@@ -192,6 +190,20 @@ def _full(arguments: argparse.Namespace) -> None:
         _write(arguments, recipe)
 
 
+@export_extra()
+def _acinterp(arguments: argparse.Namespace) -> None:
+    if (arguments.weights is None) == (arguments.random is None):
+        raise InputError("want the folder of the public weights, or --random SEED in its place")
+    if arguments.width is not None and arguments.random is None:
+        raise InputError("--width is for made-up weights: those of a folder have the width they have")
+    from export.recipes.acinterp import acinterp_recipe, random_recipe
+
+    if arguments.random is not None:
+        _write(arguments, random_recipe(arguments.random, arguments.width or "full"))
+    else:
+        _write(arguments, acinterp_recipe(arguments.weights))
+
+
 def _write(arguments: argparse.Namespace, recipe: Any) -> None:
     from engine.manifest import Bundle
     from export.bundle import write_bundle
@@ -201,7 +213,7 @@ def _write(arguments: argparse.Namespace, recipe: Any) -> None:
     print_result(arguments, result, summarize(Bundle.open(arguments.output)))
 
 
-@_export_extra()
+@export_extra()
 def _train(arguments: argparse.Namespace) -> None:
     from export.models.mini import MiniConfig
     from export.training.run import TrainOptions, train
@@ -216,7 +228,7 @@ def _train(arguments: argparse.Namespace) -> None:
     print_result(arguments, result, _lines(result))
 
 
-@_export_extra()
+@export_extra()
 def _adapt(arguments: argparse.Namespace) -> None:
     from export.training.adapt import AdaptOptions, adapt
 
@@ -225,7 +237,7 @@ def _adapt(arguments: argparse.Namespace) -> None:
     print_result(arguments, result, _lines(result))
 
 
-@_export_extra()
+@export_extra()
 def _evaluate(arguments: argparse.Namespace) -> None:
     from export.evaluation.run import EvaluateOptions, evaluate, summarize
 
@@ -240,14 +252,6 @@ def _prior(arguments: argparse.Namespace) -> None:
 
     result = make_prior(arguments.data, arguments.output, FitOptions(mouth=arguments.mouth))
     print_result(arguments, result, _lines(result))
-
-
-def _inspect(arguments: argparse.Namespace) -> None:
-    from engine.manifest import Bundle
-    from export.inspect import describe, summarize
-
-    bundle = Bundle.open(arguments.bundle)
-    print_result(arguments, describe(bundle), summarize(bundle))
 
 
 def _lines(result: dict[str, Any]) -> str:

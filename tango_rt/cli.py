@@ -3,15 +3,20 @@
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from engine.backends import BACKENDS, PRECISIONS
 from engine.console import add_command, positive, print_result, run_command
 from engine.errors import InputError
 from tango_rt import __version__
 from tango_rt.client.command import add_send
 from tango_rt.server.command import add_serve
+
+if TYPE_CHECKING:
+    from engine.networks import Networks
 
 __all__ = ["main"]
 
@@ -52,8 +57,6 @@ RENDER_EXAMPLES = """examples:
 """
 
 
-BACKENDS = ("onnxruntime", "openvino")
-PRECISIONS = ("float32", "bf16")
 RETRIEVALS = ("auto", "fitted", "generic", "onset", "mini", "full")
 
 
@@ -131,13 +134,22 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_bundle(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--bundle", type=Path, metavar="DIR", help="networks made by 'tango-export bundle'")
-    parser.add_argument(
-        "--backend", choices=BACKENDS, default="onnxruntime", help="what runs the networks (default: onnxruntime)"
+    group = parser.add_argument_group("networks")
+    group.add_argument("--bundle", type=Path, metavar="DIR", help="made by 'tango-export bundle'")
+    group.add_argument(
+        "--backend",
+        choices=("auto", *BACKENDS),
+        default="auto",
+        help="what runs them (default: auto, the fastest that is installed and verified)",
     )
-    parser.add_argument(
-        "--precision", choices=PRECISIONS, default="float32", help="bf16: faster where the machine has it, by openvino"
+    group.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        help="as compiled by 'tango-export compile' (default: fp32, or what auto takes)",
     )
+    group.add_argument("--profile", metavar="NAME", help="of shapes, as compiled (default: the bundle's first)")
+    group.add_argument("--engines", type=Path, metavar="DIR", help="compiled engines (default: BUNDLE/engines)")
+    group.add_argument("--unverified", action="store_true", help="run what no verification report vouches for")
 
 
 def _add_inspect(actions: Any) -> None:
@@ -193,6 +205,26 @@ def _add_render(commands: Any) -> None:
     parser.add_argument("--words", type=Path, metavar="JSON", help="word timings of the speech, for keyword matches")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="draw the path over the speech waveform")
     _add_jobs(parser)
+
+
+@contextmanager
+def _networks(arguments: argparse.Namespace) -> "Iterator[Networks | None]":
+    """The networks of --bundle as asked for."""
+    if arguments.bundle is None:
+        yield None
+        return
+    from engine.features.learned import open_embedding_networks
+    from engine.networks import NetworkOptions
+
+    options = NetworkOptions(
+        backend=arguments.backend,
+        precision=arguments.precision,
+        profile=arguments.profile,
+        engines=arguments.engines,
+        unverified=arguments.unverified,
+    )
+    with open_embedding_networks(arguments.bundle, options) as networks:
+        yield networks
 
 
 def _demo(arguments: argparse.Namespace) -> None:
@@ -252,13 +284,15 @@ def _refresh(arguments: argparse.Namespace) -> None:
     from engine.pack import CharacterPack
     from tango_rt.characters.embed import EmbedOptions, refresh
     from tango_rt.characters.inspect import describe, summarize
-    from tango_rt.pipeline.retrieval import open_learned
 
     pack = CharacterPack.open(arguments.pack)
-    learned = None
-    if arguments.bundle is not None:
-        learned = open_learned(arguments.bundle, arguments.backend, arguments.precision)
-    refresh(pack, EmbedOptions(arguments.mouth, arguments.prior), learned)
+    with _networks(arguments) as networks:
+        learned = None
+        if networks is not None:
+            from engine.features.learned import learned_embedding
+
+            learned = learned_embedding(networks)
+        refresh(pack, EmbedOptions(arguments.mouth, arguments.prior), learned)
     result = describe(pack)
     _warn(result)
     print_result(arguments, result, summarize(result))
@@ -282,21 +316,23 @@ def _render(arguments: argparse.Namespace) -> None:
     from tango_rt.pipeline.render import RenderOptions, render
     from tango_rt.pipeline.retrieval import RetrievalOptions
 
-    options = RenderOptions(
-        blender=arguments.blender,
-        lookahead_nodes=arguments.lookahead,
-        retrieval=RetrievalOptions(arguments.retrieval, arguments.bundle, arguments.backend, arguments.precision),
-        search=arguments.search,
-        seed=arguments.seed,
-        words=arguments.words,
-        plot=arguments.plot,
-        n_workers=arguments.jobs,
-    )
-    result = render(CharacterPack.open(arguments.pack), arguments.speech, arguments.output, options)
+    with _networks(arguments) as networks:
+        options = RenderOptions(
+            blender=arguments.blender,
+            lookahead_nodes=arguments.lookahead,
+            retrieval=RetrievalOptions(arguments.retrieval, networks),
+            search=arguments.search,
+            seed=arguments.seed,
+            words=arguments.words,
+            plot=arguments.plot,
+            n_workers=arguments.jobs,
+        )
+        result = render(CharacterPack.open(arguments.pack), arguments.speech, arguments.output, options)
     print_result(
         arguments,
         result.to_dict(),
         f"{arguments.output}: {result.duration_s:.1f} s, {result.n_cuts} cuts "
         f"({result.n_transitions_computed} transitions computed, {result.n_transitions_cached} cached), "
-        f"{result.seconds:.1f} s, {result.realtime_factor:.2f} of real time",
+        f"{result.seconds:.1f} s, {result.realtime_factor:.2f} of real time"
+        + (f"\nnetworks: {result.networks}" if result.networks else ""),
     )

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +10,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.errors import ArtifactError, InputError
-from engine.features import full
 from engine.features.embedding import Features, embed_speech
 from engine.features.full import FullEmbedding
 from engine.features.recording import Recording
@@ -92,13 +91,21 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return replace(write_fake_bundle(tmp_path_factory.mktemp("full") / "bundle", files, GRAPHS), name="full")
 
 
+class FunctionNetworks:
+    """Stands in for Networks: functions in place of the bundle's networks."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+        functions = {"speech": _speech, "text": _text, "audio": _audio, "motion": _motion}
+        self._sessions = {name: FunctionSession(function, GRAPHS[name]) for name, function in functions.items()}
+
+    def run(self, graph: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return self._sessions[graph].run(inputs)
+
+
 @pytest.fixture
-def embedding(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> FullEmbedding:
-    functions = {"speech": _speech, "text": _text, "audio": _audio, "motion": _motion}
-    monkeypatch.setattr(
-        full, "open_session", lambda bundle, graph, *options: FunctionSession(functions[graph], GRAPHS[graph])
-    )
-    return FullEmbedding(bundle)
+def embedding(bundle: Bundle) -> FullEmbedding:
+    return FullEmbedding(FunctionNetworks(bundle))  # type: ignore[arg-type]
 
 
 def _voice(n_samples: int, seed: int = 0) -> np.ndarray:
@@ -161,7 +168,7 @@ def test_networks_hear_standardised_windows_of_128_frames(embedding: FullEmbeddi
         heard.append(waveform)
         return _speech(waveform)
 
-    embedding._sessions["speech"] = FunctionSession(record, GRAPHS["speech"])
+    embedding._networks._sessions["speech"] = FunctionSession(record, GRAPHS["speech"])
     embed_speech(embedding, _voice(300_000) * 0.01 + 0.2)
     lengths = [waveform.shape[1] for waveform in heard]
     assert set(lengths[2:-2]) <= {WINDOW_SAMPLES, WINDOW_SAMPLES + 1}
@@ -204,16 +211,9 @@ def test_windows_as_released(embedding: FullEmbedding, n_samples: int) -> None:
     np.testing.assert_array_equal(features.high[-1], high[0])
 
 
-def test_closed_networks_are_opened_again(embedding: FullEmbedding) -> None:
-    voice = _voice(5_000)
-    before = embed_speech(embedding, voice)
-    embedding.close()
-    np.testing.assert_array_equal(embed_speech(embedding, voice).low, before.low)
-
-
 def test_a_bundle_of_something_else_is_refused(bundle: Bundle) -> None:
     with pytest.raises(ArtifactError, match="holds the embedding mini, expected full"):
-        FullEmbedding(replace(bundle, name="mini"))
+        FullEmbedding(FunctionNetworks(replace(bundle, name="mini")))  # type: ignore[arg-type]
 
 
 def test_identity_is_that_of_the_bundle(embedding: FullEmbedding, bundle: Bundle) -> None:
@@ -229,8 +229,8 @@ def test_hurried_windows_reach_less_far_ahead(embedding: FullEmbedding) -> None:
     assert (len(early.low), len(late.low)) == (64, 32)
 
 
-def test_look_ahead_by_choice(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Bundle, "open", classmethod(lambda cls, folder: bundle))
-    assert FullEmbedding.open(Path("full"), lookahead_frames=0).lookahead_frames == 31
+def test_look_ahead_by_choice(bundle: Bundle) -> None:
+    networks: Any = FunctionNetworks(bundle)
+    assert FullEmbedding(networks, lookahead_frames=0).lookahead_frames == 31
     with pytest.raises(InputError, match="no windows"):
-        FullEmbedding.open(Path("full"), lookahead_frames=97)
+        FullEmbedding(networks, lookahead_frames=97)

@@ -13,9 +13,10 @@ pytest.importorskip("transformers")
 pytest.importorskip("tokenizers")
 
 from engine.features.embedding import embed_speech  # noqa: E402
-from engine.features.full import FullEmbedding, FullOptions  # noqa: E402
+from engine.features.full import FullEmbedding  # noqa: E402
 from engine.features.text import TextTokens, align, read_ctc_vocabulary, tokens_of, transcribe  # noqa: E402
 from engine.manifest import Bundle  # noqa: E402
+from engine.networks import NetworkOptions, Networks  # noqa: E402
 from export.bundle import write_bundle  # noqa: E402
 from export.recipes.full import recipe_of  # noqa: E402
 from tests.fakes_full import small_full  # noqa: E402
@@ -51,7 +52,7 @@ def test_bundle_computes_what_torch_computes(tmp_path: Path, rng: np.random.Gene
     write_bundle(recipe_of(small_full()), tmp_path / "full")
     bundle = Bundle.open(tmp_path / "full")
     assert bundle.name == "full" and set(bundle.graphs) == {"speech", "text", "audio", "motion"}
-    embedding = FullEmbedding(bundle, FullOptions(n_threads=1))
+    embedding = FullEmbedding(Networks.open(bundle, NetworkOptions(n_threads=1)))
     samples = rng.normal(size=N_SAMPLES).astype(np.float32)
     found = embedding.as_released(samples)
     low, cls = _features(bundle, samples)

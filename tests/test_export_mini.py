@@ -13,6 +13,7 @@ from engine.features.embedding import embed_speech  # noqa: E402
 from engine.features.mini import MiniEmbedding, motion_rows  # noqa: E402
 from engine.features.recording import Recording  # noqa: E402
 from engine.features.speech import N_COLUMNS, speech_features  # noqa: E402
+from engine.networks import Networks  # noqa: E402
 from engine.timebase import frame_start  # noqa: E402
 from export.bundle import write_bundle  # noqa: E402
 from export.losses import global_loss  # noqa: E402
@@ -126,7 +127,7 @@ def test_bundle_gives_the_features_of_the_network(tmp_path: Path, config: MiniCo
     checkpoint = _checkpoint(config)
     write_checkpoint(tmp_path / "a.ckpt", checkpoint)
     write_bundle(mini_recipe(tmp_path / "a.ckpt"), tmp_path / "mini")
-    embedding = MiniEmbedding.open(tmp_path / "mini")
+    embedding = MiniEmbedding.of(Networks.open(tmp_path / "mini"))
     recording = _recording(rng)
     speech, motion = embed_speech(embedding, recording.samples), embedding.motion(recording)
     model = AuMoMini(config)
@@ -147,7 +148,7 @@ def test_bundle_gives_the_features_of_the_network(tmp_path: Path, config: MiniCo
     manifest = tmp_path / "mini" / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"name": "mini"', '"name": "other"'))
     with pytest.raises(ArtifactError, match="bundle of 'other', want 'mini'"):
-        MiniEmbedding.open(tmp_path / "mini")
+        MiniEmbedding.of(Networks.open(tmp_path / "mini"))
 
 
 def test_towers_of_another_width_of_rows_do_not_run() -> None:

@@ -76,8 +76,9 @@ def _product(columns: int, widths: tuple[int, int], factor: float) -> bytes:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10).SerializeToString()
 
 
-def mini_bundle(folder: Path, factor: float = 0.1) -> Path:
+def mini_bundle(folder: Path, factor: float = 0.1, verified: bool = True) -> Path:
     """A bundle for retrieval by `mini`, of networks that multiply."""
+    parity = {"onnxruntime": {"reached": {}}} if verified else {}
     graphs, files = {}, {}
     for graph, source, columns in ((AUDIO_GRAPH, "rows", N_COLUMNS), (MOTION_GRAPH, "descriptors", len(BODY_COLUMNS))):
         files[f"{graph}.onnx"] = _product(columns, (3, 2), factor)
@@ -88,7 +89,7 @@ def mini_bundle(folder: Path, factor: float = 0.1) -> Path:
             outputs=tuple(
                 TensorSpec(name, "float32", ("batch", "frames", width)) for name, width in (("low", 3), ("high", 2))
             ),
-            parity={},
+            parity=parity,
         )
     write_fake_bundle(folder, files, graphs, mini_config(False, 3, 2, 4, 4))
     write_manifest(folder, {**json.loads((folder / MANIFEST).read_text()), "name": "mini"})
@@ -239,7 +240,13 @@ def test_networks_of_a_bundle(pack: CharacterPack, tmp_path: Path, capsys: pytes
     assert "no motion features of 'mini'" in refusal(capsys, *render, "--bundle", bundle)
     figures = run_json(capsys, "character", "refresh", pack.path, "--bundle", bundle)
     assert set(figures["retrieval"]) == {"onset", "fitted", "mini"}
-    assert run_json(capsys, *render, "--bundle", bundle)["retrieval"] == "mini"
+    told = run_json(capsys, *render, "--bundle", bundle)
+    assert told["retrieval"] == "mini" and "onnxruntime fp32" in told["networks"]
+    unverified = mini_bundle(tmp_path / "unverified", verified=False)
+    assert "unverified" in refusal(capsys, *render, "--bundle", unverified)
+    assert run_json(capsys, *render, "--bundle", unverified, "--unverified")["path"] == told["path"]
+    said = refusal(capsys, *render, "--bundle", bundle, "--backend", "onnxruntime", "--precision", "fp16")
+    assert "tango-export compile" in said and "--precision fp16" in said
     assert run_json(capsys, *render, "--bundle", bundle, "--search", "official")["retrieval"] == "mini"
     said = refusal(capsys, *render, "--bundle", other)
     assert "holds mini motion features of" in said and "character refresh" in said

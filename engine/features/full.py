@@ -11,8 +11,6 @@ four times.
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -22,14 +20,12 @@ from engine.features.recording import Recording
 from engine.features.released_windows import WINDOW_FRAMES, WINDOW_SAMPLES, audio_segments, motion_segments
 from engine.features.text import TextTokens, align, read_ctc_vocabulary, tokens_of, transcribe
 from engine.features.windows import WindowedStream, WindowPlan
-from engine.manifest import Bundle
-from engine.session import Backend, Precision, Session, open_session
+from engine.networks import Networks
 
-__all__ = ["FullEmbedding", "FullOptions", "plan_ahead"]
+__all__ = ["FullEmbedding", "plan_ahead"]
 
 SMPLX_JOINTS = 55
 HOP_FRAMES = 32
-ENCODERS = ("speech", "text")
 LEAST_SAMPLES = 1_600  # fewer give no row of the high level; three frames
 
 
@@ -38,29 +34,22 @@ def plan_ahead(lookahead_frames: int) -> WindowPlan:
     return WindowPlan(HOP_FRAMES, WINDOW_FRAMES - HOP_FRAMES - lookahead_frames, lookahead_frames)
 
 
-@dataclass(frozen=True)
-class FullOptions:
-    """How the networks are run. A plan other than of 128 frames is outside of what the network was trained on."""
-
-    backend: Backend = "onnxruntime"
-    precision: Precision = "float32"  # of the speech and text networks
-    n_threads: int | None = None  # one a core
-    plan: WindowPlan = field(default_factory=lambda: plan_ahead(HOP_FRAMES))
-
-
 class FullEmbedding:
-    """Satisfies engine.features.embedding.Embedding; networks are opened when they are first needed."""
+    """Satisfies engine.features.embedding.Embedding."""
 
     name = "full"
     weight = 1.0
 
-    def __init__(self, bundle: Bundle, options: FullOptions | None = None) -> None:
-        """Raises ArtifactError for a bundle of something else, BackendError where a package is missing."""
+    def __init__(self, networks: Networks, lookahead_frames: int = HOP_FRAMES) -> None:
+        """`lookahead_frames`: what a window sees after the last row it keeps, at most 96.
+
+        Raises ArtifactError for a bundle of something else.
+        """
+        bundle = networks.bundle
         if bundle.name != self.name:
             raise ArtifactError(f"{bundle.folder} holds the embedding {bundle.name}, expected {self.name}")
-        self._bundle = bundle
-        self._options = options or FullOptions()
-        self._sessions: dict[str, Session] = {}
+        self._networks = networks
+        self._plan = plan_ahead(lookahead_frames)
         self._vocabulary = read_ctc_vocabulary(bundle.file("vocab.json"))
         self._words = TextTokens(bundle.file("vocab.txt" if "vocab.txt" in bundle.files else "tokenizer.json"))
         width = bundle.graph("audio").outputs[0].shape[-1]
@@ -68,21 +57,9 @@ class FullEmbedding:
             raise ArtifactError(f"{bundle.folder}: the features of network audio have no fixed width")
         self._width = width
 
-    @classmethod
-    def open(
-        cls,
-        folder: Path,
-        backend: Backend = "onnxruntime",
-        precision: Precision = "float32",
-        lookahead_frames: int | None = None,
-    ) -> "FullEmbedding":
-        """Open a bundle; `lookahead_frames`: what a window sees after the last row it keeps, at most 96."""
-        plan = plan_ahead(HOP_FRAMES if lookahead_frames is None else lookahead_frames)
-        return cls(Bundle.open(folder), FullOptions(backend, precision, plan=plan))
-
     @property
     def sha256(self) -> str:
-        return self._bundle.sha256
+        return self._networks.bundle.sha256
 
     @property
     def lookahead_frames(self) -> int:
@@ -90,10 +67,9 @@ class FullEmbedding:
 
     def hurried(self, lookahead_frames: int) -> "FullEmbedding":
         """The same networks with windows that reach less far ahead; a hop is the least that they wait for."""
-        plan = self._options.plan
-        ahead = max(0, min(plan.lookahead_frames, lookahead_frames - (plan.hop_frames - 1)))
-        other = copy.copy(self)  # sessions are shared: a second copy of the networks would not fit everywhere
-        other._options = replace(self._options, plan=plan_ahead(ahead))
+        ahead = max(0, min(self._plan.lookahead_frames, lookahead_frames - (HOP_FRAMES - 1)))
+        other = copy.copy(self)  # networks are shared: a second copy of them would not fit everywhere
+        other._plan = plan_ahead(ahead)
         return other
 
     def listen(self) -> "FullListener":
@@ -124,29 +100,19 @@ class FullEmbedding:
         return _joined(parts, self._width)
 
     def close(self) -> None:
-        """Free the networks; they are opened again when needed."""
-        for session in self._sessions.values():
-            session.close()
-        self._sessions.clear()
+        """Free the networks."""
+        self._networks.close()
 
     def _stream(self) -> WindowedStream:
-        return WindowedStream(self._hear, (self._width, self._width), self._options.plan)
-
-    def _run(self, graph: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
-        if graph not in self._sessions:
-            options = self._options
-            # the towers are a hundredth of the work, and they interpolate over time: bf16 cannot count that far
-            precision = options.precision if graph in ENCODERS else "float32"
-            self._sessions[graph] = open_session(self._bundle, graph, options.backend, precision, options.n_threads)
-        return self._sessions[graph].run(inputs)
+        return WindowedStream(self._hear, (self._width, self._width), self._plan)
 
     def _hear(self, samples: np.ndarray, n_frames: int) -> tuple[np.ndarray, np.ndarray]:
         """One window: low and high, float32 (n_frames, width), of unit length."""
-        heard = self._run("speech", waveform=_standardised(samples)[None])
+        heard = self._networks.run("speech", {"waveform": _standardised(samples)[None]})
         tokens = tokens_of(heard.pop("logits")[0], self._vocabulary)
         ids, words = self._words.encode(transcribe(tokens))
-        hidden = self._run("text", ids=ids)["hidden"][0]
-        features = self._run("audio", **heard, text=hidden[align(tokens, words)][None])
+        hidden = self._networks.run("text", {"ids": ids})["hidden"][0]
+        features = self._networks.run("audio", {**heard, "text": hidden[align(tokens, words)][None]})
         low = features["low"][0]
         rows = np.minimum(np.arange(n_frames), len(low) - 1)
         return _unit(low[rows]), np.repeat(_unit(features["cls"]), n_frames, axis=0)
@@ -154,7 +120,7 @@ class FullEmbedding:
     def _clip(self, motion: np.ndarray) -> Features:
         parts = []
         for start, first, end in motion_segments(len(motion)):
-            features = self._run("motion", motion=motion[None, start : start + WINDOW_FRAMES])
+            features = self._networks.run("motion", {"motion": motion[None, start : start + WINDOW_FRAMES]})
             low = _unit(features["low"][0, first:end])
             parts.append(Features(low, np.repeat(_unit(features["cls"]), len(low), axis=0)))
         return _joined(parts, self._width)

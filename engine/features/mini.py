@@ -1,7 +1,6 @@
 """The small trained embedding at run time: two networks of a `mini` bundle, made by `tango-export bundle mini`."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,8 @@ from engine.features.embedding import Features
 from engine.features.recording import Recording
 from engine.features.speech import N_COLUMNS
 from engine.features.windows import WindowedStream, WindowPlan
-from engine.manifest import Bundle
-from engine.session import Backend, Precision, Session, open_session
+from engine.networks import Networks
+from engine.session import Session
 from engine.timebase import FRAMES_PER_NODE
 
 __all__ = ["AUDIO_GRAPH", "FEATURES_VERSION", "MOTION_GRAPH", "MiniEmbedding", "mini_config", "motion_rows"]
@@ -79,16 +78,16 @@ class MiniEmbedding:
         self._plan = plan or WindowPlan(_HOP_FRAMES, *context)
 
     @classmethod
-    def open(cls, folder: Path, backend: Backend = "onnxruntime", precision: Precision = "float32") -> "MiniEmbedding":
-        """Open a bundle. Raises ArtifactError for one of another kind or version."""
-        bundle = Bundle.open(folder)
+    def of(cls, networks: Networks) -> "MiniEmbedding":
+        """By the networks of a bundle. Raises ArtifactError for one of another kind or version."""
+        bundle = networks.bundle
         if bundle.name != cls.name:
-            raise ArtifactError(f"{folder} is a bundle of {bundle.name!r}, want {cls.name!r}: tango-export bundle mini")
+            raise ArtifactError(
+                f"{bundle.folder} is a bundle of {bundle.name!r}, want {cls.name!r}: tango-export bundle mini"
+            )
         _check(bundle.config)
-        # networks this small gain nothing from threads
-        audio = open_session(bundle, AUDIO_GRAPH, backend, precision, n_threads=1)
-        motion = open_session(bundle, MOTION_GRAPH, backend, precision, n_threads=1)
-        return cls(bundle.config, bundle.sha256, audio, motion)
+        sessions = networks.session(AUDIO_GRAPH), networks.session(MOTION_GRAPH)
+        return cls(bundle.config, bundle.sha256, *sessions)
 
     @property
     def lookahead_frames(self) -> int:

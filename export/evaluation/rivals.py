@@ -8,15 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.errors import InputError
 from engine.features.embedding import Embedding, Features
 from engine.features.fit import FitOptions, Prior, fit_embedding, generic_embedding, prior_of
 from engine.features.fitted import BlendedListener, FittedEmbedding
+from engine.features.learned import learned_embedding, open_embedding_networks
 from engine.features.linear import LinearEmbedding
 from engine.features.onset import OnsetEmbedding
 from engine.features.recording import Recording
 from engine.features.validation import outside
-from engine.manifest import Bundle
 from export.evaluation.baselines import CorrelationEmbedding, LaggedEmbedding
 from export.evaluation.people import Person, features_of
 
@@ -80,16 +79,8 @@ def _fit(person: Person, asked: np.ndarray | None, options: FitOptions, prior: P
 
 def bundle_rival(folder: Path) -> Rival:
     """A mini or full bundle as it is. Raises InputError for one of something else."""
-    name = Bundle.open(folder).name
-    if name == "mini":
-        from engine.features.mini import MiniEmbedding
-
-        return Rival(f"mini {folder.name}", _constant(MiniEmbedding.open(folder)), shown=True)
-    if name == "full":
-        from engine.features.full import FullEmbedding
-
-        return Rival(f"full {folder.name}", _constant(FullEmbedding.open(folder)), shown=True)
-    raise InputError(f"{folder} is a bundle of {name!r}: evaluation wants mini or full")
+    embedding = learned_embedding(open_embedding_networks(folder))
+    return Rival(f"{embedding.name} {folder.name}", _constant(embedding), shown=True)
 
 
 @dataclass(frozen=True, eq=False)

@@ -48,7 +48,7 @@ class RenderOptions:
 @dataclass(frozen=True)
 class RenderResult:
     """What was rendered and how long it took. `path` holds one node id per 4 frames; cost is that of the exact search,
-    None where the look-ahead was limited."""
+    None where the look-ahead was limited; networks says what ran those of a bundle, and why."""
 
     output: str
     n_frames: int
@@ -59,6 +59,7 @@ class RenderResult:
     n_transitions_computed: int
     blender: str
     retrieval: str
+    networks: str | None
     search: str
     seed: int
     lookahead_nodes: int | None
@@ -106,6 +107,7 @@ def render(pack: CharacterPack, speech: Path, output: Path, options: RenderOptio
         n_transitions_computed=len(wanted) - n_cached,
         blender=options.blender,
         retrieval=performance.retrieval,
+        networks=options.retrieval.networks.reason if options.retrieval.networks else None,
         search=options.search,
         seed=options.seed,
         lookahead_nodes=options.lookahead_nodes,

@@ -1,34 +1,31 @@
 """Which embedding compares this speech with this character, and the character's motion in it."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from engine.errors import ArtifactError, InputError
 from engine.features.embedding import Embedding
+from engine.features.learned import learned_embedding
 from engine.features.onset import OnsetEmbedding
 from engine.features.speech import N_COLUMNS
-from engine.manifest import Bundle
+from engine.networks import Networks
 from engine.pack import CharacterPack
 from engine.pack_embeddings import StoredEmbedding, read_embedding, stored_names
 from engine.retrieval import MotionVectors
-from engine.session import Backend, Precision
 
-__all__ = ["Retrieval", "RetrievalOptions", "open_learned", "open_retrieval"]
+__all__ = ["Retrieval", "RetrievalOptions", "open_retrieval"]
 
 Name = Literal["auto", "fitted", "generic", "onset", "mini", "full"]
 
 
 @dataclass(frozen=True)
 class RetrievalOptions:
-    """name: auto is what cross-validation chose when the pack was built. bundle: the networks of mini or full."""
+    """name: auto is what cross-validation chose when the pack was built. networks: those of mini or full, opened."""
 
     name: Name = "auto"
-    bundle: Path | None = None
-    backend: Backend = "onnxruntime"
-    precision: Precision = "float32"
+    networks: Networks | None = None
 
 
 @dataclass(frozen=True)
@@ -44,7 +41,7 @@ def open_retrieval(pack: CharacterPack, options: RetrievalOptions | None = None)
     options = options or RetrievalOptions()
     embedding, stored = _chosen(pack, options)
     if embedding.sha256 != stored.sha256:
-        made_by = f"the bundle {options.bundle}" if options.bundle else "this version"
+        made_by = f"the bundle {options.networks.bundle.folder}" if options.networks else "this version"
         raise ArtifactError(
             f"{pack.path} holds {embedding.name} motion features of {stored.sha256[:12]}, {made_by} is "
             f"{embedding.sha256[:12]}: make them anew with 'tango-rt character refresh'"
@@ -59,27 +56,14 @@ def open_retrieval(pack: CharacterPack, options: RetrievalOptions | None = None)
     return Retrieval(embedding, MotionVectors(np.asarray(stored.low), np.asarray(stored.high), level))
 
 
-def open_learned(bundle: Path, backend: Backend = "onnxruntime", precision: Precision = "float32") -> Embedding:
-    """The embedding of a `mini` or `full` bundle. Raises InputError for a bundle of something else."""
-    opened = Bundle.open(bundle)
-    if opened.name == "mini":
-        from engine.features.mini import MiniEmbedding
-
-        return MiniEmbedding.open(bundle, backend, precision)
-    if opened.name == "full":
-        from engine.features.full import FullEmbedding
-
-        return FullEmbedding.open(bundle, backend, precision)
-    raise InputError(f"{bundle} is a bundle of {opened.name!r}: retrieval wants mini or full")
-
-
 def _chosen(pack: CharacterPack, options: RetrievalOptions) -> tuple[Embedding, StoredEmbedding]:
     name = options.name
-    if options.bundle is not None:
-        embedding = open_learned(options.bundle, options.backend, options.precision)
+    if options.networks is not None:
+        embedding = learned_embedding(options.networks)
         if name not in ("auto", embedding.name):
             raise InputError(
-                f"{options.bundle} is a bundle of {embedding.name!r}, and retrieval by {name!r} is asked for"
+                f"{options.networks.bundle.folder} is a bundle of {embedding.name!r}, "
+                f"and retrieval by {name!r} is asked for"
             )
         return embedding, read_embedding(pack, embedding.name)
     if name in ("mini", "full"):

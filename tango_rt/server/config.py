@@ -12,6 +12,7 @@ from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from engine.backends import BACKENDS, PRECISIONS, Backend, Precision
 from engine.errors import InputError
 from tango_rt.server.options import addresses, checked, choice, path, seconds, switch, text, whole
 
@@ -67,12 +68,13 @@ class ServerConfig:
         "info", ("debug", "info", "warning", "error"), "how much is logged"
     )
     bundle: Path | None = path("DIR", "networks made by 'tango-export bundle'")
-    backend: Literal["onnxruntime", "openvino"] = choice(
-        "onnxruntime", ("onnxruntime", "openvino"), "what runs the networks"
+    backend: Backend | Literal["auto"] = choice(
+        "auto", ("auto", *BACKENDS), "what runs the networks; auto is the fastest that is installed and verified"
     )
-    precision: Literal["float32", "bf16"] = choice(
-        "float32", ("float32", "bf16"), "of the networks; bf16 is for openvino"
-    )
+    precision: Precision | None = choice(None, PRECISIONS, "of the networks, as compiled by 'tango-export compile'")
+    profile: str | None = text("NAME", "shapes that the networks were compiled for, where they have several profiles")
+    engines: Path | None = path("DIR", "compiled networks, where they are not in the bundle's own folder")
+    unverified: bool = switch(False, "run networks that no verification report vouches for")
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     """Who said what is not the default: name of the option -> its flag, variable or file."""
 

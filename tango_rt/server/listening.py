@@ -14,7 +14,8 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 from threadpoolctl import threadpool_limits
 
 from engine.errors import InputError
-from engine.manifest import Bundle
+from engine.features.learned import open_embedding_networks
+from engine.networks import NetworkOptions, Networks
 from tango_rt.characters.store import CharacterStore
 from tango_rt.pipeline.ahead import TransitionPool
 from tango_rt.server.config import ServerConfig
@@ -38,7 +39,8 @@ _LAST_S = 0.5  # for the last bytes to leave
 class GestureServer:
     """To be used in an `async with`: listens and refuses sessions from the start, takes them after warm_up.
 
-    Raises InputError for a configuration that cannot be served, ArtifactError for a bundle that is damaged.
+    Raises InputError for a configuration that cannot be served, ArtifactError for a bundle that is damaged or that no
+    verification report vouches for.
     """
 
     def __init__(self, config: ServerConfig) -> None:
@@ -46,8 +48,7 @@ class GestureServer:
         listen = [parse_address(text) for text in config.listen]
         check_plaintext(listen, config)
         self.store = CharacterStore(config.characters)
-        if config.bundle is not None:
-            Bundle.open(config.bundle)
+        self.networks = _open_networks(config)
         tokens = tokens_of(config)
         self.wants_token = bool(tokens)
         self._credentials = credentials_of(config)
@@ -60,7 +61,7 @@ class GestureServer:
         self._listen = listen
         self._gate = Gate(tokens, config.open_health, self.metrics)
         self._health = Health([SERVICE])
-        self._folder = FolderWatch(self.store, config, self.metrics)
+        self._folder = FolderWatch(self.store, config, self.metrics, self.networks)
         self._tasks: list[asyncio.Task[None]] = []
         self._stack = AsyncExitStack()
 
@@ -83,7 +84,11 @@ class GestureServer:
             )
             stack.callback(self._pool.close)
             stack.callback(self._folder.ending.set)
-            self._service = GestureService(self.config, self.store, self._pool, self._executor, self.metrics)
+            if self.networks is not None:
+                stack.callback(self.networks.close)
+            self._service = GestureService(
+                self.config, self.store, self._pool, self._executor, self.metrics, self.networks
+            )
             stack.callback(self._service.close)
             self._server = self._grpc_server()
             self.addresses = tuple(self._bind(address) for address in self._listen)
@@ -200,6 +205,16 @@ def _channel_options(config: ServerConfig) -> list[tuple[str, int]]:
 
 def _ms(seconds: float) -> int:
     return round(seconds * 1000)
+
+
+def _open_networks(config: ServerConfig) -> Networks | None:
+    """Of all sessions; only those that a verification report vouches for, unless the user asked for others."""
+    if config.bundle is None:
+        return None
+    options = NetworkOptions(config.backend, config.precision, config.profile, config.engines, config.unverified)
+    networks = open_embedding_networks(config.bundle, options)
+    _log.info("networks", extra={"bundle": str(config.bundle), "run_by": networks.reason})
+    return networks
 
 
 def _metrics_address(text: str | None) -> Address | None:

@@ -1,11 +1,12 @@
 """What there is: characters, and the server itself."""
 
-import importlib.util
 import os
 import platform
 
+from engine.backends import BACKENDS
 from engine.errors import TangoError
-from engine.manifest import Bundle
+from engine.machine import installed
+from engine.networks import Networks
 from engine.pack import folder_bytes
 from tango_rt import __version__
 from tango_rt.characters.store import CharacterStore
@@ -20,8 +21,6 @@ __all__ = ["get_character", "list_characters", "server_info"]
 
 DEFAULT_PAGE = 50
 MAX_PAGE = 1000
-
-_BACKENDS = ("onnxruntime", "openvino")
 
 
 def list_characters(
@@ -54,10 +53,10 @@ def get_character(store: CharacterStore, request: service_pb2.GetCharacterReques
     return _described(character_of(store, request.id))
 
 
-def server_info(config: ServerConfig, active_sessions: int) -> service_pb2.ServerInfo:
+def server_info(config: ServerConfig, active_sessions: int, networks: Networks | None) -> service_pb2.ServerInfo:
     info = service_pb2.ServerInfo(
         version=__version__,
-        backends=[name for name in _BACKENDS if importlib.util.find_spec(name) is not None],
+        backends=[name for name in BACKENDS if installed(name) is None],
         max_sessions=config.max_sessions,
         active_sessions=active_sessions,
         default_lookahead_nodes=config.lookahead_nodes,
@@ -69,9 +68,16 @@ def server_info(config: ServerConfig, active_sessions: int) -> service_pb2.Serve
         video_encodings=[value for value in media_pb2.VideoEncoding.values() if value],
         machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
     )
-    if config.bundle is not None:
-        bundle = Bundle.open(config.bundle)
-        info.bundles.add(name=bundle.name, sha256=bundle.sha256, backend=config.backend, precision=config.precision)
+    if networks is not None:
+        info.bundles.add(
+            name=networks.bundle.name,
+            sha256=networks.bundle.sha256,
+            backend=networks.backend,
+            precision=networks.precision,
+            profile=networks.profile,
+            engine_key=networks.engine_key,
+            report_sha256=networks.report_sha256,
+        )
     return info
 
 

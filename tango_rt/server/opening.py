@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import grpc
 
 from engine.errors import ArtifactError, BackendError, InputError
+from engine.networks import Networks
 from engine.timebase import SAMPLE_RATE
 from tango_rt.characters.store import CharacterStore, UnknownCharacter
 from tango_rt.pipeline.ahead import TransitionPool
@@ -46,6 +47,7 @@ class Opener:
     store: CharacterStore
     pool: TransitionPool | None  # None: transitions are made here and now
     metrics: Metrics
+    networks: Networks | None = None  # of all sessions
 
     def open(self, plan: SessionPlan, session_id: str, max_chunk_s: float) -> Opened:
         """Raises Refusal for a character or a retrieval that is not to be had."""
@@ -79,9 +81,8 @@ class Opener:
         return Opened(session, answer, int(max_queued_s * plan.rate_hz))
 
     def _performer(self, character: Character, plan: SessionPlan) -> LivePerformer:
-        server = self.server
-        networks = server.bundle if plan.retrieval in ("auto", "mini", "full") else None
-        retrieval = RetrievalOptions(plan.retrieval, networks, server.backend, server.precision)
+        networks = self.networks if plan.retrieval in ("auto", "mini", "full") else None
+        retrieval = RetrievalOptions(plan.retrieval, networks)
         options = LiveOptions(plan.lookahead_nodes, plan.idle, retrieval, seed=plan.seed)
         try:
             return character.performer(options)

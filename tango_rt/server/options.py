@@ -58,7 +58,7 @@ def switch(default: bool, about: str) -> Any:
     return _option(default, None, about, read)
 
 
-def choice(default: str, allowed: tuple[str, ...], about: str) -> Any:
+def choice(default: str | None, allowed: tuple[str, ...], about: str) -> Any:
     def read(value: Any) -> str:
         if value not in allowed:
             raise ValueError(" or ".join(allowed))

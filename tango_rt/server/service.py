@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import grpc
 
+from engine.networks import Networks
 from tango_rt.characters.store import CharacterStore
 from tango_rt.pipeline.ahead import TransitionPool
 from tango_rt.server.checks import checked_plan
@@ -49,12 +50,14 @@ class GestureService:
         pool: TransitionPool | None,
         executor: ThreadPoolExecutor,
         metrics: Metrics,
+        networks: Networks | None = None,
     ) -> None:
         self._config = config
+        self._networks = networks
         self._store = store
         self._executor = executor
         self._metrics = metrics
-        self._opener = Opener(config, store, pool, metrics)
+        self._opener = Opener(config, store, pool, metrics, networks)
         self._unpaced = ThreadPoolExecutor(config.threads, thread_name_prefix="tango-unpaced")
         self._opening = ThreadPoolExecutor(config.threads, thread_name_prefix="tango-opening")
         self._streams: set[LiveStream] = set()
@@ -128,7 +131,7 @@ class GestureService:
         return await self._answered(context, self._in_thread(request, get_character, self._store, request))
 
     async def GetServerInfo(self, request: Any, context: Any) -> Any:
-        answer = self._in_thread(request, server_info, self._config, self._n_active)
+        answer = self._in_thread(request, server_info, self._config, self._n_active, self._networks)
         return await self._answered(context, answer)
 
     async def _stream(self, context: Any) -> None:

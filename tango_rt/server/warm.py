@@ -11,6 +11,7 @@ from engine.appearance import N_CELLS
 from engine.errors import InputError
 from engine.features.onset import OnsetEmbedding
 from engine.graph import CONTINUE, CUT
+from engine.networks import Networks
 from engine.pack import CharacterPack, Clip, PackInfo, PackWriter, Source, recording_of
 from engine.pack_embeddings import write_embedding
 from engine.skeleton import N_JOINTS
@@ -53,12 +54,12 @@ def rehearse(pool: TransitionPool, n_workers: int) -> None:
     _log.info("kernels compiled", extra={"duration_s": time.monotonic() - started})
 
 
-def prepare(character: Character, config: ServerConfig) -> None:
+def prepare(character: Character, config: ServerConfig, networks: Networks | None = None) -> None:
     """Open what sessions share and let the character say something unseen.
 
     Raises InputError and ArtifactError where it cannot be performed as sessions do by default.
     """
-    retrieval = RetrievalOptions("auto", config.bundle, config.backend, config.precision)
+    retrieval = RetrievalOptions("auto", networks)
     _perform(character, LiveOptions(config.lookahead_nodes, retrieval=retrieval))
 
 

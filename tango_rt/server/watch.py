@@ -8,6 +8,7 @@ from collections import deque
 from concurrent.futures import Executor
 
 from engine.errors import TangoError
+from engine.networks import Networks
 from tango_rt.characters.store import CharacterStore
 from tango_rt.pipeline.ahead import TransitionPool
 from tango_rt.pipeline.character import Character
@@ -55,10 +56,13 @@ async def watch_characters(
 class FolderWatch:
     """Opens characters before anybody asks for them, so that no session waits for that."""
 
-    def __init__(self, store: CharacterStore, config: ServerConfig, metrics: Metrics) -> None:
+    def __init__(
+        self, store: CharacterStore, config: ServerConfig, metrics: Metrics, networks: Networks | None = None
+    ) -> None:
         self.ending = threading.Event()
         self._store = store
         self._config = config
+        self._networks = networks
         self._metrics = metrics
         self._opened: dict[str, Character] = {}
         self._unfit: dict[str, Character] = {}
@@ -91,7 +95,7 @@ class FolderWatch:
             return
         about = {"character": character_id, "sha256": character.sha256[:12], "nodes": character.pack.info.n_nodes}
         try:
-            prepare(character, self._config)
+            prepare(character, self._config, self._networks)
         except TangoError as error:  # by the default retrieval; another may do
             self._unfit[character_id] = character
             _log.warning("character cannot be performed by default", extra={**about, "problem": str(error)})

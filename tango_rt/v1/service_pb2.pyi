@@ -81,16 +81,22 @@ class GetServerInfoRequest(_message.Message):
 class ServerInfo(_message.Message):
     __slots__ = ("version", "backends", "bundles", "max_sessions", "active_sessions", "default_lookahead_nodes", "max_message_bytes", "max_chunk", "max_session", "idle_timeout", "max_queued_audio", "video_encodings", "machine")
     class Bundle(_message.Message):
-        __slots__ = ("name", "sha256", "backend", "precision")
+        __slots__ = ("name", "sha256", "backend", "precision", "profile", "engine_key", "report_sha256")
         NAME_FIELD_NUMBER: _ClassVar[int]
         SHA256_FIELD_NUMBER: _ClassVar[int]
         BACKEND_FIELD_NUMBER: _ClassVar[int]
         PRECISION_FIELD_NUMBER: _ClassVar[int]
+        PROFILE_FIELD_NUMBER: _ClassVar[int]
+        ENGINE_KEY_FIELD_NUMBER: _ClassVar[int]
+        REPORT_SHA256_FIELD_NUMBER: _ClassVar[int]
         name: str
         sha256: str
         backend: str
         precision: str
-        def __init__(self, name: _Optional[str] = ..., sha256: _Optional[str] = ..., backend: _Optional[str] = ..., precision: _Optional[str] = ...) -> None: ...
+        profile: str
+        engine_key: str
+        report_sha256: str
+        def __init__(self, name: _Optional[str] = ..., sha256: _Optional[str] = ..., backend: _Optional[str] = ..., precision: _Optional[str] = ..., profile: _Optional[str] = ..., engine_key: _Optional[str] = ..., report_sha256: _Optional[str] = ...) -> None: ...
     VERSION_FIELD_NUMBER: _ClassVar[int]
     BACKENDS_FIELD_NUMBER: _ClassVar[int]
     BUNDLES_FIELD_NUMBER: _ClassVar[int]

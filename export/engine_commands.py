@@ -1,0 +1,163 @@
+"""tango-export compile, verify, inspect, list: bundles and the engines that were made of them."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from engine.backends import BACKENDS, PRECISIONS
+from engine.console import add_command, print_result
+from engine.errors import BackendError, InputError
+from export.extra import export_extra
+
+__all__ = ["add_engine_commands"]
+
+COMPILE_EXAMPLES = """examples:
+  tango-export compile mini --backend openvino                        fp32
+  tango-export compile mini --backend openvino --precision bf16 --character anna.tango --speech talk.wav
+  tango-export compile acinterp --backend tensorrt --precision fp16 --profile 768
+  tango-export compile full --backend tensorrt --precision fp16 --layout triton -o models
+A second run finds what is there: engines are built anew only where a network, a library, a driver or an option changed.
+The exit code is 1 where an engine does not compute what its network does.
+"""
+VERIFY_EXAMPLES = """examples:
+  tango-export verify mini                                            every set of engines that is there
+  tango-export verify mini --backend openvino --precision bf16 --character anna.tango --speech talk.wav
+"""
+INSPECT_EXAMPLES = """examples:
+  tango-export inspect mini
+  tango-export inspect mini --json | jq .graphs
+"""
+LIST_EXAMPLES = """examples:
+  tango-export list
+  tango-export list models --json
+"""
+
+
+def add_engine_commands(commands: Any) -> None:
+    """The commands of a parser (what add_subparsers gave)."""
+    _add_compile(commands)
+    _add_verify(commands)
+    parser = add_command(commands, "inspect", "what is in a bundle, and its engines", INSPECT_EXAMPLES, _inspect)
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE")
+    parser = add_command(commands, "list", "the bundles of a folder, and their engines", LIST_EXAMPLES, _list)
+    parser.add_argument("folder", type=Path, nargs="?", default=Path(), metavar="FOLDER", help="default: this one")
+
+
+def _add_compile(commands: Any) -> None:
+    parser = add_command(
+        commands, "compile", "compile and verify the networks of a bundle for this machine", COMPILE_EXAMPLES, _compile
+    )
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="made by 'tango-export bundle'")
+    parser.add_argument("--backend", choices=BACKENDS, required=True)
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="default: fp32")
+    parser.add_argument("--profile", metavar="NAME", help="of shapes (default: the bundle's first)")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="DIR", help="where engines are kept (default: BUNDLE/engines)"
+    )
+    parser.add_argument(
+        "--layout", choices=("engines", "triton"), default="engines", help="triton: DIR is a Triton model repository"
+    )
+    parser.add_argument("--no-verify", action="store_true", help="compile only; a server will not run it unasked")
+    _add_agreement(parser)
+
+
+def _add_verify(commands: Any) -> None:
+    summary = "compare engines with their networks: numbers, paths, frames, time"
+    parser = add_command(commands, "verify", summary, VERIFY_EXAMPLES, _verify)
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE")
+    parser.add_argument("--backend", choices=BACKENDS, help="default: every set of engines that is there")
+    parser.add_argument("--precision", choices=PRECISIONS, help="default: fp32")
+    parser.add_argument("--profile", metavar="NAME", help="of shapes (default: the bundle's first)")
+    parser.add_argument("--engines", type=Path, metavar="DIR", help="where engines are kept (default: BUNDLE/engines)")
+    _add_agreement(parser)
+
+
+def _add_agreement(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("does it choose the same gestures? (mini and full)")
+    group.add_argument("--character", type=Path, metavar="PACK", help="made by 'tango-rt character build'")
+    group.add_argument("--speech", type=Path, metavar="WAV", help="real speech; both are wanted for fp16 and bf16")
+
+
+@export_extra()
+def _compile(arguments: argparse.Namespace) -> None:
+    from export.compile import CompileOptions, compile_bundle, summarize
+
+    _check_agreement(arguments)
+    triton = arguments.layout == "triton"
+    if triton and arguments.output is None:
+        raise InputError("a Triton model repository needs a folder of its own: -o DIR")
+    options = CompileOptions(
+        backend=arguments.backend,
+        precision=arguments.precision,
+        profile=arguments.profile,
+        output=None if triton else arguments.output,
+        verify=not arguments.no_verify,
+        character=arguments.character,
+        speech=arguments.speech,
+    )
+    result = compile_bundle(arguments.bundle, options)
+    lines = [summarize(result)]
+    if triton:
+        from export.triton import write_triton
+
+        result["triton"] = write_triton(
+            arguments.bundle, arguments.output, options.backend, options.precision, options.profile
+        )
+        lines.append(f"Triton model repository: {arguments.output}")
+    print_result(arguments, result, "\n".join(lines))
+    _leave_on_breach([result["report"]["passed"]] if result["report"] else [])
+
+
+@export_extra()
+def _verify(arguments: argparse.Namespace) -> None:
+    from engine.manifest import Bundle
+    from export.inspect import compiled_sets
+    from export.report import table
+    from export.verify import verify
+
+    _check_agreement(arguments)
+    bundle = Bundle.open(arguments.bundle)
+    bundle.check()
+    lines = [f"{bundle.folder}: all {len(bundle.files)} files are as they were written"]
+    place, seen = arguments.engines, (arguments.character, arguments.speech)
+    if arguments.backend is not None:
+        reports = [verify(bundle, arguments.backend, arguments.precision or "fp32", arguments.profile, place, *seen)]
+    else:
+        found = list(compiled_sets(bundle, place))
+        lines += [f"{one}: cannot be verified here ({one.miss})" for one in found if one.miss]
+        usable = [one for one in found if not one.miss]
+        reports = [verify(bundle, one.backend, one.precision, one.profile, place, *seen) for one in usable]
+        if not found:
+            lines.append("no engines: 'tango-export compile' makes them")
+    told = [report.to_dict() for report in reports]
+    result = {"bundle": str(bundle.folder), "sha256": bundle.sha256, "reports": told}
+    print_result(arguments, result, "\n".join((*lines, *map(table, reports))))
+    _leave_on_breach([report.passed for report in reports])
+
+
+def _inspect(arguments: argparse.Namespace) -> None:
+    from engine.manifest import Bundle
+    from export.inspect import describe, summarize
+
+    bundle = Bundle.open(arguments.bundle)
+    bundle.check()
+    print_result(arguments, describe(bundle), summarize(bundle))
+
+
+def _list(arguments: argparse.Namespace) -> None:
+    from export.inspect import list_bundles, summarize_list
+
+    result = list_bundles(arguments.folder)
+    print_result(arguments, {"bundles": result}, summarize_list(result))
+
+
+def _check_agreement(arguments: argparse.Namespace) -> None:
+    if (arguments.character is None) != (arguments.speech is None):
+        raise InputError("paths are compared for a character and a speech: give both, --character PACK --speech WAV")
+
+
+def _leave_on_breach(passed: Sequence[bool | None]) -> None:
+    """An engine that could not be run here (None) is told of, but is no breach."""
+    if False in passed:
+        raise BackendError("verification failed: figures above are beyond what is asked of them")
