@@ -1,0 +1,218 @@
+"""Bundle -> engines of this machine, network by network; what is there and current is not built again."""
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from engine.engine_sets import profile_of
+from engine.engines import (
+    NOT_COMPILED,
+    Engine,
+    EngineKey,
+    EngineMiss,
+    engines_folder,
+    key_of,
+    read_engine,
+    set_folder,
+    timing_cache_file,
+    work_folder,
+    write_engine,
+)
+from engine.errors import BackendError
+from engine.machine import can_build, installed, machine_for
+from engine.manifest import Bundle
+from engine.precision import describe
+from engine.report import Report, read_report
+from engine.session import Backend, Precision
+from export.report import table as report_table
+
+__all__ = ["CompileOptions", "compile_bundle", "summarize"]
+
+
+@dataclass(frozen=True)
+class CompileOptions:
+    """What is compiled and for whom.
+
+    profile: None for the bundle's first. output: where the engines are kept, None for inside the bundle. character and
+    speech: a pack and a recording to compare retrieved paths on when it is verified.
+    """
+
+    backend: Backend
+    precision: Precision = "fp32"
+    profile: str | None = None
+    output: Path | None = None
+    verify: bool = True
+    character: Path | None = None
+    speech: Path | None = None
+    timing_cache: bool = True
+    progress: bool = True  # on a terminal
+
+
+def compile_bundle(folder: Path, options: CompileOptions) -> dict[str, Any]:
+    """Compile what is not there or must not be used; every network that is done stays, whatever ends this.
+
+    Returns a summary for JSON. Raises InputError where the place cannot be written or the profile is unknown,
+    ArtifactError for a damaged bundle, BackendError where the library is not installed or cannot build a network.
+    """
+    started = time.perf_counter()
+    bundle = Bundle.open(folder)
+    profile = profile_of(bundle, options.profile)
+    engines_place = engines_folder(bundle, options.output)
+    place = set_folder(engines_place, options.backend, options.precision, profile, machine_for(options.backend))
+    rows: dict[str, dict[str, Any]] = {}
+    engines: dict[str, Engine] = {}
+    with _progress(options) as tell:
+        for graph in bundle.graphs:
+            key = key_of(bundle, graph, options.backend, options.precision, profile)
+            try:
+                engines[graph], reason = read_engine(place, key), ""
+            except EngineMiss as miss:
+                cache = timing_cache_file(engines_place, options.backend) if options.timing_cache else None
+                engines[graph], reason = _build(bundle, key, place, cache, tell), miss.reason
+            rows[graph] = _row(bundle, engines[graph], reason)
+        report = _report(bundle, options, profile, place, engines, tell) if options.verify else None
+    return {
+        "bundle": str(folder),
+        "name": bundle.name,
+        "backend": options.backend,
+        "backend_version": next(iter(engines.values())).key.backend_version,
+        "precision": options.precision,
+        "profile": profile,
+        "engines": str(place),
+        "built": sum(bool(row["reason"]) for row in rows.values()),
+        "bytes": sum(row["bytes"] for row in rows.values()),
+        "seconds": round(time.perf_counter() - started, 2),
+        "networks": rows,
+        "report": {**report.to_dict(), "sha256": report.sha256} if report else None,
+    }
+
+
+def summarize(result: dict[str, Any]) -> str:
+    """What compile_bundle returned, as tables: a line a network, what was done and why, how long it took, how large."""
+    lines = [("network", "in", "done", "seconds", "MB")]
+    for graph, row in result["networks"].items():
+        lines.append((graph, row["precision"], _done(row), f"{row['seconds']:.1f}", f"{row['bytes'] / 1e6:.1f}"))
+    widths = [max(len(line[column]) for line in lines) for column in range(5)]
+    table = [
+        "  ".join(
+            cell.rjust(width) if column > 2 else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in lines
+    ]
+    total = f"{result['built']} of {len(result['networks'])} built, {result['bytes'] / 1e6:.1f} MB, "
+    table.append(f"{total}{result['seconds']:.1f} s: {result['engines']}")
+    if result["report"] is not None:
+        table.append(report_table(Report.from_dict(result["report"])))
+    return "\n".join(table)
+
+
+def _build(
+    bundle: Bundle, key: EngineKey, place: Path, timing_cache: Path | None, tell: Callable[[str], None]
+) -> Engine:
+    missing = can_build(key.backend)
+    if missing is not None:
+        raise BackendError(missing)
+    from export.compilers import CompileJob, compile_network
+
+    tell(f"{key.graph}: read")
+    source, spec = bundle.model(key.graph), bundle.graph(key.graph)
+    started, watched = time.perf_counter(), _watch_memory()
+    try:
+        with work_folder(place) as work:
+            files = compile_network(CompileJob(source, spec, key, work, timing_cache, tell))
+            build = {
+                "seconds": round(time.perf_counter() - started, 2),
+                "peak_memory_bytes": _peak_memory_bytes(),
+                "peak_memory_of": "this build" if watched else "the process so far",
+                "policy": describe(spec, key.precision),
+            }
+            return write_engine(place, key, files, build)
+    except BaseException:
+        for empty in (place, place.parent):
+            with suppress(OSError):
+                empty.rmdir()
+        raise
+
+
+def _report(
+    bundle: Bundle,
+    options: CompileOptions,
+    profile: str,
+    place: Path,
+    engines: dict[str, Engine],
+    tell: Callable[[str], None],
+) -> Report:
+    """The report about exactly these engines; made where there is none that answers what is asked."""
+    report = read_report(place, engines)
+    if report is not None and report.bundle_sha256 == bundle.sha256:
+        compared = options.character is None or report.paths is not None
+        could_not_run = report.passed is None and installed(options.backend) is None
+        if compared and not could_not_run:
+            return report
+    from export.verify import verify
+
+    tell("verify")
+    return verify(
+        bundle, options.backend, options.precision, profile, options.output, options.character, options.speech
+    )
+
+
+def _row(bundle: Bundle, engine: Engine, reason: str) -> dict[str, Any]:
+    """What there is to say of a network; reason: why it was built, "" where it was there."""
+    return {
+        "hit": not reason,
+        "reason": reason,
+        "precision": engine.key.precision,
+        "seconds": engine.build.get("seconds", 0.0),
+        "peak_memory_bytes": engine.build.get("peak_memory_bytes", 0),
+        "bytes": engine.bytes,
+        "onnx_bytes": sum(bundle.files[name].bytes for name in _files(bundle, engine.key.graph)),
+        "digest": engine.digest,
+    }
+
+
+def _files(bundle: Bundle, graph: str) -> tuple[str, ...]:
+    return (bundle.graph(graph).file, *bundle.graph(graph).weights)
+
+
+def _done(row: dict[str, Any]) -> str:
+    if row["hit"]:
+        return "was there"
+    return "built" if row["reason"] == NOT_COMPILED else f"rebuilt, {row['reason']}"
+
+
+def _watch_memory() -> bool:
+    """Start to watch this process's memory anew, where the system can."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+        return True
+    return False
+
+
+def _peak_memory_bytes() -> int:
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+@contextmanager
+def _progress(options: CompileOptions) -> Iterator[Callable[[str], None]]:
+    """A line on a terminal that says what is being done; nothing elsewhere."""
+    with tqdm(unit=" steps", leave=False, disable=None if options.progress else True) as bar:
+
+        def tell(step: str) -> None:
+            bar.set_description(step)
+            bar.update()
+
+        yield tell

@@ -1,0 +1,83 @@
+"""ONNX Runtime: the network as it has optimised it for this machine, so that it is not done again at every start."""
+
+from pathlib import Path
+from typing import Any
+
+from engine.errors import ArtifactError, BackendError
+from engine.machine import onnxruntime_uses_gpu
+from engine.session import missing_package, one_line
+from export.compilers import CompileJob, out_of_memory
+
+__all__ = ["compile_onnxruntime"]
+
+MOST_EMBEDDED_BYTES = 1 << 30  # larger networks get a second file for their weights
+LEAST_BESIDE_BYTES = 1 << 10
+_FATAL = 4  # of its log levels: everything else reaches the caller as an exception
+
+
+def compile_onnxruntime(job: CompileJob) -> dict[str, Path]:
+    """See export.compilers.compile_network."""
+    try:
+        import onnxruntime
+    except ModuleNotFoundError as error:
+        raise missing_package("onnxruntime", error) from error
+    on_gpu = onnxruntime_uses_gpu()
+    _check_precision(job, on_gpu)
+    source = _typed(job)
+    engine = job.folder / f"{job.spec.name}.engine"
+    weights = job.folder / f"{engine.name}.data"
+    options = _options(onnxruntime, engine)
+    # what lies beside the source would be looked for beside the engine
+    if job.spec.weights or source.stat().st_size > MOST_EMBEDDED_BYTES:
+        options.add_session_config_entry("session.optimized_model_external_initializers_file_name", weights.name)
+        least = str(LEAST_BESIDE_BYTES)
+        options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", least)
+    providers = ["CPUExecutionProvider"]
+    job.tell(f"{job.spec.name}: optimise")
+    try:
+        onnxruntime.InferenceSession(str(source), options, providers=["CUDAExecutionProvider"] * on_gpu + providers)
+    except MemoryError as error:
+        raise out_of_memory(job) from error
+    except Exception as error:  # the library's own errors have no common base
+        raise _failure(job, error) from error
+    return {file.name: file for file in (engine, weights) if file.exists()}
+
+
+def _check_precision(job: CompileJob, on_gpu: bool) -> None:
+    precision = job.key.precision
+    if precision == "bf16":
+        raise BackendError("onnxruntime computes in fp32, on a GPU in fp16: for bf16 take openvino or tensorrt")
+    if precision == "fp16" and not on_gpu:
+        raise BackendError(
+            "onnxruntime computes fp16 on a GPU alone, on a CPU it is slower than fp32: pip install "
+            "'tango-rt[onnxruntime-gpu]' where there is a GPU, or take --precision fp32"
+        )
+
+
+def _typed(job: CompileJob) -> Path:
+    if job.key.precision == "fp32":
+        return job.source
+    from export.precision import typed_model
+
+    job.tell(f"{job.spec.name}: types")
+    return typed_model(job.source, job.folder / f"{job.spec.name}.onnx", job.key.precision, job.spec).file
+
+
+def _options(onnxruntime: Any, engine: Path) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _FATAL
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.optimized_model_filepath = str(engine)
+    # the file is ONNX whatever its name ends with
+    options.add_session_config_entry("session.save_model_format", "ONNX")
+    options.intra_op_num_threads = 1  # nothing is run
+    return options
+
+
+def _failure(job: CompileJob, error: Exception) -> BackendError | ArtifactError:
+    said = one_line(error)
+    if "INVALID_PROTOBUF" in said or "No graph was found" in said:
+        return ArtifactError(f"{job.source} is no network that onnxruntime can open: {said}")
+    if "not a registered function/op" in said or "NOT_IMPLEMENTED" in said:
+        return BackendError(f"network {job.spec.name}: onnxruntime lacks an operator: {said}")
+    return BackendError(f"network {job.spec.name}: onnxruntime cannot build it: {said}")

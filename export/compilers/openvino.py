@@ -1,0 +1,69 @@
+"""OpenVINO on the CPU: the compiled network as the blob that the library exports.
+
+A blob holds shapes, but neither precision nor threads: who imports it says both again.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from engine.errors import ArtifactError, BackendError
+from engine.session import missing_package, one_line
+from export.compilers import CompileJob, out_of_memory
+
+__all__ = ["compile_openvino"]
+
+_CAPABILITIES = {"fp32": ("f32", "FP32"), "fp16": ("f16", "FP16"), "bf16": ("bf16", "BF16")}
+
+
+def compile_openvino(job: CompileJob) -> dict[str, Path]:
+    """See export.compilers.compile_network."""
+    try:
+        import openvino
+    except ModuleNotFoundError as error:
+        raise missing_package("openvino", error) from error
+    core = openvino.Core()
+    hint, capability = _CAPABILITIES[job.key.precision]
+    if capability not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        raise BackendError(f"this CPU does not compute in {job.key.precision}: use --precision fp32")
+    job.tell(f"{job.spec.name}: read")
+    network = _read(job)
+    options = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": str(job.key.options["performance_hint"])}
+    engine = job.folder / f"{job.spec.name}.engine"
+    try:
+        _narrow(job, network, openvino)
+        job.tell(f"{job.spec.name}: compile")
+        blob = core.compile_model(network, "CPU", options).export_model()
+    except MemoryError as error:
+        raise out_of_memory(job) from error
+    except Exception as error:  # the library's own errors have no common base
+        raise BackendError(f"network {job.spec.name}: openvino cannot build it: {one_line(error)}") from error
+    with engine.open("wb") as file:
+        file.write(blob.getbuffer())
+    return {engine.name: engine}
+
+
+def _read(job: CompileJob) -> Any:
+    from openvino.frontend import FrontEndManager, OpConversionFailure
+
+    try:
+        # read_model tries other formats on what is no ONNX, and they write to the terminal
+        onnx = FrontEndManager().load_by_framework("onnx")
+        return onnx.convert(onnx.load(str(job.source)))
+    except OpConversionFailure as error:
+        raise BackendError(f"network {job.spec.name}: openvino lacks an operator: {one_line(error)}") from error
+    except Exception as error:  # the library's own errors have no common base
+        raise ArtifactError(f"{job.source} is no network that openvino can read: {one_line(error)}") from error
+
+
+def _narrow(job: CompileJob, network: Any, openvino: Any) -> None:
+    """Bound the shapes to the profile: what is fixed is compiled better."""
+    if not job.key.shapes:
+        return
+    shapes = {}
+    for tensor in job.spec.inputs:
+        sizes = []
+        for size in tensor.shape:
+            least, most = (size, size) if isinstance(size, int) else job.key.shapes[size][::2]
+            sizes.append(openvino.Dimension(least, most))
+        shapes[tensor.name] = openvino.PartialShape(sizes)
+    network.reshape(shapes)

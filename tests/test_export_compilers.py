@@ -1,0 +1,295 @@
+"""Real builds of small networks by every compiler that is installed; the TensorRT-RTX builder needs no GPU."""
+
+import io
+import re
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+onnx = pytest.importorskip("onnx")
+
+from engine.backends.tensorrt_library import error_log, load  # noqa: E402
+from engine.engines import EngineKey, key_of  # noqa: E402
+from engine.errors import ArtifactError, BackendError  # noqa: E402
+from engine.machine import Machine, can_build  # noqa: E402
+from engine.manifest import GraphSpec, Profile, TensorSpec  # noqa: E402
+from engine.session import Backend, Precision  # noqa: E402
+from export.compilers import CompileJob, compile_network  # noqa: E402
+from tests.fakes_session import write_fake_bundle  # noqa: E402
+
+PROFILE: Profile = {"batch": (1, 1, 2), "frames": (4, 8, 32)}
+SPEC = GraphSpec(
+    name="net",
+    file="net.onnx",
+    inputs=(TensorSpec("x", "float32", ("batch", 8, "frames")),),
+    outputs=(TensorSpec("y", "float32", ("batch", "frames", 8)),),
+    parity={},
+    profiles={"usual": PROFILE},
+)
+BODY = """
+    c = Conv <pads = [1, 1]> (x, kernel)
+    rows = Transpose <perm = [0, 2, 1]> (c)
+    n = LayerNormalization (rows, scale)
+    t = Transpose <perm = [0, 2, 1]> (n)
+    s = MatMul (n, t)
+    weights = Softmax (s)
+    y = MatMul (weights, n)
+"""
+X = np.random.default_rng(1).normal(size=(2, 8, 11)).astype(np.float32)
+RTX = pytest.mark.skipif(can_build("tensorrt-rtx") is not None, reason=str(can_build("tensorrt-rtx")))
+
+
+def network(body: str = BODY) -> bytes:
+    head = '<ir_version: 10, opset_import: ["": 20]> net (float[batch, 8, frames] x) => (float[batch, frames, 8] y)'
+    model = onnx.parser.parse_model(f"{head} {{ {body} }}")
+    kernel = np.random.default_rng(0).normal(size=(8, 8, 3)).astype(np.float32)
+    for name, array in {"kernel": kernel, "scale": np.ones(8, np.float32)}.items():
+        model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    return bytes(model.SerializeToString())
+
+
+def job(
+    folder: Path,
+    backend: Backend,
+    precision: Precision = "fp32",
+    content: bytes | None = None,
+    spec: GraphSpec = SPEC,
+    tell: Callable[[str], None] = lambda _: None,
+) -> CompileJob:
+    missing = can_build(backend)
+    if missing is not None:
+        pytest.skip(missing)
+    bundle = write_fake_bundle(
+        folder / "bundle", {"net.onnx": network() if content is None else content}, {"net": spec}
+    )
+    (folder / "work").mkdir()
+    key = key_of(bundle, "net", backend, precision, next(iter(spec.profiles), ""))
+    return CompileJob(bundle.model("net"), bundle.graph("net"), key, folder / "work", None, tell)
+
+
+def run_onnxruntime(model: Path | bytes, x: np.ndarray) -> np.ndarray:
+    """As it is, without optimising it."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    content = model if isinstance(model, bytes) else str(model)
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    return np.asarray(session.run(None, {"x": x})[0])
+
+
+def expected(x: np.ndarray) -> np.ndarray:
+    return run_onnxruntime(network(), x)
+
+
+def run_openvino(blob: Path, precision: Precision) -> Any:
+    openvino = pytest.importorskip("openvino")
+    if precision == "bf16" and "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        pytest.skip("this CPU does not compute in bf16")
+    options = {"INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision]}
+    return openvino.Core().import_model(io.BytesIO(blob.read_bytes()), "CPU", options)
+
+
+@RTX
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+def test_tensorrt_rtx_builds_an_engine_of_the_network(tmp_path: Path, precision: Precision) -> None:
+    phases: list[str] = []
+    built = compile_network(job(tmp_path, "tensorrt-rtx", precision, tell=phases.append))
+    assert list(built) == ["net.engine"] and built["net.engine"].stat().st_size > 10_000
+    assert any("building engine" in phase for phase in phases)
+
+
+@RTX
+def test_tensorrt_rtx_takes_scalars_and_fixed_shapes(tmp_path: Path) -> None:
+    body = "f = Cast <to = 1> (step) s = Sin (f) y = Add (x, s)"
+    model = onnx.parser.parse_model(
+        f'<ir_version: 10, opset_import: ["": 20]> net (float[2, n] x, int64 step) => (float[2, n] y) {{ {body} }}'
+    )
+    spec = GraphSpec(
+        name="net",
+        file="net.onnx",
+        inputs=(TensorSpec("x", "float32", (2, "n")), TensorSpec("step", "int64", (), 1000)),
+        outputs=(TensorSpec("y", "float32", (2, "n")),),
+        parity={},
+        profiles={"fixed": {"n": (8, 8, 8)}},
+    )
+    assert compile_network(job(tmp_path, "tensorrt-rtx", "fp16", model.SerializeToString(), spec))
+
+
+def raise_interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+@RTX
+@pytest.mark.parametrize("interrupt", [raise_interrupt, lambda: signal.raise_signal(signal.SIGINT)])
+def test_an_interrupted_build_ends(tmp_path: Path, interrupt: Callable[[], None]) -> None:
+    """Also where the signal comes while the library calls something of ours, and would swallow what is raised there."""
+    interrupted = job(tmp_path, "tensorrt-rtx", tell=lambda step: interrupt() if "optimizing" in step else None)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        compile_network(interrupted)
+    assert list(interrupted.folder.iterdir()) == [] and signal.getsignal(signal.SIGINT) is before
+
+
+@RTX
+def test_out_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the library says and does when it has too little, at the step where it does so."""
+    from export.compilers import tensorrt
+
+    library = load("tensorrt-rtx")
+    full = job(tmp_path, "tensorrt-rtx")
+
+    def build(said: str) -> Any:
+        def fail(*_: Any) -> Any:
+            error_log(library).log(library.ILogger.Severity.ERROR, said)
+            raise RuntimeError("no engine")
+
+        return fail
+
+    monkeypatch.setattr(tensorrt, "_settings", build("[allocator.cpp] Error Code 2: OutOfMemory (Requested size 9)"))
+    with pytest.raises(BackendError, match=r"network net: out of memory while tensorrt-rtx built it for batch 2, fram"):
+        compile_network(full)
+    monkeypatch.setattr(tensorrt, "_settings", build("Error Code 9: something else"))
+    with pytest.raises(BackendError, match="network net: tensorrt-rtx cannot build it: Error Code 9: something else"):
+        compile_network(full)
+
+
+@pytest.mark.parametrize("backend", ["tensorrt-rtx", "openvino", "onnxruntime"])
+def test_an_unsupported_operator_is_named(tmp_path: Path, backend: Backend) -> None:
+    model = onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["": 20, "com.example": 1]> net (float[batch, 8, frames] x) '
+        "=> (float[batch, frames, 8] y) { z = Relu (x) y = com.example.Magic (z) }"
+    )
+    odd = job(tmp_path, backend, content=model.SerializeToString())
+    with pytest.raises(BackendError, match=r"^network net: .*Magic") as caught:
+        compile_network(odd)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("backend", ["tensorrt-rtx", "openvino", "onnxruntime"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_what_is_no_network(tmp_path: Path, backend: Backend, precision: Precision) -> None:
+    junk = job(tmp_path, backend, precision, content=b"no network at all")
+    with pytest.raises((ArtifactError, BackendError), match=r"net\.onnx is no |onnxruntime computes fp16 on a GPU"):
+        compile_network(junk)
+
+
+def test_a_network_without_profile_is_refused_where_one_is_needed(tmp_path: Path) -> None:
+    old = job(tmp_path, "tensorrt-rtx", spec=replace(SPEC, profiles={}))
+    with pytest.raises(ArtifactError, match="network net has no profile, tensorrt-rtx needs one: make the bundle"):
+        compile_network(old)
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-5), ("bf16", 0.05)])
+def test_openvino_blob_computes_the_network(tmp_path: Path, precision: Precision, tolerance: float) -> None:
+    (blob,) = compile_network(job(tmp_path, "openvino", precision)).values()
+    network = run_openvino(blob, precision)
+    assert str(network.inputs[0].partial_shape) == "[1..2,8,4..32]"
+    np.testing.assert_allclose(network({"x": X})["y"], expected(X), atol=tolerance)
+
+
+def split(content: bytes, folder: Path) -> dict[str, bytes]:
+    """The files of a network whose weights lie beside it."""
+    folder.mkdir()
+    model = onnx.load_from_string(content)
+    onnx.save(model, folder / "net.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0)
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("backend", ["tensorrt-rtx", "openvino", "onnxruntime"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_engines_hold_weights_that_lay_beside_the_network(
+    tmp_path: Path, backend: Backend, precision: Precision
+) -> None:
+    if can_build(backend) is not None or (backend == "onnxruntime" and precision == "bf16"):
+        pytest.skip(can_build(backend) or "onnxruntime does not compute in bf16")
+    files = split(network(), tmp_path / "split")
+    bundle = write_fake_bundle(tmp_path / "bundle", files, {"net": replace(SPEC, weights=("weights.bin",))})
+    (tmp_path / "work").mkdir()
+    key = key_of(bundle, "net", backend, precision, "usual")
+    built = compile_network(
+        CompileJob(bundle.model("net"), bundle.graph("net"), key, tmp_path / "work", None, lambda _: None)
+    )
+    for folder in (tmp_path / "split", bundle.folder):
+        (folder / "weights.bin").unlink()
+    if backend == "onnxruntime":
+        np.testing.assert_allclose(run_onnxruntime(built["net.engine"], X), expected(X), atol=1e-5)
+    elif backend == "openvino":
+        found = run_openvino(built["net.engine"], precision)({"x": X})
+        np.testing.assert_allclose(found["y"], expected(X), atol=1e-5 if precision == "fp32" else 0.05)
+    else:
+        assert built["net.engine"].stat().st_size > 10_000
+
+
+def test_onnxruntime_file_computes_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from export.compilers import onnxruntime as compiler
+
+    for part, files in (("one", ["net.engine"]), ("two", ["net.engine", "net.engine.data"])):
+        (tmp_path / part).mkdir()
+        built = compile_network(job(tmp_path / part, "onnxruntime"))
+        assert sorted(built) == files
+        np.testing.assert_allclose(run_onnxruntime(built["net.engine"], X), expected(X), atol=1e-5)
+        monkeypatch.setattr(compiler, "MOST_EMBEDDED_BYTES", 10)
+        monkeypatch.setattr(compiler, "LEAST_BESIDE_BYTES", 10)
+
+
+@pytest.mark.parametrize(
+    ("precision", "said"),
+    [("fp16", "onnxruntime computes fp16 on a GPU alone"), ("bf16", "onnxruntime computes in fp32")],
+)
+def test_onnxruntime_refuses_low_types_on_a_cpu(tmp_path: Path, precision: Precision, said: str) -> None:
+    low = job(tmp_path, "onnxruntime", precision)
+    if low.key.machine.gpu:
+        pytest.skip("ONNX Runtime computes on a GPU here")
+    with pytest.raises(BackendError, match=said):
+        compile_network(low)
+
+
+@RTX
+def test_the_other_tensorrt_wants_a_process_of_its_own(tmp_path: Path) -> None:
+    from export.compilers import tensorrt
+
+    compile_network(job(tmp_path, "tensorrt-rtx"))
+    with pytest.raises(BackendError, match="this process has built for the other TensorRT: build for tensorrt in"):
+        tensorrt._polygraphy("tensorrt", load("tensorrt-rtx"))
+
+
+def test_timing_caches_are_of_the_builder_that_times(tmp_path: Path) -> None:
+    from export.compilers import tensorrt
+
+    cache = tmp_path / "timing.cache"
+    key = EngineKey("net", "", "tensorrt", "10", Machine(), "fp32", "", "usual", PROFILE, {})
+    timed = CompileJob(tmp_path / "net.onnx", SPEC, key, tmp_path, cache, lambda _: None)
+    assert tensorrt._timing_cache(timed) == str(cache)
+    assert tensorrt._timing_cache(replace(timed, key=replace(key, backend="tensorrt-rtx"))) is None
+    assert tensorrt._timing_cache(replace(timed, timing_cache=None)) is None
+
+
+# removed by TensorRT 11 or before: networks that are not strongly typed, implicit batches, sizes in the engine
+REMOVED = re.compile(
+    r"BuilderFlag\.(FP16|BF16|INT8|FP8|OBEY|PREFER|DIRECT)|(OBEY|PREFER)_PRECISION|STRICT_TYPES|EXPLICIT_BATCH|"
+    r"\.max_workspace_size|\.max_batch_size|build_engine\b|build_cuda_engine|execute_v2|execute_async(_v2)?\b|"
+    r"device_memory_size\b|get_binding|binding_is_input|num_bindings|set_binding_shape|algorithm_selector|"
+    r"int8_calibrator|init_libnvinfer_plugins|\.precision_is_set|set_output_type|fp16\s*=\s*True|bf16\s*=\s*True"
+)
+
+
+def test_no_source_uses_what_tensorrt_has_removed() -> None:
+    root = Path(__file__).resolve().parents[1]
+    sources = [path for room in ("engine", "export", "tango_rt", "benchmarks") for path in (root / room).rglob("*.py")]
+    users = [path for path in sources if re.search(r"tensorrt|polygraphy", path.read_text("utf-8"))]
+    assert {"tensorrt.py", "tensorrt_library.py"} <= {path.name for path in users}
+    found = [f"{path.name}: {use[0]}" for path in users for use in REMOVED.finditer(path.read_text("utf-8"))]
+    assert found == []
+
+
+def test_the_static_check_finds_what_it_looks_for() -> None:
+    for line in ("config.set_flag(trt.BuilderFlag.FP16)", "context.execute_v2(b)", "config.max_workspace_size = 1"):
+        assert REMOVED.search(line), line
+    for line in ("context.execute_async_v3(stream)", "engine.device_memory_size_v2", "trt.BuilderFlag.TF32"):
+        assert not REMOVED.search(line), line
