@@ -101,14 +101,17 @@ def _refusal(bundle: Bundle, found: EngineSet, options: NetworkOptions) -> str:
     if found.absent and found.precision == "fp32" and found.backend in _ON_CPU:
         return (
             f"{bundle.folder} does not say that it agrees with torch in {found.backend}: make it again with "
-            "'tango-export bundle', or ask for unverified networks"
+            "'tango-export bundle', or ask for unverified networks (--unverified)"
         )
-    command = "compile" if found.miss else "verify"
+    refused = f"{bundle.folder}: the engines for {found} cannot be run ({found.state})"
+    if found.report is not None and found.report.passed is False:
+        return f"{refused}: take another precision or back end, or ask for unverified networks (--unverified)"
+    command, place = ("compile", "-o") if found.miss else ("verify", "--engines")
     parts = [f"tango-export {command} {bundle.folder} --backend {found.backend} --precision {found.precision}"]
     parts += [f"--profile {found.profile}"] if found.profile else []
-    parts += [f"-o {options.engines}"] if options.engines else []
-    otherwise = "" if found.miss else ", or ask for unverified networks"
-    return f"{bundle.folder}: the engines for {found} cannot be run ({found.state}): run '{' '.join(parts)}'{otherwise}"
+    parts += [f"{place} {options.engines}"] if options.engines else []
+    otherwise = "" if found.miss else ", or ask for unverified networks (--unverified)"
+    return f"{refused}: run '{' '.join(parts)}'{otherwise}"
 
 
 def _fastest(bundle: Bundle, profile: str, options: NetworkOptions) -> Choice:
@@ -155,7 +158,7 @@ def _uncompiled(bundle: Bundle, profile: str, options: NetworkOptions, passed_ov
             return Choice(backend, "fp32", profile, reason)
     raise ArtifactError(
         f"{bundle.folder} does not say that it agrees with torch in {' or '.join(usable)}: make it again with "
-        "'tango-export bundle', or ask for unverified networks"
+        "'tango-export bundle', or ask for unverified networks (--unverified)"
     )
 
 

@@ -63,6 +63,7 @@ def compile_bundle(folder: Path, options: CompileOptions) -> dict[str, Any]:
     """
     started = time.perf_counter()
     bundle = Bundle.open(folder)
+    bundle.check()  # also where nothing is to be built: who edited a network must not believe that it is compiled
     profile = profile_of(bundle, options.profile)
     engines_place = engines_folder(bundle, options.output)
     place = set_folder(engines_place, options.backend, options.precision, profile, machine_for(options.backend))

@@ -100,6 +100,8 @@ def test_verification_catches_another_path(mini: Bundle, character: Path, speech
     other = verify(mini, "onnxruntime", character=character, speech=speech)
     assert other.passed is False and other.paths is not None and not other.paths.passed
     assert "of the retrieved path is alike, wanted 99%" in other.why
+    again = verify(mini, "onnxruntime")
+    assert again.passed is False and again.paths == other.paths, "who does not look again does not see it pass"
 
 
 def test_motion_features_of_other_networks_are_not_used(mini: Bundle, tmp_path: Path, speech: Path) -> None:
