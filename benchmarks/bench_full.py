@@ -24,8 +24,8 @@ import numpy as np
 
 SEED = 5
 WINDOW_S = 128 / 30
-TORCH = "torch float32"
-CONTENDERS = (TORCH, "onnxruntime float32", "openvino float32", "openvino bf16")
+TORCH = "torch fp32"
+CONTENDERS = (TORCH, "onnxruntime fp32", "openvino fp32", "openvino bf16")
 Hear = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
@@ -156,12 +156,12 @@ def _work(arguments: argparse.Namespace) -> None:
 
 
 def _exported(arguments: argparse.Namespace) -> Hear:
-    from engine.features.full import FullEmbedding, FullOptions
-    from engine.manifest import Bundle
+    from engine.features.full import FullEmbedding
+    from engine.networks import NetworkOptions, Networks
 
     backend, precision = arguments.worker.split()
-    options = FullOptions(backend=backend, precision=precision, n_threads=arguments.threads)
-    return FullEmbedding(Bundle.open(arguments.bundle), options).as_released
+    options = NetworkOptions(backend, precision, n_threads=arguments.threads, unverified=True)
+    return FullEmbedding(Networks.open(arguments.bundle, options)).as_released
 
 
 def _torch(arguments: argparse.Namespace) -> Hear:

@@ -23,14 +23,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from engine.session import open_graph
+from engine.session import RunOptions, open_graph
 from export.models.aumoclip import AuMoCLIPConfig, MotionTower
 from export.onnx_export import Graph, export_graph
 
 __all__ = ["measure"]
 
 WINDOW_SAMPLES, WINDOW_FRAMES = 68_266, 128
-SETTINGS = (("onnxruntime", "float32"), ("openvino", "float32"), ("openvino", "bf16"))
+SETTINGS = (("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "bf16"))
 
 
 class Convolutions(nn.Module):
@@ -86,7 +86,7 @@ def measure(n_rounds: int = 30) -> list[dict[str, Any]]:
 def _measure(graph: Graph, model: Path, n_threads: int, n_rounds: int) -> list[dict[str, Any]]:
     spec = export_graph(graph, model)
     inputs = {name: tensor.numpy() for name, tensor in graph.inputs.items()}
-    sessions = [open_graph(model, spec, backend, precision, n_threads) for backend, precision in SETTINGS]
+    sessions = [open_graph(model, spec, backend, RunOptions(precision, n_threads)) for backend, precision in SETTINGS]
     torch.set_num_threads(n_threads)
 
     def eager() -> np.ndarray:
@@ -99,7 +99,7 @@ def _measure(graph: Graph, model: Path, n_threads: int, n_rounds: int) -> list[d
     expected = eager()
     rows = []
     for (backend, precision), run, times in zip(
-        (("torch", "float32"), *SETTINGS), runs, np.transpose(seconds) * 1000, strict=True
+        (("torch", "fp32"), *SETTINGS), runs, np.transpose(seconds) * 1000, strict=True
     ):
         rows.append(
             {

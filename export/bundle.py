@@ -1,6 +1,7 @@
 """Recipe -> bundle: export, compare with torch in every back end at hand, hash, and only then put in place."""
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -15,9 +16,10 @@ from tqdm import tqdm
 from engine.errors import BackendError
 from engine.folders import whole_folder
 from engine.manifest import MANIFEST, Bundle, FileSpec, GraphSpec, bundle_sha256, file_spec
-from engine.session import Backend, open_graph
+from engine.session import Backend, RunOptions, open_graph
 from export.onnx_export import OPSET, Graph, export_graph
-from export.parity import Tolerance, compare
+from export.parity import Tolerance, compare, torch_outputs
+from export.shared_weights import SharedWeights
 
 __all__ = ["BundleOptions", "Recipe", "write_bundle"]
 
@@ -52,27 +54,32 @@ def write_bundle(recipe: Recipe, output: Path, options: BundleOptions | None = N
     config = json.loads(json.dumps(recipe.config, allow_nan=False))  # as it will be read: no tuples
     graphs: dict[str, GraphSpec] = {}
     with whole_folder(output, MANIFEST, "a bundle") as folder:
+        weights = SharedWeights(folder)
         with _progress(options) as tell:
             for graph in recipe.graphs:
                 _expect_new(graph.name, graphs)
-                graphs[graph.name] = _write_graph(graph, folder, options.tolerance, tell)
+                graphs[graph.name] = _write_graph(graph, folder, weights, options.tolerance, tell)
                 del graph  # the next one needs the memory
         for name, content in recipe.files.items():
-            _expect_new(name, {spec.file for spec in graphs.values()})
+            _expect_new(name, {file for spec in graphs.values() for file in (spec.file, *spec.weights)})
             (folder / name).write_bytes(content)
         bundle = _write_manifest(replace(recipe, config=config), folder, graphs)
     return _summary(bundle, output, time.perf_counter() - started)
 
 
-def _write_graph(graph: Graph, folder: Path, tolerance: Tolerance, tell: Callable[[str], None]) -> GraphSpec:
+def _write_graph(
+    graph: Graph, folder: Path, weights: SharedWeights, tolerance: Tolerance, tell: Callable[[str], None]
+) -> GraphSpec:
     tell(f"{graph.name}: export")
     model = folder / f"{graph.name}.onnx"
-    spec = export_graph(graph, model)
+    spec = export_graph(graph, model, weights)
+    tell(f"{graph.name}: run in torch")
+    expected = torch_outputs(graph)
     parity: dict[str, Any] = {}
     for backend in _backends():
         tell(f"{graph.name}: compare with torch in {backend}")
-        with open_graph(model, spec, backend) as session:
-            report = compare(session, graph, tolerance)
+        with open_graph(model, spec, backend, RunOptions(n_threads=os.cpu_count() or 1)) as session:
+            report = compare(session, graph, tolerance, expected)
         if not report.passed:
             raise BackendError(
                 f"graph {graph.name} does not agree with torch in {backend} (want max abs {tolerance.max_abs:g} times "
@@ -112,7 +119,10 @@ def _summary(bundle: Bundle, output: Path, seconds: float) -> dict[str, Any]:
         "bytes": sum(spec.bytes for spec in bundle.files.values()),
         "seconds": round(seconds, 2),
         "graphs": {
-            name: {"bytes": bundle.files[graph.file].bytes, "parity": dict(graph.parity)}
+            name: {
+                "bytes": sum(bundle.files[file].bytes for file in (graph.file, *graph.weights)),
+                "parity": dict(graph.parity),
+            }
             for name, graph in bundle.graphs.items()
         },
     }

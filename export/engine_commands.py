@@ -98,7 +98,8 @@ def _compile(arguments: argparse.Namespace) -> None:
     )
     result = compile_bundle(arguments.bundle, options)
     lines = [summarize(result)]
-    if triton:
+    passed = result["report"]["passed"] if result["report"] else None
+    if triton and passed is not False:
         from export.triton import write_triton
 
         result["triton"] = write_triton(
@@ -106,7 +107,7 @@ def _compile(arguments: argparse.Namespace) -> None:
         )
         lines.append(f"Triton model repository: {arguments.output}")
     print_result(arguments, result, "\n".join(lines))
-    _leave_on_breach([result["report"]["passed"]] if result["report"] else [])
+    _leave_on_breach([passed])
 
 
 @export_extra()

@@ -1,18 +1,23 @@
 """torch -> ONNX: the dynamo exporter, axes that may change named explicitly, equal weights give equal bytes."""
 
+import gc
+import inspect
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import onnx
+import onnx_ir as ir
 import torch
 from torch import nn
 
 from engine.errors import BackendError
-from engine.manifest import GraphSpec, TensorSpec
+from engine.manifest import GraphSpec, Profile, TensorSpec
+from export.shared_weights import SharedWeights
 
 __all__ = ["OPSET", "Graph", "export_graph"]
 
@@ -26,7 +31,9 @@ class Graph:
 
     `module(*inputs in order)` gives a tuple of tensors in the order of `outputs`. `dynamic` names the axes that may
     change, input -> axis -> symbol: {"rows": {0: "batch", 1: "frames"}}. `trials` are inputs of at least three shapes,
-    on which the exported network is compared with the module.
+    on which the exported network is compared with the module. `profiles` are the sizes that it may be compiled for, a
+    bound for every symbol of the inputs. keep_fp32: it is never computed in fp16 or bf16. below: input -> its integers
+    are less than this. share_weights: larger tensors lie in files of their own, which other networks may share.
     """
 
     name: str
@@ -35,29 +42,52 @@ class Graph:
     outputs: tuple[str, ...]
     dynamic: dict[str, dict[int, str]]
     trials: tuple[dict[str, torch.Tensor], ...]
+    profiles: Mapping[str, Profile] = field(default_factory=dict)
+    keep_fp32: bool = False
+    below: Mapping[str, int] = field(default_factory=dict)
+    share_weights: bool = False
+
+    @property
+    def weight_bytes(self) -> int:
+        return sum(t.numel() * t.element_size() for t in (*self.module.parameters(), *self.module.buffers()))
 
 
-def export_graph(graph: Graph, path: Path) -> GraphSpec:
-    """Write one self-contained ONNX file, checked by onnx with full shape inference.
+def export_graph(graph: Graph, path: Path, weights: SharedWeights | None = None) -> GraphSpec:
+    """Write an ONNX file, checked by onnx with full shape inference; one that stands alone unless it shares weights.
 
-    The module is switched to evaluation. Raises BackendError where it cannot be exported with the axes of `dynamic`.
+    weights: of the folder of `path`; where None, a network that shares weights does so with no other. The module is
+    switched to evaluation. Raises BackendError where it cannot be exported with the axes of `dynamic` or is too large
+    for one file.
     """
-    n_bytes = sum(t.numel() * t.element_size() for t in (*graph.module.parameters(), *graph.module.buffers()))
-    if n_bytes > MOST_BYTES:
+    if graph.weight_bytes > MOST_BYTES and not graph.share_weights:
         raise BackendError(
-            f"graph {graph.name} has {n_bytes / (1 << 30):.1f} GiB of weights, one ONNX file takes at most 2: split it"
+            f"graph {graph.name} has {graph.weight_bytes / (1 << 30):.1f} GiB of weights, one ONNX file takes at most "
+            "2: let it share weights"
         )
-    model = _exported(graph)
+    exported = _exported(graph)
+    files = (weights or SharedWeights(path.parent)).move_out(exported) if graph.share_weights else ()
+    model = ir.to_proto(exported)
     _strip(model.graph)
     model.ClearField("metadata_props")
-    spec = GraphSpec(graph.name, path.name, _tensors(model.graph.input), _tensors(model.graph.output), {})
+    spec = GraphSpec(
+        name=graph.name,
+        file=path.name,
+        inputs=_tensors(model.graph.input, graph.below),
+        outputs=_tensors(model.graph.output, {}),
+        parity={},
+        weights=files,
+        profiles=graph.profiles,
+        keep_fp32=graph.keep_fp32,
+    )
     _check_dynamic(graph, spec)
+    _check_profiles(spec)
     path.write_bytes(model.SerializeToString(deterministic=True))
     onnx.checker.check_model(str(path), full_check=True)
     return spec
 
 
-def _exported(graph: Graph) -> onnx.ModelProto:
+def _exported(graph: Graph) -> ir.Model:
+    """The network with its weights still in torch's memory."""
     graph.module.eval()
     try:
         with _quiet(), torch.no_grad():
@@ -67,7 +97,7 @@ def _exported(graph: Graph) -> onnx.ModelProto:
                 input_names=list(graph.inputs),
                 output_names=list(graph.outputs),
                 # names become Dim.DYNAMIC; a named Dim is fixed without a word where the example has size 1
-                dynamic_shapes=tuple(graph.dynamic.get(name, {}) for name in graph.inputs),
+                dynamic_shapes=_dynamic_shapes(graph),
                 opset_version=OPSET,
                 dynamo=True,
                 external_data=False,
@@ -78,12 +108,37 @@ def _exported(graph: Graph) -> onnx.ModelProto:
         reason = " ".join(str(error.__cause__ or error).split())[:500]
         raise BackendError(f"graph {graph.name} cannot be exported to ONNX: {reason}") from error
     assert program is not None
-    return program.model_proto
+    _rename_inner(program.model.graph)
+    return program.model
+
+
+def _rename_inner(graph: ir.Graph) -> None:
+    """The exporter calls values by their operators, and outputs as asked: the same name may come twice."""
+    shown = (*graph.inputs, *graph.outputs)
+    taken, known = {value.name for value in shown}, {id(value) for value in shown}
+    for value in (*graph.initializers.values(), *(value for node in graph for value in node.outputs)):
+        if value.name in taken and id(value) not in known:
+            value.name = f"{value.name}.inner"
+
+
+def _dynamic_shapes(graph: Graph) -> tuple[Any, ...]:
+    """In the order of the module's arguments; those of a variable number are one tuple."""
+    shapes = [graph.dynamic.get(name, {}) for name in graph.inputs]
+    kinds = [argument.kind for argument in inspect.signature(graph.module.forward).parameters.values()]
+    if inspect.Parameter.VAR_POSITIONAL not in kinds:
+        return tuple(shapes)
+    n_named = kinds.index(inspect.Parameter.VAR_POSITIONAL)
+    return (*shapes[:n_named], tuple(shapes[n_named:]))
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what the exporter says about packages that it could use but does not need."""
+    """Without what the exporter says about packages that it could use but does not need, and a quarter faster.
+
+    It makes millions of objects that live until its end: looking for garbage among them is in vain.
+    """
+    collecting = gc.isenabled()
+    gc.disable()
     chatter = logging.getLogger("torch.onnx._internal.exporter._registration")
     level = chatter.level
     chatter.setLevel(logging.ERROR)
@@ -95,6 +150,8 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         chatter.setLevel(level)
+        if collecting:
+            gc.enable()
 
 
 def _strip(graph: onnx.GraphProto) -> None:
@@ -113,7 +170,7 @@ def _strip(graph: onnx.GraphProto) -> None:
                 _strip(inner)
 
 
-def _tensors(values: "list[onnx.ValueInfoProto]") -> tuple[TensorSpec, ...]:
+def _tensors(values: "list[onnx.ValueInfoProto]", below: Mapping[str, int]) -> tuple[TensorSpec, ...]:
     """Inputs or outputs as the manifest has them; a size that nobody named is "?" and its place."""
     specs = []
     for value in values:
@@ -122,7 +179,8 @@ def _tensors(values: "list[onnx.ValueInfoProto]") -> tuple[TensorSpec, ...]:
             size.dim_value if size.HasField("dim_value") else size.dim_param or f"?{axis}"
             for axis, size in enumerate(tensor.shape.dim)
         )
-        specs.append(TensorSpec(value.name, str(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)), shape))
+        dtype = str(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+        specs.append(TensorSpec(value.name, dtype, shape, below.get(value.name)))
     return tuple(specs)
 
 
@@ -136,3 +194,10 @@ def _check_dynamic(graph: Graph, spec: GraphSpec) -> None:
                 raise BackendError(
                     f"graph {graph.name} fixes axis {axis} of {tensor.name} at {tensor.shape[axis]}, wanted {symbol}"
                 )
+
+
+def _check_profiles(spec: GraphSpec) -> None:
+    symbols = {size for tensor in spec.inputs for size in tensor.shape if isinstance(size, str)}
+    for name, profile in spec.profiles.items():
+        if set(profile) != symbols:
+            raise ValueError(f"profile {name} of graph {spec.name} bounds {sorted(profile)}, want {sorted(symbols)}")

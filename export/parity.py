@@ -10,9 +10,12 @@ from engine.errors import BackendError
 from engine.session import Session
 from export.onnx_export import Graph
 
-__all__ = ["OutputParity", "ParityReport", "Tolerance", "compare"]
+__all__ = ["Expected", "OutputParity", "ParityReport", "Tolerance", "compare", "torch_outputs"]
 
 LEAST_SHAPES = 3
+
+Expected = list[tuple[np.ndarray, ...]]
+"""Outputs of the module, one tuple a trial."""
 
 
 @dataclass(frozen=True)
@@ -68,24 +71,29 @@ class ParityReport:
         return "; ".join(figures)
 
 
-def compare(session: Session, graph: Graph, asked: Tolerance) -> ParityReport:
+def torch_outputs(graph: Graph) -> Expected:
+    """What the module itself gives for the trials of a graph; it is switched to evaluation."""
+    graph.module.eval()
+    with torch.no_grad():
+        outputs = [graph.module(*(trial[name] for name in graph.inputs)) for trial in graph.trials]
+    return [tuple(tensor.numpy() for tensor in tensors) for tensors in outputs]
+
+
+def compare(session: Session, graph: Graph, asked: Tolerance, expected: Expected | None = None) -> ParityReport:
     """Run all trials of a graph through its module and through `session`.
 
-    Raises BackendError where the session gives another shape or dtype, ValueError where the trials of a graph with axes
-    that change have fewer than three shapes.
+    expected: of `torch_outputs`, where they were computed already. Raises BackendError where the session gives another
+    shape or dtype, ValueError where the trials of a graph with axes that change have fewer than three shapes.
     """
     shapes = [{name: list(tensor.shape) for name, tensor in trial.items()} for trial in graph.trials]
     n_different = len({str(shape) for shape in shapes}) if any(graph.dynamic.values()) else len(shapes)
     if n_different < LEAST_SHAPES:
         raise ValueError(f"graph {graph.name} has trials of {n_different} shapes, want {LEAST_SHAPES}")
-    graph.module.eval()
     parts: dict[str, list[OutputParity]] = {name: [] for name in graph.outputs}
-    for trial in graph.trials:
-        with torch.no_grad():
-            expected = graph.module(*(trial[name] for name in graph.inputs))
+    for trial, arrays in zip(graph.trials, expected or torch_outputs(graph), strict=True):
         got = session.run({name: tensor.numpy() for name, tensor in trial.items()})
-        for name, tensor in zip(graph.outputs, expected, strict=True):
-            parts[name].append(_output_parity(graph, name, tensor.numpy(), got[name]))
+        for name, array in zip(graph.outputs, arrays, strict=True):
+            parts[name].append(_output_parity(graph, name, array, got[name]))
     return ParityReport(graph.name, asked, {name: _worst(outputs) for name, outputs in parts.items()}, shapes)
 
 

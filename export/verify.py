@@ -203,7 +203,11 @@ def _noticed(
         return None, None, []
     if character is None or speech is None:
         if found.report is not None and found.report.paths is not None:
-            return found.report.paths, None, []  # of these very engines: leaving it out must not turn a miss into a pass
+            return (
+                found.report.paths,
+                None,
+                [],
+            )  # of these very engines: leaving it out must not turn a miss into a pass
         return None, None, ["the retrieved path: it needs a character and a speech (--character, --speech)"]
     with Networks.from_onnx(bundle) as reference, Networks(bundle, choice) as networks:
         return path_agreement(reference, networks, character, speech), None, []
@@ -286,8 +290,15 @@ def _against_torch(spec: GraphSpec) -> dict[str, float]:
 
 def _versions(backend: Backend) -> dict[str, str]:
     return {
-        "tango-rt": importlib.metadata.version("tango-rt"),
+        "tango-rt": _own_version(),
         "numpy": np.__version__,
         _REFERENCE: backend_version(_REFERENCE),
         backend: backend_version(backend),
     }
+
+
+def _own_version() -> str:
+    try:
+        return importlib.metadata.version("tango-rt")
+    except importlib.metadata.PackageNotFoundError:  # run from its folder, as on a borrowed GPU
+        return "not installed"

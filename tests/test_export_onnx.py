@@ -17,6 +17,7 @@ from engine.manifest import GraphSpec, TensorSpec  # noqa: E402
 from export import onnx_export  # noqa: E402
 from export.onnx_export import Graph, export_graph  # noqa: E402
 from export.parity import Tolerance, compare  # noqa: E402
+from export.shared_weights import SharedWeights  # noqa: E402
 from tests.fakes_session import FunctionSession  # noqa: E402
 
 
@@ -127,7 +128,7 @@ def test_an_example_of_size_1_does_not_fix_the_axis(tmp_path: Path) -> None:
     graph = tower(batch=1)
     spec = export_graph(graph, tmp_path / "tower.onnx")
     assert spec.inputs[0].shape == ("batch", "frames", 6)
-    with open_graph(tmp_path / "tower.onnx", spec) as session:
+    with open_graph(tmp_path / "tower.onnx", spec, "onnxruntime") as session:
         assert compare(session, graph, Tolerance()).passed
 
 
@@ -138,7 +139,7 @@ def test_whole_numbers(tmp_path: Path) -> None:
     spec = export_graph(lookup(), tmp_path / "lookup.onnx")
     assert spec.inputs[0] == TensorSpec("ids", "int64", ("batch", "tokens"))
     assert spec.outputs[1] == TensorSpec("best", "int64", ("batch", "tokens"))
-    with open_graph(tmp_path / "lookup.onnx", spec) as session:
+    with open_graph(tmp_path / "lookup.onnx", spec, "onnxruntime") as session:
         assert compare(session, lookup(), Tolerance()).passed
 
 
@@ -158,8 +159,80 @@ def test_a_module_that_fixes_an_axis(tmp_path: Path) -> None:
 
 def test_too_large_for_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnx_export, "MOST_BYTES", 1000)
-    with pytest.raises(BackendError, match="GiB of weights, one ONNX file takes at most 2"):
+    with pytest.raises(BackendError, match="GiB of weights, one ONNX file takes at most 2: let it share weights"):
         export_graph(tower(), tmp_path / "tower.onnx")
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_weights_beside_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
+    pytest.importorskip(backend)
+    from engine.session import open_graph
+
+    monkeypatch.setattr(onnx_export, "MOST_BYTES", 1000)
+    graph = replace(tower(), share_weights=True)
+    spec = export_graph(graph, tmp_path / "tower.onnx")
+    (file,) = spec.weights
+    content = (tmp_path / file).read_bytes()
+    model = onnx.load(tmp_path / "tower.onnx", load_external_data=False)
+    beside = {tensor.name: tensor for tensor in model.graph.initializer if tensor.external_data}
+    assert beside and all(tensor.name in beside or len(tensor.raw_data) < 1024 for tensor in model.graph.initializer)
+    for tensor in beside.values():
+        place = {entry.key: entry.value for entry in tensor.external_data}
+        assert place["location"] == file and int(place["offset"]) % 4096 == 0
+        assert int(place["offset"]) + int(place["length"]) <= len(content)
+    qkv = graph.module.qkv.weight.detach().numpy()
+    assert qkv.tobytes() in content or qkv.T.tobytes() in content
+    with open_graph(tmp_path / "tower.onnx", spec, backend) as session:  # type: ignore[arg-type]
+        assert compare(session, graph, Tolerance()).passed
+    again = export_graph(graph, tmp_path / "again.onnx")
+    assert again.weights == spec.weights
+    assert (tmp_path / "again.onnx").read_bytes() == (tmp_path / "tower.onnx").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["again.onnx", "tower.onnx", file]
+
+
+def test_an_interrupt_leaves_no_weights(tmp_path: Path) -> None:
+    class Broken:
+        dtype, nbytes = "float32", 5000
+
+        def numpy(self) -> np.ndarray:
+            raise KeyboardInterrupt
+
+    exported = onnx_export._exported(tower())
+    list(exported.graph.initializers.values())[-1].const_value = Broken()  # type: ignore[assignment]
+    with pytest.raises(KeyboardInterrupt):
+        SharedWeights(tmp_path).move_out(exported)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_known_of_inputs_is_kept(tmp_path: Path) -> None:
+    profiles = {"short": {"batch": (1, 1, 1), "tokens": (1, 9, 30)}}
+    graph = replace(lookup(), below={"ids": 50}, profiles=profiles, keep_fp32=True)
+    spec = export_graph(graph, tmp_path / "lookup.onnx")
+    assert [tensor.below for tensor in spec.inputs] == [50, None]
+    assert spec.profiles == profiles and spec.keep_fp32
+    for symbols in ({"batch": (1, 1, 1)}, {**profiles["short"], "frames": (1, 1, 1)}):
+        with pytest.raises(ValueError, match=r"profile short of graph lookup bounds .* want \['batch', 'tokens'\]"):
+            export_graph(replace(graph, profiles={"short": symbols}), tmp_path / "lookup.onnx")
+
+
+class Gathers(nn.Module):
+    """A variable number of inputs, and an output called as one of the exporter's own values."""
+
+    def forward(self, rows: torch.Tensor, *more: torch.Tensor) -> tuple[torch.Tensor]:
+        return (torch.sigmoid(rows) + sum(part.mean(1, keepdim=True) for part in more),)
+
+
+def test_a_variable_number_of_inputs(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    from engine.session import open_graph
+
+    trials = tuple({"rows": rows(n, 3), "a": rows(n, m), "b": rows(n, 2 * m)} for n, m in ((4, 3), (2, 5), (1, 1)))
+    dynamic = {"rows": {0: "frames"}, "a": {0: "frames", 1: "width"}, "b": {0: "frames", 1: "height"}}
+    graph = Graph("gathers", Gathers(), trials[0], ("sigmoid",), dynamic, trials)
+    spec = export_graph(graph, tmp_path / "gathers.onnx")
+    assert [tensor.shape for tensor in spec.inputs] == [("frames", 3), ("frames", "width"), ("frames", "height")]
+    with open_graph(tmp_path / "gathers.onnx", spec, "onnxruntime") as session:
+        assert compare(session, graph, Tolerance()).passed
 
 
 SPEC = GraphSpec(

@@ -17,7 +17,13 @@ import numpy as np
 from engine.errors import ArtifactError, InputError
 from engine.features.embedding import Features
 from engine.features.recording import Recording
-from engine.features.released_windows import WINDOW_FRAMES, WINDOW_SAMPLES, audio_segments, motion_segments
+from engine.features.released_windows import (
+    LEAST_SAMPLES,
+    WINDOW_FRAMES,
+    WINDOW_SAMPLES,
+    audio_segments,
+    motion_segments,
+)
 from engine.features.text import TextTokens, align, read_ctc_vocabulary, tokens_of, transcribe
 from engine.features.windows import WindowedStream, WindowPlan
 from engine.networks import Networks
@@ -26,7 +32,6 @@ __all__ = ["FullEmbedding", "plan_ahead"]
 
 SMPLX_JOINTS = 55
 HOP_FRAMES = 32
-LEAST_SAMPLES = 1_600  # fewer give no row of the high level; three frames
 
 
 def plan_ahead(lookahead_frames: int) -> WindowPlan:

@@ -15,11 +15,19 @@ from engine.networks import Networks
 from engine.session import Session
 from engine.timebase import FRAMES_PER_NODE
 
-__all__ = ["AUDIO_GRAPH", "FEATURES_VERSION", "MOTION_GRAPH", "MiniEmbedding", "mini_config", "motion_rows"]
+__all__ = [
+    "AUDIO_GRAPH",
+    "FEATURES_VERSION",
+    "HOP_FRAMES",
+    "MOTION_GRAPH",
+    "MiniEmbedding",
+    "mini_config",
+    "motion_rows",
+]
 
 FEATURES_VERSION = 1  # of what rows and descriptors mean: raise it when their numbers change
 AUDIO_GRAPH, MOTION_GRAPH = "audio", "motion"
-_HOP_FRAMES = 16  # features come in blocks of this length
+HOP_FRAMES = 16  # features come in blocks of this length
 _LEAST_DEVIATION = 0.01  # what moves less does not move
 
 
@@ -75,7 +83,7 @@ class MiniEmbedding:
         self._widths = (int(config["low_dim"]), int(config["high_dim"]))
         self._mouth = len(config["motion_columns"]) > len(BODY_COLUMNS)
         context = int(config["lookback_frames"]), int(config["lookahead_frames"])
-        self._plan = plan or WindowPlan(_HOP_FRAMES, *context)
+        self._plan = plan or WindowPlan(HOP_FRAMES, *context)
 
     @classmethod
     def of(cls, networks: Networks) -> "MiniEmbedding":

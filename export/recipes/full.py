@@ -6,9 +6,12 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from transformers import Wav2Vec2Config
 
 from engine.errors import ArtifactError
+from engine.features.released_windows import LEAST_SAMPLES
 from engine.features.text import BAR, CONTINUATION, PAD
+from engine.timebase import frame_start
 from export.bundle import Recipe
 from export.checkpoints import Published, Sizes, load_published
 from export.models.aumoclip import MotionTower
@@ -23,6 +26,11 @@ POSITIONS = "motion_encoder_fintune.pos_encoding.pe"
 WINDOW_SAMPLES = 68_266  # 128 frames, what the model was trained on
 WINDOW_FRAMES = 128
 WINDOW_STEPS = 213  # of 20 ms
+PROFILE = "window"
+LEAST_FRAMES = 4  # of a clip: a node
+USUAL_TOKENS = 24
+# 128 frames are a sample longer where they start between two samples
+MOST_SAMPLES = max(frame_start(start + WINDOW_FRAMES) - frame_start(start) for start in range(3))
 
 
 def full_recipe(checkpoint: Path, speech: str | Path, text: str | Path, allow_download: bool = False) -> Recipe:
@@ -68,12 +76,14 @@ def _speech(model: Published) -> Graph:
         outputs=("raw_low", "raw_high", "ft_low", "ft_high", "logits"),
         dynamic={"waveform": {1: "samples"}},
         trials=trials,
+        profiles={PROFILE: {"samples": (LEAST_SAMPLES, WINDOW_SAMPLES, MOST_SAMPLES)}},
     )
 
 
 def _text(model: Published) -> Graph:
     n_words = model.sizes.text.vocab_size
-    trials = tuple({"ids": torch.arange(n)[None] * 7 % n_words} for n in (24, 2, 61))
+    most_tokens = model.sizes.text.max_position_embeddings
+    trials = tuple({"ids": torch.arange(n)[None] * 7 % n_words} for n in (USUAL_TOKENS, 2, 61))
     return Graph(
         name="text",
         module=_prepared(model.text(), trials[0]["ids"]),
@@ -81,15 +91,19 @@ def _text(model: Published) -> Graph:
         outputs=("hidden",),
         dynamic={"ids": {1: "tokens"}},
         trials=trials,
+        profiles={PROFILE: {"tokens": (2, min(USUAL_TOKENS, most_tokens), most_tokens)}},
+        below={"ids": n_words},
     )
 
 
 def _audio(model: Published) -> Graph:
+    """The towers are a hundredth of the work, and they interpolate over time: bf16 cannot count that far."""
     down, encoder = model.sizes.model.cnn_channels, model.sizes.model.encoder_channels
     channels = {"raw_low": down, "ft_low": down, "raw_high": encoder, "ft_high": down, "text": encoder}
     trials = tuple(
         {name: _noise(1, n_steps, width) for name, width in channels.items()} for n_steps in (WINDOW_STEPS, 49, 18)
     )
+    steps = tuple(_steps(n_samples, model.sizes.speech) for n_samples in (LEAST_SAMPLES, WINDOW_SAMPLES, MOST_SAMPLES))
     return Graph(
         name="audio",
         module=model.audio(),
@@ -97,6 +111,8 @@ def _audio(model: Published) -> Graph:
         outputs=("low", "high", "cls", "weighted"),
         dynamic={name: {1: "steps"} for name in channels},
         trials=trials,
+        profiles={PROFILE: {"steps": (steps[0], steps[1], steps[2])}},
+        keep_fp32=True,
     )
 
 
@@ -110,7 +126,16 @@ def _motion(model: Published) -> Graph:
         outputs=("low", "high", "cls", "weighted"),
         dynamic={"motion": {0: "batch", 1: "frames"}},
         trials=trials,
+        profiles={PROFILE: {"batch": (1, 1, 1), "frames": (LEAST_FRAMES, WINDOW_FRAMES, WINDOW_FRAMES)}},
+        keep_fp32=True,
     )
+
+
+def _steps(n_samples: int, speech: Wav2Vec2Config) -> int:
+    """Rows of 20 ms that the speech network's convolutions make of so many samples."""
+    for kernel, stride in zip(speech.conv_kernel, speech.conv_stride, strict=True):
+        n_samples = (n_samples - kernel) // stride + 1
+    return n_samples
 
 
 def _prepared(network: nn.Module, example: torch.Tensor) -> nn.Module:

@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from engine.features.mini import AUDIO_GRAPH, MOTION_GRAPH, mini_config
+from engine.features.mini import AUDIO_GRAPH, HOP_FRAMES, MOTION_GRAPH, mini_config
+from engine.manifest import Profile
 from export.bundle import Recipe
 from export.models.mini import AuMoMini, MiniConfig, MiniTower
 from export.onnx_export import Graph
@@ -15,6 +16,8 @@ from export.training.checkpoint import Checkpoint, read_checkpoint, trained_mode
 __all__ = ["mini_recipe", "recipe_of"]
 
 NAME = "mini"
+PROFILE = "live"
+CLIP_FRAMES = (1, 2_048, 65_536)  # of a recording between two shot changes: least, usual, most (36 minutes)
 
 
 def mini_recipe(checkpoint: Path) -> Recipe:
@@ -55,11 +58,13 @@ class _Outputs(nn.Module):
 
 def _graphs(model: AuMoMini, config: MiniConfig) -> Iterator[Graph]:
     outputs = ("low", "high", "cls") if config.levels == "both" else ("low",)
+    window = config.lookback_frames + HOP_FRAMES + config.lookahead_frames
     towers = (
-        (AUDIO_GRAPH, "rows", model.audio, config.audio_columns),
-        (MOTION_GRAPH, "descriptors", model.motion, config.motion_columns),
+        (AUDIO_GRAPH, "rows", model.audio, config.audio_columns, (1, window, window)),
+        (MOTION_GRAPH, "descriptors", model.motion, config.motion_columns, CLIP_FRAMES),
     )
-    for name, fed, tower, columns in towers:
+    for name, fed, tower, columns, frames in towers:
+        profile: Profile = {"batch": (1, 1, 1), "frames": frames}
         trials = tuple({fed: _noise(batch, n, columns)} for batch, n in ((2, 128), (1, 216), (3, 5)))
         yield Graph(
             name=name,
@@ -68,6 +73,7 @@ def _graphs(model: AuMoMini, config: MiniConfig) -> Iterator[Graph]:
             outputs=outputs,
             dynamic={fed: {0: "batch", 1: "frames"}},
             trials=trials,
+            profiles={PROFILE: profile},
         )
 
 

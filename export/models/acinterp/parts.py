@@ -89,8 +89,13 @@ class ACInterpConfig:
 
     @classmethod
     def small(cls) -> "ACInterpConfig":
-        """Every part of the published network, a few million numbers in all: for tests."""
-        unet = partial(UNetConfig, (32, 64, 64, 64), (4,) * 4, norm_groups=8, embedding_channels=32)
+        """Every kind of layer of the published networks, four transformers instead of sixteen: for tests and trials.
+
+        What takes time is to export it, and that goes by the number of layers, not by their width.
+        """
+        unet = partial(
+            UNetConfig, (32, 64), (4, 4), attention=(True, False), layers=1, norm_groups=8, embedding_channels=32
+        )
         guider = partial(GuiderConfig, channels=(8, 16, 24, 32), out_channels=32)
         return cls(
             reference=unet(),

@@ -1,0 +1,226 @@
+"""A bundle as a model repository of NVIDIA Triton, for those who serve its networks elsewhere.
+
+    BUNDLE_GRAPH/config.pbtxt     what it takes and gives, the profile, warm-up, identity (Triton's model configuration)
+    BUNDLE_GRAPH/1/model.onnx     the network of the bundle with its weights beside it, or what ONNX Runtime made of it
+    BUNDLE_GRAPH/1/model.plan     the engine, for TensorRT
+    repository.json               what it was made of; Triton looks at folders only
+
+Files are hard links where the disk is the same one. Batches are part of the shapes (max_batch_size 0): the networks
+have batch axes of their own, where they have any. Triton's own back ends decide what can be served how:
+
+    tensorrt       engines; tensorrt-rtx has no back end there
+    onnxruntime    float32 as the portable ONNX file, which the server optimises for itself; fp16 and bf16 as compiled
+    openvino       bf16 from ONNX. It has no setting for float32 and would take bf16 unasked where the CPU has it, so
+                   float32, and what stays in float32 in a bf16 set, is not served by it
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.engine_sets import EngineSet, profile_of, read_set
+from engine.engines import Engine, engine_precision, engines_folder
+from engine.errors import ArtifactError, InputError
+from engine.folders import whole_folder
+from engine.manifest import Bundle, GraphSpec, Profile, TensorSpec
+from engine.session import Backend, Precision
+
+__all__ = ["MARKER", "write_triton"]
+
+MARKER = "repository.json"
+VERSION = "1"
+_TYPES = {
+    "float32": "TYPE_FP32",
+    "float64": "TYPE_FP64",
+    "int32": "TYPE_INT32",
+    "int64": "TYPE_INT64",
+    "bool": "TYPE_BOOL",
+}
+
+
+@dataclass(frozen=True)
+class _Model:
+    """A network in the repository: the back end of Triton that runs it, and its files by their names there."""
+
+    name: str
+    spec: GraphSpec
+    backend: Backend
+    profile: Profile
+    files: Mapping[str, Path]
+    parameters: Mapping[str, str]
+
+
+def write_triton(
+    bundle: Bundle | Path,
+    output: Path,
+    backend: Backend,
+    precision: Precision = "fp32",
+    profile: str | None = None,
+    engines: Path | None = None,
+) -> dict[str, Any]:
+    """Write a model repository, all or nothing; an older one at `output` is replaced.
+
+    profile: one of the bundle's, its first where None. engines: where the compiled networks are, inside the bundle
+    where None. Returns what repository.json holds, and where it is. Raises InputError where Triton cannot serve what is
+    asked or `output` is something else, ArtifactError where a network is not compiled for this machine, was changed or
+    failed its verification.
+    """
+    bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+    _check_served(bundle, backend, precision)
+    named = profile_of(bundle, profile)
+    models = _models(bundle, read_set(bundle, engines_folder(bundle, engines), backend, precision, named))
+    summary = {
+        "bundle": bundle.name,
+        "sha256": bundle.sha256,
+        "backend": backend,
+        "precision": precision,
+        "profile": named,
+        "models": {model.name: {"backend": model.backend, **model.parameters} for model in models},
+    }
+    with whole_folder(output, MARKER, "a Triton model repository of ours") as folder:
+        for model in models:
+            (folder / model.name / VERSION).mkdir(parents=True)
+            (folder / model.name / "config.pbtxt").write_text("".join(_config(model)), "ascii")
+            for name, source in model.files.items():
+                _link(source, folder / model.name / VERSION / name)
+        (folder / MARKER).write_text(json.dumps(summary, indent=1), "utf-8")
+    return {"repository": str(output), **summary}
+
+
+def _check_served(bundle: Bundle, backend: Backend, precision: Precision) -> None:
+    """Raises InputError for what Triton has no means to run, or to run in this precision."""
+    if backend == "tensorrt-rtx":
+        raise InputError("Triton has no back end for TensorRT-RTX: --backend tensorrt, onnxruntime or openvino")
+    if backend != "openvino":
+        return
+    if precision != "bf16":
+        raise InputError(
+            f"Triton's OpenVINO back end cannot be held to {precision}: --precision bf16 or another backend"
+        )
+    for spec in bundle.graphs.values():
+        scalars = [tensor.name for tensor in spec.inputs if not tensor.shape]
+        if scalars and not spec.keep_fp32:
+            raise InputError(
+                f"Triton's OpenVINO back end takes no scalar, as input {scalars[0]} of network {spec.name} is: "
+                "--backend onnxruntime or tensorrt"
+            )
+
+
+def _models(bundle: Bundle, compiled: EngineSet) -> list[_Model]:
+    backend, precision = compiled.backend, compiled.precision
+    models = []
+    for graph, spec in bundle.graphs.items():
+        computed = engine_precision(spec, precision)
+        parameters = {"bundle": bundle.name, "precision": computed, "profile": compiled.profile}
+        parameters["network_sha256"] = bundle.graph_sha256(graph)
+        # what OpenVINO would not hold in float32, ONNX Runtime does
+        runs: Backend = "onnxruntime" if backend == "openvino" and computed == "fp32" else backend
+        if runs == "openvino":
+            parameters |= {"HINT_BF16": "YES", "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1"}
+        if _from_onnx(spec, backend, precision):
+            files = _onnx_files(bundle, graph)
+        else:
+            engine = _engine(bundle, compiled, graph)
+            files = _engine_files(engine, runs)
+            parameters["engine_sha256"] = engine.digest
+        if compiled.report is not None:
+            parameters["report_sha256"] = compiled.report.sha256
+        profile = spec.profiles.get(compiled.profile, {})
+        models.append(_Model(f"{bundle.name}_{graph}", spec, runs, profile, files, parameters))
+    return models
+
+
+def _engine(bundle: Bundle, compiled: EngineSet, graph: str) -> Engine:
+    """Raises ArtifactError where the set must not be used; where nobody could verify it here, a GPU's server may."""
+    if compiled.report is not None and compiled.report.passed is False:
+        raise ArtifactError(f"the {compiled} engines of {bundle.folder} are not served: {compiled.state}")
+    if compiled.miss:
+        raise ArtifactError(
+            f"network {graph} of {bundle.folder} has no {compiled} engine to serve ({compiled.miss}): "
+            f"run 'tango-export compile {bundle.folder} --backend {compiled.backend} --precision {compiled.precision}'"
+        )
+    return compiled.engines[graph]
+
+
+def _from_onnx(spec: GraphSpec, backend: Backend, precision: Precision) -> bool:
+    """Whether the server gets the portable network, and not what was compiled here."""
+    if backend == "openvino":
+        return True  # its compiled form is for OpenVINO alone, Triton reads IR and ONNX
+    return backend == "onnxruntime" and engine_precision(spec, precision) == "fp32"
+
+
+def _onnx_files(bundle: Bundle, graph: str) -> dict[str, Path]:
+    """Weights keep their names: the network refers to them."""
+    weights = {name: bundle.file(name) for name in bundle.graph(graph).weights}
+    return {**weights, "model.onnx": bundle.model(graph)}
+
+
+def _engine_files(engine: Engine, backend: Backend) -> dict[str, Path]:
+    others = {name: engine.file.with_name(name) for name in engine.files if name != engine.file.name}
+    return {**others, "model.plan" if backend == "tensorrt" else "model.onnx": engine.file}
+
+
+def _link(source: Path, place: Path) -> None:
+    try:
+        os.link(source, place)
+    except OSError:  # another disk, or one that has no links
+        shutil.copyfile(source, place)
+
+
+def _config(model: _Model) -> Iterator[str]:
+    """Lines of config.pbtxt: protobuf text format of Triton's ModelConfig."""
+    yield f"name: {_text(model.name)}\n"
+    if model.backend == "openvino":
+        yield 'backend: "openvino"\n'
+        yield 'default_model_filename: "model.onnx"\n'
+    else:
+        platform = "tensorrt_plan" if model.backend == "tensorrt" else "onnxruntime_onnx"
+        yield f"platform: {_text(platform)}\n"
+    yield "max_batch_size: 0\n"
+    for way, tensors in (("input", model.spec.inputs), ("output", model.spec.outputs)):
+        for tensor in tensors:
+            yield f"{way} {{ name: {_text(tensor.name)} data_type: {_TYPES[tensor.dtype]} {_dims(tensor)} }}\n"
+    yield f"instance_group {{ count: 1 {_placement(model.backend)} }}\n"
+    for key, value in model.parameters.items():
+        yield f"parameters {{ key: {_text(key)} value {{ string_value: {_text(value)} }} }}\n"
+    if model.profile or not _symbols(model.spec):
+        yield from _warmup(model)
+
+
+def _dims(tensor: TensorSpec) -> str:
+    """Triton wants at least one axis in a request, and reshapes for the network."""
+    if not tensor.shape:
+        return "dims: [ 1 ] reshape { }"
+    return f"dims: [ {', '.join(str(size) if isinstance(size, int) else '-1' for size in tensor.shape)} ]"
+
+
+def _placement(backend: Backend) -> str:
+    if backend == "tensorrt":
+        return 'kind: KIND_GPU profile: [ "0" ]'  # an engine of ours holds one profile
+    return "kind: KIND_CPU" if backend == "openvino" else "kind: KIND_AUTO"
+
+
+def _warmup(model: _Model) -> Iterator[str]:
+    """One request of the usual sizes, so that a model is ready only when it has been run."""
+    yield 'model_warmup { name: "usual" batch_size: 1\n'
+    for tensor in model.spec.inputs:
+        sizes = [size if isinstance(size, int) else model.profile[size][1] for size in tensor.shape] or [1]
+        # zero is the one integer that every input takes: indices have a bound
+        data = "random_data" if tensor.dtype.startswith("float") else "zero_data"
+        fields = f"data_type: {_TYPES[tensor.dtype]} dims: [ {', '.join(map(str, sizes))} ] {data}: true"
+        yield f"  inputs {{ key: {_text(tensor.name)} value {{ {fields} }} }}\n"
+    yield "}\n"
+
+
+def _symbols(spec: GraphSpec) -> set[str]:
+    return {size for tensor in spec.inputs for size in tensor.shape if isinstance(size, str)}
+
+
+def _text(text: str) -> str:
+    """A string of the text format; anything but plain ASCII as octal bytes, for manifests may come from strangers."""
+    plain = (chr(byte) if 32 <= byte < 127 and chr(byte) not in "\"'\\" else f"\\{byte:03o}" for byte in text.encode())
+    return f'"{"".join(plain)}"'
