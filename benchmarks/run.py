@@ -200,7 +200,9 @@ def networks(work: Path) -> list[str]:
     report = ["## The published network at full size, made-up weights", ""]
     for threads in ("1", "2"):
         report += ["```", _printed("benchmarks.bench_full", "--bundle", str(bundle), "--threads", threads), "```", ""]
-    return [*report, "## Back ends side by side", "", _printed("benchmarks.bench_sessions"), ""]
+    report += ["## Back ends side by side", "", _printed("benchmarks.bench_sessions"), ""]
+    engines = _printed("benchmarks.bench_export", "--full", str(bundle), "--work", str(work / "export"))
+    return [*report, "## From weights to verified engines", "", engines, ""]
 
 
 def online(packs: Sequence[Path], speeches: Sequence[Path]) -> list[str]:
@@ -219,7 +221,8 @@ def streams(pack: Path, speech: Path, work: Path) -> list[str]:
 
 
 def _printed(module: str, *arguments: str) -> str:
-    return subprocess.run([sys.executable, "-m", module, *arguments], capture_output=True, text=True).stdout.strip()
+    command = [sys.executable, "-m", module, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def main() -> None:

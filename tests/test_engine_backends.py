@@ -12,6 +12,7 @@ import pytest
 
 import engine.backends.onnxruntime as ort
 from engine.backends.onnxruntime import DeviceBinding, OnnxRuntimeSession, onnxruntime_providers
+from engine.backends.openvino import shared_core
 from engine.errors import ArtifactError, BackendError, InputError
 from engine.manifest import GraphSpec, TensorSpec
 from engine.session import Precision, RunOptions, open_graph
@@ -88,7 +89,7 @@ def compiled(backend: str, source: Path, target: Path, precision: Precision = "f
         return target
     library = pytest.importorskip("openvino")
     hint = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}[precision]
-    blob = library.Core().compile_model(str(source), "CPU", {"INFERENCE_PRECISION_HINT": hint}).export_model()
+    blob = shared_core().compile_model(str(source), "CPU", {"INFERENCE_PRECISION_HINT": hint}).export_model()
     assert isinstance(blob, io.BytesIO)
     target.write_bytes(blob.getvalue())
     return target
@@ -153,7 +154,8 @@ def test_openvino_engines_of_another_version_or_cpu(tmp_path: Path, change: tupl
 
 
 def capabilities() -> list[str]:
-    return list(pytest.importorskip("openvino").Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+    pytest.importorskip("openvino")
+    return list(shared_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from engine.backends.openvino import shared_core
 from engine.errors import ArtifactError, BackendError, InputError
 from engine.manifest import Bundle, TensorSpec
 from engine.session import RunOptions, Session, check_inputs, open_graph
@@ -163,7 +164,8 @@ def test_bf16(bundle: Bundle) -> None:
     pytest.importorskip("onnxruntime")
     with pytest.raises(BackendError, match="openvino and GPUs do that"):
         opened(bundle, precision="bf16")
-    core = pytest.importorskip("openvino").Core()
+    pytest.importorskip("openvino")
+    core = shared_core()
     if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         with pytest.raises(BackendError, match="does not compute in bf16"):
             opened(bundle, "openvino", precision="bf16")
@@ -239,3 +241,21 @@ def test_a_network_that_fails_on_what_it_was_given(tmp_path: Path, capfd: pytest
         assert "\n" not in str(caught.value)
         session.close()
     assert capfd.readouterr() == ("", "")
+
+
+def test_signals_do_no_harm_after_networks_are_closed(bundle: Bundle) -> None:
+    """In the order of their opening, which is the one that matters to openvino."""
+    pytest.importorskip("openvino")
+    code = (
+        "import signal\nfrom engine.manifest import Bundle\nfrom engine.session import open_graph\n"
+        f"bundle = Bundle.open({str(bundle.folder)!r})\n"
+        "for _ in range(2):\n"
+        "    model, spec = bundle.model('linear'), bundle.graph('linear')\n"
+        "    first, second = (open_graph(model, spec, 'openvino') for _ in range(2))\n"
+        "    first.close()\n"
+        "    second.close()\n"
+        "del first, second\n"
+        "try:\n    signal.raise_signal(signal.SIGINT)\nexcept KeyboardInterrupt:\n    print('interrupted')\n"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (found.returncode, found.stdout) == (0, "interrupted\n"), found.stderr

@@ -3,6 +3,8 @@
 import io
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 
 onnx = pytest.importorskip("onnx")
 
+from engine.backends.openvino import shared_core  # noqa: E402
 from engine.backends.tensorrt_library import error_log, load  # noqa: E402
 from engine.engines import EngineKey, key_of  # noqa: E402
 from engine.errors import ArtifactError, BackendError  # noqa: E402
@@ -22,6 +25,7 @@ from engine.session import Backend, Precision  # noqa: E402
 from export.compilers import CompileJob, compile_network  # noqa: E402
 from tests.fakes_session import write_fake_bundle  # noqa: E402
 
+ROOT = Path(__file__).resolve().parent.parent
 PROFILE: Profile = {"batch": (1, 1, 2), "frames": (4, 8, 32)}
 SPEC = GraphSpec(
     name="net",
@@ -88,11 +92,11 @@ def expected(x: np.ndarray) -> np.ndarray:
 
 
 def run_openvino(blob: Path, precision: Precision) -> Any:
-    openvino = pytest.importorskip("openvino")
-    if precision == "bf16" and "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    pytest.importorskip("openvino")
+    if precision == "bf16" and "BF16" not in shared_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         pytest.skip("this CPU does not compute in bf16")
     options = {"INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision]}
-    return openvino.Core().import_model(io.BytesIO(blob.read_bytes()), "CPU", options)
+    return shared_core().import_model(io.BytesIO(blob.read_bytes()), "CPU", options)
 
 
 @RTX
@@ -121,19 +125,31 @@ def test_tensorrt_rtx_takes_scalars_and_fixed_shapes(tmp_path: Path) -> None:
     assert compile_network(job(tmp_path, "tensorrt-rtx", "fp16", model.SerializeToString(), spec))
 
 
-def raise_interrupt() -> None:
-    raise KeyboardInterrupt
-
-
-@RTX
-@pytest.mark.parametrize("interrupt", [raise_interrupt, lambda: signal.raise_signal(signal.SIGINT)])
-def test_an_interrupted_build_ends(tmp_path: Path, interrupt: Callable[[], None]) -> None:
-    """Also where the signal comes while the library calls something of ours, and would swallow what is raised there."""
-    interrupted = job(tmp_path, "tensorrt-rtx", tell=lambda step: interrupt() if "optimizing" in step else None)
+def end_a_build(folder: Path, interrupt: Callable[[], None]) -> None:
+    interrupted = job(folder, "tensorrt-rtx", tell=lambda step: interrupt() if "optimizing" in step else None)
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         compile_network(interrupted)
     assert list(interrupted.folder.iterdir()) == [] and signal.getsignal(signal.SIGINT) is before
+
+
+@RTX
+def test_an_interrupted_build_ends(tmp_path: Path) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    end_a_build(tmp_path, interrupt)
+
+
+@RTX
+def test_a_signal_ends_a_build(tmp_path: Path) -> None:
+    """Where it comes while the library calls something of ours, and would swallow what is raised there."""
+    code = (
+        "import signal, sys; from pathlib import Path; from tests.test_export_compilers import end_a_build\n"
+        "end_a_build(Path(sys.argv[1]), lambda: signal.raise_signal(signal.SIGINT)); print('ended')"
+    )
+    found = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, cwd=ROOT)
+    assert found.stdout == "ended\n", found.stderr
 
 
 @RTX

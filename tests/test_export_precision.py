@@ -14,6 +14,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
 
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
+from engine.backends.openvino import shared_core  # noqa: E402
 from engine.errors import ArtifactError, BackendError  # noqa: E402
 from engine.manifest import GraphSpec, TensorSpec  # noqa: E402
 from engine.session import Precision  # noqa: E402
@@ -102,7 +103,7 @@ def types(model: Any) -> dict[str, set[int]]:
 def run(model: Any, precision: Precision, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
     if precision == "bf16":  # ONNX Runtime has hardly an operator for it on a CPU
         openvino = pytest.importorskip("openvino")
-        network = openvino.Core().read_model(model.SerializeToString())
+        network = shared_core().read_model(model.SerializeToString())
         found = openvino.compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(feeds)
         return [np.array(found[value.name]) for value in model.graph.output]
     options = onnxruntime.SessionOptions()

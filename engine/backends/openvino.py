@@ -1,5 +1,6 @@
 """OpenVINO on the CPU: float32, or a low precision inside where the CPU has it."""
 
+import functools
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ from engine.errors import ArtifactError, BackendError
 from engine.manifest import GraphSpec
 from engine.session import Precision, RunOptions, check_inputs, check_names, failed_run, missing_package, one_line
 
-__all__ = ["OpenVinoSession"]
+__all__ = ["OpenVinoSession", "shared_core"]
 
 _HINTS: dict[Precision, str] = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
 
@@ -61,6 +62,19 @@ class OpenVinoSession:
         self.close()
 
 
+@functools.cache
+def shared_core() -> Any:
+    """The one openvino.Core of this process.
+
+    Where the CPU has AMX, each Core sets a stack for signals and puts the one before it back when it is freed. Of two
+    that are freed in the order of their making the second puts back memory that is gone: the next signal, Ctrl-C for
+    example, would kill the process.
+    """
+    import openvino
+
+    return openvino.Core()
+
+
 def _open(file: Path, options: RunOptions) -> tuple[Any, Any]:
     """The compiled network, and the file's content where the network reads from it as long as it lives."""
     try:
@@ -68,7 +82,7 @@ def _open(file: Path, options: RunOptions) -> tuple[Any, Any]:
         from openvino.frontend import FrontEndManager
     except ModuleNotFoundError as error:
         raise missing_package("openvino", error) from error
-    core = openvino.Core()
+    core = shared_core()
     capability = options.precision.upper()
     if capability not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise BackendError(f"this CPU does not compute in {options.precision}: use precision fp32")

@@ -6,6 +6,7 @@ A blob holds shapes, but neither precision nor threads: who imports it says both
 from pathlib import Path
 from typing import Any
 
+from engine.backends.openvino import shared_core
 from engine.errors import ArtifactError, BackendError
 from engine.session import missing_package, one_line
 from export.compilers import CompileJob, out_of_memory
@@ -21,7 +22,7 @@ def compile_openvino(job: CompileJob) -> dict[str, Path]:
         import openvino
     except ModuleNotFoundError as error:
         raise missing_package("openvino", error) from error
-    core = openvino.Core()
+    core = shared_core()
     hint, capability = _CAPABILITIES[job.key.precision]
     if capability not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise BackendError(f"this CPU does not compute in {job.key.precision}: use --precision fp32")
