@@ -23,7 +23,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from engine.session import RunOptions, open_graph
+from engine.backends.opening import open_graph
+from engine.session import RunOptions
 from export.models.aumoclip import AuMoCLIPConfig, MotionTower
 from export.onnx_export import Graph, export_graph
 

@@ -7,10 +7,10 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.backends import Backend
 from engine.backends.cuda import find_gpu
 from engine.backends.tensorrt_library import load, version
 from engine.errors import BackendError
-from engine.session import Backend
 
 __all__ = ["Machine", "backend_version", "can_build", "installed", "machine_for", "onnxruntime_uses_gpu"]
 

@@ -9,11 +9,12 @@ from typing import Self
 
 import numpy as np
 
+from engine.backends.opening import open_graph
 from engine.engine_key import content_digest, engine_precision
 from engine.engine_sets import profile_of
 from engine.manifest import Bundle
 from engine.network_choice import Choice, NetworkOptions, choose
-from engine.session import Backend, RunOptions, Session, open_graph
+from engine.session import Backend, RunOptions, Session
 
 __all__ = ["NetworkOptions", "Networks"]
 

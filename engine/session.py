@@ -24,7 +24,6 @@ __all__ = [
     "failed_run",
     "missing_package",
     "one_line",
-    "open_graph",
 ]
 
 
@@ -74,28 +73,6 @@ class Session(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
-
-
-def open_graph(file: Path, spec: GraphSpec, backend: Backend, options: RunOptions | None = None) -> Session:
-    """Open one network from its file; engine.networks opens those of a bundle and sees to what may be run.
-
-    Raises BackendError where the library is not installed or cannot do what is asked, ArtifactError where the file is
-    damaged or made for another machine.
-    """
-    options = options or RunOptions()
-    if backend == "onnxruntime":
-        from engine.backends.onnxruntime import OnnxRuntimeSession
-
-        return OnnxRuntimeSession(file, spec, options)
-    if backend == "openvino":
-        from engine.backends.openvino import OpenVinoSession
-
-        return OpenVinoSession(file, spec, options)
-    if backend in ("tensorrt", "tensorrt-rtx"):
-        from engine.backends.tensorrt import TensorRtSession
-
-        return TensorRtSession(file, spec, options, backend)
-    raise InputError(f"backend {backend!r} is unknown: choose from {', '.join(BACKENDS)}")
 
 
 def missing_package(package: str, error: ModuleNotFoundError) -> BackendError:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from engine.backends.opening import open_graph
 from engine.engine_sets import EngineSet, profile_of, read_set
 from engine.engines import Engine, engines_folder
 from engine.errors import ArtifactError, BackendError
@@ -30,7 +31,7 @@ from engine.report import (
     TransitionAgreement,
     write_report,
 )
-from engine.session import Backend, Precision, RunOptions, Session, open_graph
+from engine.session import Backend, Precision, RunOptions, Session
 from export.agreement import path_agreement, transition_agreement, transition_frames
 
 __all__ = ["GATES", "compare_outputs", "measure_latency", "random_inputs", "trial_sizes", "verify"]

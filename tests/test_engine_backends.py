@@ -12,10 +12,11 @@ import pytest
 
 import engine.backends.onnxruntime as ort
 from engine.backends.onnxruntime import DeviceBinding, OnnxRuntimeSession, onnxruntime_providers
+from engine.backends.opening import open_graph
 from engine.backends.openvino import shared_core
 from engine.errors import ArtifactError, BackendError, InputError
 from engine.manifest import GraphSpec, TensorSpec
-from engine.session import Precision, RunOptions, open_graph
+from engine.session import Precision, RunOptions
 from tests.fakes_session import LINEAR, linear, linear_onnx
 
 onnx = pytest.importorskip("onnx")

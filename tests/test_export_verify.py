@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("onnx")
 
 import export.verify as verify_module
+from engine.backends.opening import open_graph
 from engine.engine_sets import read_set
 from engine.engines import REPORT, engines_folder, key_of, set_folder, write_engine
 from engine.errors import ArtifactError, BackendError, InputError
@@ -18,7 +19,7 @@ from engine.machine import machine_for
 from engine.manifest import Bundle, GraphSpec, TensorSpec
 from engine.networks import NetworkOptions, Networks
 from engine.report import Agreement, report_of
-from engine.session import RunOptions, open_graph
+from engine.session import RunOptions
 from export.compile import CompileOptions, compile_bundle
 from export.report import table, verdict
 from export.verify import GATES, compare_outputs, measure_latency, random_inputs, trial_sizes, verify

@@ -20,9 +20,10 @@ from torch import nn  # noqa: E402
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection  # noqa: E402
 
 from engine.acinterp import Interpolator, background_flow, clip_pixels  # noqa: E402
+from engine.backends.opening import open_graph  # noqa: E402
 from engine.denoise import DenoiseOptions, Denoisers, Priors, denoise  # noqa: E402
 from engine.manifest import GraphSpec, TensorSpec  # noqa: E402
-from engine.session import Session, open_graph  # noqa: E402
+from engine.session import Session  # noqa: E402
 from export.models.acinterp import Denoiser, Guider, GuiderConfig, ReferenceNetwork, UNetConfig  # noqa: E402
 from export.onnx_export import Graph, export_graph  # noqa: E402
 from export.recipes.acinterp import recipe_of  # noqa: E402
