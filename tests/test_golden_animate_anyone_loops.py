@@ -113,7 +113,8 @@ def _in_torch(graph: Graph) -> Session:
 
     def run(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
         with torch.no_grad():
-            return tuple(tensor.numpy() for tensor in graph.module(*map(torch.from_numpy, map(np.asarray, arrays))))
+            # copies: what the reference network gave is read-only, of which torch warns
+            return tuple(tensor.numpy() for tensor in graph.module(*map(torch.from_numpy, map(np.array, arrays))))
 
     inputs = []
     for name, example in graph.inputs.items():
