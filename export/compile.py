@@ -25,7 +25,7 @@ from engine.engines import (
     work_folder,
     write_engine,
 )
-from engine.errors import BackendError
+from engine.errors import ArtifactError, BackendError
 from engine.machine import can_build, installed, machine_for
 from engine.manifest import Bundle
 from engine.precision import describe
@@ -65,6 +65,10 @@ def compile_bundle(folder: Path, options: CompileOptions) -> dict[str, Any]:
     bundle = Bundle.open(folder)
     bundle.check()  # also where nothing is to be built: who edited a network must not believe that it is compiled
     profile = profile_of(bundle, options.profile)
+    if not profile:
+        raise ArtifactError(
+            f"{folder} has no profiles of shapes to compile for: make it again with 'tango-export bundle'"
+        )
     engines_place = engines_folder(bundle, options.output)
     place = set_folder(engines_place, options.backend, options.precision, profile, machine_for(options.backend))
     rows: dict[str, dict[str, Any]] = {}

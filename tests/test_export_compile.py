@@ -122,6 +122,15 @@ def test_an_interrupt_keeps_what_is_finished(bundle: Bundle, monkeypatch: pytest
     assert done(compile_bundle(bundle.folder, ORT)) == {"first": "", "second": "not compiled yet"}
 
 
+def test_a_bundle_without_profiles(tmp_path: Path) -> None:
+    old = write_fake_bundle(tmp_path / "old", {"linear.onnx": linear_onnx()}, {"linear": LINEAR})
+    with pytest.raises(
+        ArtifactError, match=r"old has no profiles of shapes.* make it again with 'tango-export bundle'"
+    ):
+        compile_bundle(old.folder, ORT)
+    assert not (old.folder / "engines").exists()
+
+
 def test_a_failure_leaves_no_folder(bundle: Bundle) -> None:
     compile_bundle(bundle.folder, ORT)
     with pytest.raises(BackendError, match="onnxruntime computes in fp32"):
