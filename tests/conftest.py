@@ -1,6 +1,7 @@
 """Where tests find data that is not part of the project, and the generator they share."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,17 @@ ROOT = Path(__file__).resolve().parent.parent
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """torch on one core: threads that wait for each other's core cost far more than they save."""
+    import torch  # noqa: TID251
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def _folder(variable: str, default: str) -> Path:

@@ -58,13 +58,9 @@ PUBLISHED = {
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """Threads that wait for each other's core cost far more than they save."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+def _no_grad(one_thread: None) -> Iterator[None]:
     with torch.no_grad():
         yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

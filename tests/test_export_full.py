@@ -1,6 +1,5 @@
 """The published network as a bundle: exported, opened without torch, equal to torch from samples to features."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +23,7 @@ from tests.fakes_full import small_full  # noqa: E402
 N_SAMPLES = 40_000
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """Threads that wait for each other's core cost far more than they save."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def _features(bundle: Bundle, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -37,12 +37,7 @@ OPTIONS = TrainOptions(
 )
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():  # type: ignore[no-untyped-def]
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def _recording(seed: int = 0, clip_nodes: tuple[int, ...] = (150,), planted: bool = True, name: str = "") -> Recording:

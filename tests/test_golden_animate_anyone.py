@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +23,10 @@ from export.models.acinterp import Denoiser, Guider, GuiderConfig, ReferenceNetw
 from export.models.acinterp.attention import Condition  # noqa: E402
 
 GOLDEN = Path(os.environ.get("TANGO_GOLDEN_DIR", Path(__file__).parents[2] / "shared" / "golden")) / "animate_anyone"
-pytestmark = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no goldens: {GOLDEN} is absent")
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no goldens: {GOLDEN} is absent"),
+]
 
 # Largest absolute differences; float32 against float64 differs by 3e-6 (SPEC section 1).
 TOLERANCE, FRAMES_TOLERANCE = 2e-4, 2e-3
@@ -33,15 +36,6 @@ CONSTRUCTED: dict[str, type[nn.Module]] = {
     "pose_guider": Guider,
     "background_guider": Guider,
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """Threads that wait for each other's core cost far more than they save."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def _load(file: Path) -> dict[str, Tensor]:
