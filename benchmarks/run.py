@@ -66,7 +66,7 @@ def _watch_memory(process: "subprocess.Popen[bytes]", peak: list[float]) -> None
 
 
 def machine() -> list[str]:
-    names = ("numpy", "numba", "opencv-contrib-python", "mediapipe", "av")
+    names = ("numpy", "numba", "opencv-python-headless", "ai-edge-litert", "av")
     model = next((line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "?")
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     return [

@@ -36,7 +36,18 @@ def test_every_run_time_module_imports_with_torch_blocked() -> None:
 
 
 def test_help_needs_no_heavy_import() -> None:
-    heavy = ["numba", "mediapipe", "cv2", "av", "matplotlib", "scipy", "networkx", "numpy", "grpc", "prometheus_client"]
+    heavy = [
+        "numba",
+        "ai_edge_litert",
+        "cv2",
+        "av",
+        "matplotlib",
+        "scipy",
+        "networkx",
+        "numpy",
+        "grpc",
+        "prometheus_client",
+    ]
     code = (
         "import sys\nfrom tango_rt.cli import main\n"
         "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"

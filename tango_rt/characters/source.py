@@ -28,7 +28,7 @@ from tango_rt.video.reader import VideoReader
 
 __all__ = ["TrackedSource", "track_source"]
 
-TRACKING_VERSION = 3
+TRACKING_VERSION = 4
 """Counts changes of what is cached: raw poses, colours and shots."""
 
 _LOW_HAND_SHARE = 0.6
