@@ -1,6 +1,8 @@
 """One reference video, tracked: joints, shots and voice. The slow part, so it is cached by the file's content."""
 
+import functools
 import hashlib
+import logging
 import os
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -14,6 +16,7 @@ from tqdm import tqdm
 
 from engine.appearance import coarse_colours
 from engine.errors import InputError
+from engine.folders import cache_folder
 from engine.motion import smplx_motion_vectors
 from tango_rt.audio import check_audible, read_audio
 from tango_rt.characters.pose import BLOCK_FRAMES, RawPose, estimate_poses
@@ -29,6 +32,8 @@ TRACKING_VERSION = 3
 """Counts changes of what is cached: raw poses, colours and shots."""
 
 _LOW_HAND_SHARE = 0.6
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -77,12 +82,13 @@ def track_source(path: Path, max_height: int, body_model: Path | None, n_workers
     check_audible(audio, path)
     motion = _smplx_motion(path, body_model)
     sha256 = _sha256(path)
-    file = _cache_folder() / f"{sha256}-{max_height}-{TRACKING_VERSION}.npz"
-    found = _load(file)
+    name = f"{sha256}-{max_height}-{TRACKING_VERSION}.npz"
+    folder = cache_folder()
+    found = None if folder is None else _load(folder / name)
     cached = found is not None
     if found is None:
         found = _find(path, max_height, n_workers)
-        _save(file, found)
+        _save(folder, name, found)
     with VideoReader(path, max_height) as reader:
         size = reader.info.height, reader.info.width
     shots = tuple(int(shot) for shot in found.shots)
@@ -174,12 +180,6 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _cache_folder() -> Path:
-    given = os.environ.get("TANGO_RT_CACHE")
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(given) if given else Path(base) / "tango-rt"
-
-
 def _load(file: Path) -> _Found | None:
     """None for a file that is absent or damaged: then the video is tracked again."""
     try:
@@ -191,16 +191,23 @@ def _load(file: Path) -> _Found | None:
         return None
 
 
-def _save(file: Path, found: _Found) -> None:
+def _save(folder: Path | None, name: str, found: _Found) -> None:
     """Keep the result; a full or read-only disk costs the next build its time, not this one its success."""
-    partial = file.with_name(f"{file.stem}.{os.getpid()}.partial.npz")
+    if folder is None:
+        _say_not_kept("no folder for caches can be written, name one by TANGO_RT_CACHE")
+        return
+    partial = folder / f"{os.getpid()}.partial.npz"
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
         arrays = {name: value for name, value in vars(found).items() if name != "crowd"}
         np.savez(partial, crowd=np.array(found.crowd), **arrays)
-        partial.replace(file)
-    except OSError:
-        pass
+        partial.replace(folder / name)
+    except OSError as error:
+        _say_not_kept(f"{folder} cannot be written ({error.strerror or error})")
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+@functools.cache
+def _say_not_kept(reason: str) -> None:
+    _log.warning("what was tracked is not kept, the next build of this video takes as long: %s", reason)
