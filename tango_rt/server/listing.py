@@ -1,9 +1,9 @@
 """What there is: characters, and the server itself."""
 
-import os
 import platform
 
 from engine.backends import BACKENDS
+from engine.cores import usable_cores
 from engine.errors import TangoError
 from engine.machine import installed
 from engine.networks import Networks
@@ -66,7 +66,7 @@ def server_info(config: ServerConfig, active_sessions: int, networks: Networks |
         idle_timeout=duration(config.idle_timeout_s),
         max_queued_audio=duration(config.max_queued_audio_s),
         video_encodings=[value for value in media_pb2.VideoEncoding.values() if value],
-        machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        machine=f"{platform.system()} {platform.machine()}, {usable_cores()} cores",
     )
     if networks is not None:
         info.bundles.add(
