@@ -10,7 +10,15 @@ from pathlib import Path
 
 from engine.errors import InputError
 
-__all__ = ["cache_folder", "cache_places", "folder_beside", "private_folder", "replace_folder", "whole_folder"]
+__all__ = [
+    "cache_folder",
+    "cache_places",
+    "folder_beside",
+    "private_folder",
+    "replace_folder",
+    "temporary_places",
+    "whole_folder",
+]
 
 _NAME = "tango-rt"
 _VARIABLE = "TANGO_RT_CACHE"
@@ -40,7 +48,7 @@ def cache_places() -> list[Path]:
     """
     if given := os.environ.get(_VARIABLE):
         return [Path(given)]
-    return [*_home_place(), *_temporary_place()]
+    return [*_home_place(), *temporary_places()]
 
 
 def private_folder(place: Path, once_shared: bool = False) -> bool:
@@ -78,7 +86,8 @@ def _home_place() -> Iterator[Path]:
             yield home / ".cache" / _NAME
 
 
-def _temporary_place() -> Iterator[Path]:
+def temporary_places() -> Iterator[Path]:
+    """The folder by this user's number among temporary files, where there is a place for those; it need not exist."""
     for place in (os.environ.get("TMPDIR", ""), *TEMPORARY):
         if os.path.isabs(place) and os.access(place, os.W_OK | os.X_OK):
             yield Path(place) / f"{_NAME}-{os.geteuid()}"
