@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 
 def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
-    """numba.njit(**options) for functions of this package, with a cache that is of no consequence but for time."""
+    """numba.njit(**options), with a cache that is of no consequence but for time."""
 
     def compiled(function: Callable[..., Any]) -> Any:
         dispatcher = numba.njit(**options)(function)
@@ -87,7 +87,7 @@ class _Place:
         return str(self._path)
 
     def get_source_stamp(self) -> str:
-        return _sources_digest()
+        return _sources_digest() + hashlib.sha256(Path(self._py_file).read_bytes()).hexdigest()
 
     def get_disambiguator(self) -> str:
         return self._module
@@ -119,7 +119,7 @@ class _Cache(FunctionCache):
 
 @functools.cache
 def _sources_digest() -> str:
-    """Of all files with kernels: what was compiled holds what it calls in other files, which Numba does not look at."""
+    """Of all kernels here: what was compiled holds what it calls in other files, which Numba does not look at."""
     try:
         release = importlib.metadata.version("tango-rt")  # constants come from all of the package
     except importlib.metadata.PackageNotFoundError:

@@ -31,6 +31,7 @@ from engine.errors import ArtifactError, InputError
 from engine.features.recording import Recording
 from engine.folders import folder_beside, replace_folder
 from engine.graph import MotionGraph
+from engine.names import canonical, unfit
 from engine.skeleton import N_JOINTS
 from engine.timebase import FPS, FRAMES_PER_NODE, frame_start
 
@@ -227,6 +228,7 @@ class PackWriter:
         self.path = Path(path)
         if self.path.suffix != SUFFIX:
             raise InputError(f"{self.path} must end in {SUFFIX}, for example anna{SUFFIX}")
+        _check_name(self.path)
         with self._writing():
             if self.path.exists() and not (self.path / "pack.json").is_file():
                 raise InputError(f"{self.path} exists and is not a character pack: choose another name")
@@ -275,6 +277,19 @@ class PackWriter:
             yield
         except OSError as error:
             raise InputError(f"{self.path}: cannot be written ({error.strerror or 'is the disk full?'})") from error
+
+
+def _check_name(path: Path) -> None:
+    """Raises InputError for a name by which no client could ask, or that another pack has in another spelling."""
+    if (reason := unfit(path.stem)) is not None:
+        raise InputError(f"{path}: a character cannot be called {path.stem!a}, which {reason}: choose another name")
+    with suppress(OSError):
+        for other in path.parent.iterdir():
+            if other.name != path.name and canonical(other.name) == canonical(path.name):
+                raise InputError(
+                    f"{path} and {other} are one name in two spellings ({path.name!a}, {other.name!a}): give the "
+                    "second to replace it, or choose another name"
+                )
 
 
 def recording_of(name: str, arrays: Mapping[str, np.ndarray], shoulder_px: float) -> Recording:
