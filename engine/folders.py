@@ -156,7 +156,7 @@ def folder_beside(path: Path) -> Path:
 def file_beside(path: Path) -> Path:
     """A new empty file on the same disk as `path`, hidden, as readable as any other of the user. Raises OSError."""
     _check_name(path)
-    handle, name = tempfile.mkstemp(prefix=_HELPER, dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=_HELPER, suffix=".partial", dir=path.parent)
     os.close(handle)
     os.chmod(name, 0o666 & ~_umask())  # mkstemp makes a private one
     return Path(name)

@@ -145,8 +145,8 @@ class PackInfo:
                 raise ValueError(f"{name} is {value!r}, expected 1 to {most}")
         if self.n_frames % FRAMES_PER_NODE or sum(clip.n_frames for clip in self.clips) != self.n_frames:
             raise ValueError(f"the clips do not add up to {self.n_frames} frames in whole nodes")
-        if not isinstance(self.words, str) or not isinstance(self.report, dict):
-            raise ValueError("words or report are of another kind")
+        if not isinstance(self.words, str) or not isinstance(self.report, dict) or not isinstance(self.name, str):
+            raise ValueError("name, words or report are of another kind")
         if not np.isfinite(self.shoulder_px) or self.shoulder_px <= 0:
             raise ValueError(f"shoulder_px is {self.shoulder_px!r}")
 

@@ -49,7 +49,7 @@ class Mp4Writer:
         """
         if not path.parent.is_dir():
             raise InputError(f"{path}: the folder {path.parent} does not exist")
-        if path.is_dir():
+        if os.path.isdir(path):  # False, where Path.is_dir may raise, for a name that is too long
             raise InputError(f"{path}: is a folder, wanted the name of an mp4 file")
         self.n_frames = 0
         self._path = path
