@@ -10,11 +10,21 @@ from pathlib import Path
 
 from engine.errors import InputError
 
-__all__ = ["cache_folder", "cache_places", "folder_beside", "private_folder", "replace_folder", "whole_folder"]
+__all__ = [
+    "cache_folder",
+    "cache_places",
+    "file_beside",
+    "folder_beside",
+    "private_folder",
+    "replace_folder",
+    "temporary_places",
+    "whole_folder",
+]
 
 _NAME = "tango-rt"
 _VARIABLE = "TANGO_RT_CACHE"
 TEMPORARY = ("/tmp", "/var/tmp")
+_HELPER = ".tango-"  # short, because a name of the user may be as long as names can be
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
@@ -40,7 +50,7 @@ def cache_places() -> list[Path]:
     """
     if given := os.environ.get(_VARIABLE):
         return [Path(given)]
-    return [*_home_place(), *_temporary_place()]
+    return [*_home_place(), *temporary_places()]
 
 
 def private_folder(place: Path, once_shared: bool = False) -> bool:
@@ -78,7 +88,8 @@ def _home_place() -> Iterator[Path]:
             yield home / ".cache" / _NAME
 
 
-def _temporary_place() -> Iterator[Path]:
+def temporary_places() -> Iterator[Path]:
+    """The folder by this user's number among temporary files, where there is a place for those; it need not exist."""
     for place in (os.environ.get("TMPDIR", ""), *TEMPORARY):
         if os.path.isabs(place) and os.access(place, os.W_OK | os.X_OK):
             yield Path(place) / f"{_NAME}-{os.geteuid()}"
@@ -135,12 +146,32 @@ def replace_folder(path: Path, folder: Path) -> None:
 
 
 def folder_beside(path: Path) -> Path:
-    """A new folder on the same disk as `path`, hidden, as readable as any other of the user."""
-    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    """A new folder on the same disk as `path`, hidden, as readable as any other of the user. Raises OSError."""
+    _check_name(path)
+    folder = Path(tempfile.mkdtemp(prefix=_HELPER, dir=path.parent))
+    folder.chmod(0o777 & ~_umask())  # mkdtemp makes a private one
+    return folder
+
+
+def file_beside(path: Path) -> Path:
+    """A new empty file on the same disk as `path`, hidden, as readable as any other of the user. Raises OSError."""
+    _check_name(path)
+    handle, name = tempfile.mkstemp(prefix=_HELPER, suffix=".partial", dir=path.parent)
+    os.close(handle)
+    os.chmod(name, 0o666 & ~_umask())  # mkstemp makes a private one
+    return Path(name)
+
+
+def _check_name(path: Path) -> None:
+    """Raises OSError for a name that is too long: here, and not when all is written."""
+    with suppress(FileNotFoundError):
+        path.lstat()
+
+
+def _umask() -> int:
     umask = os.umask(0)
     os.umask(umask)
-    folder.chmod(0o777 & ~umask)  # mkdtemp makes a private one
-    return folder
+    return umask
 
 
 def _unwritable(path: Path, error: OSError) -> InputError:

@@ -1,7 +1,6 @@
 """tango-rt: build characters from video, render them to speech, serve them live. Arguments in, a summary out."""
 
 import argparse
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.backends import BACKENDS, PRECISIONS
 from engine.console import add_command, positive, print_result, run_command
+from engine.cores import usable_cores
 from engine.errors import InputError
 from tango_rt import __version__
 from tango_rt.client.command import add_send
@@ -89,7 +89,7 @@ def _add_jobs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--jobs",
         type=positive,
-        default=os.cpu_count() or 1,
+        default=usable_cores(),
         metavar="N",
         help="processes to use (default: one a core)",
     )

@@ -156,7 +156,7 @@ def _warnings(path: Path, track: Track, crowd: str) -> Iterator[str]:
 def _smplx_motion(path: Path, body_model: Path | None) -> np.ndarray | None:
     """Motion at 30 fps from talk.smplx.npz or talk.npz beside talk.mp4, as the release makes it; else None."""
     beside = [path.with_suffix(suffix) for suffix in (".smplx.npz", ".npz")]
-    file = next((file for file in beside if file.is_file()), None)
+    file = next((file for file in beside if os.path.isfile(file)), None)  # False for a name that is too long
     if file is None:
         return None
     if body_model is None:
