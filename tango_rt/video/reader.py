@@ -3,7 +3,7 @@
     packets -> pictures that decode -> times from the first one -> 30 fps -> upright RGB of the wanted size
 
 Each step is a generator, so memory does not grow with the length of the video. Times come from the pictures
-alone: what the container says about its duration is only used for the estimate in VideoInfo.
+alone, and what the container says about its duration is not used.
 """
 
 import math
@@ -17,7 +17,6 @@ from typing import Any, Self
 
 import av
 import numpy as np
-from av.container import InputContainer
 from av.video.reformatter import (
     ColorPrimaries,
     ColorRange,
@@ -26,11 +25,11 @@ from av.video.reformatter import (
     Interpolation,
     VideoReformatter,
 )
-from av.video.stream import VideoStream
 
 from engine.errors import InputError
 from engine.timebase import FPS
-from tango_rt.media import MAX_HOURS, MAX_JUMP_S, PacketDecoder, open_media, stamp_s, video_stream
+from tango_rt.decoding import PacketDecoder, timed_pictures
+from tango_rt.media import MAX_HOURS, audio_stream, open_media, video_stream
 
 __all__ = ["MAX_SIDE_PX", "VideoInfo", "VideoReader"]
 
@@ -61,7 +60,7 @@ class VideoInfo:
     codec: str
     has_audio: bool
     n_frames: int | None
-    """Frames at 30 fps as far as the container knows: an estimate, None where it says nothing."""
+    """Frames at 30 fps as far as the stamps of the packets tell: an estimate, None where there are none."""
 
 
 class VideoReader:
@@ -87,23 +86,25 @@ class VideoReader:
         stream = video_stream(self._container)
         if stream is None:
             raise InputError(f"{self._path}: has no video track")
-        n_frames = _frame_estimate(self._container, stream)
+        self._decoder = PacketDecoder(self._path, self._container, "video")
+        picture_s = self._decoder.clock.picture_s
+        n_frames = None if picture_s is None else round(picture_s * FPS)
         self._check_bounds(stream.width, stream.height, n_frames or 0)
-        self._decoder = PacketDecoder(self._container, stream)
-        pictures = iter(self._decoder)
-        first: av.VideoFrame | None = next(pictures, None)
+        self._rate = stream.guessed_rate or stream.average_rate or Fraction(25)
+        pictures = timed_pictures(self._decoder, stream.codec_context.has_b_frames, 1 / self._rate)
+        first = next(pictures, None)
         if first is None:
             raise InputError(f"{self._path}: not one frame of the video can be decoded")
+        self._start_s = first[0]
         self._pictures = chain([first], pictures)
-        self._rate = stream.guessed_rate or stream.average_rate or Fraction(25)
-        self._view = _view(first, stream.sample_aspect_ratio or Fraction(1), max_height)
+        self._view = _view(first[1], stream.sample_aspect_ratio or Fraction(1), max_height)
         self._check_bounds(self._view.width, self._view.height, 0)
         self.info = VideoInfo(
             width=self._view.width,
             height=self._view.height,
             source_fps=float(self._rate),
             codec=stream.codec_context.name,
-            has_audio=bool(self._container.streams.audio),
+            has_audio=audio_stream(self._container) is not None,
             n_frames=n_frames,
         )
 
@@ -126,7 +127,9 @@ class VideoReader:
         """Frames 0, step, 2 step, ...; those between are decoded but not converted, the larger part of the work."""
         to_frame = _Converter(self._view)
         shown: av.VideoFrame | None = None
-        for n, picture in enumerate(_at_30_fps(_timed(self._pictures, 1 / self._rate))):
+        for n, picture in enumerate(
+            _at_30_fps((time_s - self._start_s, picture) for time_s, picture in self._pictures)
+        ):
             self._check_bounds(0, 0, n + 1)
             if n % step:
                 continue
@@ -144,29 +147,6 @@ class VideoReader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _frame_estimate(container: InputContainer, stream: VideoStream) -> int | None:
-    if stream.duration and stream.time_base:
-        return round(stream.duration * stream.time_base * FPS)
-    if stream.frames and stream.average_rate:
-        return round(stream.frames / stream.average_rate * FPS)
-    return round(Fraction(container.duration, av.time_base) * FPS) if container.duration else None
-
-
-def _timed(pictures: Iterable[av.VideoFrame], period_s: Fraction) -> Iterator[tuple[Fraction, av.VideoFrame]]:
-    """Seconds from the first picture. A clock that is missing or jumps is bridged by one frame period."""
-    time = -period_s
-    offset: Fraction | None = None
-    for picture in pictures:
-        stamp = stamp_s(picture)
-        if stamp is None:
-            time += period_s
-        else:
-            if offset is None or not -1 <= stamp + offset - time <= MAX_JUMP_S:
-                offset = time + period_s - stamp
-            time = stamp + offset
-        yield time, picture
 
 
 def _at_30_fps(timed: Iterable[tuple[Fraction, av.VideoFrame]]) -> Iterator[av.VideoFrame]:
