@@ -9,6 +9,7 @@ import av
 from av.container import InputContainer
 from av.frame import Frame
 from av.stream import Disposition, Stream
+from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from engine.errors import InputError
@@ -74,17 +75,21 @@ def first_picture_s(path: Path) -> Fraction | None:
 
 
 class PacketDecoder:
-    """Decoded frames of one stream; what does not decode is skipped and counted, never fatal."""
+    """Decoded frames of one stream; what does not decode is skipped and counted, never fatal.
 
-    def __init__(self, container: InputContainer, stream: Stream) -> None:
+    decoder: in the place of the one that FFmpeg prefers.
+    """
+
+    def __init__(self, container: InputContainer, stream: Stream, decoder: VideoCodecContext | None = None) -> None:
         self.skipped = 0
         self._container = container
         self._stream = stream
+        self._decoder = decoder
 
     def __iter__(self) -> Iterator[Any]:
         for packet in self._packets():
             try:
-                frames = packet.decode()
+                frames = packet.decode() if self._decoder is None else self._decoder.decode(packet)
             except av.FFmpegError:
                 self.skipped += 1
                 continue
