@@ -12,7 +12,10 @@ _LIBVPX = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 def has_alpha_track(stream: VideoStream) -> bool:
     """Whether the container says that the pictures of a VP8 or VP9 stream are transparent."""
-    return stream.metadata.get("alpha_mode") == "1" and stream.codec_context.name in _LIBVPX
+    says = {
+        key.lower(): value for key, value in stream.metadata.items()
+    }  # in capitals where it is written as a tag, too
+    return says.get("alpha_mode") == "1" and stream.codec_context.name in _LIBVPX
 
 
 def alpha_decoder(stream: VideoStream) -> VideoCodecContext | None:

@@ -178,15 +178,15 @@ def _size_changes(n_frames_of: Counter[Shape], main: Shape, layout: Layout) -> I
     others = [(shape, n) for shape, n in n_frames_of.most_common() if str(shape) != str(main) or not layout.fits(shape)]
     if not others:
         return
-    parts = [
-        f"{shape} for {n / FPS:.1f} s {'is scaled to it' if layout.fits(shape) else 'gets black bars'}"
-        for shape, n in others[:_MAX_SIZES_NAMED]
-    ]
-    if len(others) > _MAX_SIZES_NAMED:
-        rest = sum(n for _, n in others[_MAX_SIZES_NAMED:])
-        parts.append(f"{len(others) - _MAX_SIZES_NAMED} more sizes for {rest / FPS:.1f} s likewise")
     main_s = (n_frames_of.total() - sum(n for _, n in others)) / FPS
-    yield f"the picture changes its size: {main}, shown longest ({main_s:.1f} s), is kept; {', '.join(parts)}"
+    line = f"the picture changes its size: {main} is shown longest ({main_s:.1f} s) and is kept"
+    for fate, fits in (("scaled to it", True), ("scaled into it with black bars", False)):
+        sizes = [f"{shape} ({n / FPS:.1f} s)" for shape, n in others if layout.fits(shape) is fits]
+        if len(sizes) > _MAX_SIZES_NAMED:
+            sizes[_MAX_SIZES_NAMED:] = [f"{len(sizes) - _MAX_SIZES_NAMED} more sizes"]
+        if sizes:
+            line += f"; {fate}: {', '.join(sizes)}"
+    yield line
 
 
 def _timed(pictures: Iterable[av.VideoFrame], period_s: Fraction) -> Iterator[tuple[Fraction, av.VideoFrame]]:
