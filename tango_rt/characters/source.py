@@ -7,7 +7,7 @@ import os
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,6 +22,7 @@ from tango_rt.audio import check_audible, read_audio
 from tango_rt.characters.pose import BLOCK_FRAMES, RawPose, estimate_poses
 from tango_rt.characters.shots import ShotDetector
 from tango_rt.characters.smplx import joint_positions, read_body_model, read_smplx
+from tango_rt.characters.stillness import Stillness
 from tango_rt.characters.subject import SAMPLE_FRAMES, find_subject
 from tango_rt.characters.tracking import Track, build_track
 from tango_rt.video.reader import VideoReader
@@ -29,7 +30,7 @@ from tango_rt.video.reader import VideoReader
 __all__ = ["TrackedSource", "track_source"]
 
 TRACKING_VERSION = 4
-"""Counts changes of what is cached: raw poses, colours and shots."""
+"""Counts changes of what is cached: raw poses, colours, shots, and what was noticed; and of the pictures themselves."""
 
 _LOW_HAND_SHARE = 0.6
 
@@ -56,7 +57,7 @@ class TrackedSource:
 
 @dataclass(frozen=True)
 class _Found:
-    """What is cached: raw poses and colours of all frames, the shot changes, and whether other people were seen."""
+    """What is cached: raw poses and colours of all frames, the shot changes, and what the user should know."""
 
     body: np.ndarray
     hands: np.ndarray
@@ -64,7 +65,7 @@ class _Found:
     masks: np.ndarray
     appearance: np.ndarray
     shots: np.ndarray
-    crowd: str
+    notes: np.ndarray  # of strings
 
     def poses(self) -> list[RawPose]:
         return [
@@ -102,7 +103,7 @@ def track_source(path: Path, max_height: int, body_model: Path | None, n_workers
         appearance=found.appearance,
         motion=None if motion is None else _of_length(motion, len(found.body), path),
         audio=audio,
-        warnings=tuple(_warnings(path, track, found.crowd)),
+        warnings=tuple(_warnings(path, track, found.notes.tolist())),
         cached=cached,
     )
 
@@ -112,12 +113,13 @@ def _find(path: Path, max_height: int, n_workers: int) -> _Found:
         n_frames = reader.info.n_frames
         samples = reader.every(SAMPLE_FRAMES)
         subject = find_subject(_with_bar(samples, f"looking at {path.name}", -(-(n_frames or 0) // SAMPLE_FRAMES)))
-    detector = ShotDetector()
+    detector, stillness = ShotDetector(), Stillness()
     appearance: list[np.ndarray] = []
 
     def watched(frames: VideoReader) -> Iterator[np.ndarray]:
         for frame in frames:
             detector.push(frame)
+            stillness.push(detector.picture)
             appearance.append(coarse_colours(frame))
             yield frame
 
@@ -126,6 +128,7 @@ def _find(path: Path, max_height: int, n_workers: int) -> _Found:
     with VideoReader(path, max_height) as reader:
         poses = estimate_poses(watched(reader), n_workers, subject=subject)
         found = list(_with_bar(poses, f"tracking {path.name}", n_frames))
+    notes = [*filter(None, [subject.warning]), *reader.warnings, *stillness.warnings()]
     return _Found(
         body=np.stack([pose.body for pose in found]),
         hands=np.stack([[pose.left_hand, pose.right_hand] for pose in found]),
@@ -133,7 +136,7 @@ def _find(path: Path, max_height: int, n_workers: int) -> _Found:
         masks=np.stack([pose.person_mask for pose in found]),
         appearance=np.stack(appearance),
         shots=np.array(detector.changes(), np.int64),
-        crowd=subject.warning or "",
+        notes=np.array(notes, str),
     )
 
 
@@ -142,9 +145,8 @@ def _with_bar(items: Iterable[T], name: str, total: int | None) -> Iterator[T]:
     yield from tqdm(items, name, total, unit="frame", disable=None)
 
 
-def _warnings(path: Path, track: Track, crowd: str) -> Iterator[str]:
-    if crowd:
-        yield f"{path.name}: {crowd}"
+def _warnings(path: Path, track: Track, notes: Iterable[str]) -> Iterator[str]:
+    yield from (f"{path.name}: {note}" for note in notes)
     for side, share in zip(("left", "right"), track.hands_found.mean(axis=0), strict=True):
         if share < _LOW_HAND_SHARE:
             yield (
@@ -185,8 +187,7 @@ def _load(file: Path) -> _Found | None:
     try:
         # opened here, because numpy leaves a damaged archive open
         with file.open("rb") as content, np.load(content, allow_pickle=False) as arrays:
-            names = ("body", "hands", "mouth", "masks", "appearance", "shots")
-            return _Found(**{name: arrays[name] for name in names}, crowd=str(arrays["crowd"]))
+            return _Found(**{field.name: arrays[field.name] for field in fields(_Found)})
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
 
@@ -198,8 +199,7 @@ def _save(folder: Path | None, name: str, found: _Found) -> None:
         return
     partial = folder / f"{os.getpid()}.partial.npz"
     try:
-        arrays = {name: value for name, value in vars(found).items() if name != "crowd"}
-        np.savez(partial, crowd=np.array(found.crowd), **arrays)
+        np.savez(partial, **vars(found))
         partial.replace(folder / name)
     except OSError as error:
         _say_not_kept(f"{folder} cannot be written ({error.strerror or error})")
