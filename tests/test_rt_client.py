@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 from engine.errors import BackendError, InputError
 from tango_rt.client import AsyncClient, Client, ConnectOptions, ServerError, SessionOptions
 from tango_rt.client.channel import check_target, credentials
+from tango_rt.client.measured import percentiles
 from tango_rt.client.options import AudioCoding
-from tango_rt.client.outbox import BYTES_PER_SAMPLE, Outbox, Request, audio_bytes
+from tango_rt.client.outbox import Outbox, Request
+from tango_rt.client.samples import BYTES_PER_SAMPLE, audio_bytes
 from tango_rt.v1 import media_pb2, session_pb2
 from tests.fakes_server import Behaviour, Response, accept, fake_server, frame, refuse
 
@@ -297,6 +299,15 @@ def test_what_is_measured() -> None:
     assert measured.interval_ms["max"] >= measured.interval_ms["p50"] >= 0
 
 
+@given(values=st.lists(st.floats(-1e6, 1e6)))
+def test_percentiles_are_those_of_numpy(values: list[float]) -> None:
+    found = percentiles(values)
+    if not values:
+        assert found == {}
+    for name, percent in zip(found, (50, 95, 99, 100), strict=bool(values)):
+        assert found[name] == pytest.approx(np.percentile(values, percent), abs=1e-3)
+
+
 def test_nothing_can_be_sent_behind_the_end() -> None:
     def behaviour(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Response]:
         yield accept(next(requests))
@@ -356,21 +367,6 @@ def test_sound_is_cut_into_messages_without_loss(chunks: list[int], encoding: Au
         assert request.audio.first_sample_index * BYTES_PER_SAMPLE[encoding] == len(received)
         received += request.audio.data
     assert received == b"".join(sent) and outbox.idle and outbox.has_room
-
-
-@pytest.mark.parametrize(
-    ("samples", "said"),
-    [(np.zeros((4, 2)), "one channel"), (np.array([0.0, np.nan]), "NaN"), (b"odd", "whole samples")],
-)
-def test_unusable_samples(samples: Any, said: str) -> None:
-    with pytest.raises(InputError, match=said):
-        audio_bytes(samples, "s16")
-
-
-def test_samples_as_they_are_written() -> None:
-    assert audio_bytes(np.array([1.0, -1.0, 2.0, 0.0]), "s16") == np.array([32767, -32767, 32767, 0], "<i2").tobytes()
-    assert audio_bytes(np.array([5, -5], np.int16), "s16") == np.array([5, -5], "<i2").tobytes()
-    assert audio_bytes(np.array([0.25], np.float32), "float32") == np.array([0.25], "<f4").tobytes()
 
 
 def _put(outbox: Outbox, utterance: str, seconds: int) -> None:

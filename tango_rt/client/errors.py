@@ -5,9 +5,21 @@ from typing import Any
 
 from google.rpc import error_details_pb2, status_pb2
 
-from engine.errors import BackendError
+try:
+    from tango_rt.errors import BackendError, InputError, TangoError
+except ModuleNotFoundError:  # the client alone: nothing else is there to share them with
 
-__all__ = ["ServerError", "late_acceptance", "not_accepted", "server_error"]
+    class TangoError(Exception):  # type: ignore[no-redef]
+        """Base of all errors of this project; the message is one line for the user."""
+
+    class InputError(TangoError):  # type: ignore[no-redef]
+        """What the caller gave cannot be used."""
+
+    class BackendError(TangoError):  # type: ignore[no-redef]
+        """The machine, or the way to another, lacks something."""
+
+
+__all__ = ["BackendError", "InputError", "ServerError", "TangoError", "late_acceptance", "not_accepted", "server_error"]
 
 _DETAILS = "grpc-status-details-bin"
 

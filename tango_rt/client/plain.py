@@ -6,13 +6,13 @@ from types import TracebackType
 from typing import Any, Self
 
 import grpc
-import numpy as np
 
 from tango_rt.client.channel import ConnectOptions, channel_options, check_target, credentials, metadata
 from tango_rt.client.errors import ServerError, late_acceptance, not_accepted, server_error
 from tango_rt.client.measured import Measured
 from tango_rt.client.options import STATES, InterruptMode, SessionOptions, State
-from tango_rt.client.outbox import Outbox, Request, audio_bytes
+from tango_rt.client.outbox import Outbox, Request
+from tango_rt.client.samples import Samples, audio_bytes
 from tango_rt.v1 import service_pb2, service_pb2_grpc, session_pb2
 
 __all__ = ["Client", "Session"]
@@ -70,9 +70,7 @@ class Client:
 
         return Session(start, self.target, options, self._options.timeout_s)
 
-    def render_clip(
-        self, options: SessionOptions, samples: np.ndarray | bytes, timeout_s: float | None = None
-    ) -> Iterator[Any]:
+    def render_clip(self, options: SessionOptions, samples: Samples, timeout_s: float | None = None) -> Iterator[Any]:
         """One utterance: Accepted, then every VideoFrame, then UtteranceFinished. Closing the iterator cancels it."""
         request = service_pb2.RenderClipRequest(
             config=options.to_config(), audio=audio_bytes(samples, options.audio_encoding)
@@ -148,12 +146,12 @@ class Session:
     ) -> None:
         self.cancel()
 
-    def send_audio(self, samples: np.ndarray | bytes, utterance: str = "", first_sample: int | None = None) -> bool:
-        """Samples of any number; float (n,) in [-1, 1], int16, or bytes in the session's encoding.
+    def send_audio(self, samples: Samples, utterance: str = "", first_sample: int | None = None) -> bool:
+        """Any number of samples: floats in [-1, 1], integers by their full range, or bytes in the session's encoding.
 
         Waits while the server does not read. Returns False where the utterance was interrupted, before or meanwhile:
         the rest of it is not wanted. first_sample: its number within the utterance, for the server to check.
-        Raises ServerError where the session is over.
+        Raises ServerError where the session is over, InputError for samples that cannot be told (see audio_bytes).
         """
         data = audio_bytes(samples, self.options.audio_encoding)
         n_interrupts = self._outbox.n_interrupts
