@@ -7,6 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+# channels that tests open themselves lead to servers of their own, on machines with a proxy too
+os.environ.setdefault("no_grpc_proxy", "localhost,127.0.0.1,::1")
+
 ROOT = Path(__file__).resolve().parent.parent
 
 

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from engine.errors import BackendError, InputError
 from tango_rt.client import AsyncClient, Client, ConnectOptions, ServerError, SessionOptions
-from tango_rt.client.channel import check_target, credentials
 from tango_rt.client.measured import percentiles
 from tango_rt.client.options import AudioCoding
 from tango_rt.client.outbox import Outbox, Request
@@ -318,15 +317,6 @@ def test_nothing_can_be_sent_behind_the_end() -> None:
         session.finish()
         with pytest.raises(ValueError, match="finished"):
             session.send_audio(SECOND)
-
-
-@pytest.mark.parametrize("target", ["localhost:1", "10.0.0.1:50051", "[::1]:50051", "example.org:443", "unix:/tmp/s"])
-def test_addresses(target: str) -> None:
-    assert check_target(target) == target
-    plaintext = credentials(target, ConnectOptions()) is None
-    assert plaintext == (target.split(":")[0] in ("localhost", "[", "unix") or "::1" in target)
-    assert credentials(target, ConnectOptions(insecure=True)) is None
-    assert credentials(target, ConnectOptions(tls=True)) is not None
 
 
 @pytest.mark.parametrize("target", ["", "localhost", "http://localhost:1", "host:port", "a b:1", "[:1"])

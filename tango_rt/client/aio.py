@@ -8,11 +8,12 @@ from typing import Any, Self
 
 import grpc
 
-from tango_rt.client.channel import ConnectOptions, channel_options, check_target, credentials, metadata
+from tango_rt.client.channel import ConnectOptions, channel_options, credentials, metadata
 from tango_rt.client.errors import ServerError, late_acceptance, not_accepted, server_error
 from tango_rt.client.measured import Measured
 from tango_rt.client.options import STATES, InterruptMode, SessionOptions, State
 from tango_rt.client.outbox import Outbox, Request
+from tango_rt.client.route import Route, route_to
 from tango_rt.client.samples import Samples, audio_bytes
 from tango_rt.v1 import service_pb2, service_pb2_grpc, session_pb2
 
@@ -27,14 +28,15 @@ class AsyncClient:
     def __init__(self, target: str, options: ConnectOptions | None = None) -> None:
         """Raises InputError for an address or credentials that cannot be used; connects with the first call."""
         options = options or ConnectOptions()
-        self.target = check_target(target)
+        self.target = target
+        self._route = route_to(target)
         self._options = options
         self._metadata = metadata(options)
-        secure = credentials(target, options)
+        secure = credentials(self._route, options)
         if secure is None:
-            self._channel = grpc.aio.insecure_channel(target, channel_options(options))
+            self._channel = grpc.aio.insecure_channel(target, channel_options(self._route, options))
         else:
-            self._channel = grpc.aio.secure_channel(target, secure, channel_options(options))
+            self._channel = grpc.aio.secure_channel(target, secure, channel_options(self._route, options))
         self._stub: Any = service_pb2_grpc.GestureServiceStub(self._channel)  # type: ignore[no-untyped-call]
 
     async def __aenter__(self) -> Self:
@@ -69,7 +71,7 @@ class AsyncClient:
         def start() -> Any:
             return self._stub.StreamGestures(metadata=self._metadata, timeout=timeout_s)
 
-        return AsyncSession(start, self.target, options, self._options.timeout_s)
+        return AsyncSession(start, self._route, options, self._options.timeout_s)
 
     async def render_clip(
         self, options: SessionOptions, samples: Samples, timeout_s: float | None = None
@@ -83,7 +85,7 @@ class AsyncClient:
             async for response in call:
                 yield getattr(response, response.WhichOneof("message"))
         except grpc.aio.AioRpcError as error:
-            raise server_error(error, self.target) from error
+            raise server_error(error, self._route) from error
         finally:
             call.cancel()
 
@@ -91,7 +93,7 @@ class AsyncClient:
         try:
             return await method(request, metadata=self._metadata, timeout=self._options.timeout_s)
         except grpc.aio.AioRpcError as error:
-            raise server_error(error, self.target) from error
+            raise server_error(error, self._route) from error
 
 
 class AsyncSession:
@@ -100,12 +102,12 @@ class AsyncSession:
     `accepted` is the effective configuration. Leaving the async with before the end cancels: the server drops the rest.
     """
 
-    def __init__(self, start: Callable[[], Any], target: str, options: SessionOptions, timeout_s: float) -> None:
+    def __init__(self, start: Callable[[], Any], route: Route, options: SessionOptions, timeout_s: float) -> None:
         self.options = options
         self.accepted: session_pb2.Accepted
         self.measured: Measured
         self._start = start
-        self._target = target
+        self._route = route
         self._timeout_s = timeout_s
         self._outbox = Outbox(options.sample_rate_hz, options.audio_encoding)
         self._changed = asyncio.Event()
@@ -123,10 +125,10 @@ class AsyncSession:
             async with asyncio.timeout(self._timeout_s):
                 first = await self._next()
             if not isinstance(first, session_pb2.Accepted):
-                raise not_accepted(self._target)
+                raise not_accepted(self._route)
         except TimeoutError as error:
             await self._leave()
-            raise late_acceptance(self._target, self._timeout_s) from error
+            raise late_acceptance(self._route, self._timeout_s) from error
         except BaseException:
             await self._leave()
             raise
@@ -204,7 +206,7 @@ class AsyncSession:
         try:
             return await self._call.read()
         except grpc.aio.AioRpcError as error:
-            raise server_error(error, self._target) from error
+            raise server_error(error, self._route) from error
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -225,7 +227,7 @@ class AsyncSession:
     async def _failure(self) -> ServerError:
         call = self._call
         code, details, trailing = await call.code(), await call.details(), await call.trailing_metadata()
-        return server_error(grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailing, details), self._target)
+        return server_error(grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailing, details), self._route)
 
     async def _until(self, ready: Callable[[], bool]) -> None:
         while not ready():

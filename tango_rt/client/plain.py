@@ -7,11 +7,12 @@ from typing import Any, Self
 
 import grpc
 
-from tango_rt.client.channel import ConnectOptions, channel_options, check_target, credentials, metadata
+from tango_rt.client.channel import ConnectOptions, channel_options, credentials, metadata
 from tango_rt.client.errors import ServerError, late_acceptance, not_accepted, server_error
 from tango_rt.client.measured import Measured
 from tango_rt.client.options import STATES, InterruptMode, SessionOptions, State
 from tango_rt.client.outbox import Outbox, Request
+from tango_rt.client.route import Route, route_to
 from tango_rt.client.samples import Samples, audio_bytes
 from tango_rt.v1 import service_pb2, service_pb2_grpc, session_pb2
 
@@ -26,14 +27,15 @@ class Client:
     def __init__(self, target: str, options: ConnectOptions | None = None) -> None:
         """Raises InputError for an address or credentials that cannot be used; connects with the first call."""
         options = options or ConnectOptions()
-        self.target = check_target(target)
+        self.target = target
+        self._route = route_to(target)
         self._options = options
         self._metadata = metadata(options)
-        secure = credentials(target, options)
+        secure = credentials(self._route, options)
         if secure is None:
-            self._channel = grpc.insecure_channel(target, channel_options(options))
+            self._channel = grpc.insecure_channel(target, channel_options(self._route, options))
         else:
-            self._channel = grpc.secure_channel(target, secure, channel_options(options))
+            self._channel = grpc.secure_channel(target, secure, channel_options(self._route, options))
         self._stub: Any = service_pb2_grpc.GestureServiceStub(self._channel)  # type: ignore[no-untyped-call]
 
     def __enter__(self) -> Self:
@@ -68,7 +70,7 @@ class Client:
         def start(requests: Iterator[Request]) -> Any:
             return self._stub.StreamGestures(requests, metadata=self._metadata, timeout=timeout_s)
 
-        return Session(start, self.target, options, self._options.timeout_s)
+        return Session(start, self._route, options, self._options.timeout_s)
 
     def render_clip(self, options: SessionOptions, samples: Samples, timeout_s: float | None = None) -> Iterator[Any]:
         """One utterance: Accepted, then every VideoFrame, then UtteranceFinished. Closing the iterator cancels it."""
@@ -80,7 +82,7 @@ class Client:
             for response in call:
                 yield getattr(response, response.WhichOneof("message"))
         except grpc.RpcError as error:
-            raise server_error(error, self.target) from error
+            raise server_error(error, self._route) from error
         finally:
             call.cancel()
 
@@ -88,7 +90,7 @@ class Client:
         try:
             return method(request, metadata=self._metadata, timeout=self._options.timeout_s)
         except grpc.RpcError as error:
-            raise server_error(error, self.target) from error
+            raise server_error(error, self._route) from error
 
 
 class Session:
@@ -98,13 +100,13 @@ class Session:
     """
 
     def __init__(
-        self, start: Callable[[Iterator[Request]], Any], target: str, options: SessionOptions, timeout_s: float
+        self, start: Callable[[Iterator[Request]], Any], route: Route, options: SessionOptions, timeout_s: float
     ) -> None:
         self.options = options
         self.accepted: session_pb2.Accepted
         self.measured: Measured
         self._start = start
-        self._target = target
+        self._route = route
         self._timeout_s = timeout_s
         self._outbox = Outbox(options.sample_rate_hz, options.audio_encoding)
         self._changed = threading.Condition()
@@ -133,12 +135,12 @@ class Session:
             first = self._next()
         except ServerError as error:
             if error.code == "CANCELLED":
-                raise late_acceptance(self._target, self._timeout_s) from error
+                raise late_acceptance(self._route, self._timeout_s) from error
             raise
         finally:
             impatience.cancel()
         if not isinstance(first, session_pb2.Accepted):
-            raise not_accepted(self._target)
+            raise not_accepted(self._route)
         return first
 
     def __exit__(
@@ -208,7 +210,7 @@ class Session:
             try:
                 response = next(self._call, None)
             except grpc.RpcError as error:
-                raise server_error(error, self._target) from error
+                raise server_error(error, self._route) from error
             if response is None:
                 return None
             event = getattr(response, response.WhichOneof("message") or "", None)
@@ -226,7 +228,7 @@ class Session:
 
     def _check(self) -> None:
         if self._ended:
-            raise server_error(self._call, self._target)
+            raise server_error(self._call, self._route)
         if self._outbox.finished:
             raise ValueError("the session was finished: nothing more can be sent")
 
