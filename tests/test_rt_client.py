@@ -154,6 +154,28 @@ def test_no_server_and_a_strange_server(asynchronous: bool) -> None:
     assert absent.value.code == "UNAVAILABLE" and "\n" not in str(absent.value) and len(str(absent.value)) < 200
 
 
+def test_a_reader_that_is_cancelled_is_cancelled() -> None:
+    """And told nothing else: not that the session was."""
+
+    def behaviour(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Response]:
+        yield accept(next(requests))
+        list(requests)
+
+    async def run(target: str) -> None:
+        async with AsyncClient(target) as client, client.stream(ANNA) as session:
+            reading = asyncio.create_task(anext(session))
+            await asyncio.sleep(0.05)
+            reading.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await reading
+        async with AsyncClient(target) as client, client.stream(ANNA) as session:
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(anext(session), 0.05)
+
+    with fake_server(behaviour) as target:
+        asyncio.run(run(target))
+
+
 def test_the_deadline_of_a_session() -> None:
     def behaviour(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Response]:
         yield accept(next(requests))

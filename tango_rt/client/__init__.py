@@ -13,6 +13,8 @@ cannot be asked for InputError; both are TangoErrors.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from tango_rt.client.distributions import warn_of_mixture
+
 if TYPE_CHECKING:
     from tango_rt.client.aio import AsyncClient, AsyncSession
     from tango_rt.client.channel import ConnectOptions
@@ -54,4 +56,6 @@ def __getattr__(name: str) -> Any:
     # on first use, so that the command line can ask this package for its options without waiting for grpc
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
+    warn_of_mixture()
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
+    return value

@@ -1,10 +1,10 @@
 """The client for asyncio: a session is iterated in one task and spoken to from any."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import grpc
 
@@ -39,7 +39,7 @@ class AsyncClient:
             self._channel = grpc.aio.secure_channel(target, secure, channel_options(self._route, options))
         self._stub: Any = service_pb2_grpc.GestureServiceStub(self._channel)  # type: ignore[no-untyped-call]
 
-    async def __aenter__(self) -> Self:
+    async def __aenter__(self) -> "AsyncClient":
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -115,25 +115,27 @@ class AsyncSession:
         self._call: Any = None
         self._writer: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> Self:
+    async def __aenter__(self) -> "AsyncSession":
         self._outbox.put(Request(config=self.options.to_config()))
         self.measured = Measured()
         self._call = self._start()
         self._call.add_done_callback(self._end)
         self._writer = asyncio.create_task(self._write())
         try:
-            async with asyncio.timeout(self._timeout_s):
-                first = await self._next()
-            if not isinstance(first, session_pb2.Accepted):
-                raise not_accepted(self._route)
-        except TimeoutError as error:
-            await self._leave()
-            raise late_acceptance(self._route, self._timeout_s) from error
+            self.accepted = await self._acceptance()
         except BaseException:
             await self._leave()
             raise
-        self.accepted = first
         return self
+
+    async def _acceptance(self) -> session_pb2.Accepted:
+        reading = await _finished(self._next(), self._timeout_s)
+        if reading is None:
+            raise late_acceptance(self._route, self._timeout_s)
+        first = reading.result()
+        if not isinstance(first, session_pb2.Accepted):
+            raise not_accepted(self._route)
+        return first
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -182,7 +184,7 @@ class AsyncSession:
         if self._call is not None:
             self._call.cancel()
 
-    def __aiter__(self) -> Self:
+    def __aiter__(self) -> "AsyncSession":
         return self
 
     async def __anext__(self) -> Any:
@@ -203,15 +205,13 @@ class AsyncSession:
         return event
 
     async def _read(self) -> Any:
+        reading = await _finished(self._call.read())
+        if reading is None or reading.cancelled():  # the session was cancelled, and not whoever reads from it
+            raise await self._failure()
         try:
-            return await self._call.read()
+            return reading.result()
         except grpc.aio.AioRpcError as error:
             raise server_error(error, self._route) from error
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            raise await self._failure() from error  # it was not this task that was cancelled, but the session
 
     async def _send(self, request: Request) -> None:
         await self._check()
@@ -256,3 +256,13 @@ class AsyncSession:
         if self._writer is not None:
             self._writer.cancel()
             await asyncio.gather(self._writer, return_exceptions=True)
+
+
+async def _finished(work: Coroutine[Any, Any, Any], timeout_s: float | None = None) -> "asyncio.Future[Any] | None":
+    """Work in a task of its own, which holds how it ended; None: it did not within timeout_s, and was cancelled."""
+    task = asyncio.ensure_future(work)
+    try:
+        done, _ = await asyncio.wait({task}, timeout=timeout_s)
+    finally:
+        task.cancel()  # where it is not over
+    return task if done else None

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import grpc
 
@@ -38,7 +38,7 @@ class Client:
             self._channel = grpc.secure_channel(target, secure, channel_options(self._route, options))
         self._stub: Any = service_pb2_grpc.GestureServiceStub(self._channel)  # type: ignore[no-untyped-call]
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Client":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -113,7 +113,7 @@ class Session:
         self._ended = False
         self._call: Any = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Session":
         self._outbox.put(Request(config=self.options.to_config()))
         self.measured = Measured()
         self._call = self._start(self._requests())
