@@ -12,11 +12,13 @@ CLIENT = ROOT / "integrations" / "client"
 PATIENCE_S = 600
 
 
-def run(*words: object, cwd: Path = Path("/")) -> subprocess.CompletedProcess[str]:
-    """A command outside of this checkout, which Python is not told of."""
+def run(*words: object, cwd: Path = Path("/"), text: str = "") -> subprocess.CompletedProcess[str]:
+    """A command outside of this checkout, which Python is not told of, with text on its standard input."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     command = [str(word) for word in words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, env=environment, cwd=cwd)
+    return subprocess.run(
+        command, input=text, capture_output=True, text=True, timeout=PATIENCE_S, env=environment, cwd=cwd
+    )
 
 
 def pip(*words: object, python: object = sys.executable) -> subprocess.CompletedProcess[str]:
@@ -24,13 +26,13 @@ def pip(*words: object, python: object = sys.executable) -> subprocess.Completed
     return run(sys.executable, "-m", "pip", "--python", python, words[0], *quiet, *words[1:])
 
 
-def skip_without_index(name: str = "hatchling") -> None:
-    """Skip the test where pip finds no index, or one that lacks what it is about."""
+def skip_without_index() -> None:
+    """Skip the test where pip finds no index that has what builds wheels."""
     if run(sys.executable, "-m", "pip", "--version").returncode:
         pytest.skip("this environment has no pip")
-    asked = pip("install", "--dry-run", "--ignore-installed", "--no-deps", name)
+    asked = pip("install", "--dry-run", "--ignore-installed", "--no-deps", "hatchling")
     if asked.returncode:
-        pytest.skip(f"no package index with {name} is reachable: {asked.stderr.strip().splitlines()[-1]}")
+        pytest.skip(f"no package index is reached with pip: {asked.stderr.strip().splitlines()[-1]}")
 
 
 def built_wheel(project: Path, folder: Path) -> Path:
