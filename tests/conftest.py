@@ -10,6 +10,9 @@ import pytest
 
 from engine.backends import PRECISIONS
 
+# channels that tests open themselves lead to servers of their own, on machines with a proxy too
+os.environ.setdefault("no_grpc_proxy", "localhost,127.0.0.1,::1")
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # tests import these libraries without engine.backends.libraries, too, and shall report to nobody either
