@@ -44,14 +44,14 @@ class Converter:
         self.transparent = False
         self._layout = layout
         self._views: dict[Shape, View] = {}
-        self._reformatter = VideoReformatter()
+        self._to_rgba, self._to_rgb, self._to_scale = _Reformatter("rgba"), _Reformatter("rgb24"), _Reformatter("rgb24")
 
     def __call__(self, picture: av.VideoFrame) -> np.ndarray:
         shape = shape_of(picture)
         if shape not in self._views:
             self._views[shape] = self._layout.view(shape)
         view = self._views[shape]
-        image = self._scaled(self._prepared(picture, view), view)
+        image = self._to_scale(self._prepared(picture, view), view.scaled)
         if shape.transpose:
             image = image.transpose(1, 0, 2)
         if shape.mirror_x:
@@ -63,39 +63,16 @@ class Converter:
     def _prepared(self, picture: av.VideoFrame, view: View) -> av.VideoFrame:
         """The picture cropped, and without transparency: both must be done before pixels are mixed by scaling."""
         x0, x1, y0, y1 = view.box
-        crops = (x1 - x0, y1 - y0) != (picture.width, picture.height)
+        size = picture.width, picture.height
         if _may_be_transparent(picture):
-            image = self._reformat(picture, picture.width, picture.height, "rgba")[y0:y1, x0:x1]
-            if image[..., 3].min() < 255:
-                self.transparent |= bool(image[..., 3].min() < _OPAQUE)
+            image = self._to_rgba(picture, size)[y0:y1, x0:x1]
+            alpha = int(image[..., 3].min())
+            self.transparent |= alpha < _OPAQUE
+            if alpha < 255:
                 return av.VideoFrame.from_ndarray(_on_background(image))
-        if not crops:
+        if (x1 - x0, y1 - y0) == size:
             return picture
-        image = self._reformat(picture, picture.width, picture.height, "rgb24")[y0:y1, x0:x1]
-        return av.VideoFrame.from_ndarray(np.ascontiguousarray(image))
-
-    def _scaled(self, picture: av.VideoFrame, view: View) -> np.ndarray:
-        return self._reformat(picture, *view.scaled, "rgb24")
-
-    def _reformat(self, picture: av.VideoFrame, width: int, height: int, pix_fmt: str) -> np.ndarray:
-        shrinks = width * height < picture.width * picture.height
-        wide = picture.color_primaries == ColorPrimaries.BT2020 and picture.color_trc in _WIDE_TRANSFERS
-        interpolation = Interpolation.ACCURATE_RND | (Interpolation.AREA if shrinks else Interpolation.BICUBIC)
-        if not wide:  # FFmpeg 8.1 turns skin magenta when this flag meets AREA and a change of primaries
-            interpolation |= Interpolation.FULL_CHR_H_INT
-        converted = self._reformatter.reformat(
-            picture,
-            width=width,
-            height=height,
-            format=pix_fmt,
-            src_colorspace=_matrix(picture),
-            dst_color_range=ColorRange.JPEG,
-            dst_color_trc=ColorTrc.BT709 if wide else None,
-            dst_color_primaries=ColorPrimaries.BT709 if wide else None,
-            interpolation=interpolation,
-            threads=1,
-        )
-        return np.asarray(converted.to_ndarray())
+        return av.VideoFrame.from_ndarray(np.ascontiguousarray(self._to_rgb(picture, size)[y0:y1, x0:x1]))
 
     def _placed(self, image: np.ndarray, view: View) -> np.ndarray:
         """The upright image in the frame; an odd last row or column falls out, black bars fill what it leaves."""
@@ -105,6 +82,36 @@ class Converter:
         frame = np.zeros((self._layout.height, self._layout.width, 3), np.uint8)
         frame[y : y + height, x : x + width] = image[:height, :width]
         return frame
+
+
+class _Reformatter:
+    """One kind of conversion; FFmpeg prepares for each anew, so every kind has a converter of its own."""
+
+    def __init__(self, pix_fmt: str) -> None:
+        self._pix_fmt = pix_fmt
+        self._reformatter = VideoReformatter()
+
+    def __call__(self, picture: av.VideoFrame, size: tuple[int, int]) -> np.ndarray:
+        """The picture in full-range RGB of BT.709, width and height as given."""
+        width, height = size
+        shrinks = width * height < picture.width * picture.height
+        wide = picture.color_primaries == ColorPrimaries.BT2020 and picture.color_trc in _WIDE_TRANSFERS
+        interpolation = Interpolation.ACCURATE_RND | (Interpolation.AREA if shrinks else Interpolation.BICUBIC)
+        if not wide:  # FFmpeg 8.1 turns skin magenta when this flag meets AREA and a change of primaries
+            interpolation |= Interpolation.FULL_CHR_H_INT
+        converted = self._reformatter.reformat(
+            picture,
+            width=width,
+            height=height,
+            format=self._pix_fmt,
+            src_colorspace=_matrix(picture),
+            dst_color_range=ColorRange.JPEG,
+            dst_color_trc=ColorTrc.BT709 if wide else None,
+            dst_color_primaries=ColorPrimaries.BT709 if wide else None,
+            interpolation=interpolation,
+            threads=1,
+        )
+        return np.asarray(converted.to_ndarray())
 
 
 def _may_be_transparent(picture: av.VideoFrame) -> bool:

@@ -60,6 +60,7 @@ class _Deinterlacer:
         self._period_s = period_s
         self._waiting: deque[_Moment] = deque()  # pictures in the filter, the oldest first
         self._n_pushed = 0
+        self._last: int | None = None
         self._graph = Graph()
         self._source = self._graph.add(
             "buffer",
@@ -92,6 +93,9 @@ class _Deinterlacer:
                 return
             assert isinstance(field, av.VideoFrame) and field.pts is not None
             number, is_second = divmod(field.pts, 2)  # the filter counts half pictures
+            if field.pts == self._last:
+                is_second = 1  # of a single picture, for which the filter has nothing to count by
+            self._last = field.pts
             while len(self._waiting) > self._n_pushed - number:
                 self._waiting.popleft()
             moment = self._waiting[0]
