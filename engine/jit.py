@@ -20,7 +20,7 @@ from typing import Any
 import numba
 from numba.core.caching import CompileResultCacheImpl, FunctionCache
 
-from engine.folders import cache_folder, private_folder, temporary_places
+from engine.folders import cache_folder, private_folder, temporary_places, why_no_cache
 
 __all__ = ["kernel_folder", "njit"]
 
@@ -51,7 +51,7 @@ def kernel_folder() -> Path | None:
     given = os.environ.get("NUMBA_CACHE_DIR")
     found = next((place for place in _places(given) if private_folder(place)), None)
     if found is None:
-        _say_not_kept("no folder of this user alone can be written, name a place for one by TANGO_RT_CACHE")
+        _say_not_kept(why_no_cache())
     elif given and Path(given) != found.parent:
         _say(f"NUMBA_CACHE_DIR {given} is another user's or cannot be written: compiled kernels are kept in {found}")
     return found

@@ -9,12 +9,16 @@ import numpy as np
 import pytest
 
 from engine.backends import PRECISIONS
+from engine.folders import cache_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 
 # tests import these libraries without engine.backends.libraries, too, and shall report to nobody either
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+# where they are without it: a test that has a cache of its own, and starts processes, does not compile all kernels anew
+if (_kept := cache_folder()) is not None:
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(_kept))
 
 
 @pytest.fixture
