@@ -63,8 +63,7 @@ def _places(given: str | None) -> Iterator[Path]:
         yield Path(given) / own
     if (folder := cache_folder()) is not None:
         yield folder / own
-    for place in temporary_places():
-        yield place / own
+    yield from (place / own for place in temporary_places() if private_folder(place))
 
 
 class _Place:
@@ -127,7 +126,7 @@ def _sources_digest() -> str:
     digest = hashlib.sha256(release.encode())
     for file in sorted(_PACKAGE.rglob("*.py")):
         content = file.read_bytes()
-        if b"@njit" in content:
+        if b"\n@njit(" in content:
             digest.update(content)
     return digest.hexdigest()
 

@@ -41,7 +41,7 @@ class Place:
         command = [*before, *DROP, self.python, "-c", code, *arguments]
         told = {**self.environment, **environment}
         words = [str(word) for word in command]
-        return subprocess.run(words, env=told, cwd="/", capture_output=True, text=True, timeout=120)
+        return subprocess.run(words, env=told, cwd="/", capture_output=True, text=True, timeout=300)
 
     def give(self, path: Path) -> Path:
         """Make the stranger the owner of all of it."""
