@@ -19,6 +19,7 @@ __all__ = [
     "replace_folder",
     "temporary_places",
     "whole_folder",
+    "why_no_cache",
 ]
 
 _NAME = "tango-rt"
@@ -51,6 +52,13 @@ def cache_places() -> list[Path]:
     if given := os.environ.get(_VARIABLE):
         return [Path(given)]
     return [*_home_place(), *temporary_places()]
+
+
+def why_no_cache() -> str:
+    """What to say where there is no folder for caches."""
+    if given := os.environ.get(_VARIABLE):
+        return f"{given}, which TANGO_RT_CACHE names, cannot be written"
+    return "no folder for caches can be written, TANGO_RT_CACHE may name one"
 
 
 def private_folder(place: Path, once_shared: bool = False) -> bool:

@@ -20,7 +20,7 @@ from typing import Any
 import numba
 from numba.core.caching import CompileResultCacheImpl, FunctionCache
 
-from engine.folders import cache_folder, private_folder, temporary_places
+from engine.folders import cache_folder, private_folder, temporary_places, why_no_cache
 
 __all__ = ["kernel_folder", "njit"]
 
@@ -51,7 +51,7 @@ def kernel_folder() -> Path | None:
     given = os.environ.get("NUMBA_CACHE_DIR")
     found = next((place for place in _places(given) if private_folder(place)), None)
     if found is None:
-        _say_not_kept("no folder of this user alone can be written, name a place for one by TANGO_RT_CACHE")
+        _say_not_kept(why_no_cache())
     elif given and Path(given) != found.parent:
         _say(f"NUMBA_CACHE_DIR {given} is another user's or cannot be written: compiled kernels are kept in {found}")
     return found
@@ -63,8 +63,7 @@ def _places(given: str | None) -> Iterator[Path]:
         yield Path(given) / own
     if (folder := cache_folder()) is not None:
         yield folder / own
-    for place in temporary_places():
-        yield place / own
+    yield from (place / own for place in temporary_places() if private_folder(place))
 
 
 class _Place:
@@ -127,7 +126,7 @@ def _sources_digest() -> str:
     digest = hashlib.sha256(release.encode())
     for file in sorted(_PACKAGE.rglob("*.py")):
         content = file.read_bytes()
-        if b"@njit" in content:
+        if b"\n@njit(" in content:
             digest.update(content)
     return digest.hexdigest()
 

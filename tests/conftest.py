@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from engine.backends import PRECISIONS
+from engine.folders import cache_folder
 
 # channels that tests open themselves lead to servers of their own, on machines with a proxy too
 os.environ.setdefault("no_grpc_proxy", "localhost,127.0.0.1,::1")
@@ -18,6 +19,9 @@ ROOT = Path(__file__).resolve().parent.parent
 # tests import these libraries without engine.backends.libraries, too, and shall report to nobody either
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+# where they are without it: a test that has a cache of its own, and starts processes, does not compile all kernels anew
+if (_kept := cache_folder()) is not None:
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(_kept))
 
 
 @pytest.fixture

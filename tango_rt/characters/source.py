@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from engine.appearance import coarse_colours
 from engine.errors import InputError
-from engine.folders import cache_folder
+from engine.folders import cache_folder, why_no_cache
 from engine.motion import smplx_motion_vectors
 from tango_rt.audio import check_audible, read_audio
 from tango_rt.characters.pose import BLOCK_FRAMES, RawPose, estimate_poses
@@ -195,7 +195,7 @@ def _load(file: Path) -> _Found | None:
 def _save(folder: Path | None, name: str, found: _Found) -> None:
     """Keep the result; a full or read-only disk costs the next build its time, not this one its success."""
     if folder is None:
-        _say_not_kept("no folder for caches can be written, name one by TANGO_RT_CACHE")
+        _say_not_kept(why_no_cache())
         return
     partial = folder / f"{os.getpid()}.partial.npz"
     try:
