@@ -1,23 +1,27 @@
-"""Media files as the application meets them: opened safely, decoded past damage, timed in exact fractions."""
+"""Media files as the application meets them: opened safely, read past damage, timed in exact fractions."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import av
+from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.frame import Frame
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from engine.errors import InputError
+from tango_rt.joined import appended_at, end_within
+from tango_rt.pipes import is_pipe
 
 __all__ = [
     "MAX_HOURS",
     "MAX_JUMP_S",
-    "PacketDecoder",
-    "first_picture_s",
+    "Packets",
+    "audio_stream",
     "open_media",
     "stamp_s",
     "video_stream",
@@ -27,23 +31,41 @@ MAX_HOURS = 4
 """Longest video, and longest audio held in memory at once."""
 
 MAX_JUMP_S = 10
-"""A stream's clock may stand still for so long; beyond that its clock is taken to be broken, and bridged."""
+"""A clock may stand still for so long; beyond that it is taken to be broken, and the gap is closed."""
 
 _MAX_READ_ERRORS = 100
 
 # What FFmpeg opens as video although it is none: texts as terminal recordings, and lists of other files.
 _NOT_MEDIA = {"tty", "hls", "concat", "concatf", "bin", "xbin", "adf", "idf"}
 
+# Tracks that are not the talk itself, as the container marks them.
+_ASIDE = (
+    Disposition.comment
+    | Disposition.lyrics
+    | Disposition.karaoke
+    | Disposition.hearing_impaired
+    | Disposition.visual_impaired
+    | Disposition.clean_effects
+    | Disposition.descriptions
+)
 
-def open_media(path: Path) -> InputContainer:
-    """Open a local file for reading; InputError where there is none or it is no media."""
+S = TypeVar("S", bound=Stream)
+
+
+def open_media(path: Path, start: int = 0) -> InputContainer:
+    """Open a local file, or the one that begins at a byte of it. InputError where there is none or it is no media."""
+    if is_pipe(path):
+        raise InputError(f"{path}: is a pipe, which can be read only once: save it to a file first")
     if path.is_dir():
         raise InputError(f"{path}: is a folder, wanted a video or audio file")
     if not path.is_file():
         raise InputError(f"{path}: no such file")
+    # The prefix keeps a name like "http:x" from being an address, the list keeps the content local.
+    url, protocols = f"file:{path}", "file"
     try:
-        # The prefix keeps a name like "http:x" from being an address, the list keeps the content local.
-        container = av.open(f"file:{path}", container_options={"protocol_whitelist": "file"}, metadata_errors="ignore")
+        if (end := end_within(path, start)) is not None or start:
+            url, protocols = f"subfile,,start,{start},end,{end or 0},,:{path}", "file,subfile"
+        container = av.open(url, container_options={"protocol_whitelist": protocols}, metadata_errors="ignore")
     except (av.FFmpegError, OSError) as error:
         raise InputError(f"{path}: cannot be read as video or audio ({error.strerror})") from error
     if _NOT_MEDIA & set(container.format.name.split(",")):
@@ -53,52 +75,73 @@ def open_media(path: Path) -> InputContainer:
 
 
 def video_stream(container: InputContainer) -> VideoStream | None:
-    """The first video track that is not the cover picture of an audio file."""
-    for stream in container.streams.video:
-        if not stream.disposition & Disposition.attached_pic and stream.codec_context is not None:
-            return stream
-    return None
+    """The video track that the container marks as the default, else the first; never the cover of an audio file."""
+    return _chosen(container.streams.video)
+
+
+def audio_stream(container: InputContainer) -> AudioStream | None:
+    """The audio track that the container marks as the default, else the first; comments and descriptions only where
+    there is nothing else."""
+    return _chosen(container.streams.audio)
+
+
+def _chosen(tracks: Iterable[S]) -> S | None:
+    usable = [t for t in tracks if t.codec_context is not None and not t.disposition & Disposition.attached_pic]
+    return min(usable, key=_rank, default=None)
+
+
+def _rank(track: Stream) -> tuple[bool, bool]:
+    return bool(track.disposition & _ASIDE), not track.disposition & Disposition.default
 
 
 def stamp_s(frame: Frame) -> Fraction | None:
-    """Presentation time of a frame by the container's clock."""
+    """Presentation time of a frame by the container's clock, in seconds."""
     return None if frame.pts is None or frame.time_base is None else frame.pts * frame.time_base
 
 
-def first_picture_s(path: Path) -> Fraction | None:
-    """Time of the first picture that decodes; None without video."""
-    with open_media(path) as container:
-        stream = video_stream(container)
-        first = None if stream is None else next(iter(PacketDecoder(container, stream)), None)
-    return None if first is None else stamp_s(first)
+class Packets:
+    """Packets of the chosen tracks of a file to its end: past places that cannot be read, and on into files that were
+    appended to it (`cat a.webm b.webm > c.webm`)."""
 
-
-class PacketDecoder:
-    """Decoded frames of one stream; what does not decode is skipped and counted, never fatal."""
-
-    def __init__(self, container: InputContainer, stream: Stream) -> None:
+    def __init__(self, path: Path, container: InputContainer, kinds: Collection[str]) -> None:
+        """kinds: "audio", "video" or both. The container stays the caller's."""
         self.skipped = 0
-        self._container = container
-        self._stream = stream
+        self.n_files = 1
+        self.position = 0
+        """Byte of the file at which the latest packet lies, as far as the format tells."""
+        self._path = path
+        self._first = container
+        self._kinds = kinds
+        self._end = 0  # of the latest packet, in bytes
 
     def __iter__(self) -> Iterator[Any]:
-        for packet in self._packets():
-            try:
-                frames = packet.decode()
-            except av.FFmpegError:
-                self.skipped += 1
-                continue
-            for frame in frames:
-                if frame.is_corrupt:
+        yield from self._of(self._first, 0)
+        while (start := appended_at(self._path, self._first.format.name, self._end)) is not None:
+            with ExitStack() as stack:
+                try:
+                    container = stack.enter_context(open_media(self._path, start))
+                except InputError:
                     self.skipped += 1
-                else:
-                    yield frame
+                    return
+                self.n_files += 1
+                yield from self._of(container, start)
 
-    def _packets(self) -> Iterator[Any]:
-        """Packets to the end of the file, past places that cannot be read."""
+    def _of(self, container: InputContainer, start: int) -> Iterator[Any]:
+        """The packets of the file that begins at a byte of the whole."""
+        self._end = start + 1
+        tracks = [t for t in (audio_stream(container), video_stream(container)) if t and t.type in self._kinds]
+        for packet in self._readable(container, tracks):
+            if packet.pos is not None:
+                self.position = start + packet.pos
+                self._end = max(self._end, self.position + packet.size)
+            yield packet
+
+    def _readable(self, container: InputContainer, tracks: list[Any]) -> Iterator[Any]:
+        if not tracks:
+            return
         for _ in range(_MAX_READ_ERRORS):
             try:
-                yield from self._container.demux(self._stream)
+                yield from container.demux(*tracks)
                 return
             except av.FFmpegError:
                 self.skipped += 1

@@ -1,8 +1,6 @@
-from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
-from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -11,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import InputError
-from tango_rt.video.reader import MAX_SIDE_PX, VideoReader, _at_30_fps, _timed
+from tango_rt.video.reader import MAX_SIDE_PX, VideoReader, _at_30_fps
 from tests.media_files import flat_picture, gray_pictures, write_audio, write_video, ycbcr
 
 
@@ -89,19 +87,6 @@ def test_variable_rate_and_any_start(tmp_path: Path, start_s: Fraction) -> None:
     got, wanted = levels_of(read(file)), naive_choice(times)
     assert len(got) == len(wanted)
     assert np.mean(np.array(got) == wanted) > 0.95  # times rounded to milliseconds settle ties otherwise
-
-
-def pictures_at(stamps: Iterable[int | None]) -> Iterator[SimpleNamespace]:
-    return (SimpleNamespace(pts=stamp, time_base=Fraction(1, 1000)) for stamp in stamps)
-
-
-def test_missing_and_jumping_clocks_are_bridged() -> None:
-    period = Fraction(1, 10)
-    assert [t for t, _ in _timed(pictures_at([None, None, None]), period)] == [0, period, 2 * period]
-    jumps = [500, 600, 10**9, 10**9 + 100, 0, 100]
-    assert [t for t, _ in _timed(pictures_at(jumps), period)] == [n * period for n in range(6)]
-    still = [0, 100, 9000, 9100]
-    assert [t for t, _ in _timed(pictures_at(still), period)] == [Fraction(s, 1000) for s in still]
 
 
 @pytest.mark.parametrize("hflip", [False, True])

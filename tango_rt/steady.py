@@ -1,0 +1,239 @@
+"""Where sound belongs by its time stamps, which are trusted on average and not one by one.
+
+Recorders stamp sound when they get it: stamps wander by some 10 ms around the count of the samples, and their clock may
+run a little faster or slower than that of the sound card. So samples are counted. The mean deviation of the stamps over
+a second is followed by stretching the sound, by 0.25 % (4 cents, which nobody hears) unless it is far off: unlike
+silence or cuts in quiet places, this needs no quiet place and leaves no click. Only a step of the deviation, one that
+stays and stands out of the wandering, is a hole or an overlap of the recording: silence fills it, or what came twice
+is dropped.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import chain, pairwise
+from math import copysign
+from statistics import fmean, median
+
+from av.audio.frame import AudioFrame
+
+from tango_rt.clock import RESTART_S
+from tango_rt.decoding import PacketDecoder
+from tango_rt.media import MAX_JUMP_S, stamp_s
+
+__all__ = ["SoundBlock", "Steady"]
+
+_WINDOW_S = 1.0
+
+_STEP_S = 0.02
+"""Smallest hole."""
+
+_ROUNDED_S = 0.002
+"""Stamps of some containers are rounded to milliseconds."""
+
+_SPARED_S = 0.01  # what is not worth stretching
+_GENTLE_S = 0.0025  # stretched in a second
+_TOLERATED_S = 0.02  # further off, all beyond it is stretched away in a second
+_MOST_S = 0.1
+_NEAR = 5  # frames that tell a step from a single bad stamp
+
+
+@dataclass(frozen=True)
+class SoundBlock:
+    """About a second of frames of one format, without a hole."""
+
+    frames: list[AudioFrame]
+    n_samples: int
+    """Less than the frames hold where the end of the last one is padding."""
+    start_s: float | None
+    """When it starts, on the clock of the file; None: where the block before ends."""
+    stretch_s: float
+    """By how much longer than its samples it is to last."""
+
+
+@dataclass(frozen=True)
+class _Counted:
+    frame: AudioFrame
+    n_samples: int
+    at_s: float
+    """By the samples before it."""
+    stamp_s: float | None
+    piece: object
+    """Changes where another recording begins."""
+
+
+class Steady:
+    """Frames of sound in, blocks out, which say where they belong. Where there is no picture to keep step with, pieces
+    whose clock starts over follow each other by their samples."""
+
+    def __init__(self, decoder: PacketDecoder, rate_hz: int) -> None:
+        """rate_hz: stretches are whole samples of it."""
+        self.stretched_s = 0.0
+        self.closed_s = 0.0
+        """Gaps that were taken for jumps of a broken clock."""
+        self._frames = _counted(decoder)
+        self._rate_hz = rate_hz
+        self._lone = decoder.clock.lone
+        self._ahead: deque[_Counted] = deque()
+        self._past: deque[tuple[float, float]] = deque()  # (at_s, deviation)
+        self._shift_s = 0.0  # added to the stamps since clocks started over
+        self._offset_s = 0.0  # of the sound that goes out, against the count
+        self._last: _Counted | None = None
+
+    def __iter__(self) -> Iterator[SoundBlock]:
+        begins = self._begins()
+        while self._ahead:
+            start_s = self._ahead[0].at_s + self._offset_s if begins else None
+            stretch_s = self._stretch()
+            block = [self._advance()]
+            begins = self._begins()
+            while self._ahead and not begins and self._ahead[0].at_s - block[0].at_s < _WINDOW_S:
+                block.append(self._advance())
+                begins = self._begins()
+            yield SoundBlock([item.frame for item in block], sum(item.n_samples for item in block), start_s, stretch_s)
+
+    def _advance(self) -> _Counted:
+        item = self._ahead.popleft()
+        if item.stamp_s is not None:
+            self._past.append((item.at_s, self._deviation(item)))
+            while item.at_s - self._past[0][0] > _WINDOW_S:
+                self._past.popleft()
+        self._last = item
+        return item
+
+    def _begins(self) -> bool:
+        """Whether the next frame does not just go on where the one before ends; looks a second ahead."""
+        while not self._ahead or self._ahead[-1].at_s - self._ahead[0].at_s < _WINDOW_S:
+            item = next(self._frames, None)
+            if item is None:
+                break
+            self._ahead.append(item)
+        if not self._ahead:
+            return False
+        item, last = self._ahead[0], self._last
+        if last is None:
+            self._offset_s = _level(self._deviations_ahead(item.piece), [], 0.0)
+            return True
+        steps = self._steps(item) if item.piece == last.piece else self._continues(item)
+        return steps or _format(item.frame) != _format(last.frame)
+
+    def _steps(self, item: _Counted) -> bool:
+        if item.stamp_s is None or abs(self._deviation(item) - self._offset_s) <= _STEP_S:
+            return False
+        before = [deviation for _, deviation in self._past] or [self._offset_s]
+        offset_s = _step(before, self._deviations_ahead(item.piece))
+        if offset_s is None:
+            return False
+        step_s = offset_s - self._offset_s
+        if self._lone and not -RESTART_S <= step_s <= MAX_JUMP_S:
+            self._shift_s -= step_s
+            self.closed_s += max(step_s, 0.0)
+            return False
+        return self._step_to(offset_s)
+
+    def _continues(self, item: _Counted) -> bool:
+        """Another piece begins: it stands exactly where its own stamps are, and a lone one where the last ends."""
+        before = [deviation for _, deviation in self._past]
+        offset_s = _level(self._deviations_ahead(item.piece), before, self._offset_s)
+        if self._lone:
+            self._shift_s += self._offset_s - offset_s
+            return False
+        return abs(offset_s - self._offset_s) > _ROUNDED_S and self._step_to(offset_s)
+
+    def _step_to(self, offset_s: float) -> bool:
+        self._offset_s = offset_s
+        self._past.clear()
+        return True
+
+    def _stretch(self) -> float:
+        """By how much the next block is to be longer, in seconds; the offset after it counts from now on."""
+        off_s = _middle([deviation for _, deviation in self._past]) - self._offset_s if self._past else 0.0
+        if abs(off_s) <= _SPARED_S:
+            return 0.0
+        wanted_s = min(abs(off_s), max(_GENTLE_S, abs(off_s) - _TOLERATED_S), _MOST_S)
+        stretch_s = copysign(round(wanted_s * self._rate_hz) / self._rate_hz, off_s)
+        self._offset_s += stretch_s
+        self.stretched_s += abs(stretch_s)
+        return stretch_s
+
+    def _deviation(self, item: _Counted) -> float:
+        assert item.stamp_s is not None
+        return item.stamp_s + self._shift_s - item.at_s
+
+    def _deviations_ahead(self, piece: object) -> list[float]:
+        return [self._deviation(i) for i in self._ahead if i.stamp_s is not None and i.piece == piece]
+
+
+def _step(before: list[float], after: list[float]) -> float | None:
+    """The new level of the deviations if it steps between the two, in seconds; None if it only wanders."""
+    limit_s = max(_STEP_S, 3 * _wandering(before + after))
+    level = median(before[-_NEAR:])
+    at_once, lasting = median(after[:_NEAR]) - level, fmean(after) - fmean(before)
+    stands_out = abs(after[0] - level) >= abs(at_once) / 2
+    if min(abs(at_once), abs(lasting)) <= limit_s or at_once * lasting < 0 or not stands_out:
+        return None
+    return _level(after, before, 0.0)
+
+
+def _level(deviations: list[float], before: list[float], default: float) -> float:
+    """Where deviations begin: the next few where stamps are exact, the mean of a second where they wander."""
+    if not deviations:
+        return default
+    exact = 3 * _wandering(before + deviations) < _STEP_S / 2
+    return median(deviations[:_NEAR]) if exact else fmean(deviations)
+
+
+def _middle(deviations: list[float]) -> float:
+    """Their mean without the tenth at either end: a few wild stamps do not count."""
+    n_wild = len(deviations) // 10
+    return fmean(sorted(deviations)[n_wild : len(deviations) - n_wild])
+
+
+def _wandering(deviations: list[float]) -> float:
+    """By how much deviations change from frame to frame; a few steps among them do not count."""
+    changes = [abs(later - earlier) for earlier, later in pairwise(deviations)]
+    return median(changes) if changes else 0.0
+
+
+def _format(frame: AudioFrame) -> tuple[str, str, int]:
+    return frame.format.name, frame.layout.name, frame.sample_rate
+
+
+def _counted(decoder: PacketDecoder) -> Iterator[_Counted]:
+    """Frames by the count of samples, the last one of a file without its padding."""
+    start_s, n_before, rate = Fraction(0), 0, 0
+    for frame, n_samples, piece in _trimmed(decoder):
+        if frame.sample_rate != rate:
+            start_s += Fraction(n_before, rate or 1)
+            n_before, rate = 0, frame.sample_rate
+        stamp = stamp_s(frame)
+        at_s = float(start_s + Fraction(n_before, rate))
+        yield _Counted(frame, n_samples, at_s, None if stamp is None else float(stamp), piece)
+        n_before += n_samples
+
+
+def _trimmed(decoder: PacketDecoder) -> Iterator[tuple[AudioFrame, int, tuple[int, int]]]:
+    """Frames, how many samples of them count, and their piece. Only mp4 says how much of its last frame is padding.
+
+    Durations in the middle of a track are rounded by some recorders, and no sample is missing there; the last one is
+    believed as far as it differs by more than those.
+    """
+    held: tuple[AudioFrame, tuple[int, int]] | None = None
+    rounding, n_held = 0.0, 0
+    for frame in chain(decoder, [None]):
+        if held is not None:
+            missing = held[0].samples - _duration(held[0])
+            last = frame is None or decoder.piece[0] != held[1][0]
+            trimmed = round(missing) if last and missing > rounding else 0
+            yield held[0], held[0].samples - trimmed, held[1]
+            # the first frame may be cut at its beginning
+            rounding, n_held = (0.0, 0) if last else (max(rounding, abs(missing)) if n_held else 0.0, n_held + 1)
+        held = None if frame is None else (frame, decoder.piece)
+
+
+def _duration(frame: AudioFrame) -> float:
+    """In samples, as the container says it; those of the frame where it says nothing."""
+    if frame.duration <= 0 or frame.time_base is None:
+        return frame.samples
+    return float(frame.duration * frame.time_base * frame.sample_rate)
