@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
+import tango_rt
 from tango_rt.client import AsyncClient, Client, ConnectOptions, InputError, ServerError, SessionOptions
 from tango_rt.client.channel import credentials
 from tango_rt.client.route import Proxy, route_to
@@ -115,6 +116,13 @@ def test_the_proxy_by_addresses_is_not_asked_either(proxy: FakeProxy, monkeypatc
     with fake_server(None) as target, pytest.raises(ServerError, match=r"does not speak tango_rt\.v1"):
         ask(target)
     assert proxy.asked == []
+
+
+def test_nothing_else_opens_channels() -> None:
+    root = Path(tango_rt.__file__).parents[1]
+    files = [file for package in ("engine", "export", "tango_rt") for file in (root / package).rglob("*.py")]
+    opening = {file.name for file in files if "secure_channel(" in file.read_text("utf-8")}
+    assert opening == {"aio.py", "plain.py"}
 
 
 def test_sockets_in_the_file_system(proxy: FakeProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,9 +14,11 @@ except ModuleNotFoundError:  # Python 3.10
 
 
 class SharedFiles(BuildHookInterface):
-    """Of the checkout; of a source distribution, which holds copies of them."""
+    """Of the checkout; of a source distribution, which holds copies of them. An editable install points to them."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        if version == "editable":
+            return
         here = Path(self.root)
         source = here if (here / "tango_rt").is_dir() else here.parents[1]
         for file in self.config["files"]:
