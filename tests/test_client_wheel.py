@@ -1,5 +1,6 @@
 """tango-rt-client, the small distribution: complete without the rest of this checkout and without any heavy package."""
 
+import ast
 import hashlib
 import importlib.util
 import json
@@ -193,6 +194,30 @@ def test_8_bits_and_files_that_were_cut_off(tmp_path: Path) -> None:
     whole.write_bytes(whole.read_bytes()[:-10])
     cut = WavSpeech.open(whole)
     assert np.array_equal(np.frombuffer(b"".join(cut.blocks()), "<i2"), (ramp * 32768)[:-2])
+
+
+def imports(file: Path) -> set[str]:
+    """Of modules, wherever in a file they are imported."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module is not None and not node.level, file
+            found.add(node.module)
+    return found
+
+
+def test_what_is_shipped_imports_nothing_else() -> None:
+    files = [path for path in shipped() if path.suffix == ".py"]
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in files}
+    optional = {"errors.py": {"tango_rt.errors"}, "samples.py": {"numpy"}}
+    for file in files:
+        foreign = imports(file) - modules - optional.get(file.name, set())
+        foreign = {
+            name for name in foreign if name.partition(".")[0] not in {*sys.stdlib_module_names, "grpc", "google"}
+        }
+        assert foreign <= {"tango_rt.v1"}, f"{file}: {foreign}"
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Literal
 
 from google.protobuf.duration_pb2 import Duration
 
-from engine.errors import InputError
+from tango_rt.client.errors import InputError
 from tango_rt.v1 import media_pb2, session_pb2
 
 __all__ = ["AudioCoding", "InterruptMode", "SessionOptions", "State", "VideoCoding"]
