@@ -9,6 +9,7 @@ __all__ = ["tell_libraries", "usable_cores"]
 
 _PROC = Path("/proc/self")
 
+_MOST_LEVELS = 64  # of groups in groups
 _VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
 
 
@@ -35,19 +36,15 @@ def _bound_cores() -> int:
 
 def _quotas(proc: Path) -> Iterator[tuple[int, int]]:
     """Quota and period in microseconds of every control group that this process is in, from the inmost outwards."""
-    for folder, root in _groups(proc):
-        while True:
-            # version 2: "150000 100000" or "max 100000"; version 1: two files, -1 for no limit
-            words = _words(folder / "cpu.max") or _words(folder / "cpu.cfs_quota_us", folder / "cpu.cfs_period_us")
-            if len(words) == 2 and all(word.isascii() and word.isdigit() and int(word) > 0 for word in words):
-                yield int(words[0]), int(words[1])
-            if folder == root or root not in folder.parents:
-                break
-            folder = folder.parent
+    for folder in _groups(proc):
+        # version 2: "150000 100000" or "max 100000"; version 1: two files, -1 for no limit
+        words = _words(folder / "cpu.max") or _words(folder / "cpu.cfs_quota_us", folder / "cpu.cfs_period_us")
+        if len(words) == 2 and all(word.isascii() and word.isdigit() and int(word) > 0 for word in words):
+            yield int(words[0]), int(words[1])
 
 
-def _groups(proc: Path) -> Iterator[tuple[Path, Path]]:
-    """Folder of this process in every hierarchy that may limit it, and the folder where that is mounted."""
+def _groups(proc: Path) -> Iterator[Path]:
+    """Folders of the groups of this process, in every hierarchy that may limit it."""
     paths: dict[str, str] = {}  # "" for version 2, "cpu" for version 1
     for line in _lines(proc / "cgroup"):
         _, _, rest = line.partition(":")
@@ -62,13 +59,18 @@ def _groups(proc: Path) -> Iterator[tuple[Path, Path]]:
         version_2 = kind[0] == "cgroup2"
         here = paths.get("" if version_2 else "cpu")
         if here is not None and (version_2 or (kind[0] == "cgroup" and "cpu" in kind[2].split(","))):
-            yield _inside(_unescaped(fields[3]), Path(_unescaped(fields[4])), here)
+            yield from _upwards(_unescaped(fields[3]), Path(_unescaped(fields[4])), here)
 
 
-def _inside(shown: str, mount: Path, path: str) -> tuple[Path, Path]:
-    """A group's folder, where the part `shown` of its hierarchy is mounted; the mount itself where it lies outside."""
-    below = os.path.relpath(path, shown)
-    return (mount if below.startswith("..") else mount / below), mount
+def _upwards(shown: str, mount: Path, path: str) -> Iterator[Path]:
+    """The folder of a group and those above it up to the mount, which shows the part `shown` of the hierarchy.
+
+    The mount alone for a group that lies outside of that part, as one may look from inside of a container.
+    """
+    below = Path(os.path.relpath(path, shown)).parts
+    inside = () if ".." in below else below[:_MOST_LEVELS]
+    for level in range(len(inside), -1, -1):
+        yield mount.joinpath(*inside[:level])
 
 
 def _unescaped(field: str) -> str:

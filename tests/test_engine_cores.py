@@ -103,6 +103,16 @@ def test_libraries_hear_of_a_quota(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert os.environ["OMP_NUM_THREADS"] == "5" and os.environ["OPENCV_FOR_THREADS_NUM"] == "2"
 
 
+def test_servers_and_commands_go_by_it(tmp_path: Path) -> None:
+    from tango_rt.cli import _parser
+    from tango_rt.server.config import ServerConfig
+    from tango_rt.server.listing import server_info
+
+    limit(tell(tmp_path, "0::/\n", V2), "300000")
+    assert server_info(ServerConfig(tmp_path), 0, None).machine.endswith(", 3 cores")
+    assert _parser().parse_args(["render", "anna.tango", "speech.wav", "-o", "out.mp4"]).jobs == 3
+
+
 def test_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     assert 1 <= usable_cores() <= (os.cpu_count() or 1)

@@ -9,8 +9,16 @@ import pytest
 
 from engine import machine
 from engine.errors import BackendError
-from engine.machine import Machine, backend_version, can_build, describe_cpu, installed, machine_for
-from engine.session import BACKENDS
+from engine.machine import (
+    Machine,
+    backend_version,
+    can_build,
+    describe_cpu,
+    installed,
+    machine_for,
+    missing_precision,
+)
+from engine.session import BACKENDS, PRECISIONS
 from tests.fakes_tensorrt import DRIVER, GPU, FakeCuda, FakeTensorRt, fake_nvml
 
 X86 = "processor\t: 0\nmodel name\t: Some CPU @ 2.00GHz\nflags\t\t: fpu avx2 avx512f amx_bf16 sse\n\nprocessor\t: 1\n"
@@ -76,6 +84,37 @@ def test_rtx_builds_without_a_gpu(monkeypatch: pytest.MonkeyPatch, gpu: FakeCuda
     assert can_build("tensorrt-rtx") is None
     for reason in (installed("tensorrt-rtx"), installed("tensorrt"), can_build("tensorrt")):
         assert reason is not None and "needs an NVIDIA GPU" in reason and "\n" not in reason
+
+
+def test_precisions_of_gpus(gpu: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    """bf16 came with Ampere; where there is no GPU to be asked, engines may be built for another machine."""
+    for capability, has_bf16 in (("7.5", False), ("8.0", True), ("9.0", True), ("12.0", True), ("", True)):
+        monkeypatch.setattr(machine, "machine_for", lambda _, found=capability: Machine(compute_capability=found))
+        for backend in ("tensorrt", "tensorrt-rtx"):
+            assert missing_precision(backend, "fp16") is missing_precision(backend, "fp32") is None  # type: ignore[arg-type]
+            reason = missing_precision(backend, "bf16")  # type: ignore[arg-type]
+            assert (reason is None) == has_bf16 and (has_bf16 or "compute capability 7.5" in str(reason))
+    monkeypatch.setattr(machine, "onnxruntime_uses_gpu", lambda: True)
+    assert missing_precision("onnxruntime", "fp16") is None
+    assert "never in bf16" in str(missing_precision("onnxruntime", "bf16"))
+
+
+def test_precisions_of_this_cpu_are_what_its_library_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openvino")
+    from engine.backends import openvino
+
+    says = openvino.shared_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    for precision in PRECISIONS:
+        assert (missing_precision("openvino", precision) is None) == (precision.upper() in says or precision == "fp32")
+
+    class Core:
+        def get_property(self, *_: str) -> list[str]:
+            return ["FP32", "INT8", "BF16", "EXPORT_IMPORT"]
+
+    monkeypatch.setattr(openvino, "shared_core", Core)
+    assert openvino.cpu_precisions() == {"fp32", "bf16"}
+    assert missing_precision("openvino", "bf16") is None
+    assert str(missing_precision("openvino", "fp16")).startswith("openvino does not compute in fp16 on this CPU")
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])

@@ -26,8 +26,8 @@ from export.training.adapt import AdaptOptions, adapt  # noqa: E402
 from export.training.augment import AugmentOptions, augmented  # noqa: E402
 from export.training.batches import Sampler, Take, part_of, split_time, takes_of  # noqa: E402
 from export.training.checkpoint import read_checkpoint, write_checkpoint  # noqa: E402
-from export.training.run import train  # noqa: E402
-from export.training.trainer import Trainer, TrainOptions  # noqa: E402
+from export.training.run import _curves_file, train  # noqa: E402
+from export.training.trainer import Trainer, TrainOptions, _device  # noqa: E402
 
 MODEL = MiniConfig(
     width=12, dilations=(1, 2, 4), high_dilations=(1,), low_dim=8, high_dim=8, heads=2, window_frames=32, dropout=0.1
@@ -234,6 +234,29 @@ def test_every_ablation_trains(changes: dict[str, object]) -> None:
     assert all(math.isfinite(value) for record in losses for value in record.values())
     assert ("global_loss" in losses[0]) == (changes.get("levels") != "low")
     assert math.isnan(some.validate()["low"])  # nothing was held out
+
+
+def test_a_gpu_is_asked_for_bf16_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch counts what it can emulate, too, on GPUs before Ampere: that is slower than float32."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    assert _device(replace(OPTIONS, device="auto"))[1] is False
+    with pytest.raises(BackendError, match="this GPU has no bf16"):
+        _device(replace(OPTIONS, device="auto", bf16=True))
+
+
+@pytest.mark.parametrize("n_bytes", [244, 255])
+def test_checkpoints_with_names_as_long_as_they_can_be(tmp_path: Path, n_bytes: int) -> None:
+    trainer = Trainer([_recording(0)], [], OPTIONS)
+    output = tmp_path / ("ह" * 20 + "x" * (n_bytes - 65) + ".ckpt")
+    write_checkpoint(output, trainer.checkpoint())
+    assert list(tmp_path.iterdir()) == [output]
+    curves = _curves_file(output)
+    curves.touch()
+    assert curves != output and curves.suffix == ".png"
+    longer = output.with_name(output.name + "y" * (256 - n_bytes))
+    with pytest.raises(InputError, match=rf"{longer.name}: the checkpoint cannot be written \(File name too long\)"):
+        write_checkpoint(longer, trainer.checkpoint())
 
 
 def test_bf16_computes_about_the_same() -> None:
