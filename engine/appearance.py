@@ -11,7 +11,7 @@ from scipy.ndimage import uniform_filter1d
 
 from engine.timebase import FPS, FRAMES_PER_NODE
 
-__all__ = ["N_CELLS", "coarse_colours", "slow_colours"]
+__all__ = ["COLUMNS", "N_CELLS", "ROWS", "coarse_colours", "lab_colours", "slow_colours"]
 
 ROWS, COLUMNS = 6, 8
 N_CELLS = ROWS * COLUMNS
@@ -24,10 +24,14 @@ def coarse_colours(frame: np.ndarray) -> np.ndarray:
     return np.asarray(cv2.resize(frame, (COLUMNS, ROWS), interpolation=cv2.INTER_AREA)).reshape(N_CELLS, 3)
 
 
+def lab_colours(cells: np.ndarray) -> np.ndarray:
+    """uint8 (F, n, 3) RGB -> Lab, float32 of the same shape, lightness 0..1, a and b in the same unit."""
+    return np.asarray(cv2.cvtColor(cells.astype(np.float32) / 255, cv2.COLOR_RGB2LAB) / _LAB_RANGE, np.float32)
+
+
 def slow_colours(cells: np.ndarray, clip_start: np.ndarray) -> np.ndarray:
     """cells uint8 (F, N_CELLS, 3) RGB, clip_start int (n_clips + 1), nodes -> Lab, float32, lightness 0..1."""
-    rgb = cells.astype(np.float32) / 255
-    lab = cv2.cvtColor(rgb, cv2.COLOR_RGB2LAB) / _LAB_RANGE
+    lab = lab_colours(cells)
     for start, stop in zip(clip_start[:-1] * FRAMES_PER_NODE, clip_start[1:] * FRAMES_PER_NODE, strict=True):
         lab[start:stop] = uniform_filter1d(lab[start:stop], min(SMOOTH_FRAMES, stop - start), axis=0, mode="nearest")
-    return np.asarray(lab, np.float32)
+    return lab

@@ -117,6 +117,13 @@ def _add_build(actions: Any) -> None:
         help="what admits a cut: the distance of the 8 blended frames (window, default), of the two nodes (paper), "
         "or the research release's votes of joints (official)",
     )
+    parser.add_argument(
+        "--keep",
+        choices=("largest", "all"),
+        default="largest",
+        help="where the videos show several people, outfits or places: keep the one shown longest (largest, default), "
+        "or all of them, so that the character changes from one into another (all)",
+    )
     parser.add_argument("--words", type=Path, metavar="JSON", help="word timings of the reference (one video only)")
     parser.add_argument("--smplx-model", type=Path, metavar="NPZ", help="your SMPLX_NEUTRAL.npz, for SMPL-X sources")
     _add_fit(parser)
@@ -252,6 +259,7 @@ def _build(arguments: argparse.Namespace) -> None:
     options = BuildOptions(
         max_height=arguments.max_height,
         graph_rule=arguments.graph,
+        keep=arguments.keep,
         words=arguments.words,
         smplx_model=arguments.smplx_model,
         embed=EmbedOptions(arguments.mouth, arguments.prior),

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from engine.appearance import slow_colours
 from engine.errors import InputError
-from engine.graph import CUT, GraphOptions, MotionGraph, build_graph
+from engine.graph import GraphOptions, MotionGraph, build_graph
 from engine.pack import CharacterPack, Clip, PackInfo, PackWriter, Source, recording_of
 from engine.rest import rest_distance
 from engine.retrieval import motion_level
@@ -24,6 +24,7 @@ from engine.timebase import FPS, FRAMES_PER_NODE
 from engine.words import parse_words
 from tango_rt.characters.clips import cut_into_clips, gather_audio, gather_tracks
 from tango_rt.characters.embed import EmbedOptions, embed
+from tango_rt.characters.groups import Keep, Selection, select, unjoined
 from tango_rt.characters.source import TrackedSource, track_source
 from tango_rt.video.gop import GopEncoder, encode_nodes
 from tango_rt.video.reader import VideoReader
@@ -38,6 +39,7 @@ MIN_SECONDS = 4
 class BuildOptions:
     max_height: int = 720
     graph_rule: Literal["window", "paper", "official"] = "window"
+    keep: Keep = "largest"
     words: Path | None = None
     smplx_model: Path | None = None
     embed: EmbedOptions = field(default_factory=EmbedOptions)
@@ -45,45 +47,51 @@ class BuildOptions:
 
 
 def build_character(videos: Sequence[Path], output: Path, options: BuildOptions) -> CharacterPack:
-    """Make a pack of one or several videos of one person. Raises InputError for videos that cannot be used."""
+    """Make a pack of one or several videos of one person. Raises InputError for videos that cannot be used.
+
+    Where they show several people, outfits or places, the one of most seconds is kept, or all (options.keep).
+    """
     started = time.perf_counter()
     words = "" if options.words is None else read_words(options.words)
     if words:
         parse_words(words)
     _check_videos(videos, options)
     with PackWriter(output) as writer:
-        sources = [track_source(video, options.max_height, options.smplx_model, options.n_workers) for video in videos]
-        _check_different(sources)
-        clips = cut_into_clips(sources)
-        _check_length(videos, clips)
-        unit_px = float(np.median([source.track.shoulder_px for source in sources]))
-        arrays = gather_tracks(sources, clips, unit_px)
-        arrays["audio"] = gather_audio(sources, clips)
+        tracked = [track_source(video, options.max_height, options.smplx_model, options.n_workers) for video in videos]
+        _check_different(tracked)
+        kept = select(tracked, cut_into_clips(tracked), options.keep)
+        _check_length(videos, kept)
+        unit_px = float(np.median([source.track.shoulder_px for source in kept.sources]))
+        arrays = gather_tracks(kept.sources, kept.clips, unit_px)
+        arrays["audio"] = gather_audio(kept.sources, kept.clips)
         graph, connection = _graph(arrays, unit_px, options)
         arrays |= {f"graph_{name}": getattr(graph, name) for name in ("indptr", "indices", "distance", "kind", "kept")}
         recording = recording_of(output.stem, arrays, unit_px)
         arrays["motion_level"] = motion_level(recording)
         arrays["rest"] = rest_distance(arrays["joints"], arrays["confidence"], arrays["clip_start"], unit_px)
         embed(writer.folder, recording, options.embed)
-        extradata, size = _encode(videos, clips, writer, options)
+        extradata, size = _encode([source.path for source in kept.sources], kept.clips, writer, options)
         info = PackInfo(
             name=output.stem,
             width=size[0],
             height=size[1],
-            n_frames=sum(clip.n_frames for clip in clips),
+            n_frames=sum(clip.n_frames for clip in kept.clips),
             shoulder_px=unit_px,
-            sources=tuple(Source(s.path.name, s.sha256, s.n_frames) for s in sources),
-            clips=clips,
+            sources=tuple(Source(s.path.name, s.sha256, s.n_frames) for s in kept.sources),
+            clips=kept.clips,
             extradata=extradata,
             words=words,
             report={
                 "graph_rule": options.graph_rule,
+                "keep": options.keep,
+                "groups": kept.report,
                 "warnings": [
-                    *(warning for source in sources for warning in source.warnings),
-                    *_strangers(graph, clips, sources),
+                    *(warning for source in tracked for warning in source.warnings),
+                    *kept.warnings,
+                    *unjoined(graph, kept),
                 ],
                 "connection": asdict(connection),
-                "tracking_cached": all(source.cached for source in sources),
+                "tracking_cached": all(source.cached for source in tracked),
                 "seconds": round(time.perf_counter() - started, 2),
             },
         )
@@ -115,27 +123,15 @@ def _check_different(sources: Sequence[TrackedSource]) -> None:
             raise InputError(f"{source.path} and {other} are the same video: give each recording once")
 
 
-def _check_length(videos: Sequence[Path], clips: Sequence[Clip]) -> None:
-    n_frames = sum(clip.n_frames for clip in clips)
+def _check_length(videos: Sequence[Path], kept: Selection) -> None:
+    n_frames = sum(clip.n_frames for clip in kept.clips)
     if n_frames < MIN_SECONDS * FPS:
         names = ", ".join(video.name for video in videos)
+        others = f"; {kept.left_out_s:.1f} s of others were left out: see --keep" if kept.left_out_s else ""
         raise InputError(
             f"{names}: only {n_frames / FPS:.1f} s of one person outside of shot changes, "
-            f"at least {MIN_SECONDS} s are needed"
+            f"at least {MIN_SECONDS} s are needed{others}"
         )
-
-
-def _strangers(graph: MotionGraph, clips: Sequence[Clip], sources: Sequence[TrackedSource]) -> Iterator[str]:
-    """A warning for every video that no ordinary cut joins to another one."""
-    source_of = np.repeat([clip.source for clip in clips], np.diff(graph.clip_start))
-    here, there = source_of[graph.sources], source_of[graph.indices]
-    across = (graph.kind == CUT) & (here != there)
-    for number in set(source_of.tolist()) if len(sources) > 1 else ():
-        if not np.any(across & ((here == number) | (there == number))):
-            yield (
-                f"{sources[number].path.name}: nothing in it looks like the other videos; "
-                "is it the same person, in the same clothes, light and picture?"
-            )
 
 
 def _graph(arrays: dict[str, np.ndarray], unit_px: float, options: BuildOptions) -> tuple[MotionGraph, Any]:

@@ -14,6 +14,8 @@ from engine.timebase import FPS
 
 __all__ = ["describe", "fit_warnings", "summarize"]
 
+MAX_SPANS_LISTED = 6
+
 
 def describe(pack: CharacterPack) -> dict[str, Any]:
     """Figures of a pack, ready for JSON."""
@@ -55,7 +57,7 @@ def fit_warnings(retrieval: dict[str, Any]) -> list[str]:
     """What a user should know before trusting the fit; retrieval: what describe says of the embeddings."""
     if "fitted" not in retrieval:
         return []
-    with _checked():
+    with _checked("fit"):
         fit, warnings = retrieval["fitted"], []
         if fit["speech_s"] < MIN_SPEECH_S:
             warnings.append(
@@ -71,7 +73,7 @@ def _fit_lines(retrieval: dict[str, Any]) -> list[str]:
     if "fitted" not in retrieval:
         return [f"  retrieval: {', '.join(retrieval) or 'none'}"]
     fit = retrieval["fitted"]
-    with _checked():
+    with _checked("fit"):
         return [
             f"  retrieval: {fit['choice']}, for {fit['why']}",
             f"  motion follows the voice by {fit['lag_frames']} frames; {fit['speech_s']:.0f} s of speech; "
@@ -80,14 +82,26 @@ def _fit_lines(retrieval: dict[str, Any]) -> list[str]:
 
 
 @contextmanager
-def _checked() -> Iterator[None]:
-    """What a stranger's pack says of its fit may be anything."""
+def _checked(part: str) -> Iterator[None]:
+    """What a stranger's pack says of itself may be anything."""
+    remedy = {"fit": "make it anew with 'tango-rt character refresh'", "groups": "build the character again"}[part]
     try:
         yield
-    except (KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(
-            f"what the pack says of its fit is damaged ({error}): make it anew with 'tango-rt character refresh'"
-        ) from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ArtifactError(f"what the pack says of its {part} is damaged ({error}): {remedy}") from error
+
+
+def _group_lines(groups: list[dict[str, Any]]) -> list[str]:
+    """People, outfits or places of the videos, where there is more than one."""
+    lines = []
+    with _checked("groups"):
+        for number, group in enumerate(groups if len(groups) > 1 else [], 1):
+            spans = [f"{s['source']} {s['first_s']:.1f} to {s['last_s']:.1f} s" for s in group["spans"]]
+            if len(spans) > MAX_SPANS_LISTED:
+                spans[MAX_SPANS_LISTED:] = [f"and {len(spans) - MAX_SPANS_LISTED} more places"]
+            fate = "kept" if group["kept"] else "left out"
+            lines.append(f"  look {number}: {group['seconds']:.1f} s, {fate}: {', '.join(spans)}")
+    return lines
 
 
 def summarize(figures: dict[str, Any]) -> str:
@@ -100,6 +114,7 @@ def summarize(figures: dict[str, Any]) -> str:
         f"  graph: {figures['n_nodes_kept']} of {figures['n_nodes']} nodes, {figures['n_cut_edges']} cuts, "
         f"{figures['n_relaxed_edges']} of them relaxed",
     ]
+    lines += _group_lines(figures["build"].get("groups", []))
     lines += _fit_lines(figures["retrieval"])
     if "report" in figures:
         lines.append(f"  report: {figures['report']}")
