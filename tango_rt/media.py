@@ -55,7 +55,7 @@ S = TypeVar("S", bound=Stream)
 def open_media(path: Path, start: int = 0) -> InputContainer:
     """Open a local file, or the one that begins at a byte of it. InputError where there is none or it is no media."""
     if is_pipe(path):
-        raise InputError(f"{path}: is a pipe, which can be read only once: save it to a file first")
+        raise InputError(f"{path}: is a pipe or a device, which can be read only once: save it to a file first")
     if path.is_dir():
         raise InputError(f"{path}: is a folder, wanted a video or audio file")
     if not path.is_file():
