@@ -129,12 +129,13 @@ class Packets:
     def _of(self, container: InputContainer, start: int) -> Iterator[Any]:
         """The packets of the file that begins at a byte of the whole."""
         self._end = start + 1
-        tracks = [t for t in (audio_stream(container), video_stream(container)) if t and t.type in self._kinds]
+        tracks = [track for track in (audio_stream(container), video_stream(container)) if track]
         for packet in self._readable(container, tracks):
             if packet.pos is not None:
                 self.position = start + packet.pos
                 self._end = max(self._end, self.position + packet.size)
-            yield packet
+            if packet.stream.type in self._kinds:
+                yield packet
 
     def _readable(self, container: InputContainer, tracks: list[Any]) -> Iterator[Any]:
         if not tracks:

@@ -122,7 +122,8 @@ class Steady:
             self._noise_s = median(abs(deviation - self._offset_s) for deviation in ahead) if ahead else 0.0
             return True
         steps = self._steps(item) if item.piece == last.piece else self._continues(item)
-        return steps or _format(item.frame) != _format(last.frame)
+        trimmed = last.n_samples < last.frame.samples
+        return steps or trimmed or _format(item.frame) != _format(last.frame)
 
     def _steps(self, item: _Counted) -> bool:
         if item.stamp_s is None or abs(self._deviation(item) - self._offset_s) <= _STEP_S:
