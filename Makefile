@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 OUT ?= demo
 
-.PHONY: help demo test check bench clean
+.PHONY: help demo test check bench clean models
 
 help:
 	@echo "make demo    build the environment, make a character, render demo.mp4"
@@ -23,7 +23,11 @@ help:
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[export,full,openvino,tensorrt-rtx]" --group dev
 	@touch $@
 
-demo: .venv/.ready
+# the networks that find people in video, once a machine; --from and mirrors: tango-rt models fetch --help
+models: .venv/.ready
+	$(BIN)/tango-rt models fetch
+
+demo: models
 	$(BIN)/tango-rt demo --out $(OUT)
 
 check: .venv/.tested
@@ -32,10 +36,10 @@ check: .venv/.tested
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: check
+test: check models
 	$(BIN)/pytest
 
-bench: .venv/.tested
+bench: .venv/.tested models
 	$(BIN)/python -m benchmarks.run
 
 clean:

@@ -24,7 +24,7 @@ from typing import Any
 
 from benchmarks import bench_full
 from benchmarks.gpu_networks import SEED, bundle_at
-from engine.machine import can_build
+from engine.machine import can_build, missing_precision
 
 __all__ = ["markdown", "measure"]
 
@@ -144,8 +144,9 @@ def _full(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.character and arguments.speech:
         told = ("--character", str(arguments.character), "--speech", str(arguments.speech))
     engines = arguments.full / "engines"  # where bench_full finds them
+    low = "fp32" if missing_precision("openvino", "bf16") else "bf16"
     compiled = [
-        _compiled(arguments.full, "openvino", "bf16", engines, *told),
+        _compiled(arguments.full, "openvino", low, engines, *told),
         _compiled(arguments.full, "onnxruntime", "fp32", engines),
     ]
     timing = argparse.Namespace(wav=None, rounds=arguments.rounds, threads=2, bundle=arguments.full)

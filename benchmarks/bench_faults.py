@@ -9,7 +9,6 @@ there when the fault is over, against what was there before it: sessions, thread
 
 import argparse
 import json
-import os
 import platform
 import random
 import resource
@@ -30,6 +29,7 @@ from benchmarks.bench_live import markdown, speech_file
 from benchmarks.live_clients import ClientSpec
 from benchmarks.live_server import LiveServer, family
 from benchmarks.raw_stream import RawStream
+from engine.cores import usable_cores
 from engine.timebase import SAMPLE_RATE
 from tango_rt.client import Client, ServerError, SessionOptions
 from tango_rt.v1 import session_pb2
@@ -348,7 +348,7 @@ def main() -> None:
     if arguments.json:
         print(json.dumps(results))
         return
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {arguments.pack.name}\n")
+    print(f"{platform.machine()}, {usable_cores()} cores, Python {platform.python_version()}, {arguments.pack.name}\n")
     print("\n".join(markdown(results)))
 
 

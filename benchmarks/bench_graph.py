@@ -10,7 +10,6 @@ all rules on the motion of real characters. Times are CPU seconds.
 import argparse
 import json
 import multiprocessing
-import os
 import platform
 import sys
 import time
@@ -19,6 +18,8 @@ from pathlib import Path
 
 import numba
 import numpy as np
+
+from engine.cores import usable_cores
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -282,7 +283,7 @@ def main() -> None:
     if asked.json:
         print(json.dumps(results, indent=1))
         return
-    print(f"{platform.machine()}, {os.cpu_count()} CPUs, numba {numba.__version__}, numpy {np.__version__}")
+    print(f"{platform.machine()}, {usable_cores()} CPUs, numba {numba.__version__}, numpy {np.__version__}")
     for title, rows in results.items():
         print(f"\n{title}\n" + " | ".join(rows[0]))
         for row in rows:

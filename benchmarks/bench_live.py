@@ -8,7 +8,6 @@ frames from bare sockets (raw_stream says why). All share the cores of one machi
 
 import argparse
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -23,6 +22,7 @@ import numpy as np
 
 from benchmarks.live_clients import ClientSpec
 from benchmarks.live_server import LiveServer
+from engine.cores import usable_cores
 from engine.timebase import FPS, SAMPLE_RATE
 from tango_rt.client import Client, ServerError, Session, SessionOptions
 from tango_rt.v1 import media_pb2, session_pb2
@@ -330,7 +330,7 @@ def main() -> None:
     if arguments.json:
         print(json.dumps(results))
         return
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {arguments.pack.name}\n")
+    print(f"{platform.machine()}, {usable_cores()} cores, Python {platform.python_version()}, {arguments.pack.name}\n")
     print("\n".join(markdown(results)))
 
 

@@ -9,7 +9,6 @@ Every speech is performed by every character, and every character's own recordin
 
 import argparse
 import json
-import os
 import platform
 import sys
 import time
@@ -21,6 +20,8 @@ from typing import Any
 
 import numba
 import numpy as np
+
+from engine.cores import usable_cores
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -360,7 +361,7 @@ def main() -> None:
     if asked.json:
         print(json.dumps(results, indent=1))
         return
-    print(f"{platform.machine()}, {os.cpu_count()} CPUs, numba {numba.__version__}, numpy {np.__version__}\n")
+    print(f"{platform.machine()}, {usable_cores()} CPUs, numba {numba.__version__}, numpy {np.__version__}\n")
     for title, rows in results.items():
         print("\n".join(markdown(title, rows)))
 

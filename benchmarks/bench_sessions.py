@@ -24,14 +24,16 @@ import torch
 from torch import nn
 
 from engine.backends.opening import open_graph
-from engine.session import RunOptions
+from engine.cores import usable_cores
+from engine.machine import missing_precision
+from engine.session import Backend, Precision, RunOptions
 from export.models.aumoclip import AuMoCLIPConfig, MotionTower
 from export.onnx_export import Graph, export_graph
 
 __all__ = ["measure"]
 
 WINDOW_SAMPLES, WINDOW_FRAMES = 68_266, 128
-SETTINGS = (("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "bf16"))
+SETTINGS: tuple[tuple[Backend, Precision], ...] = (("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "bf16"))
 
 
 class Convolutions(nn.Module):
@@ -87,7 +89,8 @@ def measure(n_rounds: int = 30) -> list[dict[str, Any]]:
 def _measure(graph: Graph, model: Path, n_threads: int, n_rounds: int) -> list[dict[str, Any]]:
     spec = export_graph(graph, model)
     inputs = {name: tensor.numpy() for name, tensor in graph.inputs.items()}
-    sessions = [open_graph(model, spec, backend, RunOptions(precision, n_threads)) for backend, precision in SETTINGS]
+    settings = [one for one in SETTINGS if missing_precision(*one) is None]
+    sessions = [open_graph(model, spec, backend, RunOptions(precision, n_threads)) for backend, precision in settings]
     torch.set_num_threads(n_threads)
 
     def eager() -> np.ndarray:
@@ -100,7 +103,7 @@ def _measure(graph: Graph, model: Path, n_threads: int, n_rounds: int) -> list[d
     expected = eager()
     rows = []
     for (backend, precision), run, times in zip(
-        (("torch", "fp32"), *SETTINGS), runs, np.transpose(seconds) * 1000, strict=True
+        (("torch", "fp32"), *settings), runs, np.transpose(seconds) * 1000, strict=True
     ):
         rows.append(
             {
@@ -126,7 +129,7 @@ def _timed(run: Callable[[], np.ndarray]) -> float:
 
 def print_table(rows: list[dict[str, Any]]) -> None:
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "onnxruntime", "openvino"))
-    print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {versions}\n")
+    print(f"{platform.machine()}, {usable_cores()} cores, load {os.getloadavg()[0]:.1f}, {versions}\n")
     print("| network | threads | back end | least ms | median ms | times onnxruntime | error |")
     print("|---|---|---|---|---|---|---|")
     for row in rows:

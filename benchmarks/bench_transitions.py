@@ -24,6 +24,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from engine.cores import usable_cores
 from engine.skeleton import joint_weights
 from engine.transitions import TRANSITION_FRAMES, BlendOptions, Take, blend_gap, blend_sync
 from tango_rt.characters.source import track_source
@@ -77,7 +78,7 @@ class Clip:
 
 def read_clip(path: Path, height_px: int = HEIGHT_PX, most: int | None = None) -> Clip:
     """Decode and track a clip, or its first `most` frames; tracking is cached where builds of characters cache it."""
-    source = track_source(path, FULL_HEIGHT_PX, None, os.cpu_count() or 1)
+    source = track_source(path, FULL_HEIGHT_PX, None, usable_cores())
     with VideoReader(path, FULL_HEIGHT_PX) as reader:
         full = reader.info.height
         frames = np.stack([_reduce(frame, height_px) for frame in islice(reader, most)])

@@ -1,6 +1,5 @@
 """What a machine has to run networks with: GPU, driver, libraries, and why what is missing cannot be used."""
 
-import os
 import platform
 import shutil
 import subprocess
@@ -8,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from engine.cores import usable_cores
 from engine.errors import TangoError
 
 __all__ = ["buildable_backends", "describe_machine", "torch_on", "usable_backends"]
@@ -23,7 +23,7 @@ def describe_machine(device: str) -> dict[str, Any]:
     return {
         "device": device,
         "cpu": _cpu(),
-        "cores": os.cpu_count(),
+        "cores": usable_cores(),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "gpu": _nvidia_smi(),

@@ -27,6 +27,8 @@ import cv2
 
 from benchmarks import bench_faults, bench_graph, bench_live, bench_online, bench_transitions
 from benchmarks.live_server import family, proportional_mb
+from engine.cores import usable_cores
+from engine.folders import cache_folder
 from engine.pack import folder_bytes
 from export.evaluation.run import EvaluateOptions, evaluate
 from export.evaluation.tables import markdown
@@ -66,11 +68,11 @@ def _watch_memory(process: "subprocess.Popen[bytes]", peak: list[float]) -> None
 
 
 def machine() -> list[str]:
-    names = ("numpy", "numba", "opencv-contrib-python", "mediapipe", "av")
+    names = ("numpy", "numba", "opencv-python-headless", "ai-edge-litert", "av")
     model = next((line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "?")
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     return [
-        f"Machine: {model}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}, "
+        f"Machine: {model}, {usable_cores()} cores, {platform.system()}, Python {platform.python_version()}, "
         + ", ".join(f"{name} {version(name)}" for name in names)
         + ".",
         f"Commit: {commit.stdout.strip() or 'unknown'}.",
@@ -231,6 +233,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="folder for packs and videos (default: a temporary one)")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
+    if (kept := cache_folder()) is not None:  # kernels stay compiled where a cache of tracking is given below
+        os.environ.setdefault("NUMBA_CACHE_DIR", str(kept))
     work = arguments.work or Path(tempfile.mkdtemp(prefix="tango-bench-"))
     work.mkdir(parents=True, exist_ok=True)
     report = ["# Results", "", "Written by `make bench`. " + " ".join(machine()), "", *algorithms()]

@@ -3,12 +3,15 @@
 import argparse
 import io
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from engine.cores import tell_libraries
 from engine.errors import BackendError, TangoError
+from engine.folders import cache_folder
 
 __all__ = ["add_command", "positive", "print_result", "run_command"]
 
@@ -16,6 +19,8 @@ __all__ = ["add_command", "positive", "print_result", "run_command"]
 def run_command(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> None:
     """Parse and run; leaves through SystemExit with 0, 1 (our fault), 2 (bad input) or 130 (interrupted)."""
     arguments = parser.parse_args(argv)
+    tell_libraries()
+    _lead_matplotlib()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no failure
     # to be ended or to lose the terminal is no reason to leave anything half-written
@@ -41,7 +46,15 @@ def _message(error: Exception) -> tuple[str, int]:
         return str(error), 1 if isinstance(error, BackendError) else 2
     if isinstance(error, OSError) and error.strerror:  # a full disk, a name too long, no permission
         return ": ".join(str(part) for part in (error.filename, error.strerror) if part), 2
+    if isinstance(error, OSError) and str(error):  # of a library, about this machine
+        return str(error), 1
     return f"internal error, please report it: {type(error).__name__}: {error} (--debug shows where)", 1
+
+
+def _lead_matplotlib() -> None:
+    """Its list of fonts goes into our cache, too: it would complain of a home that cannot be written to."""
+    if not os.environ.get("MPLCONFIGDIR") and (folder := cache_folder()) is not None:
+        os.environ["MPLCONFIGDIR"] = str(folder / "matplotlib")
 
 
 def _fail(parser: argparse.ArgumentParser, message: str, code: int) -> None:

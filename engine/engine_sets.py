@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.engines import NOT_COMPILED, Engine, EngineMiss, key_of, read_engine, set_folder
-from engine.errors import InputError
-from engine.machine import machine_for
+from engine.engines import NOT_COMPILED, Engine, EngineMiss, engine_precision, key_of, read_engine, set_folder
+from engine.errors import BackendError, InputError
+from engine.machine import machine_for, missing_precision
 from engine.manifest import Bundle
 from engine.report import Report, read_report
 from engine.session import Backend, Precision
 
-__all__ = ["EngineSet", "profile_of", "read_set"]
+__all__ = ["EngineSet", "check_precision", "profile_of", "read_set"]
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,21 @@ def profile_of(bundle: Bundle, name: str | None) -> str:
     return name or (known[0] if known else "")
 
 
+def check_precision(bundle: Bundle, backend: Backend, precision: Precision) -> None:
+    """Raises BackendError where this machine lacks a precision that a network of the bundle would be computed in."""
+    for computed in {engine_precision(spec, precision) for spec in bundle.graphs.values()}:
+        if (reason := missing_precision(backend, computed)) is not None:
+            raise BackendError(reason)
+
+
 def read_set(
     bundle: Bundle, engines: Path, backend: Backend, precision: Precision, profile: str, hashes: bool = True
 ) -> EngineSet:
     """The set that would be run here and now; hashes: read the engines too, which takes a second or so a gigabyte.
 
-    Raises BackendError where the back end's library is missing.
+    Raises BackendError where the back end's library is missing or does not compute in this precision here.
     """
+    check_precision(bundle, backend, precision)
     folder = set_folder(engines, backend, precision, profile, machine_for(backend))
     found: dict[str, Engine] = {}
     misses: dict[str, str] = {}

@@ -1,15 +1,115 @@
-"""Folders that are whole or absent: written under another name beside their place, then renamed."""
+"""Where files go: the folder for caches; and folders that are whole or absent, renamed to their place when done."""
 
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from engine.errors import InputError
 
-__all__ = ["folder_beside", "replace_folder", "whole_folder"]
+__all__ = [
+    "cache_folder",
+    "cache_places",
+    "file_beside",
+    "folder_beside",
+    "private_folder",
+    "replace_folder",
+    "temporary_places",
+    "whole_folder",
+    "why_no_cache",
+]
+
+_NAME = "tango-rt"
+_VARIABLE = "TANGO_RT_CACHE"
+TEMPORARY = ("/tmp", "/var/tmp")
+_HELPER = ".tango-"  # short, because a name of the user may be as long as names can be
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+
+def cache_folder() -> Path | None:
+    """The folder in which this user keeps what is slow to make; None where there is no place for one.
+
+    It exists and can be written to. TANGO_RT_CACHE names it; else it is $XDG_CACHE_HOME/tango-rt, ~/.cache/tango-rt or,
+    without a home that can be written to, tango-rt-UID in the folder for temporary files. What is made here is for its
+    owner alone (mode 0700). Writing may fail all the same, on a full disk for example: a cache that cannot be kept is
+    no error.
+    """
+    if given := os.environ.get(_VARIABLE):
+        return Path(given) if _is_writable(Path(given)) else None
+    return next((place for place in cache_places() if private_folder(place, once_shared=True)), None)
+
+
+def cache_places() -> list[Path]:
+    """Folders in which to look for what is cached, whoever filled them; they need not exist.
+
+    For files whose content is checked before it is believed: an administrator may have put them where this user can
+    only read.
+    """
+    if given := os.environ.get(_VARIABLE):
+        return [Path(given)]
+    return [*_home_place(), *temporary_places()]
+
+
+def why_no_cache() -> str:
+    """What to say where there is no folder for caches."""
+    if given := os.environ.get(_VARIABLE):
+        return f"{given}, which TANGO_RT_CACHE names, cannot be written"
+    return "no folder for caches can be written, TANGO_RT_CACHE may name one"
+
+
+def private_folder(place: Path, once_shared: bool = False) -> bool:
+    """Make sure that `place` is a folder of this user that nobody else can change. False where it cannot be one.
+
+    Code may be loaded from it: one that another owns, or that another may have put there, is never taken. once_shared:
+    take a folder of this user that others could write to until now, for what is checked before it is believed.
+    """
+    user = os.geteuid()
+    try:
+        # who owns the folder above may exchange this one; and nothing of ours is left in another's home, as by sudo
+        above = next(folder for folder in place.absolute().parents if folder.exists())
+        if above.stat().st_uid not in (user, 0) or not _is_writable(place):
+            return False
+        about = place.stat()
+        if {about.st_uid, place.lstat().st_uid} != {user}:  # a link is its owner's choice, too
+            return False
+        if about.st_mode & _OTHERS_WRITE and not once_shared:
+            return False
+        if about.st_mode & _OTHERS:
+            place.chmod(0o700)
+    except OSError:
+        return False
+    return True
+
+
+def _home_place() -> Iterator[Path]:
+    given = os.environ.get("XDG_CACHE_HOME", "")
+    if os.path.isabs(given):  # any other is to be ignored, says its specification
+        yield Path(given) / _NAME
+        return
+    with suppress(RuntimeError):  # no HOME, and the system does not know this user
+        home = Path.home()
+        if home.is_absolute() and os.path.isdir(home):  # isdir, because HOME may be what this user cannot look into
+            yield home / ".cache" / _NAME
+
+
+def temporary_places() -> Iterator[Path]:
+    """The folder by this user's number among temporary files, where there is a place for those; it need not exist."""
+    for place in (os.environ.get("TMPDIR", ""), *TEMPORARY):
+        if os.path.isabs(place) and os.access(place, os.W_OK | os.X_OK):
+            yield Path(place) / f"{_NAME}-{os.geteuid()}"
+            return
+
+
+def _is_writable(folder: Path) -> bool:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.R_OK | os.W_OK | os.X_OK)
 
 
 @contextmanager
@@ -54,12 +154,32 @@ def replace_folder(path: Path, folder: Path) -> None:
 
 
 def folder_beside(path: Path) -> Path:
-    """A new folder on the same disk as `path`, hidden, as readable as any other of the user."""
-    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    """A new folder on the same disk as `path`, hidden, as readable as any other of the user. Raises OSError."""
+    _check_name(path)
+    folder = Path(tempfile.mkdtemp(prefix=_HELPER, dir=path.parent))
+    folder.chmod(0o777 & ~_umask())  # mkdtemp makes a private one
+    return folder
+
+
+def file_beside(path: Path) -> Path:
+    """A new empty file on the same disk as `path`, hidden, as readable as any other of the user. Raises OSError."""
+    _check_name(path)
+    handle, name = tempfile.mkstemp(prefix=_HELPER, suffix=".partial", dir=path.parent)
+    os.close(handle)
+    os.chmod(name, 0o666 & ~_umask())  # mkstemp makes a private one
+    return Path(name)
+
+
+def _check_name(path: Path) -> None:
+    """Raises OSError for a name that is too long: here, and not when all is written."""
+    with suppress(FileNotFoundError):
+        path.lstat()
+
+
+def _umask() -> int:
     umask = os.umask(0)
     os.umask(umask)
-    folder.chmod(0o777 & ~umask)  # mkdtemp makes a private one
-    return folder
+    return umask
 
 
 def _unwritable(path: Path, error: OSError) -> InputError:

@@ -5,7 +5,6 @@ of the transition replace nodes i and j. The graph is connected under the dwell 
 path ever dies.
 """
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Literal
 import numpy as np
 
 from engine.connect import ConnectReport, Cuts, connect
+from engine.cores import usable_cores
 from engine.errors import InputError
 from engine.kernels.cuts import NO_NODE, nearest_cuts, spread_out
 from engine.kernels.distances import NodeFeatures, cut_distances, natural_distances, node_features
@@ -204,7 +204,7 @@ def _admissible_cuts(
         return spread_out(*found, n_keep, radius)
 
     parts = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         for targets, costs in pool.map(rows_from, range(0, n_nodes, _ROWS_PER_TASK)):
             parts.append((targets, costs))
             if progress is not None:

@@ -7,16 +7,26 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.backends import Backend
+from engine.backends import Backend, Precision
 from engine.backends.cuda import find_gpu
+from engine.backends.libraries import import_library
 from engine.backends.tensorrt_library import load, version
 from engine.errors import BackendError
 
-__all__ = ["Machine", "backend_version", "can_build", "installed", "machine_for", "onnxruntime_uses_gpu"]
+__all__ = [
+    "Machine",
+    "backend_version",
+    "can_build",
+    "installed",
+    "machine_for",
+    "missing_precision",
+    "onnxruntime_uses_gpu",
+]
 
 # instructions that a compiler of networks chooses by; "bf16", "sve" and "i8mm" are ARM's
 _INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "bf16", "sve", "i8mm")
 _ONNXRUNTIME_GPU = "onnxruntime-gpu"
+_LEAST_FOR_BF16 = 8  # compute capability: GPUs before Ampere have none
 
 
 @dataclass(frozen=True)
@@ -50,7 +60,7 @@ def backend_version(backend: Backend) -> str:
     for distribution in (_ONNXRUNTIME_GPU, backend) if backend == "onnxruntime" else (backend,):
         if found := _distribution(distribution):
             return found
-    return str(importlib.import_module(backend).__version__)  # one that was built from source
+    return str(import_library(backend).__version__)  # one that was built from source
 
 
 def installed(backend: Backend) -> str | None:
@@ -74,6 +84,36 @@ def can_build(backend: Backend) -> str | None:
     except BackendError as error:
         return str(error)
     return _no_gpu(backend) if backend == "tensorrt" else None
+
+
+def missing_precision(backend: Backend, precision: Precision) -> str | None:
+    """None where a back end computes in `precision` on this machine; else one line that says why not.
+
+    Raises BackendError where the library that is to be asked is not installed.
+    """
+    if precision == "fp32":
+        return None
+    if backend == "openvino":
+        from engine.backends.openvino import cpu_precisions
+
+        if precision in cpu_precisions():
+            return None
+        return f"openvino does not compute in {precision} on this CPU, which has no instructions for it: take fp32"
+    if backend == "onnxruntime":
+        if precision == "bf16":
+            return "onnxruntime computes in fp32, on a GPU in fp16, never in bf16: take another back end or fp32"
+        return (
+            None
+            if onnxruntime_uses_gpu()
+            else (
+                "onnxruntime computes fp16 on a GPU alone, on a CPU it is slower than fp32: pip install "
+                "'tango-rt[onnxruntime-gpu]' where there is a GPU, or take fp32"
+            )
+        )
+    capability = machine_for(backend).compute_capability
+    if precision == "bf16" and capability and int(capability.partition(".")[0]) < _LEAST_FOR_BF16:
+        return f"{backend} does not compute in bf16 on this GPU, of compute capability {capability}: take fp16"
+    return None
 
 
 def onnxruntime_uses_gpu() -> bool:

@@ -7,8 +7,8 @@ Velocities are central differences per second, one-sided at the first and the la
 from itertools import pairwise
 
 import numpy as np
-from numba import njit
 
+from engine.jit import njit
 from engine.kernels import FASTMATH
 from engine.skeleton import LEFT_HAND, RIGHT_HAND
 from engine.timebase import FPS
@@ -127,7 +127,7 @@ def _checked(
     return joints, clips
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(fastmath=FASTMATH)
 def _swings(
     bones: np.ndarray, bone_of: np.ndarray, reference_of: np.ndarray, sides: np.ndarray, rows: np.ndarray
 ) -> None:
@@ -162,7 +162,7 @@ def _swings(
                 rows[frame, joint, 3 + j] = matrix[1, j]
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(fastmath=FASTMATH)
 def _unit(vector: np.ndarray, out: np.ndarray) -> None:
     """Direction of a vector; the x axis if it has no length."""
     length = np.sqrt(vector[0] * vector[0] + vector[1] * vector[1] + vector[2] * vector[2])
@@ -173,7 +173,7 @@ def _unit(vector: np.ndarray, out: np.ndarray) -> None:
         out[i] = vector[i] / length
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(fastmath=FASTMATH)
 def _half_turn(a: np.ndarray, axis: np.ndarray, matrix: np.ndarray) -> None:
     """Rotation by pi about an axis perpendicular to a, chosen by a alone: R = 2 n n' - I."""
     least = 0
@@ -190,7 +190,7 @@ def _half_turn(a: np.ndarray, axis: np.ndarray, matrix: np.ndarray) -> None:
         matrix[i, i] -= 1.0
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(fastmath=FASTMATH)
 def _angular_velocities(rows: np.ndarray, fps: float, out: np.ndarray) -> None:
     n_frames, n_joints = rows.shape[:2]
     before, after, turn = np.empty((3, 3)), np.empty((3, 3)), np.empty((3, 3))
@@ -208,7 +208,7 @@ def _angular_velocities(rows: np.ndarray, fps: float, out: np.ndarray) -> None:
             _rotation_vector(turn, fps / (last - first), out[frame, joint])
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(fastmath=FASTMATH)
 def _matrix(rows: np.ndarray, out: np.ndarray) -> None:
     for j in range(3):
         out[0, j] = rows[j]
@@ -218,7 +218,7 @@ def _matrix(rows: np.ndarray, out: np.ndarray) -> None:
     out[2, 2] = rows[0] * rows[4] - rows[1] * rows[3]
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(fastmath=FASTMATH)
 def _rotation_vector(matrix: np.ndarray, scale: float, out: np.ndarray) -> None:
     """Axis times angle times scale, angle 0..pi."""
     x, y, z = matrix[2, 1] - matrix[1, 2], matrix[0, 2] - matrix[2, 0], matrix[1, 0] - matrix[0, 1]

@@ -13,7 +13,7 @@ from typing import Literal
 from engine.engine_sets import EngineSet, profile_of, read_set
 from engine.engines import Engine, engines_folder
 from engine.errors import ArtifactError, BackendError, InputError
-from engine.machine import installed
+from engine.machine import installed, missing_precision
 from engine.manifest import Bundle
 from engine.session import BACKENDS, PRECISIONS, Backend, Precision
 
@@ -144,10 +144,18 @@ def _fastest(bundle: Bundle, profile: str, options: NetworkOptions) -> Choice:
 
 def _uncompiled(bundle: Bundle, profile: str, options: NetworkOptions, passed_over: list[str]) -> Choice:
     """The ONNX files in fp32, where no verified engine is there."""
-    if options.precision not in (None, "fp32"):
+    if options.precision is not None and options.precision != "fp32":
+        able = [
+            backend
+            for backend in BACKENDS
+            if installed(backend) is None and missing_precision(backend, options.precision) is None
+        ]
+        if not able:
+            raise BackendError(f"no back end that is installed here computes in {options.precision}: take fp32")
         raise ArtifactError(
             f"{bundle.folder} has no verified {options.precision} engines for this machine{_listed(passed_over)}: "
-            f"compile some with 'tango-export compile {bundle.folder} --precision {options.precision} --backend ...'"
+            f"compile some with 'tango-export compile {bundle.folder} --precision {options.precision} --backend "
+            f"{' or '.join(able)}'"
         )
     usable = [backend for backend in _ON_CPU if installed(backend) is None]
     if not usable:
@@ -175,7 +183,12 @@ def _sets(
             passed_over.append(f"{backend} ({missing})")
             continue
         for asked in there:
-            yield read_set(bundle, folder, backend, asked, profile, hashes=False)
+            try:
+                found = read_set(bundle, folder, backend, asked, profile, hashes=False)
+            except BackendError as error:  # compiled elsewhere: this machine lacks the precision
+                passed_over.append(f"{backend} {asked} ({error})")
+                continue
+            yield found
 
 
 def _listed(passed_over: list[str]) -> str:

@@ -1,6 +1,5 @@
 """The networks of one bundle as one back end runs them; engine.network_choice decides which."""
 
-import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Self
 import numpy as np
 
 from engine.backends.opening import open_graph
+from engine.cores import usable_cores
 from engine.engine_key import content_digest, engine_precision
 from engine.engine_sets import profile_of
 from engine.manifest import Bundle
@@ -37,7 +37,7 @@ class Networks:
         digests = {graph: engine.digest for graph, engine in choice.engines.items()}
         self.engine_key = content_digest(digests) if digests else ""
         self._engines = choice.engines
-        self._n_threads = (os.cpu_count() or 1) if n_threads is None else n_threads
+        self._n_threads = usable_cores() if n_threads is None else n_threads
         self._cuda_graphs = cuda_graphs
         self._sessions: dict[str, Session] = {}
         self._closed = False

@@ -31,6 +31,7 @@ from engine.errors import ArtifactError, InputError
 from engine.features.recording import Recording
 from engine.folders import folder_beside, replace_folder
 from engine.graph import MotionGraph
+from engine.names import canonical, unfit
 from engine.skeleton import N_JOINTS
 from engine.timebase import FPS, FRAMES_PER_NODE, frame_start
 
@@ -144,8 +145,8 @@ class PackInfo:
                 raise ValueError(f"{name} is {value!r}, expected 1 to {most}")
         if self.n_frames % FRAMES_PER_NODE or sum(clip.n_frames for clip in self.clips) != self.n_frames:
             raise ValueError(f"the clips do not add up to {self.n_frames} frames in whole nodes")
-        if not isinstance(self.words, str) or not isinstance(self.report, dict):
-            raise ValueError("words or report are of another kind")
+        if not isinstance(self.words, str) or not isinstance(self.report, dict) or not isinstance(self.name, str):
+            raise ValueError("name, words or report are of another kind")
         if not np.isfinite(self.shoulder_px) or self.shoulder_px <= 0:
             raise ValueError(f"shoulder_px is {self.shoulder_px!r}")
 
@@ -227,6 +228,7 @@ class PackWriter:
         self.path = Path(path)
         if self.path.suffix != SUFFIX:
             raise InputError(f"{self.path} must end in {SUFFIX}, for example anna{SUFFIX}")
+        _check_name(self.path)
         with self._writing():
             if self.path.exists() and not (self.path / "pack.json").is_file():
                 raise InputError(f"{self.path} exists and is not a character pack: choose another name")
@@ -275,6 +277,19 @@ class PackWriter:
             yield
         except OSError as error:
             raise InputError(f"{self.path}: cannot be written ({error.strerror or 'is the disk full?'})") from error
+
+
+def _check_name(path: Path) -> None:
+    """Raises InputError for a name by which no client could ask, or that another pack has in another spelling."""
+    if (reason := unfit(path.stem)) is not None:
+        raise InputError(f"{path}: a character cannot be called {path.stem!a}, which {reason}: choose another name")
+    with suppress(OSError):
+        for other in path.parent.iterdir():
+            if other.name != path.name and canonical(other.name) == canonical(path.name):
+                raise InputError(
+                    f"{path} and {other} are one name in two spellings ({path.name!a}, {other.name!a}): give the "
+                    "second to replace it, or choose another name"
+                )
 
 
 def recording_of(name: str, arrays: Mapping[str, np.ndarray], shoulder_px: float) -> Recording:

@@ -8,13 +8,13 @@ passage is and how large the gestures are.
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from scipy.special import ndtr
 
 from engine.features.embedding import Embedding, Features
 from engine.features.onset import body_rhythm
 from engine.features.recording import Recording
 from engine.features.speech import N_COLUMNS, SMOOTH_ENERGY, SPEAKING, SpeechFeatures
+from engine.jit import njit
 from engine.kernels import FASTMATH
 from engine.timebase import FRAMES_PER_NODE, node_count
 
@@ -199,7 +199,7 @@ def node_costs(
     return costs
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(fastmath=FASTMATH)
 def _window_means(values, first, last, means):  # type: ignore[no-untyped-def]
     for row in range(first.shape[0]):
         means[row] = values[first[row] : last[row]].sum() / (last[row] - first[row])

@@ -22,7 +22,6 @@ __all__ = [
     "check_inputs",
     "check_names",
     "failed_run",
-    "missing_package",
     "one_line",
 ]
 
@@ -73,13 +72,6 @@ class Session(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
-
-
-def missing_package(package: str, error: ModuleNotFoundError) -> BackendError:
-    """What to say where a library is not installed; a broken one, which lacks something itself, is told apart."""
-    if error.name == package:
-        return BackendError(f"{package} is not installed: pip install 'tango-rt[{package}]'")
-    return BackendError(f"{package} is installed but broken (it lacks {error.name}): install it again")
 
 
 def one_line(error: Exception) -> str:

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numba import njit
 
 from engine.graph import MotionGraph
+from engine.jit import njit
 from engine.kernels import FASTMATH
 from engine.search import Path, SearchOptions, viterbi_blocks
 from engine.timebase import FPS, FRAMES_PER_NODE
@@ -91,7 +91,7 @@ def _dearer(
         yield block
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(fastmath=FASTMATH)
 def _add_repetitions(block, first, shown, fades, away, reach):  # type: ignore[no-untyped-def]
     """Add to block (B, N), steps first .. first + B - 1, the most that the paths shown (K, T) add to each node."""
     extra = np.zeros(away.shape[0], np.float32)
@@ -106,7 +106,7 @@ def _add_repetitions(block, first, shown, fades, away, reach):  # type: ignore[n
         block[row] += extra
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(fastmath=FASTMATH)
 def _costs_along(shown, fades, away, reach, steps, nodes):  # type: ignore[no-untyped-def]
     """The sum of what _add_repetitions adds at steps (P,), nodes (P,)."""
     total = np.float64(0)

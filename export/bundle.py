@@ -1,7 +1,6 @@
 """Recipe -> bundle: export, compare with torch in every back end at hand, hash, and only then put in place."""
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from engine.backends.opening import open_graph
+from engine.cores import usable_cores
 from engine.errors import BackendError
 from engine.folders import whole_folder
 from engine.manifest import MANIFEST, Bundle, FileSpec, GraphSpec, bundle_sha256, file_spec
@@ -79,7 +79,7 @@ def _write_graph(
     parity: dict[str, Any] = {}
     for backend in _backends():
         tell(f"{graph.name}: compare with torch in {backend}")
-        with open_graph(model, spec, backend, RunOptions(n_threads=os.cpu_count() or 1)) as session:
+        with open_graph(model, spec, backend, RunOptions(n_threads=usable_cores())) as session:
             report = compare(session, graph, tolerance, expected)
         if not report.passed:
             raise BackendError(

@@ -11,7 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from engine.engine_sets import profile_of
+from engine.engine_sets import check_precision, profile_of
 from engine.engines import (
     NOT_COMPILED,
     Engine,
@@ -59,7 +59,8 @@ def compile_bundle(folder: Path, options: CompileOptions) -> dict[str, Any]:
     """Compile what is not there or must not be used; every network that is done stays, whatever ends this.
 
     Returns a summary for JSON. Raises InputError where the place cannot be written or the profile is unknown,
-    ArtifactError for a damaged bundle, BackendError where the library is not installed or cannot build a network.
+    ArtifactError for a damaged bundle, BackendError where the library is not installed, cannot build a network or does
+    not compute in the precision on this machine.
     """
     started = time.perf_counter()
     bundle = Bundle.open(folder)
@@ -69,6 +70,7 @@ def compile_bundle(folder: Path, options: CompileOptions) -> dict[str, Any]:
         raise ArtifactError(
             f"{folder} has no profiles of shapes to compile for: make it again with 'tango-export bundle'"
         )
+    check_precision(bundle, options.backend, options.precision)
     engines_place = engines_folder(bundle, options.output)
     place = set_folder(engines_place, options.backend, options.precision, profile, machine_for(options.backend))
     rows: dict[str, dict[str, Any]] = {}

@@ -6,7 +6,6 @@ figures are carried over. Where a profile has one size only, three draws of inpu
 """
 
 import importlib.metadata
-import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.backends.opening import open_graph
+from engine.cores import usable_cores
 from engine.engine_sets import EngineSet, profile_of, read_set
 from engine.engines import Engine, engines_folder
 from engine.errors import ArtifactError, BackendError
@@ -167,7 +167,7 @@ def _network(bundle: Bundle, engine: Engine) -> NetworkReport:
     key, spec = engine.key, bundle.graph(engine.key.graph)
     trials, notes = trial_sizes(spec, key.shapes)
     inputs = [random_inputs(spec, sizes, _SEED + number) for number, sizes in enumerate(trials)]
-    n_threads = os.cpu_count() or 1
+    n_threads = usable_cores()
     with open_graph(bundle.model(key.graph), spec, _REFERENCE, RunOptions(n_threads=n_threads)) as session:
         expected = [session.run(trial) for trial in inputs]
         reference = measure_latency(session, inputs[1])

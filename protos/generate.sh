@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Regenerate the committed Python code of the protocol: protos/generate.sh [DIR]; tests compare it with what is committed.
-# grpcio-tools is pinned (constraints.txt): the generator sets the oldest protobuf that users may have.
+# grpcio-tools is pinned (pyproject.toml): the generator sets the oldest protobuf and grpcio that users may have.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 exec "${PYTHON:-.venv/bin/python}" -m grpc_tools.protoc -Iprotos \

@@ -1,7 +1,6 @@
 """tango-rt: build characters from video, render them to speech, serve them live. Arguments in, a summary out."""
 
 import argparse
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from engine.backends import BACKENDS, PRECISIONS
 from engine.console import add_command, positive, print_result, run_command
+from engine.cores import usable_cores
 from engine.errors import InputError
 from tango_rt import __version__
 from tango_rt.client.command import add_send
+from tango_rt.models.command import add_models
 from tango_rt.server.command import add_serve
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ EXAMPLES = """examples:
   tango-rt render anna.tango speech.wav -o out.mp4    the character, gesturing to speech of any length
   tango-rt serve --characters packs/                  live: speech in, gesture video out, by gRPC
   tango-rt send localhost:50051 --character anna speech.wav -o live.mp4
+  tango-rt models fetch                               the networks that a build needs, ahead of the first one
 """
 DEMO_EXAMPLES = """examples:
   tango-rt demo
@@ -79,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_render(commands)
     add_serve(commands)
     add_send(commands)
+    add_models(commands)
     return parser
 
 
@@ -86,7 +89,7 @@ def _add_jobs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--jobs",
         type=positive,
-        default=os.cpu_count() or 1,
+        default=usable_cores(),
         metavar="N",
         help="processes to use (default: one a core)",
     )

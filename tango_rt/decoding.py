@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import av
 from av.container import InputContainer
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -20,9 +21,18 @@ _PROBED = 16  # pictures: no codec stores one further from its place
 
 
 class PacketDecoder:
-    """Decoded frames of one track, stamped by the clock of the file; what does not decode is skipped and counted."""
+    """Decoded frames of one track, stamped by the clock of the file; what does not decode is skipped and counted.
 
-    def __init__(self, path: Path, container: InputContainer, kind: Literal["audio", "video"]) -> None:
+    decoder: in the place of the one that FFmpeg prefers.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        container: InputContainer,
+        kind: Literal["audio", "video"],
+        decoder: VideoCodecContext | None = None,
+    ) -> None:
         self.packets = Packets(path, container, (kind,))
         self.clock = read_clock(path)
         self.shown_in_order = False
@@ -31,6 +41,7 @@ class PacketDecoder:
         self._shifts = self.clock.shifts.get(kind, ())
         self._n_shifts = 0
         self._n_skipped = 0
+        self._decoder = decoder
 
     @property
     def skipped(self) -> int:
@@ -44,7 +55,7 @@ class PacketDecoder:
     def __iter__(self) -> Iterator[Any]:
         for packet in self._shifted():
             try:
-                frames = packet.decode()
+                frames = packet.decode() if self._decoder is None else self._decoder.decode(packet)
             except av.FFmpegError:
                 self._n_skipped += 1
                 continue

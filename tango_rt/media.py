@@ -38,6 +38,9 @@ _MAX_READ_ERRORS = 100
 # What FFmpeg opens as video although it is none: texts as terminal recordings, and lists of other files.
 _NOT_MEDIA = {"tty", "hls", "concat", "concatf", "bin", "xbin", "adf", "idf"}
 
+# A title that is not UTF-8 is no reason to refuse a file; PyAV 19 takes it as it is, without being told.
+_ANY_TITLE: dict[str, Any] = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
+
 # Tracks that are not the talk itself, as the container marks them.
 _ASIDE = (
     Disposition.comment
@@ -65,7 +68,7 @@ def open_media(path: Path, start: int = 0) -> InputContainer:
     try:
         if (end := end_within(path, start)) is not None or start:
             url, protocols = f"subfile,,start,{start},end,{end or 0},,:{path}", "file,subfile"
-        container = av.open(url, container_options={"protocol_whitelist": protocols}, metadata_errors="ignore")
+        container = av.open(url, container_options={"protocol_whitelist": protocols}, **_ANY_TITLE)
     except (av.FFmpegError, OSError) as error:
         raise InputError(f"{path}: cannot be read as video or audio ({error.strerror})") from error
     if _NOT_MEDIA & set(container.format.name.split(",")):

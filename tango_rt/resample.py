@@ -9,10 +9,10 @@ from functools import lru_cache
 from math import gcd
 
 import numpy as np
-from numba import njit
 from scipy.special import i0
 
 from engine.errors import InputError
+from engine.jit import njit
 from engine.kernels import FASTMATH
 from engine.timebase import SAMPLE_RATE
 
@@ -99,7 +99,7 @@ def _phases(rate_hz: int) -> np.ndarray:
     return table
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(fastmath=FASTMATH)
 def _filter(window: np.ndarray, middle: int, phases: np.ndarray, down: int, first_out: int, out: np.ndarray) -> None:
     """Fill out with samples first_out, first_out + 1, ...; window begins where a filter around `middle` does."""
     up, n_taps = phases.shape

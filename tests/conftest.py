@@ -1,13 +1,27 @@
 """Where tests find data that is not part of the project, and the generator they share."""
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from engine.backends import PRECISIONS
+from engine.folders import cache_folder
+
+# channels that tests open themselves lead to servers of their own, on machines with a proxy too
+os.environ.setdefault("no_grpc_proxy", "localhost,127.0.0.1,::1")
+
 ROOT = Path(__file__).resolve().parent.parent
+
+# tests import these libraries without engine.backends.libraries, too, and shall report to nobody either
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+# where they are without it: a test that has a cache of its own, and starts processes, does not compile all kernels anew
+if (_kept := cache_folder()) is not None:
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(_kept))
 
 
 @pytest.fixture
@@ -24,6 +38,22 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def every_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CPU said to compute in every precision: for tests of what is kept and said, not of the numbers.
+
+    Where it is not true, OpenVINO computes in float32 instead.
+    """
+    monkeypatch.setattr("engine.backends.openvino.cpu_precisions", lambda: frozenset(PRECISIONS))
+
+
+@pytest.fixture
+def float32_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CPU said to compute in float32 alone, and no GPU for ONNX Runtime."""
+    monkeypatch.setattr("engine.backends.openvino.cpu_precisions", lambda: frozenset({"fp32"}))
+    monkeypatch.setattr("engine.machine.onnxruntime_uses_gpu", lambda: False)
 
 
 def _folder(variable: str, default: str) -> Path:

@@ -1,11 +1,14 @@
 """Small video and audio files for tests, made with exactly known content."""
 
-from collections.abc import Iterable, Sequence
+import struct
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
+from av.codec.context import Flags
+from av.filter import Graph
 
 # Kr, Kb of the YCbCr matrices; AVColorSpace numbers
 MATRICES = {1: (0.2126, 0.0722), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}
@@ -52,16 +55,23 @@ def write_video(
     full_range: bool = False,
     pixel_aspect: Fraction | None = None,
     gop: int = 12,
+    fields: str | None = None,
+    metadata: dict[str, str] | None = None,
+    options: dict[str, str] | None = None,
 ) -> Path:
-    """Nearly lossless video of pictures at given times (default: constant fps)."""
-    pictures = list(pictures)
+    """Nearly lossless video of pictures at given times (default: constant fps).
+
+    fields: tff or bff, as which the pictures are marked and encoded; a picture that is marked already stays so.
+    """
+    pictures = list(pictures) if fields is None else list(marked(pictures, fields))
     times = list(times_s) if times_s is not None else [Fraction(n) / fps for n in range(len(pictures))]
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=Fraction(fps))
         first = pictures[0]
         stream.width, stream.height, stream.pix_fmt = first.width, first.height, first.format.name
-        # avi counts in frames, the others can place a picture at any time
-        stream.codec_context.time_base = 1 / Fraction(fps) if path.suffix == ".avi" else Fraction(1, 90_000)
+        # avi and MPEG-2 count in frames, the others can place a picture at any time
+        counts = path.suffix == ".avi" or codec == "mpeg2video"
+        stream.codec_context.time_base = 1 / Fraction(fps) if counts else Fraction(1, 90_000)
         stream.codec_context.gop_size = gop
         stream.codec_context.colorspace = colorspace
         stream.codec_context.color_range = 2 if full_range else 1
@@ -69,6 +79,11 @@ def write_video(
         stream.codec_context.color_trc = first.color_trc
         if codec == "libx264":
             stream.options = {"crf": "1", "preset": "ultrafast", "x264-params": "threads=1"}
+        if options is not None:
+            stream.options = options
+        if fields is not None:
+            stream.codec_context.flags |= Flags.interlaced_dct | Flags.interlaced_me
+        stream.metadata.update(metadata or {})
         if pixel_aspect is not None:
             stream.codec_context.sample_aspect_ratio = pixel_aspect
         if rotation is not None:
@@ -79,6 +94,80 @@ def write_video(
             container.mux(stream.encode(picture))
         container.mux(stream.encode(None))
     return path
+
+
+def marked(pictures: Iterable[av.VideoFrame], fields: str) -> Iterator[av.VideoFrame]:
+    """The same pictures, marked as interlaced (tff, bff) or as progressive (prog)."""
+    for picture in pictures:
+        graph = Graph()
+        source = graph.add(
+            "buffer", f"video_size={picture.width}x{picture.height}:pix_fmt={picture.format.name}:time_base=1/30"
+        )
+        sink = graph.add("buffersink")
+        graph.link_nodes(source, graph.add("setfield", fields), sink).configure()
+        source.push(picture)
+        yield sink.pull()
+
+
+def write_sizes(
+    path: Path, shots: Sequence[Sequence[av.VideoFrame]], codec: str, options: dict[str, str], fps: int = 30
+) -> Path:
+    """Shots encoded each for itself, in its own size, and put behind one another in one track, as live streams are."""
+    with av.open(str(path), "w") as container:
+        first = shots[0][0]
+        stream = container.add_stream(codec, rate=fps)
+        stream.width, stream.height, stream.pix_fmt = first.width, first.height, first.format.name
+        stream.options, stream.time_base = dict(options), Fraction(1, fps)
+        at = 0
+        for shot in shots:
+            for packet in _encoded(shot, codec, options, fps):
+                copy = av.Packet(bytes(packet))
+                copy.pts, copy.dts = at + packet.pts, at + (packet.pts if packet.dts is None else packet.dts)
+                copy.time_base, copy.duration, copy.is_keyframe = Fraction(1, fps), 1, packet.is_keyframe
+                copy.stream = stream
+                container.mux(copy)
+            at += len(shot)
+    return path
+
+
+def _encoded(shot: Sequence[av.VideoFrame], codec: str, options: dict[str, str], fps: int) -> Iterator[av.Packet]:
+    encoder = av.CodecContext.create(codec, "w")
+    encoder.width, encoder.height, encoder.pix_fmt = shot[0].width, shot[0].height, shot[0].format.name
+    encoder.time_base, encoder.framerate, encoder.options = Fraction(1, fps), Fraction(fps), dict(options)
+    for n, picture in enumerate(shot):
+        picture.pts, picture.time_base = n, Fraction(1, fps)
+        yield from encoder.encode(picture)
+    yield from encoder.encode(None)
+
+
+def add_clean_aperture(path: Path, width: int, height: int, x: int = 0, y: int = 0) -> Path:
+    """Write a clap box into an mp4: the part that is shown, its middle off that of the picture by x, y."""
+    data = bytearray(path.read_bytes())
+    box = struct.pack(">I4s8i", 40, b"clap", width, 1, height, 1, x, 1, y, 1)
+    at, parents = 0, []
+    for name in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd"):
+        while data[at + 4 : at + 8] != name:
+            at += int.from_bytes(data[at : at + 4])
+        parents.append(at)
+        at += 8
+    at += 8  # version, number of entries
+    end = at + int.from_bytes(data[at : at + 4])
+    data[end:end] = box
+    for parent in [*parents, at]:
+        data[parent : parent + 4] = (int.from_bytes(data[parent : parent + 4]) + len(box)).to_bytes(4)
+    path.write_bytes(data)
+    return path
+
+
+def remux(source: Path, target: Path) -> Path:
+    """The same packets in another container."""
+    with av.open(str(source)) as reader, av.open(str(target), "w") as writer:
+        stream = writer.add_stream_from_template(reader.streams.video[0])
+        for packet in reader.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                writer.mux(packet)
+    return target
 
 
 def write_audio(

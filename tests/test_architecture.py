@@ -1,6 +1,7 @@
 """The run time lives without torch, importing stays cheap, and the packages are the ones of this checkout."""
 
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -36,7 +37,18 @@ def test_every_run_time_module_imports_with_torch_blocked() -> None:
 
 
 def test_help_needs_no_heavy_import() -> None:
-    heavy = ["numba", "mediapipe", "cv2", "av", "matplotlib", "scipy", "networkx", "numpy", "grpc", "prometheus_client"]
+    heavy = [
+        "numba",
+        "ai_edge_litert",
+        "cv2",
+        "av",
+        "matplotlib",
+        "scipy",
+        "networkx",
+        "numpy",
+        "grpc",
+        "prometheus_client",
+    ]
     code = (
         "import sys\nfrom tango_rt.cli import main\n"
         "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
@@ -55,3 +67,19 @@ def test_every_package_folder_is_a_package() -> None:
     for package in ("engine", "export", "tango_rt"):
         for file in (ROOT / package).rglob("*.py"):
             assert (file.parent / "__init__.py").is_file(), f"{file.parent} lacks __init__.py"
+
+
+def test_libraries_with_a_life_of_their_own_are_imported_in_one_place() -> None:
+    """Numba writes where it likes, OpenVINO and ONNX Runtime report to their makers: unless they are held to more."""
+    places = {
+        "engine/jit.py": r"from numba import .*\bn?jit\b|\bnumba\.n?jit\b|cache=True",
+        "engine/backends/libraries.py": r"^\s*(import|from) (openvino|onnxruntime)\b(?!\.frontend)",
+    }
+    for place, use in places.items():
+        found = {
+            str(file.relative_to(ROOT))
+            for room in ("engine", "export", "tango_rt")
+            for file in (ROOT / room).rglob("*.py")
+            if re.search(use, file.read_text("utf-8"), re.MULTILINE)
+        }
+        assert found <= {place}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from engine.errors import InputError
-from engine.folders import whole_folder
+from engine.folders import cache_folder, cache_places, private_folder, whole_folder
 
 
 def write(path: Path, text: str) -> None:
@@ -70,3 +70,80 @@ def test_what_is_something_else_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be written"):
         write(tmp_path / "file" / "thing", "")
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "photos"]
+
+
+def unset_cache(monkeypatch: pytest.MonkeyPatch, home: Path | None, temporary: Path | None) -> None:
+    """An environment with this home and this folder for temporary files, or with none that can be written to."""
+    for name in ("TANGO_RT_CACHE", "XDG_CACHE_HOME", "TMPDIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pathlib.Path.home", lambda: home or no_home())
+    monkeypatch.setattr("engine.folders.TEMPORARY", () if temporary is None else (str(temporary),))
+
+
+def no_home() -> Path:
+    raise RuntimeError("Could not determine home directory.")
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_the_cache_is_where_the_user_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unset_cache(monkeypatch, tmp_path, tmp_path)
+    assert cache_folder() == tmp_path / ".cache" / "tango-rt" and mode(tmp_path / ".cache" / "tango-rt") == 0o700
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_folder() == tmp_path / "xdg" / "tango-rt"
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert cache_folder() == tmp_path / ".cache" / "tango-rt"
+    monkeypatch.setenv("TANGO_RT_CACHE", str(tmp_path / "given" / "deep"))
+    assert cache_folder() == tmp_path / "given" / "deep" and mode(tmp_path / "given" / "deep") == 0o700
+    assert cache_places() == [tmp_path / "given" / "deep"]
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TANGO_RT_CACHE", str(tmp_path / "file"))
+    assert cache_folder() is None, "what the user names and cannot be written is replaced by nothing"
+
+
+@pytest.mark.parametrize("home", ["unknown", "absent", "a file"])
+def test_without_a_home_the_cache_is_among_temporary_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str
+) -> None:
+    (tmp_path / "a file").touch()
+    unset_cache(monkeypatch, None if home == "unknown" else tmp_path / home, tmp_path)
+    own = tmp_path / f"tango-rt-{os.geteuid()}"
+    assert cache_folder() == own and mode(own) == 0o700
+    assert not (tmp_path / "absent").exists()
+    unset_cache(monkeypatch, None if home == "unknown" else tmp_path / home, None)
+    assert cache_folder() is None
+
+
+def test_an_older_cache_becomes_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unset_cache(monkeypatch, tmp_path, None)
+    place = tmp_path / ".cache" / "tango-rt"
+    place.mkdir(parents=True)
+    place.chmod(0o775)
+    assert cache_folder() == place and mode(place) == 0o700
+
+
+def test_code_is_kept_only_where_nobody_else_writes(tmp_path: Path) -> None:
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    assert not private_folder(tmp_path / "open")
+    (tmp_path / "readable").mkdir(mode=0o755)
+    assert private_folder(tmp_path / "readable") and mode(tmp_path / "readable") == 0o700
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make folders of others")
+def test_folders_of_others_are_never_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stranger = 12345
+    for name in ("foreign", "foreign-home/.cache", "mine"):
+        (tmp_path / name).mkdir(parents=True)
+    os.chown(tmp_path / "foreign", stranger, stranger)
+    (tmp_path / "link").symlink_to(tmp_path / "mine")
+    os.chown(tmp_path / "link", stranger, stranger, follow_symlinks=False)
+    assert private_folder(tmp_path / "mine") and not private_folder(tmp_path / "link")
+    assert not private_folder(tmp_path / "foreign") and not private_folder(tmp_path / "foreign" / "in-it")
+    for folder in ("foreign-home", "foreign-home/.cache"):
+        os.chown(tmp_path / folder, stranger, stranger)
+    unset_cache(monkeypatch, tmp_path / "foreign-home", tmp_path)  # as of sudo, which may leave HOME as it was
+    assert cache_folder() == tmp_path / "tango-rt-0"
+    assert list((tmp_path / "foreign-home" / ".cache").iterdir()) == []

@@ -142,6 +142,7 @@ def test_verified_engines_are_run(bundle: Bundle) -> None:
         assert networks.engine_key == ""  # nothing is compiled for that
 
 
+@pytest.mark.usefixtures("every_precision")
 def test_networks_that_keep_fp32_do(tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "bundle", "openvino", keep_fp32=True)
     folder = compiled(bundle, "openvino", "bf16")
@@ -159,6 +160,7 @@ def test_networks_that_keep_fp32_do(tmp_path: Path) -> None:
             np.testing.assert_allclose(networks.run("linear", INPUTS)["low"], exact, rtol=0.02)
 
 
+@pytest.mark.usefixtures("every_precision")
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("passed", [None, False])
 def test_engines_nobody_vouches_for(bundle: Bundle, precision: Precision, passed: bool | None) -> None:
@@ -233,6 +235,7 @@ DAMAGE: dict[str, tuple[Callable[[Path, pytest.MonkeyPatch], object], str]] = {
 }
 
 
+@pytest.mark.usefixtures("every_precision")
 @pytest.mark.parametrize("unverified", [False, True])
 @pytest.mark.parametrize("kind", DAMAGE)
 def test_what_must_not_be_run_never_is(
@@ -268,17 +271,47 @@ def test_a_bundle_edited_by_hand_runs_nothing(bundle: Bundle) -> None:
         networks.session("linear")
 
 
+@pytest.mark.usefixtures("every_precision")
 def test_precisions_that_need_engines(bundle: Bundle) -> None:
-    for backend in ("onnxruntime", "openvino"):
-        with pytest.raises(ArtifactError, match=f"tango-export compile .* --backend {backend} --precision fp16"):
-            opened(bundle, backend, "fp16")
+    with pytest.raises(ArtifactError, match=r"tango-export compile .* --backend openvino --precision fp16"):
+        opened(bundle, "openvino", "fp16")
     with opened(bundle, "openvino", "bf16", unverified=True) as networks:
         assert networks.reason == "openvino bf16 from ONNX"
         check_runs(networks, rtol=0.02)
-    with pytest.raises(ArtifactError, match="not compiled yet"):
-        opened(bundle, "onnxruntime", "bf16", unverified=True)
 
 
+@pytest.mark.usefixtures("float32_alone")
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+@pytest.mark.parametrize("unverified", [False, True])
+def test_a_precision_that_the_machine_lacks(
+    bundle: Bundle, backend: Backend, precision: Precision, unverified: bool
+) -> None:
+    """Nobody is sent to compile what cannot be compiled here."""
+    with pytest.raises(BackendError, match=rf"^{backend} .*{precision}.* fp32$"):
+        opened(bundle, backend, precision, unverified=unverified)
+    with pytest.raises(BackendError, match=rf"^{backend} .*{precision}.* fp32$"):
+        compiled(bundle, backend, precision)
+    assert not engines_folder(bundle).exists()
+
+
+def test_engines_in_a_precision_that_the_machine_has_lost(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """As after a move to another CPU of the same name."""
+    with monkeypatch.context() as patch:
+        patch.setattr("engine.backends.openvino.cpu_precisions", lambda: frozenset(("fp32", "bf16")))
+        compiled(bundle, "openvino", "bf16")
+        vouch(bundle, "openvino", "bf16", ms=0.1)
+    request.getfixturevalue("float32_alone")
+    with opened(bundle, "auto") as networks:
+        assert networks.reason.startswith("onnxruntime fp32 from ONNX: no verified engines for this machine")
+        assert "passed over: openvino bf16 (openvino does not compute in bf16 on this CPU" in networks.reason
+    with pytest.raises(BackendError, match=r"^no back end that is installed here computes in bf16: take fp32$"):
+        opened(bundle, "auto", "bf16")
+
+
+@pytest.mark.usefixtures("every_precision")
 def test_auto_takes_the_fastest_verified(bundle: Bundle) -> None:
     with opened(bundle, "auto") as networks:
         assert networks.reason == "onnxruntime fp32 from ONNX: no verified engines for this machine"
@@ -328,6 +361,7 @@ def test_auto_passes_over_what_is_not_installed(bundle: Bundle, monkeypatch: pyt
             opened(bundle, backend)
 
 
+@pytest.mark.usefixtures("every_precision")
 def test_auto_with_a_precision_that_nothing_has(bundle: Bundle) -> None:
     compiled(bundle, "openvino", "bf16")
     with pytest.raises(ArtifactError) as caught:
@@ -335,7 +369,9 @@ def test_auto_with_a_precision_that_nothing_has(bundle: Bundle) -> None:
     assert "has no verified bf16 engines for this machine; passed over: openvino bf16 live (not ver" in str(
         caught.value
     )
-    with pytest.raises(ArtifactError, match=r"has no verified fp16 engines for this machine: compile some with"):
+    with pytest.raises(
+        ArtifactError, match=r"has no verified fp16 engines for this machine: compile some .* --backend .*openvino"
+    ):
         opened(bundle, "auto", "fp16")
 
 

@@ -56,7 +56,8 @@ def test_a_bundle_before_anything_is_compiled(bundle: Bundle) -> None:
     assert facts["engines"] == [] and facts["bytes"] == len(linear_onnx())
 
 
-def test_every_state_is_said(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("every_precision")
+def test_every_state_is_said(bundle: Bundle, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     for backend, precision, profile in (
         ("onnxruntime", "fp32", "live"),
         ("openvino", "bf16", "live"),
@@ -98,6 +99,10 @@ def test_every_state_is_said(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) ->
     with monkeypatch.context() as patch:
         patch.setattr(engine_key, "backend_version", missing)
         assert states(bundle)["openvino-bf16-live"] == "not for this machine: it is not installed"
+    request.getfixturevalue("float32_alone")
+    assert states(bundle)["openvino-bf16-live"].startswith(
+        "not for this machine: openvino does not compute in bf16 on "
+    )
 
 
 def missing(_: str) -> str:
@@ -135,6 +140,7 @@ def test_sets_of_another_bundle(bundle: Bundle) -> None:
     }
 
 
+@pytest.mark.usefixtures("every_precision")
 def test_sets_of_this_machine(bundle: Bundle) -> None:
     compiled(bundle, "openvino", "bf16")
     compiled(bundle, "onnxruntime", profile="wide")

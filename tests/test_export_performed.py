@@ -11,9 +11,9 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnxruntime")
 
-from engine.backends import BACKENDS, Backend  # noqa: E402
+from engine.backends import BACKENDS, PRECISIONS, Backend  # noqa: E402
 from engine.errors import ArtifactError  # noqa: E402
-from engine.machine import installed  # noqa: E402
+from engine.machine import installed, missing_precision  # noqa: E402
 from engine.manifest import Bundle  # noqa: E402
 from export.bundle import write_bundle  # noqa: E402
 from export.cli import main as export_main  # noqa: E402
@@ -29,8 +29,8 @@ from tests.test_rt_cli import run_json, write_speech  # noqa: E402
 SETS = [
     (backend, precision)
     for backend in BACKENDS
-    for precision in ("fp32", "fp16", "bf16")
-    if installed(backend) is None and (backend, precision) not in (("onnxruntime", "fp16"), ("onnxruntime", "bf16"))
+    for precision in PRECISIONS
+    if installed(backend) is None and missing_precision(backend, precision) is None
 ]
 
 

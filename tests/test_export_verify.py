@@ -24,6 +24,7 @@ from export.compile import CompileOptions, compile_bundle
 from export.report import table, verdict
 from export.verify import GATES, compare_outputs, measure_latency, random_inputs, trial_sizes, verify
 from tests.fakes_session import LINEAR, FunctionSession, linear, linear_onnx, write_fake_bundle
+from tests.machine import need
 
 PROFILES = {"live": {"batch": (1, 1, 2), "frames": (2, 8, 16)}, "one": {"batch": (1, 1, 1), "frames": (8, 8, 8)}}
 PARITY = {"reached": {"low": {"max_abs": 3e-7, "mean_abs": 1e-8, "cosine": 0.9999999}}}
@@ -67,6 +68,7 @@ def swapped(bundle: Bundle, tmp_path: Path, content: bytes) -> None:
     ("backend", "precision"), [("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "bf16")]
 )
 def test_engines_that_agree_pass(bundle: Bundle, backend: str, precision: str) -> None:
+    need(backend, precision)  # type: ignore[arg-type]
     folder = compiled(bundle, backend, precision)
     report = verify(bundle, backend, precision)  # type: ignore[arg-type]
     assert report.passed is True and report.why == ""
@@ -256,6 +258,7 @@ def test_a_disk_that_is_full_is_named(bundle: Bundle, monkeypatch: pytest.Monkey
     ]
 
 
+@pytest.mark.usefixtures("every_precision")
 def test_the_table_says_it_all(bundle: Bundle) -> None:
     compiled(bundle, "openvino", "bf16")
     report = verify(bundle, "openvino", "bf16")

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from engine.errors import BackendError, InputError
 from tango_rt.client import AsyncClient, Client, ConnectOptions, ServerError, SessionOptions
-from tango_rt.client.channel import check_target, credentials
+from tango_rt.client.measured import percentiles
 from tango_rt.client.options import AudioCoding
-from tango_rt.client.outbox import BYTES_PER_SAMPLE, Outbox, Request, audio_bytes
+from tango_rt.client.outbox import Outbox, Request
+from tango_rt.client.samples import BYTES_PER_SAMPLE, audio_bytes
 from tango_rt.v1 import media_pb2, session_pb2
 from tests.fakes_server import Behaviour, Response, accept, fake_server, frame, refuse
 
@@ -151,6 +152,28 @@ def test_no_server_and_a_strange_server(asynchronous: bool) -> None:
     with pytest.raises(ServerError, match="no server answers there") as absent:
         ask(target)
     assert absent.value.code == "UNAVAILABLE" and "\n" not in str(absent.value) and len(str(absent.value)) < 200
+
+
+def test_a_reader_that_is_cancelled_is_cancelled() -> None:
+    """And told nothing else: not that the session was."""
+
+    def behaviour(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Response]:
+        yield accept(next(requests))
+        list(requests)
+
+    async def run(target: str) -> None:
+        async with AsyncClient(target) as client, client.stream(ANNA) as session:
+            reading = asyncio.create_task(anext(session))
+            await asyncio.sleep(0.05)
+            reading.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await reading
+        async with AsyncClient(target) as client, client.stream(ANNA) as session:
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(anext(session), 0.05)
+
+    with fake_server(behaviour) as target:
+        asyncio.run(run(target))
 
 
 def test_the_deadline_of_a_session() -> None:
@@ -297,6 +320,15 @@ def test_what_is_measured() -> None:
     assert measured.interval_ms["max"] >= measured.interval_ms["p50"] >= 0
 
 
+@given(values=st.lists(st.floats(-1e6, 1e6)))
+def test_percentiles_are_those_of_numpy(values: list[float]) -> None:
+    found = percentiles(values)
+    if not values:
+        assert found == {}
+    for name, percent in zip(found, (50, 95, 99, 100), strict=bool(values)):
+        assert found[name] == pytest.approx(np.percentile(values, percent), abs=1e-3)
+
+
 def test_nothing_can_be_sent_behind_the_end() -> None:
     def behaviour(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Response]:
         yield accept(next(requests))
@@ -307,15 +339,6 @@ def test_nothing_can_be_sent_behind_the_end() -> None:
         session.finish()
         with pytest.raises(ValueError, match="finished"):
             session.send_audio(SECOND)
-
-
-@pytest.mark.parametrize("target", ["localhost:1", "10.0.0.1:50051", "[::1]:50051", "example.org:443", "unix:/tmp/s"])
-def test_addresses(target: str) -> None:
-    assert check_target(target) == target
-    plaintext = credentials(target, ConnectOptions()) is None
-    assert plaintext == (target.split(":")[0] in ("localhost", "[", "unix") or "::1" in target)
-    assert credentials(target, ConnectOptions(insecure=True)) is None
-    assert credentials(target, ConnectOptions(tls=True)) is not None
 
 
 @pytest.mark.parametrize("target", ["", "localhost", "http://localhost:1", "host:port", "a b:1", "[:1"])
@@ -356,21 +379,6 @@ def test_sound_is_cut_into_messages_without_loss(chunks: list[int], encoding: Au
         assert request.audio.first_sample_index * BYTES_PER_SAMPLE[encoding] == len(received)
         received += request.audio.data
     assert received == b"".join(sent) and outbox.idle and outbox.has_room
-
-
-@pytest.mark.parametrize(
-    ("samples", "said"),
-    [(np.zeros((4, 2)), "one channel"), (np.array([0.0, np.nan]), "NaN"), (b"odd", "whole samples")],
-)
-def test_unusable_samples(samples: Any, said: str) -> None:
-    with pytest.raises(InputError, match=said):
-        audio_bytes(samples, "s16")
-
-
-def test_samples_as_they_are_written() -> None:
-    assert audio_bytes(np.array([1.0, -1.0, 2.0, 0.0]), "s16") == np.array([32767, -32767, 32767, 0], "<i2").tobytes()
-    assert audio_bytes(np.array([5, -5], np.int16), "s16") == np.array([5, -5], "<i2").tobytes()
-    assert audio_bytes(np.array([0.25], np.float32), "float32") == np.array([0.25], "<f4").tobytes()
 
 
 def _put(outbox: Outbox, utterance: str, seconds: int) -> None:

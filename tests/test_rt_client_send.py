@@ -24,6 +24,7 @@ from tango_rt.client.microphone import Microphone
 from tango_rt.v1 import media_pb2, session_pb2
 from tango_rt.video.reader import VideoReader
 from tests.fakes import make_pack
+from tests.fakes_proxy import fake_proxy
 from tests.fakes_server import Response, accept, fake_server
 from tests.real_server import real_server
 from tests.test_rt_cli import refusal, run_json, write_speech
@@ -153,6 +154,30 @@ def test_refusals_are_one_line(server: str, speech: Path, tmp_path: Path, capsys
         lines = capsys.readouterr().err.strip().splitlines()
         assert left.value.code == 1 and len(lines) == 1 and said in lines[0]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_proxies_are_for_other_machines(
+    server: str,
+    speech: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("no_grpc_proxy", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    out = tmp_path / "out.mp4"
+    with fake_proxy() as proxy:
+        monkeypatch.setenv("https_proxy", f"http://me:pw@{proxy.address}")
+        assert send(capsys, server, speech, "-o", out, "--fast")["n_frames"] > 0
+        assert proxy.asked == []
+        elsewhere = ["send", "gestures.invalid:443", "--character", "anna", speech, "-o", out]
+        said = refusal(capsys, *elsewhere, "--insecure")
+        assert f"through the proxy {proxy.address} (https_proxy" in said and "pw" not in said and proxy.asked == []
+        with pytest.raises(SystemExit) as left:
+            main([str(word) for word in elsewhere])
+        lines = capsys.readouterr().err.strip().splitlines()
+        assert left.value.code == 1 and len(lines) == 1 and f"through the proxy {proxy.address}" in lines[0]
+        assert set(proxy.asked) == {"CONNECT gestures.invalid:443 HTTP/1.1"}
 
 
 def sent_and_stopped(folder: Path, *arguments: object, **environment: str) -> tuple[int, dict[str, Any]]:

@@ -4,17 +4,18 @@ from itertools import pairwise
 from pathlib import Path
 
 import av
-import cv2
 import numpy as np
 import pytest
 
 from engine.errors import InputError
 from engine.timebase import FPS, SAMPLE_RATE, frame_count
+from tango_rt.characters.estimator import PoseEstimator
 from tango_rt.demo.anatomy import ALONG, N_ARM, PALM, WRIST, arm_cones, elbow_of
 from tango_rt.demo.gestures import Motion, hear, perform
 from tango_rt.demo.postures import GESTURES, POSTURES, REST
 from tango_rt.demo.presenter import REFERENCE_SPEECH, TARGET_SPEECH, Studio, presenter_frames
 from tango_rt.demo.raster import CONE_FIELDS, Limbs, Palette
+from tango_rt.models.folder import ensure_models
 
 PAUSE_DB = -45.0
 # Fingertips of people who gesture reach some 3 m/s: 70 units a frame. The wrist alone is half as fast.
@@ -211,20 +212,16 @@ def test_bad_input_is_named(speech: np.ndarray, height: int) -> None:
         presenter_frames(speech, height=height)
 
 
-@pytest.mark.filterwarnings("ignore:SymbolDatabase:UserWarning")
 def test_the_estimator_takes_her_for_a_person(reference: np.ndarray) -> None:
     """60 moments of the whole speech, each seen alone: harder than the tracking that the build does."""
-    from mediapipe.python.solutions.holistic import Holistic
-
     motion, studio = perform(hear(reference)), Studio(720)
     found = np.zeros(3)
     moments = np.linspace(0, len(motion.sway) - 1, 60).astype(int).tolist()
-    with Holistic(static_image_mode=True, model_complexity=1) as holistic:
-        for frame in moments:
-            small = cv2.resize(studio.draw(motion, frame), (640, 480), interpolation=cv2.INTER_AREA)
-            result = holistic.process(small)
-            landmarks = result.pose_landmarks, result.left_hand_landmarks, result.right_hand_landmarks
-            found += [points is not None for points in landmarks]
+    estimator = PoseEstimator(ensure_models())
+    for frame in moments:
+        estimator.restart()
+        pose = estimator.process(studio.draw(motion, frame))
+        found += [pose.body_found, *pose.hands_found]
     body, left, right = found / len(moments)
     assert body >= 0.95
     assert left >= 0.80

@@ -245,8 +245,12 @@ def test_networks_of_a_bundle(pack: CharacterPack, tmp_path: Path, capsys: pytes
     unverified = mini_bundle(tmp_path / "unverified", verified=False)
     assert "unverified" in refusal(capsys, *render, "--bundle", unverified)
     assert run_json(capsys, *render, "--bundle", unverified, "--unverified")["path"] == told["path"]
-    said = refusal(capsys, *render, "--bundle", bundle, "--backend", "onnxruntime", "--precision", "fp16")
-    assert "tango-export compile" in said and "--precision fp16" in said
+    from tango_rt.cli import main
+
+    with pytest.raises(SystemExit) as left:
+        main([*map(str, render), "--bundle", str(bundle), "--backend", "onnxruntime", "--precision", "bf16"])
+    said = capsys.readouterr().err
+    assert left.value.code == 1 and said.startswith("tango-rt: onnxruntime computes in fp32, ") and "bf16" in said
     assert run_json(capsys, *render, "--bundle", bundle, "--search", "official")["retrieval"] == "mini"
     said = refusal(capsys, *render, "--bundle", other)
     assert "holds mini motion features of" in said and "character refresh" in said

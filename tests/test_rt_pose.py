@@ -20,6 +20,7 @@ from engine.skeleton import LEFT_HAND, LEFT_SHOULDER, LEFT_WRIST, RIGHT_HAND, RI
 from tango_rt.characters.pose import PoseEstimator, RawPose, estimate_poses
 from tango_rt.characters.subject import SAMPLE_FRAMES, Face, choose_subject, find_subject
 from tango_rt.characters.tracking import Track, build_track
+from tango_rt.models.folder import ensure_models
 from tango_rt.video.reader import VideoReader
 
 SIZE = (400, 640)
@@ -300,11 +301,11 @@ def test_of_two_people_the_larger_is_followed(data_dir: Path, larger_first: bool
     subject = find_subject(pictures[::SAMPLE_FRAMES])
     assert subject.n_people == 2
     followed = []
-    with PoseEstimator() as estimator:
-        for index in range(0, 46, 3):
-            picture = pictures[index].copy()
-            subject.hide_others(picture, index)
-            pose = estimator.process(picture)
-            followed.append(pose.body[[LEFT_SHOULDER, RIGHT_SHOULDER], 0].mean())
+    estimator = PoseEstimator(ensure_models())
+    for index in range(0, 46, 3):
+        picture = pictures[index].copy()
+        subject.hide_others(picture, index)
+        pose = estimator.process(picture)
+        followed.append(pose.body[[LEFT_SHOULDER, RIGHT_SHOULDER], 0].mean())
     low, high = (0, 256) if larger_first else (205, 461)
     assert all(low < x < high for x in followed)

@@ -3,8 +3,6 @@
 import asyncio
 import contextlib
 import shutil
-import sys
-import types
 import urllib.request
 from pathlib import Path
 
@@ -14,7 +12,6 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 
-from tango_rt.cli import main
 from tango_rt.server import watch
 from tango_rt.server.config import ServerConfig
 from tango_rt.server.listening import GestureServer
@@ -199,19 +196,6 @@ def test_everything_is_counted() -> None:
         'tango_rt_session_seconds_bucket{le="10.0"} 0.0',
     ):
         assert line in lines
-
-
-def test_kernels_that_cannot_be_kept(
-    packs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    class Unwritable(types.ModuleType):
-        def __getattr__(self, name: str) -> object:
-            raise RuntimeError("cannot cache function 'search': no locator available for file 'paths.py'")
-
-    monkeypatch.setitem(sys.modules, "tango_rt.server.serve", Unwritable("serve"))
-    with pytest.raises(SystemExit) as left:
-        main(["serve", "--characters", str(packs)])
-    assert left.value.code == 1 and "NUMBA_CACHE_DIR" in capsys.readouterr().err
 
 
 def test_sessions_that_outlast_the_grace_are_cut_off(packs: Path) -> None:

@@ -91,7 +91,7 @@ def test_a_damaged_pack_stops_no_other(folder: Path, made: Path) -> None:
     whole = video.read_bytes()
     video.write_bytes(whole[:-100])  # half copied
     (folder / "empty.tango").mkdir()
-    (folder / "not plain!.tango").mkdir()
+    (folder / "not\nplain.tango").mkdir()
     (folder / "file.tango").write_text("no folder")
     store = CharacterStore(folder)
     for name in ("anna", "empty"):
@@ -99,7 +99,7 @@ def test_a_damaged_pack_stops_no_other(folder: Path, made: Path) -> None:
             store.get(name)
     assert store.get("bob").id == "bob"
     assert store.ids() == ["bob"]
-    assert sorted(store.problems()) == ["anna", "empty", "not plain!"]
+    assert sorted(store.problems()) == ["anna", "empty", "not\nplain"]
     assert all("\n" not in problem for problem in store.problems().values())
     video.write_bytes(whole)
     assert "anna" in store.ids() and "anna" not in store.problems()

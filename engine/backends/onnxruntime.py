@@ -12,10 +12,11 @@ from typing import Any, Self
 import numpy as np
 
 from engine.backends.cuda import is_frozen
+from engine.backends.libraries import import_onnxruntime
 from engine.errors import ArtifactError, BackendError
 from engine.machine import onnxruntime_uses_gpu
 from engine.manifest import GraphSpec
-from engine.session import Precision, RunOptions, check_inputs, check_names, failed_run, missing_package, one_line
+from engine.session import Precision, RunOptions, check_inputs, check_names, failed_run, one_line
 
 __all__ = ["CPU", "CUDA", "OnnxRuntimeSession", "onnxruntime_providers"]
 
@@ -104,8 +105,7 @@ class DeviceBinding:
             return outputs
 
     def _bind(self, feeds: Mapping[str, np.ndarray]) -> None:
-        import onnxruntime
-
+        onnxruntime = import_onnxruntime()
         self._binding = self._session.io_binding()
         self._values = {}
         for name, array in feeds.items():
@@ -136,10 +136,7 @@ def onnxruntime_providers(precision: Precision, cuda_graph: bool = False) -> lis
 
 
 def _open(file: Path, options: RunOptions) -> Any:
-    try:
-        import onnxruntime
-    except ModuleNotFoundError as error:
-        raise missing_package("onnxruntime", error) from error
+    onnxruntime = import_onnxruntime()
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = _FATAL
     settings.intra_op_num_threads = options.n_threads

@@ -9,13 +9,15 @@ from typing import Any, Self
 
 import numpy as np
 
+from engine.backends.libraries import import_openvino
 from engine.errors import ArtifactError, BackendError
+from engine.machine import missing_precision
 from engine.manifest import GraphSpec
-from engine.session import Precision, RunOptions, check_inputs, check_names, failed_run, missing_package, one_line
+from engine.session import PRECISIONS, Precision, RunOptions, check_inputs, check_names, failed_run, one_line
 
-__all__ = ["OpenVinoSession", "shared_core"]
+__all__ = ["HINTS", "OpenVinoSession", "cpu_precisions", "read_onnx", "shared_core"]
 
-_HINTS: dict[Precision, str] = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
+HINTS: dict[Precision, str] = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
 
 
 class OpenVinoSession:
@@ -70,25 +72,33 @@ def shared_core() -> Any:
     that are freed in the order of their making the second puts back memory that is gone: the next signal, Ctrl-C for
     example, would kill the process.
     """
-    import openvino
+    return import_openvino().Core()
 
-    return openvino.Core()
+
+def cpu_precisions() -> frozenset[str]:
+    """In what this CPU computes, as the library says; a precision that it lacks would be taken for fp32 in silence."""
+    found = {str(name).lower() for name in shared_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")}
+    return frozenset(found & set(PRECISIONS))
+
+
+def read_onnx(file: Path) -> Any:
+    """The network of an ONNX file; errors are the library's own, which have no common base."""
+    import_openvino()
+    from openvino.frontend import FrontEndManager
+
+    # read_model tries other formats on what is no ONNX, and they write to the terminal
+    onnx = FrontEndManager().load_by_framework("onnx")
+    return onnx.convert(onnx.load(str(file)))
 
 
 def _open(file: Path, options: RunOptions) -> tuple[Any, Any]:
     """The compiled network, and the file's content where the network reads from it as long as it lives."""
-    try:
-        import openvino
-        from openvino.frontend import FrontEndManager
-    except ModuleNotFoundError as error:
-        raise missing_package("openvino", error) from error
-    core = shared_core()
-    capability = options.precision.upper()
-    if capability not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        raise BackendError(f"this CPU does not compute in {options.precision}: use precision fp32")
+    openvino, core = import_openvino(), shared_core()
+    if (reason := missing_precision("openvino", options.precision)) is not None:
+        raise BackendError(reason)
     settings = {
         # an import must say it too: without it the network runs in bfloat16 wherever the CPU has it
-        "INFERENCE_PRECISION_HINT": _HINTS[options.precision],
+        "INFERENCE_PRECISION_HINT": HINTS[options.precision],
         "INFERENCE_NUM_THREADS": options.n_threads,
         "PERFORMANCE_HINT": "LATENCY",
     }
@@ -97,9 +107,7 @@ def _open(file: Path, options: RunOptions) -> tuple[Any, Any]:
             # mapped, not read: the weights are used where they lie; "c" because it wants memory that may be written
             content = openvino.Tensor(np.memmap(file, np.uint8, "c"), shared_memory=True)
             return core.import_model(content, "CPU", settings), content
-        # read_model tries other formats on what is no ONNX, and they write to the terminal
-        onnx = FrontEndManager().load_by_framework("onnx")
-        return core.compile_model(onnx.convert(onnx.load(str(file))), "CPU", settings), None
+        return core.compile_model(read_onnx(file), "CPU", settings), None
     except Exception as error:  # the library's own errors have no common base
         if options.compiled:
             raise ArtifactError(

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numba import njit
 
 from engine.features.body import BODY_COLUMNS, MOUTH_COLUMNS, body_descriptors
 from engine.features.embedding import Features
 from engine.features.recording import Recording
 from engine.features.speech import LOUDNESS, NOVELTY, PITCH
+from engine.jit import njit
 from engine.kernels import FASTMATH
 
 __all__ = [
@@ -187,7 +187,7 @@ def _padded(values: np.ndarray, half_frames: int) -> np.ndarray:
     return np.pad(values.astype(np.float64), ((half_frames + _BEFORE, half_frames + BIN_FRAMES), (0, 0)))
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(fastmath=FASTMATH)
 def _project(padded, projection, places, quiet, low):  # type: ignore[no-untyped-def]
     """low (n, D): the context of frame f has its bins at rows f + place of padded; short vectors stay short."""
     # one frame after the other and in a fixed order: a matrix product rounds differently for other numbers of rows

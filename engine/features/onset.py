@@ -9,12 +9,12 @@ import hashlib
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numba import njit
 
 from engine.features.body import joint_speeds
 from engine.features.embedding import Features
 from engine.features.recording import Recording
 from engine.features.speech import FLUX, N_COLUMNS, SMOOTH_ENERGY
+from engine.jit import njit
 from engine.kernels import FASTMATH
 from engine.skeleton import LEFT_ELBOW, LEFT_WRIST, NOSE, RIGHT_ELBOW, RIGHT_WRIST
 
@@ -123,7 +123,7 @@ def _vectors(values: np.ndarray, place: tuple[np.ndarray, ...], half: int, step:
     return vectors.astype(np.float32)
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(fastmath=FASTMATH)
 def _contexts(values, centre, first, last, half, step, vectors):  # type: ignore[no-untyped-def]
     """values (F, C) around each centre -> vectors (n, C * 2 * half / step), each channel centred and scaled.
 

@@ -5,8 +5,8 @@ near 1 and falls with noise alone.
 """
 
 import numpy as np
-from numba import njit
 
+from engine.jit import njit
 from engine.kernels import FASTMATH
 from engine.timebase import SAMPLE_RATE
 
@@ -21,7 +21,7 @@ _LAST_LAG = int(SAMPLE_RATE / PITCH_HZ[0]) + 2
 _RUMBLE_HZ = 50.0
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(fastmath=FASTMATH)
 def _peaks(correlation, first_lag, octave_cost, found):  # type: ignore[no-untyped-def]
     """correlation (n, lags) from first_lag on -> found (n, 2): log2 of the frequency in Hz, height; zeros: none."""
     for row in range(correlation.shape[0]):

@@ -6,10 +6,10 @@ relative to what was heard of this speaker so far: a microphone ten times louder
 """
 
 import numpy as np
-from numba import njit
 
 from engine.errors import InputError
 from engine.features.pitch import MIN_STRENGTH, pitches
+from engine.jit import njit
 from engine.kernels import FASTMATH
 from engine.timebase import FPS, SAMPLE_RATE, frame_count, frame_start
 
@@ -104,7 +104,7 @@ _HANN = np.hanning(WINDOW + 1)[:-1]
 _POWER_SCALE = 2 / (WINDOW * (_HANN**2).sum())
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(fastmath=FASTMATH)
 def _levels(spectrum, band, share, voice, scale, levels):  # type: ignore[no-untyped-def]
     """(n, bins) complex -> columns _DB and _BANDS of levels, in dB: voice energy, triangular mel bands."""
     tiny = 10.0 ** (SILENT_DB / 10)
@@ -122,7 +122,7 @@ def _levels(spectrum, band, share, voice, scale, levels):  # type: ignore[no-unt
             levels[row, column] = 10 * np.log10(max(levels[row, column], tiny))
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(fastmath=FASTMATH)
 def _flux(levels, i, least):  # type: ignore[no-untyped-def]
     """Mean rise over the bands between two frames, in dB; what lies under `least` is noise."""
     total = 0.0
@@ -131,7 +131,7 @@ def _flux(levels, i, least):  # type: ignore[no-untyped-def]
     return total / (levels.shape[1] - _BANDS)
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(fastmath=FASTMATH)
 def _learn(state, slot, value):  # type: ignore[no-untyped-def]
     """Running mean and variance that start from a prior and forget."""
     state[slot] = min(state[slot] + 1, MEMORY_FRAMES)
@@ -140,7 +140,7 @@ def _learn(state, slot, value):  # type: ignore[no-untyped-def]
     state[slot + 2] += (off * (value - state[slot + 1]) - state[slot + 2]) / state[slot]
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(fastmath=FASTMATH)
 def _threshold(state, before, ahead, high):  # type: ignore[no-untyped-def]
     """Move noise floor and speech peak on by one frame -> the level above which it is speech."""
     # digital silence, and the window half in it, tells nothing about the room
@@ -160,7 +160,7 @@ def _threshold(state, before, ahead, high):  # type: ignore[no-untyped-def]
     return max(state[_FLOOR] + NOISE_MARGIN_DB, state[_PEAK] - SPEECH_RANGE_DB, LEAST_SPEECH_DB)
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(fastmath=FASTMATH)
 def _decide(state, low, high, threshold):  # type: ignore[no-untyped-def]
     """Hysteresis, hang-over, soft edges -> how surely somebody speaks, 0..1."""
     state[_ON] = 1.0 if high > threshold or (state[_ON] > 0 and low > threshold - HYSTERESIS_DB) else 0.0
@@ -174,7 +174,7 @@ def _decide(state, low, high, threshold):  # type: ignore[no-untyped-def]
     return state[_SOFT]
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(fastmath=FASTMATH)
 def _pitch(state, tone, strength, heard):  # type: ignore[no-untyped-def]
     """Pitch in deviations of this speaker's; only what is surely a voice is learned from."""
     if not heard or strength < MIN_STRENGTH:
@@ -185,7 +185,7 @@ def _pitch(state, tone, strength, heard):  # type: ignore[no-untyped-def]
     return min(max((tone - state[_PITCH_MEAN]) / np.sqrt(state[_PITCH_VAR]), -CLIP_PITCH), CLIP_PITCH)
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(fastmath=FASTMATH)
 def _rows(levels, state, smooth, smooth_rate, rows):  # type: ignore[no-untyped-def]
     """Levels of frames t .. t + n, LOOKAHEAD_FRAMES more on either side -> rows; moves `state` on."""
     z = np.empty(2 * LOOKAHEAD_FRAMES + 1)

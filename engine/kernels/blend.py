@@ -9,8 +9,8 @@ measure in grid pixels.
 import math
 
 import numpy as np
-from numba import njit
 
+from engine.jit import njit
 from engine.kernels import FASTMATH
 
 __all__ = ["N_CHANNELS", "agreement", "pool", "render", "select", "settle", "skin", "splat"]
@@ -29,7 +29,7 @@ _STILL_PX = 0.03
 _FAR_PX = 16_384  # more than any offset
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(fastmath=FASTMATH)
 def _bilinear(field: np.ndarray, x: float, y: float, channel: int) -> float:
     height, width = field.shape[0], field.shape[1]
     x = min(max(x, 0.0), width - 1.0)
@@ -42,7 +42,7 @@ def _bilinear(field: np.ndarray, x: float, y: float, channel: int) -> float:
     return top * (1 - fy) + low * fy
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(fastmath=FASTMATH)
 def agreement(forward: np.ndarray, backward: np.ndarray, slack_px: float) -> np.ndarray:
     """How well `backward` undoes `forward` at every point, float32 (h, w) in 0..1; both flows float32 (h, w, 2)."""
     height, width = forward.shape[0], forward.shape[1]
@@ -63,7 +63,7 @@ def agreement(forward: np.ndarray, backward: np.ndarray, slack_px: float) -> np.
     return out
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(fastmath=FASTMATH)
 def splat(
     flow: np.ndarray,
     moved: np.ndarray,
@@ -117,7 +117,7 @@ def splat(
                     total[cy, cx, 5] += w * seen
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(fastmath=FASTMATH)
 def pool(total: np.ndarray, block: int) -> np.ndarray:
     """Means over blocks of `block` points a side, the last row and column of blocks over what is left of them."""
     height, width, channels = total.shape
@@ -130,7 +130,7 @@ def pool(total: np.ndarray, block: int) -> np.ndarray:
     return out / np.float32(block * block)
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(fastmath=FASTMATH)
 def settle(total: np.ndarray, coarse: np.ndarray, block: int, share: float) -> np.ndarray:
     """Weighted means from sums: of a point's 3 x 3 neighbourhood and, by `share`, of its surroundings at `block`
     times the size.
@@ -167,13 +167,13 @@ def settle(total: np.ndarray, coarse: np.ndarray, block: int, share: float) -> n
     return out
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(fastmath=FASTMATH)
 def _smooth_step(x: float) -> float:
     x = min(max(x, 0.0), 1.0)
     return x * x * (3 - 2 * x)
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(fastmath=FASTMATH)
 def select(field: np.ndarray, unlike: np.ndarray, seen: np.ndarray, time: float, scale: np.ndarray) -> np.ndarray:
     """Weight of B at every point, from its nearness in time and from what is seen in which picture.
 
@@ -200,7 +200,7 @@ def select(field: np.ndarray, unlike: np.ndarray, seen: np.ndarray, time: float,
     return out
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(fastmath=FASTMATH)
 def _cubic(f: np.float32) -> tuple[np.float32, np.float32, np.float32, np.float32]:
     """Catmull-Rom weights of four neighbours; sharper than bilinear, and exact at whole pixels."""
     half, one, two = np.float32(0.5), np.float32(1), np.float32(2)
@@ -212,7 +212,7 @@ def _cubic(f: np.float32) -> tuple[np.float32, np.float32, np.float32, np.float3
     )
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(fastmath=FASTMATH)
 def _dot(flat: np.ndarray, k: np.uint64, w: tuple[np.float32, ...]) -> np.float32:
     # Unsigned indices spare Numba the test for counting from the end.
     return (
@@ -223,7 +223,7 @@ def _dot(flat: np.ndarray, k: np.uint64, w: tuple[np.float32, ...]) -> np.float3
     )
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(fastmath=FASTMATH)
 def _near_border(
     flat: np.ndarray, height: int, width: int, x0: int, y0: int, fx: np.float32, fy: np.float32, channel: int
 ) -> np.float32:
@@ -237,7 +237,7 @@ def _near_border(
     return total
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(fastmath=FASTMATH)
 def _sample(
     flat: np.ndarray, height: int, width: int, x: int, dx: np.float32, y: int, dy: np.float32
 ) -> tuple[np.float32, np.float32, np.float32]:
@@ -281,12 +281,12 @@ def _sample(
     )
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(fastmath=FASTMATH)
 def _byte(value: np.float32) -> np.uint8:
     return np.uint8(min(max(value + np.float32(0.5), np.float32(0)), np.float32(255)))
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(fastmath=FASTMATH)
 def render(
     a: np.ndarray,
     b: np.ndarray,
@@ -361,7 +361,7 @@ def render(
             out[y, x, 2] = _byte(blue)
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(fastmath=FASTMATH)
 def skin(bones: np.ndarray, half_width: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     """Rigid motion of bones spread over their surroundings.
 

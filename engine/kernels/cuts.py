@@ -7,8 +7,8 @@ bounds.
 """
 
 import numpy as np
-from numba import njit
 
+from engine.jit import njit
 from engine.kernels import FASTMATH
 from engine.kernels.distances import NodeFeatures, pose_distance, surface_distance
 
@@ -77,7 +77,7 @@ def spread_out(targets: np.ndarray, costs: np.ndarray, n_keep: int, radius: int)
     return kept_targets, kept_costs
 
 
-@njit(cache=True, nogil=True, fastmath=FASTMATH)
+@njit(nogil=True, fastmath=FASTMATH)
 def _row_bounds(group_means, pivots, i, pose_bound, bound):  # type: ignore[no-untyped-def]
     """Bounds between node i and every other: of d_pose, and of the whole distance."""
     n_nodes = pose_bound.shape[0]
@@ -107,7 +107,7 @@ def _row_bounds(group_means, pivots, i, pose_bound, bound):  # type: ignore[no-u
             of_all[k] = of_pose[k] + of_all[k] * _SLACK
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _by_bound(bound, limit, order, bin_end):  # type: ignore[no-untyped-def]
     """Columns whose bound is within the limit, into `order`, ascending by bound but for the width of a
     bin."""
@@ -127,12 +127,12 @@ def _by_bound(bound, limit, order, bin_end):  # type: ignore[no-untyped-def]
     return total
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _dearer(cost, target, than_cost, than_target):  # type: ignore[no-untyped-def]
     return cost > than_cost or (cost == than_cost and target > than_target)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _offer(costs, targets, n_held, cost, target):  # type: ignore[no-untyped-def]
     """Keep the cheapest pairs in a heap whose root is the dearest; returns how many are held."""
     if n_held < costs.shape[0]:
@@ -157,7 +157,7 @@ def _offer(costs, targets, n_held, cost, target):  # type: ignore[no-untyped-def
     return n_held
 
 
-@njit(cache=True, nogil=True, fastmath=FASTMATH)
+@njit(nogil=True, fastmath=FASTMATH)
 def _nearest_cuts(  # type: ignore[no-untyped-def]
     pose, surface, surface_bits, scale, group_means, pivots, clip_firsts, clip_last, clip,
     first_row, limits, min_skip, windowed, targets, costs,
@@ -218,7 +218,7 @@ def _nearest_cuts(  # type: ignore[no-untyped-def]
         exact[ahead] = np.nan
 
 
-@njit(cache=True, nogil=True, fastmath=FASTMATH)
+@njit(nogil=True, fastmath=FASTMATH)
 def _pair_bound(group_means, pivots, a, b):  # type: ignore[no-untyped-def]
     total = np.float32(0)
     for g in range(group_means.shape[1]):
@@ -232,7 +232,7 @@ def _pair_bound(group_means, pivots, a, b):  # type: ignore[no-untyped-def]
     return (total + apart) * _SLACK
 
 
-@njit(cache=True, nogil=True, fastmath=FASTMATH)
+@njit(nogil=True, fastmath=FASTMATH)
 def _cheapest_cuts(  # type: ignore[no-untyped-def]
     pose, surface, surface_bits, scale, group_means, pivots, clip_first, clip_last, clip,
     from_nodes, to_nodes, source_group, target_group, min_skip, windowed, sources, targets, costs,
@@ -259,7 +259,7 @@ def _cheapest_cuts(  # type: ignore[no-untyped-def]
                 sources[r, c], targets[r, c] = i, j
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _spread_out(targets, costs, radius, kept_targets, kept_costs):  # type: ignore[no-untyped-def]
     n_keep = kept_targets.shape[1]
     for row in range(targets.shape[0]):

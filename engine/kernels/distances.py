@@ -13,10 +13,11 @@ d_iou(b, p)|.
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 from scipy.cluster.hierarchy import fcluster, linkage
 
+from engine.jit import njit
 from engine.kernels import FASTMATH
 from engine.timebase import FRAMES_PER_NODE
 
@@ -161,7 +162,7 @@ def _popcount(typingctx, word):  # type: ignore[no-untyped-def]
     return types.uint64(types.uint64), codegen
 
 
-@njit(cache=True, nogil=True, fastmath=FASTMATH)
+@njit(nogil=True, fastmath=FASTMATH)
 def pose_distance(pose, a, b):  # type: ignore[no-untyped-def]
     """d_pose of nodes a and b; pose as in NodeFeatures."""
     p, q = pose[a], pose[b]
@@ -173,7 +174,7 @@ def pose_distance(pose, a, b):  # type: ignore[no-untyped-def]
     return total
 
 
-@njit(cache=True, nogil=True, fastmath=FASTMATH)
+@njit(nogil=True, fastmath=FASTMATH)
 def surface_distance(surface, surface_bits, scale, a, b):  # type: ignore[no-untyped-def]
     """d_iou of nodes a and b; two empty frames are equal."""
     apart = np.float32(0)
@@ -189,7 +190,7 @@ def surface_distance(surface, surface_bits, scale, a, b):  # type: ignore[no-unt
     return scale * apart
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _surface_distances(surface, surface_bits, scale, pivot):  # type: ignore[no-untyped-def]
     distances = np.empty(surface.shape[0], np.float32)
     for n in range(surface.shape[0]):
@@ -197,7 +198,7 @@ def _surface_distances(surface, surface_bits, scale, pivot):  # type: ignore[no-
     return distances
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _natural_distances(pose, surface, surface_bits, scale, clip_last):  # type: ignore[no-untyped-def]
     natural = np.full(pose.shape[0], np.nan, np.float32)
     for n in range(pose.shape[0]):
@@ -207,7 +208,7 @@ def _natural_distances(pose, surface, surface_bits, scale, clip_last):  # type: 
     return natural
 
 
-@njit(cache=True, nogil=True, fastmath=FASTMATH)
+@njit(nogil=True, fastmath=FASTMATH)
 def _cut_distances(pose, surface, surface_bits, scale, clip_first, clip_last, source, target):  # type: ignore[no-untyped-def]
     costs = np.empty(len(source), np.float32)
     for e in range(len(source)):

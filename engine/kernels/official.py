@@ -2,7 +2,8 @@
 bit."""
 
 import numpy as np
-from numba import njit
+
+from engine.jit import njit
 
 __all__ = ["advance", "dot_products", "edges", "strong_components", "thresholds"]
 
@@ -11,7 +12,7 @@ _ONE = np.uint64(1)  # unsigned indices spare the kernel the code for negative o
 _TERMS = 32  # of a dot product at a time: so many columns stay in the first-level cache
 
 
-@njit(cache=True)
+@njit()
 def _length(values, i, j, k):  # type: ignore[no-untyped-def]
     """float32 length of the difference of points k, the squares added as (x + y) + z."""
     dx = values[i, 0, k] - values[j, 0, k]
@@ -20,7 +21,7 @@ def _length(values, i, j, k):  # type: ignore[no-untyped-def]
     return np.sqrt(dx * dx + dy * dy + dz * dz)
 
 
-@njit(cache=True)
+@njit()
 def thresholds(values, previous, following):  # type: ignore[no-untyped-def]
     """Mean distance of every frame to its neighbours 1 to 4 frames away, and how many of these counted.
 
@@ -42,7 +43,7 @@ def thresholds(values, previous, following):  # type: ignore[no-untyped-def]
     return total, used
 
 
-@njit(cache=True)
+@njit()
 def _votes(values, i, j, limit):  # type: ignore[no-untyped-def]
     a, b, most = values[i], values[j], limit[i]
     votes = np.int32(0)
@@ -52,7 +53,7 @@ def _votes(values, i, j, limit):  # type: ignore[no-untyped-def]
     return votes
 
 
-@njit(cache=True)
+@njit()
 def edges(  # type: ignore[no-untyped-def]
     position, velocity, trans, previous, following, used, position_limit, velocity_limit, trans_limit,
     min_votes
@@ -87,7 +88,7 @@ def edges(  # type: ignore[no-untyped-def]
     return found[:n_found].copy(), is_continue[:n_found].copy()
 
 
-@njit(cache=True)
+@njit()
 def strong_components(out_start, out_target, in_start, in_source):  # type: ignore[no-untyped-def]
     """Strongly connected component of each vertex, int64 (n,), numbered as the release's graph library does.
 
@@ -130,7 +131,7 @@ def strong_components(out_start, out_target, in_start, in_source):  # type: igno
     return component
 
 
-@njit(cache=True)
+@njit()
 def advance(  # type: ignore[no-untyped-def]
     increments, in_start, in_move, revisit, continue_penalty,
     now, cost, jumps, visits, back,
@@ -195,7 +196,7 @@ def advance(  # type: ignore[no-untyped-def]
 
 # Fused, but in the order written: equal vectors then have equal products, and equal nodes tie as they do in the
 # release.
-@njit(cache=True, fastmath={"contract"})
+@njit(fastmath={"contract"})
 def dot_products(rows, columns, out):  # type: ignore[no-untyped-def]
     """out[t, n] = rows[t] . columns[:, n], in the type of `out`; the number of terms a multiple of 4.
 

@@ -6,7 +6,8 @@ equal input gives equal choices in every process.
 """
 
 import numpy as np
-from numba import njit
+
+from engine.jit import njit
 
 __all__ = ["beginnings", "discounted_values", "node_noise", "plan", "run_lengths"]
 
@@ -14,7 +15,7 @@ _FIRST_ROOM = 512  # states; grows where more are reached
 _ONE = np.float32(1)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def run_lengths(goes_on):  # type: ignore[no-untyped-def]
     """int32 (N,): how many continue edges follow one another from each node."""
     lengths = np.zeros(goes_on.shape[0], np.int32)
@@ -24,7 +25,7 @@ def run_lengths(goes_on):  # type: ignore[no-untyped-def]
     return lengths
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def discounted_values(goes_on, cut_start, cut_target, cut_cost, node_cost, discount, tolerance, depth):  # type: ignore[no-untyped-def]
     """float64 (depth, N): discount times the least discounted cost of going on for ever from (n, dwell d + 1).
 
@@ -51,7 +52,7 @@ def discounted_values(goes_on, cut_start, cut_target, cut_cost, node_cost, disco
     return values
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def node_noise(noise, step, n):  # type: ignore[no-untyped-def]
     """engine.search.node_jitter of one node at one step, float32. noise: seed uint64, variation, patch size."""
     seed, variation, patch = noise
@@ -59,7 +60,7 @@ def node_noise(noise, step, n):  # type: ignore[no-untyped-def]
     return np.float32(np.float64(word) * (variation / 16777216.0))
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _mixed(word):  # type: ignore[no-untyped-def]
     word = word + np.uint64(0x9E3779B97F4A7C15)
     word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -67,7 +68,7 @@ def _mixed(word):  # type: ignore[no-untyped-def]
     return word ^ (word >> np.uint64(31))
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _product(a, b):  # type: ignore[no-untyped-def]
     # Eight sums side by side, in an order that is written down: one sum alone waits for every addition.
     n = a.shape[0] // 8 * 8
@@ -87,7 +88,7 @@ def _product(a, b):  # type: ignore[no-untyped-def]
     return total
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _node_cost(motion, rows, t, n):  # type: ignore[no-untyped-def]
     """engine.retrieval.node_costs of one node at one row, float32."""
     low, high, level, away, listless, similarity_weight, level_weight = motion
@@ -101,18 +102,18 @@ def _node_cost(motion, rows, t, n):  # type: ignore[no-untyped-def]
     return cost + ((_ONE - speaking[t]) * away[n] + speaking[t] * listless[n])
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _usual(means, speaking, n):  # type: ignore[no-untyped-def]
     return speaking * means[0][n] + (1.0 - speaking) * means[1][n]
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _unusual(motion, rows, means, t, n):  # type: ignore[no-untyped-def]
     """What node n costs at row t more than it does on average."""
     return np.float64(_node_cost(motion, rows, t, n)) - _usual(means, np.float64(rows[3][t]), n)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _repetition(repeats, shown_at, step, n):  # type: ignore[no-untyped-def]
     """What engine.variety adds for a node that was shown lately."""
     reach, away = repeats[2], repeats[3]
@@ -122,7 +123,7 @@ def _repetition(repeats, shown_at, step, n):  # type: ignore[no-untyped-def]
     return np.float32(1 - since / reach) * away[n]
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _note(repeats, shown_at, first, end, forget):  # type: ignore[no-untyped-def]
     """Write steps first .. end - 1 of what was shown into shown_at (N,), the last step of each node; or wipe them."""
     ring, near = repeats[0], repeats[5]
@@ -132,7 +133,7 @@ def _note(repeats, shown_at, first, end, forget):  # type: ignore[no-untyped-def
             shown_at[m] = -1 if forget else step
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _note_until(repeats, shown_at, noted, now):  # type: ignore[no-untyped-def]
     """Write down what was shown before step `now` and is another moment; returns the first step that is not noted."""
     end = max(noted, min(repeats[1], now - repeats[4] + 1))
@@ -140,7 +141,7 @@ def _note_until(repeats, shown_at, noted, now):  # type: ignore[no-untyped-def]
     return end
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _grown(pool, needed):  # type: ignore[no-untyped-def]
     node, dwell, cost, parent = pool
     n = node.shape[0]
@@ -152,7 +153,7 @@ def _grown(pool, needed):  # type: ignore[no-untyped-def]
     return wider
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _price(motion, rows, means, expectation, position, last_row, layer, j):  # type: ignore[no-untyped-def]
     """What node j is expected to cost `layer` steps ahead: by its row, or by how its stretch fits the last row."""
     trust, keeps = expectation[1], expectation[2]
@@ -168,7 +169,7 @@ def _price(motion, rows, means, expectation, position, last_row, layer, j):  # t
     return cost
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _worth(graph, motion, rows, means, values, expectation, gains, repeats, shown_at, step, n, d):  # type: ignore[no-untyped-def]
     """What is to be expected after the plan's last step, `step`, in the state (n, d)."""
     n_guessed, _, _, repeat_keep = expectation
@@ -186,7 +187,7 @@ def _worth(graph, motion, rows, means, values, expectation, gains, repeats, show
     return total
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _gains(n_guessed, keeps):  # type: ignore[no-untyped-def]
     """Sums of keeps behind the guessed steps, (K + 1,)."""
     gains = np.zeros(keeps.shape[0])
@@ -195,7 +196,7 @@ def _gains(n_guessed, keeps):  # type: ignore[no-untyped-def]
     return gains
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def beginnings(graph, motion, rows, means, values, expectation, nodes):  # type: ignore[no-untyped-def]
     """float64 (S,): what it costs to begin at each of `nodes` and what is expected after it, by the first row alone."""
     gains = _gains(0, expectation[2])
@@ -211,7 +212,7 @@ def beginnings(graph, motion, rows, means, values, expectation, nodes):  # type:
     return totals
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def plan(graph, motion, rows, means, values, expectation, noise, repeats, step, starts, scratch):  # type: ignore[no-untyped-def]
     """The cheapest plan from any of `starts` over the known rows, some guessed ones, and what is expected after them.
 

@@ -8,12 +8,13 @@ so a step of N nodes leaves behind N numbers and N bits.
 """
 
 import numpy as np
-from numba import njit
+
+from engine.jit import njit
 
 __all__ = ["advance", "trace_back"]
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def advance(  # type: ignore[no-untyped-def]
     costs, jitter, jitter_row, state, arrives, cut_start, cut_source, cut_cost, chosen, dwelt,
 ):  # fmt: skip
@@ -56,7 +57,7 @@ def advance(  # type: ignore[no-untyped-def]
         after[:] = before
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def trace_back(  # type: ignore[no-untyped-def]
     node, dwell, depth, cut_start, cut_source, chosen, dwelt, nodes, by_cut
 ):

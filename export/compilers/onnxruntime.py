@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+from engine.backends.libraries import import_onnxruntime
 from engine.errors import ArtifactError, BackendError
-from engine.machine import onnxruntime_uses_gpu
-from engine.session import missing_package, one_line
+from engine.machine import missing_precision, onnxruntime_uses_gpu
+from engine.session import one_line
 from export.compilers import CompileJob, out_of_memory
 
 __all__ = ["compile_onnxruntime"]
@@ -17,12 +18,10 @@ _FATAL = 4  # of its log levels: everything else reaches the caller as an except
 
 def compile_onnxruntime(job: CompileJob) -> dict[str, Path]:
     """See export.compilers.compile_network."""
-    try:
-        import onnxruntime
-    except ModuleNotFoundError as error:
-        raise missing_package("onnxruntime", error) from error
+    onnxruntime = import_onnxruntime()
+    if (reason := missing_precision("onnxruntime", job.key.precision)) is not None:
+        raise BackendError(reason)
     on_gpu = onnxruntime_uses_gpu()
-    _check_precision(job, on_gpu)
     source = _typed(job)
     engine = job.folder / f"{job.spec.name}.engine"
     weights = job.folder / f"{engine.name}.data"
@@ -41,17 +40,6 @@ def compile_onnxruntime(job: CompileJob) -> dict[str, Path]:
     except Exception as error:  # the library's own errors have no common base
         raise _failure(job, error) from error
     return {file.name: file for file in (engine, weights) if file.exists()}
-
-
-def _check_precision(job: CompileJob, on_gpu: bool) -> None:
-    precision = job.key.precision
-    if precision == "bf16":
-        raise BackendError("onnxruntime computes in fp32, on a GPU in fp16: for bf16 take openvino or tensorrt")
-    if precision == "fp16" and not on_gpu:
-        raise BackendError(
-            "onnxruntime computes fp16 on a GPU alone, on a CPU it is slower than fp32: pip install "
-            "'tango-rt[onnxruntime-gpu]' where there is a GPU, or take --precision fp32"
-        )
 
 
 def _typed(job: CompileJob) -> Path:

@@ -6,29 +6,27 @@ A blob holds shapes, but neither precision nor threads: who imports it says both
 from pathlib import Path
 from typing import Any
 
-from engine.backends.openvino import shared_core
+from engine.backends.libraries import import_openvino
+from engine.backends.openvino import HINTS, read_onnx, shared_core
 from engine.errors import ArtifactError, BackendError
-from engine.session import missing_package, one_line
+from engine.machine import missing_precision
+from engine.session import one_line
 from export.compilers import CompileJob, out_of_memory
 
 __all__ = ["compile_openvino"]
 
-_CAPABILITIES = {"fp32": ("f32", "FP32"), "fp16": ("f16", "FP16"), "bf16": ("bf16", "BF16")}
-
 
 def compile_openvino(job: CompileJob) -> dict[str, Path]:
     """See export.compilers.compile_network."""
-    try:
-        import openvino
-    except ModuleNotFoundError as error:
-        raise missing_package("openvino", error) from error
-    core = shared_core()
-    hint, capability = _CAPABILITIES[job.key.precision]
-    if capability not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        raise BackendError(f"this CPU does not compute in {job.key.precision}: use --precision fp32")
+    openvino, core = import_openvino(), shared_core()
+    if (reason := missing_precision("openvino", job.key.precision)) is not None:
+        raise BackendError(reason)
     job.tell(f"{job.spec.name}: read")
     network = _read(job)
-    options = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": str(job.key.options["performance_hint"])}
+    options = {
+        "INFERENCE_PRECISION_HINT": HINTS[job.key.precision],
+        "PERFORMANCE_HINT": str(job.key.options["performance_hint"]),
+    }
     engine = job.folder / f"{job.spec.name}.engine"
     try:
         _narrow(job, network, openvino)
@@ -44,12 +42,10 @@ def compile_openvino(job: CompileJob) -> dict[str, Path]:
 
 
 def _read(job: CompileJob) -> Any:
-    from openvino.frontend import FrontEndManager, OpConversionFailure
+    from openvino.frontend import OpConversionFailure
 
     try:
-        # read_model tries other formats on what is no ONNX, and they write to the terminal
-        onnx = FrontEndManager().load_by_framework("onnx")
-        return onnx.convert(onnx.load(str(job.source)))
+        return read_onnx(job.source)
     except OpConversionFailure as error:
         raise BackendError(f"network {job.spec.name}: openvino lacks an operator: {one_line(error)}") from error
     except Exception as error:  # the library's own errors have no common base

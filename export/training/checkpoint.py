@@ -2,7 +2,6 @@
 
 import os
 import pickle
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from engine.errors import ArtifactError, InputError
 from engine.features.mini import FEATURES_VERSION
+from engine.folders import file_beside
 from export.models.mini import AuMoMini, MiniConfig
 
 __all__ = ["Checkpoint", "read_checkpoint", "trained_model", "write_checkpoint"]
@@ -46,19 +46,15 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        temporary = Path(name)
-        # mkstemp makes a private file; this one is as readable as any other of the user
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        with os.fdopen(handle, "wb") as file:
+        temporary = file_beside(path)
+        with temporary.open("wb") as file:
             torch.save(fields, file)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     except (OSError, RuntimeError) as error:
-        raise InputError(f"{path}: the checkpoint cannot be written ({error})") from error
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise InputError(f"{path}: the checkpoint cannot be written ({reason})") from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """`tango-export train aumoclip`: recordings in, a checkpoint and its curves out."""
 
+import os
 import time
 from collections.abc import Sequence
 from fnmatch import fnmatch
@@ -16,6 +17,8 @@ from export.training.trainer import Trainer, TrainOptions
 from export.training.validation import known
 
 __all__ = ["TrainOptions", "train"]
+
+_MOST_BYTES = 255  # of a file's name
 
 
 def train(data: Sequence[Path], output: Path, options: TrainOptions | None = None) -> dict[str, Any]:
@@ -37,7 +40,7 @@ def train(data: Sequence[Path], output: Path, options: TrainOptions | None = Non
         trainer.restore(read_checkpoint(output), output)
     started = time.perf_counter()
     trainer.run(output)
-    draw_curves(trainer.history, output.with_name(output.name + ".png"))
+    draw_curves(trainer.history, _curves_file(output))
     return {
         "checkpoint": str(output),
         "steps": trainer.step,
@@ -47,6 +50,11 @@ def train(data: Sequence[Path], output: Path, options: TrainOptions | None = Non
         "validated_on": [take.name for take in trainer.validated],
         **known(trainer.history[-1]),
     }
+
+
+def _curves_file(output: Path) -> Path:
+    """OUTPUT.png; where that is too long for a file, with less of its name."""
+    return output.with_name(os.fsencode(output.name)[: _MOST_BYTES - 4].decode(errors="ignore") + ".png")
 
 
 def _check(options: TrainOptions, output: Path) -> None:

@@ -226,7 +226,7 @@ def _device(options: TrainOptions) -> tuple[torch.device, bool]:
         raise BackendError("no CUDA device is there: use --device cpu")
     device = torch.device("cuda" if has_gpu and options.device != "cpu" else "cpu")
     if device.type == "cuda":
-        able = torch.cuda.is_bf16_supported()
+        able = torch.cuda.is_bf16_supported(including_emulation=False)
         if options.bf16 and not able:
             raise BackendError("this GPU has no bf16: train without it")
         return device, able if options.bf16 is None else options.bf16

@@ -1,22 +1,23 @@
-"""MediaPipe's two models in use, opened and silenced in one place: whole-body tracking and face detection."""
+"""What the application asks of a picture: the pose of one person, and all faces, in the pixels of the stored video."""
 
-import os
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
 
 import cv2
 import numpy as np
 
 from engine.skeleton import N_BODY, N_HAND
+from tango_rt.characters.holistic.detection import FACE_FULL_RANGE, detect, whole_frame
+from tango_rt.characters.holistic.holistic import Holistic
+from tango_rt.characters.holistic.runner import open_network
+from tango_rt.models.folder import ensure_models
 
-__all__ = ["MASK_COLUMNS", "MASK_ROWS", "FaceFinder", "PoseEstimator", "RawPose", "open_face_detector", "shrink"]
+__all__ = ["MASK_COLUMNS", "MASK_ROWS", "FaceFinder", "PoseEstimator", "RawPose", "face_detector", "shrink"]
 
 MASK_ROWS, MASK_COLUMNS = 48, 64
 
-# Holistic's own networks see 224 to 256 px; 1280 found 0.5 % more hands on two clips, for 2 ms a frame more
+# the networks see 192 to 256 px; 1280 found 0.5 % more hands on two clips, for 2 ms a frame more
 _LONG_SIDE_PX = 640
 
 # of the face mesh: outer corners of the eyes; upper and lower lip, inner corners of the mouth
@@ -51,49 +52,46 @@ class RawPose:
         return not np.isnan(self.left_hand[0, 0]), not np.isnan(self.right_hand[0, 0])
 
 
+NOBODY = RawPose(
+    body=np.full((N_BODY, 4), np.nan, np.float32),
+    left_hand=np.full((N_HAND, 3), np.nan, np.float32),
+    right_hand=np.full((N_HAND, 3), np.nan, np.float32),
+    person_mask=np.zeros(MASK_ROWS, np.uint64),
+)
+"""A frame in which nobody was found."""
+
+
 class PoseEstimator:
-    """Tracks one person through frames given in order; slow to open, to be closed after use (`with`)."""
+    """Tracks one person through frames given in order; slow to open."""
 
-    def __init__(self) -> None:
-        with _quiet():
-            # matplotlib and more come with it: seconds, paid only where people are tracked
-            from mediapipe.python.solutions.holistic import Holistic
-
-            # no smoothing over time: it would smear a person from one shot into the next
-            self._holistic = Holistic(
-                model_complexity=1, smooth_landmarks=False, enable_segmentation=True, smooth_segmentation=False
-            )
-
-    def __enter__(self) -> "PoseEstimator":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __init__(self, models: Path) -> None:
+        """models: the folder of the networks (tango_rt.models.folder.ensure_models)."""
+        self._holistic = Holistic(models)
 
     def process(self, frame: np.ndarray, size: tuple[int, int] | None = None) -> RawPose:
         """Finds the person in the next RGB frame, uint8, shape (height, width, 3).
 
         size (height, width) is that of the picture in whose pixels the result is wanted, if the frame is a copy of it.
         """
+        small = shrink(frame)
         height, width = size or frame.shape[:2]
-        with _quiet():
-            found = self._holistic.process(shrink(frame))
-        scale = np.array([width, height, width], np.float32)
+        across, down = width / small.shape[1], height / small.shape[0]
+        scale = np.array([across, down, across], np.float32)
+        person = self._holistic.process(small)
+        if person is None:
+            return NOBODY
+        body = np.asarray(person.body, np.float32)
         return RawPose(
-            _landmarks(found.pose_landmarks, N_BODY, scale, visibility=True),
-            _landmarks(found.left_hand_landmarks, N_HAND, scale),
-            _landmarks(found.right_hand_landmarks, N_HAND, scale),
-            _mask_words(found.segmentation_mask),
-            _mouth(found.face_landmarks, scale),
+            np.hstack([body[:, :3] * scale, body[:, 3:]]),
+            _hand(person.left_hand, scale),
+            _hand(person.right_hand, scale),
+            _mask_words(person.mask),
+            _mouth(person.face, scale),
         )
 
     def restart(self) -> None:
         """Forgets the frames seen so far: the next one is treated as the first."""
-        with _quiet():
-            self._holistic.reset()
-
-    def close(self) -> None:
-        self._holistic.close()
+        self._holistic.reset()
 
 
 def shrink(frame: np.ndarray) -> np.ndarray:
@@ -105,63 +103,36 @@ def shrink(frame: np.ndarray) -> np.ndarray:
     return np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_AREA))
 
 
-@contextmanager
-def open_face_detector() -> Iterator[FaceFinder]:
+def face_detector() -> FaceFinder:
     """Gives a function: RGB frame -> centre x, centre y, width of every face, as shares of the picture's sides."""
+    network = open_network(ensure_models() / "face_detection_full_range_sparse.tflite")
 
     def find_faces(frame: np.ndarray) -> list[tuple[float, float, float]]:
-        found = detector.process(shrink(frame)).detections or []
-        boxes = [detection.location_data.relative_bounding_box for detection in found]
-        return [(box.xmin + box.width / 2, box.ymin + box.height / 2, box.width) for box in boxes]
+        small = shrink(frame)
+        height, width = small.shape[:2]
+        corners = detect(network, FACE_FULL_RANGE, small, whole_frame(small))[:, :2] / [width, height]
+        centres, widths = corners.mean(axis=1), corners[:, 1, 0] - corners[:, 0, 0]
+        return [(x, y, width) for (x, y), width in zip(centres.tolist(), widths.tolist(), strict=True)]
 
-    # quiet throughout, for the library also writes from threads of its own
-    with _quiet():
-        from mediapipe.python.solutions.face_detection import FaceDetection
-
-        with FaceDetection(model_selection=1) as detector:
-            yield find_faces
+    return find_faces
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps the C++ libraries' chatter (TFLite, absl) off stderr, and protobuf's deprecation warnings unheard.
-
-    What Python writes to stderr meanwhile, a progress bar say, is still seen.
-    """
-    saved, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        with open(os.dup(saved), "w", buffering=1) as stderr, warnings.catch_warnings(), redirect_stderr(stderr):
-            warnings.simplefilter("ignore")
-            os.dup2(sink, 2)
-            yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(sink)
+def _hand(points: np.ndarray | None, scale: np.ndarray) -> np.ndarray:
+    if points is None:
+        return np.full((N_HAND, 3), np.nan, np.float32)
+    return np.asarray(points, np.float32) * scale
 
 
-def _landmarks(found: Any, n_points: int, scale: np.ndarray, visibility: bool = False) -> np.ndarray:
-    if found is None:
-        return np.full((n_points, 4 if visibility else 3), np.nan, np.float32)
-    points = np.array([(point.x, point.y, point.z) for point in found.landmark], np.float32) * scale
-    if not visibility:
-        return points
-    seen = np.array([[point.visibility] for point in found.landmark], np.float32)
-    return np.hstack([points, seen])
-
-
-def _mouth(face: Any, scale: np.ndarray) -> np.ndarray:
+def _mouth(face: np.ndarray | None, scale: np.ndarray) -> np.ndarray:
     """Opening and width, float32 (2,); the eyes give the scale, so that the distance to the camera does not count."""
     if face is None:
         return np.full(2, np.nan, np.float32)
-    points = np.array([(face.landmark[k].x, face.landmark[k].y) for pair in _FACE_PAIRS for k in pair]) * scale[:2]
+    points = face[[k for pair in _FACE_PAIRS for k in pair], :2] * scale[:2]
     eyes, *lips = np.linalg.norm(points[0::2] - points[1::2], axis=1)
     return np.asarray(lips / max(eyes, 1.0), np.float32)
 
 
-def _mask_words(mask: np.ndarray | None) -> np.ndarray:
+def _mask_words(mask: np.ndarray) -> np.ndarray:
     """Words of a person mask, float32 0..1, shape (height, width); a cell counts if the person fills half of it."""
-    if mask is None:
-        return np.zeros(MASK_ROWS, np.uint64)
     cells = cv2.resize(mask, (MASK_COLUMNS, MASK_ROWS), interpolation=cv2.INTER_AREA) > 0.5
     return np.packbits(cells, axis=1, bitorder="little").view("<u8")[:, 0].astype(np.uint64)

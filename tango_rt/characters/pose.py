@@ -1,4 +1,4 @@
-"""Finds a person's body and hands in video frames: MediaPipe Holistic, in as many processes as cores.
+"""Finds a person's body and hands in video frames: the networks of MediaPipe Holistic, in as many processes as cores.
 
 Frames go to the workers in blocks of fixed length. Every block starts with a fresh tracker that has seen the last
 frames of the block before, so the results depend on the frames alone, not on how many workers there are. A fresh

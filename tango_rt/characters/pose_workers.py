@@ -1,11 +1,11 @@
 """Processes that track blocks of frames, and the shared memory through which they get them."""
 
 import multiprocessing
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 from engine.errors import BackendError
 from tango_rt.characters.estimator import PoseEstimator, RawPose
 from tango_rt.interrupts import interrupts_held
+from tango_rt.models.folder import ensure_models
 
 __all__ = ["Block", "Workers"]
 
@@ -70,12 +71,13 @@ class Workers:
         return slot, np.frombuffer(self._slots[slot], np.uint8)
 
     def _start(self, n_bytes: int) -> None:
+        models = ensure_models()  # once, and not by every process
         self._slots = [self._context.RawArray("B", n_bytes) for _ in range(self._n_workers + 1)]
         self._free = list(range(len(self._slots)))
         with interrupts_held():
             for _ in range(self._n_workers):
                 ours, theirs = self._context.Pipe()
-                process = self._context.Process(target=_work, args=(theirs, self._slots), daemon=True)
+                process = self._context.Process(target=_work, args=(theirs, self._slots, models), daemon=True)
                 process.start()
                 theirs.close()
                 self._processes[ours] = process
@@ -114,14 +116,12 @@ class Workers:
         )
 
 
-def _work(connection: Connection, slots: list[Any]) -> None:
+def _work(connection: Connection, slots: list[Any], models: Path) -> None:
     cv2.setNumThreads(1)
-    # for good, and not only around calls: the libraries also write from threads of their own
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     try:
-        with PoseEstimator() as estimator:
-            while (block := connection.recv()) is not None:
-                connection.send(_track_block(estimator, block, slots[block.slot]))
+        estimator = PoseEstimator(models)
+        while (block := connection.recv()) is not None:
+            connection.send(_track_block(estimator, block, slots[block.slot]))
     except EOFError:
         pass  # the parent is gone
     except Exception as error:

@@ -66,6 +66,11 @@ class ShotDetector:
         if self._n_frames > _REACH:
             self._judge(self._n_frames - 1 - _REACH, self._cuts, self._dissolving)
 
+    @property
+    def picture(self) -> np.ndarray:
+        """The frame pushed last, small and grey, uint8 (rows, columns)."""
+        return self._pictures[-1]
+
     def changes(self) -> list[int]:
         """First frame of every new shot among the frames pushed so far, ascending; frame 0 is not listed.
 

@@ -1,11 +1,13 @@
 """One reference video, tracked: joints, shots and voice. The slow part, so it is cached by the file's content."""
 
+import functools
 import hashlib
+import logging
 import os
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,21 +16,25 @@ from tqdm import tqdm
 
 from engine.appearance import coarse_colours
 from engine.errors import InputError
+from engine.folders import cache_folder, why_no_cache
 from engine.motion import smplx_motion_vectors
 from tango_rt.audio import check_audible, read_audio
 from tango_rt.characters.pose import BLOCK_FRAMES, RawPose, estimate_poses
 from tango_rt.characters.shots import ShotDetector
 from tango_rt.characters.smplx import joint_positions, read_body_model, read_smplx
+from tango_rt.characters.stillness import Stillness
 from tango_rt.characters.subject import SAMPLE_FRAMES, find_subject
 from tango_rt.characters.tracking import Track, build_track
 from tango_rt.video.reader import VideoReader
 
 __all__ = ["TrackedSource", "track_source"]
 
-TRACKING_VERSION = 3
-"""Counts changes of what is cached: raw poses, colours and shots."""
+TRACKING_VERSION = 4
+"""Counts changes of what is cached: raw poses, colours, shots, and what was noticed; and of the pictures themselves."""
 
 _LOW_HAND_SHARE = 0.6
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -51,7 +57,7 @@ class TrackedSource:
 
 @dataclass(frozen=True)
 class _Found:
-    """What is cached: raw poses and colours of all frames, the shot changes, and whether other people were seen."""
+    """What is cached: raw poses and colours of all frames, the shot changes, and what the user should know."""
 
     body: np.ndarray
     hands: np.ndarray
@@ -59,7 +65,7 @@ class _Found:
     masks: np.ndarray
     appearance: np.ndarray
     shots: np.ndarray
-    crowd: str
+    notes: np.ndarray  # of strings
 
     def poses(self) -> list[RawPose]:
         return [
@@ -78,12 +84,13 @@ def track_source(path: Path, max_height: int, body_model: Path | None, n_workers
     check_audible(audio, path)
     motion = _smplx_motion(path, body_model)
     sha256 = _sha256(path)
-    file = _cache_folder() / f"{sha256}-{max_height}-{TRACKING_VERSION}.npz"
-    found = _load(file)
+    name = f"{sha256}-{max_height}-{TRACKING_VERSION}.npz"
+    folder = cache_folder()
+    found = None if folder is None else _load(folder / name)
     cached = found is not None
     if found is None:
         found = _find(path, max_height, n_workers)
-        _save(file, found)
+        _save(folder, name, found)
     with VideoReader(path, max_height) as reader:
         size = reader.info.height, reader.info.width
     shots = tuple(int(shot) for shot in found.shots)
@@ -97,7 +104,7 @@ def track_source(path: Path, max_height: int, body_model: Path | None, n_workers
         appearance=found.appearance,
         motion=None if motion is None else _of_length(motion, len(found.body), path),
         audio=audio,
-        warnings=(*(f"{path.name}: {text}" for text in heard), *_warnings(path, track, found.crowd)),
+        warnings=(*(f"{path.name}: {text}" for text in heard), *_warnings(path, track, found.notes.tolist())),
         cached=cached,
     )
 
@@ -107,12 +114,13 @@ def _find(path: Path, max_height: int, n_workers: int) -> _Found:
         n_frames = reader.info.n_frames
         samples = reader.every(SAMPLE_FRAMES)
         subject = find_subject(_with_bar(samples, f"looking at {path.name}", -(-(n_frames or 0) // SAMPLE_FRAMES)))
-    detector = ShotDetector()
+    detector, stillness = ShotDetector(), Stillness()
     appearance: list[np.ndarray] = []
 
     def watched(frames: VideoReader) -> Iterator[np.ndarray]:
         for frame in frames:
             detector.push(frame)
+            stillness.push(detector.picture)
             appearance.append(coarse_colours(frame))
             yield frame
 
@@ -121,6 +129,7 @@ def _find(path: Path, max_height: int, n_workers: int) -> _Found:
     with VideoReader(path, max_height) as reader:
         poses = estimate_poses(watched(reader), n_workers, subject=subject)
         found = list(_with_bar(poses, f"tracking {path.name}", n_frames))
+    notes = [*filter(None, [subject.warning]), *reader.warnings, *stillness.warnings()]
     return _Found(
         body=np.stack([pose.body for pose in found]),
         hands=np.stack([[pose.left_hand, pose.right_hand] for pose in found]),
@@ -128,7 +137,7 @@ def _find(path: Path, max_height: int, n_workers: int) -> _Found:
         masks=np.stack([pose.person_mask for pose in found]),
         appearance=np.stack(appearance),
         shots=np.array(detector.changes(), np.int64),
-        crowd=subject.warning or "",
+        notes=np.array(notes, str),
     )
 
 
@@ -137,9 +146,8 @@ def _with_bar(items: Iterable[T], name: str, total: int | None) -> Iterator[T]:
     yield from tqdm(items, name, total, unit="frame", disable=None)
 
 
-def _warnings(path: Path, track: Track, crowd: str) -> Iterator[str]:
-    if crowd:
-        yield f"{path.name}: {crowd}"
+def _warnings(path: Path, track: Track, notes: Iterable[str]) -> Iterator[str]:
+    yield from (f"{path.name}: {note}" for note in notes)
     for side, share in zip(("left", "right"), track.hands_found.mean(axis=0), strict=True):
         if share < _LOW_HAND_SHARE:
             yield (
@@ -151,7 +159,7 @@ def _warnings(path: Path, track: Track, crowd: str) -> Iterator[str]:
 def _smplx_motion(path: Path, body_model: Path | None) -> np.ndarray | None:
     """Motion at 30 fps from talk.smplx.npz or talk.npz beside talk.mp4, as the release makes it; else None."""
     beside = [path.with_suffix(suffix) for suffix in (".smplx.npz", ".npz")]
-    file = next((file for file in beside if file.is_file()), None)
+    file = next((file for file in beside if os.path.isfile(file)), None)  # False for a name that is too long
     if file is None:
         return None
     if body_model is None:
@@ -175,33 +183,32 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _cache_folder() -> Path:
-    given = os.environ.get("TANGO_RT_CACHE")
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(given) if given else Path(base) / "tango-rt"
-
-
 def _load(file: Path) -> _Found | None:
     """None for a file that is absent or damaged: then the video is tracked again."""
     try:
         # opened here, because numpy leaves a damaged archive open
         with file.open("rb") as content, np.load(content, allow_pickle=False) as arrays:
-            names = ("body", "hands", "mouth", "masks", "appearance", "shots")
-            return _Found(**{name: arrays[name] for name in names}, crowd=str(arrays["crowd"]))
+            return _Found(**{field.name: arrays[field.name] for field in fields(_Found)})
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
 
 
-def _save(file: Path, found: _Found) -> None:
+def _save(folder: Path | None, name: str, found: _Found) -> None:
     """Keep the result; a full or read-only disk costs the next build its time, not this one its success."""
-    partial = file.with_name(f"{file.stem}.{os.getpid()}.partial.npz")
+    if folder is None:
+        _say_not_kept(why_no_cache())
+        return
+    partial = folder / f"{os.getpid()}.partial.npz"
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        arrays = {name: value for name, value in vars(found).items() if name != "crowd"}
-        np.savez(partial, crowd=np.array(found.crowd), **arrays)
-        partial.replace(file)
-    except OSError:
-        pass
+        np.savez(partial, **vars(found))
+        partial.replace(folder / name)
+    except OSError as error:
+        _say_not_kept(f"{folder} cannot be written ({error.strerror or error})")
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+@functools.cache
+def _say_not_kept(reason: str) -> None:
+    _log.warning("what was tracked is not kept, the next build of this video takes as long: %s", reason)

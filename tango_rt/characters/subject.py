@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tango_rt.characters.estimator import open_face_detector
+from tango_rt.characters.estimator import face_detector
 
 __all__ = ["SAMPLE_FRAMES", "Face", "Subject", "choose_subject", "find_subject"]
 
@@ -95,10 +95,10 @@ class _Track:
 def find_subject(frames: Iterable[np.ndarray]) -> Subject:
     """Chooses whom to follow. frames: every SAMPLE_FRAMES-th RGB frame of a video, uint8, shape (height, width, 3)."""
     samples: list[list[Face]] = []
-    with open_face_detector() as find_faces:
-        for frame in frames:
-            aspect = frame.shape[1] / frame.shape[0]
-            samples.append([Face(x, y, width, aspect) for x, y, width in find_faces(frame)])
+    find_faces = face_detector()
+    for frame in frames:
+        aspect = frame.shape[1] / frame.shape[0]
+        samples.append([Face(x, y, width, aspect) for x, y, width in find_faces(frame)])
     return choose_subject(samples)
 
 

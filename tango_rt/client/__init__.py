@@ -6,16 +6,19 @@
         for event in session: ...
 
 Events are the messages of the protocol themselves: VideoFrame, UtteranceStarted, UtteranceFinished, Underrun, Warning,
-Stats and Pong of tango_rt.v1. Nothing is ever sent again or reconnected: what goes wrong raises ServerError.
+Stats and Pong of tango_rt.v1. Nothing is ever sent again or reconnected: what goes wrong raises ServerError, and what
+cannot be asked for InputError; both are TangoErrors.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from tango_rt.client.distributions import warn_of_mixture
+
 if TYPE_CHECKING:
     from tango_rt.client.aio import AsyncClient, AsyncSession
     from tango_rt.client.channel import ConnectOptions
-    from tango_rt.client.errors import ServerError
+    from tango_rt.client.errors import BackendError, InputError, ServerError, TangoError
     from tango_rt.client.measured import Measured
     from tango_rt.client.options import SessionOptions
     from tango_rt.client.plain import Client, Session
@@ -23,23 +26,29 @@ if TYPE_CHECKING:
 __all__ = [
     "AsyncClient",
     "AsyncSession",
+    "BackendError",
     "Client",
     "ConnectOptions",
+    "InputError",
     "Measured",
     "ServerError",
     "Session",
     "SessionOptions",
+    "TangoError",
 ]
 
 _PLACES = {
     "AsyncClient": "aio",
     "AsyncSession": "aio",
+    "BackendError": "errors",
     "Client": "plain",
     "ConnectOptions": "channel",
+    "InputError": "errors",
     "Measured": "measured",
     "ServerError": "errors",
     "Session": "plain",
     "SessionOptions": "options",
+    "TangoError": "errors",
 }
 
 
@@ -47,4 +56,6 @@ def __getattr__(name: str) -> Any:
     # on first use, so that the command line can ask this package for its options without waiting for grpc
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
+    warn_of_mixture()
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
+    return value

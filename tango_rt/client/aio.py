@@ -1,19 +1,20 @@
 """The client for asyncio: a session is iterated in one task and spoken to from any."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import grpc
-import numpy as np
 
-from tango_rt.client.channel import ConnectOptions, channel_options, check_target, credentials, metadata
+from tango_rt.client.channel import ConnectOptions, channel_options, credentials, metadata
 from tango_rt.client.errors import ServerError, late_acceptance, not_accepted, server_error
 from tango_rt.client.measured import Measured
 from tango_rt.client.options import STATES, InterruptMode, SessionOptions, State
-from tango_rt.client.outbox import Outbox, Request, audio_bytes
+from tango_rt.client.outbox import Outbox, Request
+from tango_rt.client.route import Route, route_to
+from tango_rt.client.samples import Samples, audio_bytes
 from tango_rt.v1 import service_pb2, service_pb2_grpc, session_pb2
 
 __all__ = ["AsyncClient", "AsyncSession"]
@@ -27,17 +28,18 @@ class AsyncClient:
     def __init__(self, target: str, options: ConnectOptions | None = None) -> None:
         """Raises InputError for an address or credentials that cannot be used; connects with the first call."""
         options = options or ConnectOptions()
-        self.target = check_target(target)
+        self.target = target
+        self._route = route_to(target)
         self._options = options
         self._metadata = metadata(options)
-        secure = credentials(target, options)
+        secure = credentials(self._route, options)
         if secure is None:
-            self._channel = grpc.aio.insecure_channel(target, channel_options(options))
+            self._channel = grpc.aio.insecure_channel(target, channel_options(self._route, options))
         else:
-            self._channel = grpc.aio.secure_channel(target, secure, channel_options(options))
+            self._channel = grpc.aio.secure_channel(target, secure, channel_options(self._route, options))
         self._stub: Any = service_pb2_grpc.GestureServiceStub(self._channel)  # type: ignore[no-untyped-call]
 
-    async def __aenter__(self) -> Self:
+    async def __aenter__(self) -> "AsyncClient":
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -69,10 +71,10 @@ class AsyncClient:
         def start() -> Any:
             return self._stub.StreamGestures(metadata=self._metadata, timeout=timeout_s)
 
-        return AsyncSession(start, self.target, options, self._options.timeout_s)
+        return AsyncSession(start, self._route, options, self._options.timeout_s)
 
     async def render_clip(
-        self, options: SessionOptions, samples: np.ndarray | bytes, timeout_s: float | None = None
+        self, options: SessionOptions, samples: Samples, timeout_s: float | None = None
     ) -> AsyncIterator[Any]:
         """One utterance: Accepted, then every VideoFrame, then UtteranceFinished. Closing the iterator cancels it."""
         request = service_pb2.RenderClipRequest(
@@ -83,7 +85,7 @@ class AsyncClient:
             async for response in call:
                 yield getattr(response, response.WhichOneof("message"))
         except grpc.aio.AioRpcError as error:
-            raise server_error(error, self.target) from error
+            raise server_error(error, self._route) from error
         finally:
             call.cancel()
 
@@ -91,7 +93,7 @@ class AsyncClient:
         try:
             return await method(request, metadata=self._metadata, timeout=self._options.timeout_s)
         except grpc.aio.AioRpcError as error:
-            raise server_error(error, self.target) from error
+            raise server_error(error, self._route) from error
 
 
 class AsyncSession:
@@ -100,12 +102,12 @@ class AsyncSession:
     `accepted` is the effective configuration. Leaving the async with before the end cancels: the server drops the rest.
     """
 
-    def __init__(self, start: Callable[[], Any], target: str, options: SessionOptions, timeout_s: float) -> None:
+    def __init__(self, start: Callable[[], Any], route: Route, options: SessionOptions, timeout_s: float) -> None:
         self.options = options
         self.accepted: session_pb2.Accepted
         self.measured: Measured
         self._start = start
-        self._target = target
+        self._route = route
         self._timeout_s = timeout_s
         self._outbox = Outbox(options.sample_rate_hz, options.audio_encoding)
         self._changed = asyncio.Event()
@@ -113,39 +115,39 @@ class AsyncSession:
         self._call: Any = None
         self._writer: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> Self:
+    async def __aenter__(self) -> "AsyncSession":
         self._outbox.put(Request(config=self.options.to_config()))
         self.measured = Measured()
         self._call = self._start()
         self._call.add_done_callback(self._end)
         self._writer = asyncio.create_task(self._write())
         try:
-            async with asyncio.timeout(self._timeout_s):
-                first = await self._next()
-            if not isinstance(first, session_pb2.Accepted):
-                raise not_accepted(self._target)
-        except TimeoutError as error:
-            await self._leave()
-            raise late_acceptance(self._target, self._timeout_s) from error
+            self.accepted = await self._acceptance()
         except BaseException:
             await self._leave()
             raise
-        self.accepted = first
         return self
+
+    async def _acceptance(self) -> session_pb2.Accepted:
+        reading = await _finished(self._next(), self._timeout_s)
+        if reading is None:
+            raise late_acceptance(self._route, self._timeout_s)
+        first = reading.result()
+        if not isinstance(first, session_pb2.Accepted):
+            raise not_accepted(self._route)
+        return first
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._leave()
 
-    async def send_audio(
-        self, samples: np.ndarray | bytes, utterance: str = "", first_sample: int | None = None
-    ) -> bool:
-        """Samples of any number; float (n,) in [-1, 1], int16, or bytes in the session's encoding.
+    async def send_audio(self, samples: Samples, utterance: str = "", first_sample: int | None = None) -> bool:
+        """Any number of samples: floats in [-1, 1], integers by their full range, or bytes in the session's encoding.
 
         Waits while the server does not read. Returns False where the utterance was interrupted, before or meanwhile:
         the rest of it is not wanted. first_sample: its number within the utterance, for the server to check.
-        Raises ServerError where the session is over.
+        Raises ServerError where the session is over, InputError for samples that cannot be told (see audio_bytes).
         """
         data = audio_bytes(samples, self.options.audio_encoding)
         n_interrupts = self._outbox.n_interrupts
@@ -182,7 +184,7 @@ class AsyncSession:
         if self._call is not None:
             self._call.cancel()
 
-    def __aiter__(self) -> Self:
+    def __aiter__(self) -> "AsyncSession":
         return self
 
     async def __anext__(self) -> Any:
@@ -203,15 +205,13 @@ class AsyncSession:
         return event
 
     async def _read(self) -> Any:
+        reading = await _finished(self._call.read())
+        if reading is None or reading.cancelled():  # the session was cancelled, and not whoever reads from it
+            raise await self._failure()
         try:
-            return await self._call.read()
+            return reading.result()
         except grpc.aio.AioRpcError as error:
-            raise server_error(error, self._target) from error
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            raise await self._failure() from error  # it was not this task that was cancelled, but the session
+            raise server_error(error, self._route) from error
 
     async def _send(self, request: Request) -> None:
         await self._check()
@@ -227,7 +227,7 @@ class AsyncSession:
     async def _failure(self) -> ServerError:
         call = self._call
         code, details, trailing = await call.code(), await call.details(), await call.trailing_metadata()
-        return server_error(grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailing, details), self._target)
+        return server_error(grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailing, details), self._route)
 
     async def _until(self, ready: Callable[[], bool]) -> None:
         while not ready():
@@ -256,3 +256,13 @@ class AsyncSession:
         if self._writer is not None:
             self._writer.cancel()
             await asyncio.gather(self._writer, return_exceptions=True)
+
+
+async def _finished(work: Coroutine[Any, Any, Any], timeout_s: float | None = None) -> "asyncio.Future[Any] | None":
+    """Work in a task of its own, which holds how it ended; None: it did not within timeout_s, and was cancelled."""
+    task = asyncio.ensure_future(work)
+    try:
+        done, _ = await asyncio.wait({task}, timeout=timeout_s)
+    finally:
+        task.cancel()  # where it is not over
+    return task if done else None

@@ -1,26 +1,25 @@
-"""The way to a server: its address, TLS, the token, and the limits of the connection."""
+"""The connection to a server: TLS, the token, and its limits."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import grpc
 
-from engine.errors import InputError
+from tango_rt.client.errors import InputError
+from tango_rt.client.route import Route
 
-__all__ = ["ConnectOptions", "channel_options", "check_target", "credentials", "metadata"]
+__all__ = ["ConnectOptions", "channel_options", "credentials", "metadata"]
 
 _MAX_MESSAGE_BYTES = 64 * 2**20  # a raw picture of 4K has 25 MB; gRPC's own limit is 4
-_LOOPBACK = re.compile(r"^(localhost|127(\.\d{1,3}){3}|\[::1\]):")
-_TARGET = re.compile(r"^(unix:.+|(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):\d{1,5})$")
 
 
 @dataclass(frozen=True)
 class ConnectOptions:
     """How to reach a server.
 
-    Plaintext to this machine, TLS to any other; tls asks for it here too, insecure does without it elsewhere.
+    Plaintext to this machine, TLS to any other; tls asks for it here too, insecure does without it elsewhere, but not
+    through a proxy. What the environment says of proxies (grpc_proxy, https_proxy, ...) counts for other machines only.
     ca: PEM of whom to trust (default: what grpc trusts). cert and key: who we are, for servers that ask (mutual TLS).
     name: the name in the server's certificate where it is reached by another. timeout_s: for every answer to a single
     question, and for the acceptance of a session.
@@ -36,27 +35,29 @@ class ConnectOptions:
     timeout_s: float = 10.0
 
 
-def check_target(target: str) -> str:
-    """The address itself; InputError where it is none."""
-    if not _TARGET.match(target):
-        raise InputError(f"{target!r} is no address of a server, wanted HOST:PORT")
-    return target
-
-
-def credentials(target: str, options: ConnectOptions) -> grpc.ChannelCredentials | None:
-    """None: plaintext. Raises InputError where a file cannot be read, or options contradict each other."""
+def credentials(route: Route, options: ConnectOptions) -> grpc.ChannelCredentials | None:
+    """None: plaintext. Raises InputError where a file cannot be read, options contradict each other, or a proxy would
+    see plaintext."""
     asked = options.tls or any((options.ca, options.cert, options.key, options.name))
     if options.insecure and asked:
         raise InputError("TLS and 'insecure' are asked for at once: leave out one")
     if (options.cert is None) != (options.key is None):
         raise InputError("a certificate and its key are wanted together")
-    here = target.startswith("unix:") or _LOOPBACK.match(target)
-    if options.insecure or (here and not asked):
+    if options.insecure or (route.loopback and not asked):
+        _check_plaintext(route)
         return None
     return grpc.ssl_channel_credentials(_read(options.ca), _read(options.key), _read(options.cert))
 
 
-def channel_options(options: ConnectOptions) -> list[tuple[str, Any]]:
+def _check_plaintext(route: Route) -> None:
+    """Who trusts the network to another machine has not said so of a proxy that everything passes through."""
+    if route.proxy is not None and route.proxy.used:
+        raise InputError(
+            f"{route} without TLS: the proxy would read all speech and the token, so use TLS or go around it"
+        )
+
+
+def channel_options(route: Route, options: ConnectOptions) -> list[tuple[str, Any]]:
     arguments: list[tuple[str, Any]] = [
         ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
         ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
@@ -68,6 +69,8 @@ def channel_options(options: ConnectOptions) -> list[tuple[str, Any]]:
         # else clients of one process share a connection, and its failures
         ("grpc.use_local_subchannel_pool", 1),
     ]
+    if route.here:
+        arguments += [("grpc.enable_http_proxy", 0), ("grpc.address_http_proxy_enabled_addresses", "")]
     if options.name:
         arguments.append(("grpc.ssl_target_name_override", options.name))
     return arguments

@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from engine.console import add_command, print_result
 from engine.errors import InputError
+from tango_rt.client.connection import add_connection, connection_of
 
 if TYPE_CHECKING:
-    from tango_rt.client.channel import ConnectOptions
     from tango_rt.client.send import SendOptions, SendResult
 
 __all__ = ["add_send"]
-
-TOKEN_VARIABLE = "TANGO_RT_TOKEN"
 
 SEND_EXAMPLES = """examples:
   tango-rt send localhost:50051 --character anna speech.wav -o out.mp4
@@ -34,7 +32,7 @@ def add_send(commands: Any) -> None:
     parser.add_argument("--character", required=True, metavar="NAME", help="which of the server's characters")
     _add_speaking(parser, speech)
     _add_performance(parser)
-    _add_connection(parser)
+    add_connection(parser)
 
 
 def _add_speaking(parser: argparse.ArgumentParser, speech: argparse.Action) -> None:
@@ -80,19 +78,6 @@ def _add_performance(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--pack", type=Path, metavar="DIR", help="the character's pack, for --encoding reference")
     group.add_argument("--timings", action="store_true", help="ask the server where the time of each frame went")
-
-
-def _add_connection(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("the connection: TLS, but plaintext within this machine")
-    group.add_argument("--tls", action="store_true", help="TLS within this machine as well")
-    group.add_argument("--tls-ca", type=Path, metavar="PEM", help="trust servers with a certificate of this authority")
-    group.add_argument("--tls-cert", type=Path, metavar="PEM", help="our own certificate, where the server wants one")
-    group.add_argument("--tls-key", type=Path, metavar="PEM", help="its key")
-    group.add_argument("--tls-name", metavar="HOST", help="name in the server's certificate")
-    group.add_argument("--insecure", action="store_true", help="plaintext to another machine")
-    group.add_argument(
-        "--token-file", type=Path, metavar="FILE", help=f"holds the bearer token (default: what {TOKEN_VARIABLE} holds)"
-    )
 
 
 def _seconds(text: str) -> float:
@@ -142,32 +127,12 @@ def _options(arguments: argparse.Namespace) -> "SendOptions":
     )
     return SendOptions(
         session=session,
-        connect=_connection(arguments),
+        connect=connection_of(arguments),
         live=arguments.live,
         idle_s=arguments.idle,
         interrupt_at_s=arguments.interrupt_at,
         interrupt_mode=arguments.interrupt_mode,
         pack=arguments.pack,
-    )
-
-
-def _connection(arguments: argparse.Namespace) -> "ConnectOptions":
-    from tango_rt.client.channel import ConnectOptions
-
-    token = os.environ.get(TOKEN_VARIABLE) or None
-    if arguments.token_file is not None:
-        try:
-            token = arguments.token_file.read_text("utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{arguments.token_file}: the token cannot be read ({error})") from error
-    return ConnectOptions(
-        token=token,
-        tls=arguments.tls,
-        ca=arguments.tls_ca,
-        cert=arguments.tls_cert,
-        key=arguments.tls_key,
-        name=arguments.tls_name,
-        insecure=arguments.insecure,
     )
 
 

@@ -1,13 +1,28 @@
 """What a server, or the way to it, answers instead of frames: one line, with the reason of the protocol."""
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from google.rpc import error_details_pb2, status_pb2
 
-from engine.errors import BackendError
+try:
+    from tango_rt.errors import BackendError, InputError, TangoError
+except ModuleNotFoundError:  # the client alone: nothing else is there to share them with
 
-__all__ = ["ServerError", "late_acceptance", "not_accepted", "server_error"]
+    class TangoError(Exception):  # type: ignore[no-redef]
+        """Base of all errors of this project; the message is one line for the user."""
+
+    class InputError(TangoError):  # type: ignore[no-redef]
+        """What the caller gave cannot be used."""
+
+    class BackendError(TangoError):  # type: ignore[no-redef]
+        """The machine, or the way to another, lacks something."""
+
+
+if TYPE_CHECKING:
+    from tango_rt.client.route import Route
+
+__all__ = ["BackendError", "InputError", "ServerError", "TangoError", "late_acceptance", "not_accepted", "server_error"]
 
 _DETAILS = "grpc-status-details-bin"
 
@@ -39,7 +54,7 @@ class ServerError(BackendError):
         self.metadata = metadata or {}
 
 
-def server_error(error: Any, target: str) -> ServerError:
+def server_error(error: Any, route: "Route") -> ServerError:
     """From what gRPC raised: a finished call, or an AioRpcError."""
     code = error.code().name
     details = error.details() or ""
@@ -47,17 +62,17 @@ def server_error(error: Any, target: str) -> ServerError:
     if info is None:
         said = _TRANSPORT.get(code, "the call failed")
         cause = _PREFIX.sub("", details.rpartition("last error: ")[2])
-        return ServerError(f"{target}: {said}: {cause}" if cause else f"{target}: {said}", code, code)
-    return ServerError(f"{target}: {details}", info.reason, code, retry_s, dict(info.metadata))
+        return ServerError(f"{route}: {said}: {cause}" if cause else f"{route}: {said}", code, code)
+    return ServerError(f"{route.target}: {details}", info.reason, code, retry_s, dict(info.metadata))
 
 
-def late_acceptance(target: str, timeout_s: float) -> ServerError:
+def late_acceptance(route: "Route", timeout_s: float) -> ServerError:
     code = "DEADLINE_EXCEEDED"
-    return ServerError(f"{target}: the session was not accepted within {timeout_s:g} s", code, code)
+    return ServerError(f"{route}: the session was not accepted within {timeout_s:g} s", code, code)
 
 
-def not_accepted(target: str) -> ServerError:
-    return ServerError(f"{target}: the server began without accepting the session", "NOT_ACCEPTED", "INTERNAL")
+def not_accepted(route: "Route") -> ServerError:
+    return ServerError(f"{route}: the server began without accepting the session", "NOT_ACCEPTED", "INTERNAL")
 
 
 def _read_details(trailing: Any) -> tuple[error_details_pb2.ErrorInfo | None, float | None]:

@@ -21,7 +21,7 @@ class Microphone:
     def __init__(self, rate_hz: int) -> None:
         """Raises BackendError where sounddevice or a microphone is missing."""
         try:
-            import sounddevice  # type: ignore[import-untyped]
+            import sounddevice
         except ImportError as error:
             raise BackendError(_INSTALL) from error
         except OSError as error:  # the package is there, the library below it is not

@@ -6,6 +6,7 @@ from typing import Literal
 
 from google.protobuf.duration_pb2 import Duration
 
+from engine.errors import InputError
 from tango_rt.v1 import media_pb2, session_pb2
 
 __all__ = ["AudioCoding", "InterruptMode", "SessionOptions", "State", "VideoCoding"]
@@ -54,6 +55,11 @@ class SessionOptions:
     request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
 
     def to_config(self) -> session_pb2.SessionConfig:
+        """Raises InputError for a name that is no text."""
+        try:
+            self.character.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(f"no character can be called {self.character!a}: its name is no UTF-8") from error
         config = session_pb2.SessionConfig(
             request_id=self.request_id,
             character=self.character,

@@ -6,38 +6,17 @@ Pure state; the sessions put a lock around it.
 from collections import deque
 from collections.abc import Iterator
 
-import numpy as np
-
-from engine.errors import InputError
 from tango_rt.client.options import INTERRUPT_MODES, AudioCoding, InterruptMode
+from tango_rt.client.samples import BYTES_PER_SAMPLE
 from tango_rt.v1 import session_pb2
 
-__all__ = ["BYTES_PER_SAMPLE", "Outbox", "audio_bytes"]
-
-BYTES_PER_SAMPLE = {"s16": 2, "float32": 4}
+__all__ = ["Outbox"]
 
 _ROOM_S = 2  # of sound; beyond it senders wait
 _REMEMBERED = 16  # utterances that were interrupted, of which sound may still come
 _MESSAGE_S = 1  # an interrupt overtakes whole messages only; servers take at most 10 s
 
 Request = session_pb2.StreamGesturesRequest
-
-
-def audio_bytes(samples: np.ndarray | bytes, encoding: AudioCoding) -> bytes:
-    """samples: float (n,) in [-1, 1], int16 (n,) for s16, or bytes that are written as the session wants them."""
-    if isinstance(samples, bytes):
-        if len(samples) % BYTES_PER_SAMPLE[encoding]:
-            raise InputError(f"{len(samples)} bytes are no whole samples of {encoding}")
-        return samples
-    if samples.ndim != 1:
-        raise InputError(f"samples have shape {samples.shape}, wanted one channel: (n,)")
-    if encoding == "float32":
-        return np.ascontiguousarray(samples, "<f4").tobytes()
-    if samples.dtype == np.int16:
-        return np.ascontiguousarray(samples, "<i2").tobytes()
-    if not np.isfinite(samples).all():
-        raise InputError("the samples have NaN or infinite values")
-    return np.rint(np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes()
 
 
 class Outbox:

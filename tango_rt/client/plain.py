@@ -3,16 +3,17 @@
 import threading
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import grpc
-import numpy as np
 
-from tango_rt.client.channel import ConnectOptions, channel_options, check_target, credentials, metadata
+from tango_rt.client.channel import ConnectOptions, channel_options, credentials, metadata
 from tango_rt.client.errors import ServerError, late_acceptance, not_accepted, server_error
 from tango_rt.client.measured import Measured
 from tango_rt.client.options import STATES, InterruptMode, SessionOptions, State
-from tango_rt.client.outbox import Outbox, Request, audio_bytes
+from tango_rt.client.outbox import Outbox, Request
+from tango_rt.client.route import Route, route_to
+from tango_rt.client.samples import Samples, audio_bytes
 from tango_rt.v1 import service_pb2, service_pb2_grpc, session_pb2
 
 __all__ = ["Client", "Session"]
@@ -26,17 +27,18 @@ class Client:
     def __init__(self, target: str, options: ConnectOptions | None = None) -> None:
         """Raises InputError for an address or credentials that cannot be used; connects with the first call."""
         options = options or ConnectOptions()
-        self.target = check_target(target)
+        self.target = target
+        self._route = route_to(target)
         self._options = options
         self._metadata = metadata(options)
-        secure = credentials(target, options)
+        secure = credentials(self._route, options)
         if secure is None:
-            self._channel = grpc.insecure_channel(target, channel_options(options))
+            self._channel = grpc.insecure_channel(target, channel_options(self._route, options))
         else:
-            self._channel = grpc.secure_channel(target, secure, channel_options(options))
+            self._channel = grpc.secure_channel(target, secure, channel_options(self._route, options))
         self._stub: Any = service_pb2_grpc.GestureServiceStub(self._channel)  # type: ignore[no-untyped-call]
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Client":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -68,11 +70,9 @@ class Client:
         def start(requests: Iterator[Request]) -> Any:
             return self._stub.StreamGestures(requests, metadata=self._metadata, timeout=timeout_s)
 
-        return Session(start, self.target, options, self._options.timeout_s)
+        return Session(start, self._route, options, self._options.timeout_s)
 
-    def render_clip(
-        self, options: SessionOptions, samples: np.ndarray | bytes, timeout_s: float | None = None
-    ) -> Iterator[Any]:
+    def render_clip(self, options: SessionOptions, samples: Samples, timeout_s: float | None = None) -> Iterator[Any]:
         """One utterance: Accepted, then every VideoFrame, then UtteranceFinished. Closing the iterator cancels it."""
         request = service_pb2.RenderClipRequest(
             config=options.to_config(), audio=audio_bytes(samples, options.audio_encoding)
@@ -82,7 +82,7 @@ class Client:
             for response in call:
                 yield getattr(response, response.WhichOneof("message"))
         except grpc.RpcError as error:
-            raise server_error(error, self.target) from error
+            raise server_error(error, self._route) from error
         finally:
             call.cancel()
 
@@ -90,7 +90,7 @@ class Client:
         try:
             return method(request, metadata=self._metadata, timeout=self._options.timeout_s)
         except grpc.RpcError as error:
-            raise server_error(error, self.target) from error
+            raise server_error(error, self._route) from error
 
 
 class Session:
@@ -100,20 +100,20 @@ class Session:
     """
 
     def __init__(
-        self, start: Callable[[Iterator[Request]], Any], target: str, options: SessionOptions, timeout_s: float
+        self, start: Callable[[Iterator[Request]], Any], route: Route, options: SessionOptions, timeout_s: float
     ) -> None:
         self.options = options
         self.accepted: session_pb2.Accepted
         self.measured: Measured
         self._start = start
-        self._target = target
+        self._route = route
         self._timeout_s = timeout_s
         self._outbox = Outbox(options.sample_rate_hz, options.audio_encoding)
         self._changed = threading.Condition()
         self._ended = False
         self._call: Any = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Session":
         self._outbox.put(Request(config=self.options.to_config()))
         self.measured = Measured()
         self._call = self._start(self._requests())
@@ -135,12 +135,12 @@ class Session:
             first = self._next()
         except ServerError as error:
             if error.code == "CANCELLED":
-                raise late_acceptance(self._target, self._timeout_s) from error
+                raise late_acceptance(self._route, self._timeout_s) from error
             raise
         finally:
             impatience.cancel()
         if not isinstance(first, session_pb2.Accepted):
-            raise not_accepted(self._target)
+            raise not_accepted(self._route)
         return first
 
     def __exit__(
@@ -148,12 +148,12 @@ class Session:
     ) -> None:
         self.cancel()
 
-    def send_audio(self, samples: np.ndarray | bytes, utterance: str = "", first_sample: int | None = None) -> bool:
-        """Samples of any number; float (n,) in [-1, 1], int16, or bytes in the session's encoding.
+    def send_audio(self, samples: Samples, utterance: str = "", first_sample: int | None = None) -> bool:
+        """Any number of samples: floats in [-1, 1], integers by their full range, or bytes in the session's encoding.
 
         Waits while the server does not read. Returns False where the utterance was interrupted, before or meanwhile:
         the rest of it is not wanted. first_sample: its number within the utterance, for the server to check.
-        Raises ServerError where the session is over.
+        Raises ServerError where the session is over, InputError for samples that cannot be told (see audio_bytes).
         """
         data = audio_bytes(samples, self.options.audio_encoding)
         n_interrupts = self._outbox.n_interrupts
@@ -210,7 +210,7 @@ class Session:
             try:
                 response = next(self._call, None)
             except grpc.RpcError as error:
-                raise server_error(error, self._target) from error
+                raise server_error(error, self._route) from error
             if response is None:
                 return None
             event = getattr(response, response.WhichOneof("message") or "", None)
@@ -228,7 +228,7 @@ class Session:
 
     def _check(self) -> None:
         if self._ended:
-            raise server_error(self._call, self._target)
+            raise server_error(self._call, self._route)
         if self._outbox.finished:
             raise ValueError("the session was finished: nothing more can be sent")
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from numba import njit
 
+from engine.jit import njit
 from engine.kernels import FASTMATH
 
 __all__ = ["CONE_FIELDS", "CUFF", "FINGER", "LIGHT", "NAIL", "SKIN", "SLEEVE", "Limbs", "Palette", "paste"]
@@ -95,7 +95,7 @@ def paste(
     _blend(picture, cv2.remap(painting, map_x, map_y, cv2.INTER_LINEAR), int(x0), int(y0), shadow)
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(fastmath=FASTMATH)
 def _blend(picture, layer, x0, y0, shadow):  # type: ignore[no-untyped-def]
     for y in range(layer.shape[0]):
         for x in range(layer.shape[1]):
@@ -125,7 +125,7 @@ def _axes(cones: np.ndarray) -> np.ndarray:
     return np.stack([a, b, c, 1 / np.sqrt(dx * dx + dy * dy + 1)], axis=1).astype(np.float32)
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(fastmath=FASTMATH)
 def _nearest(qx, qy, ar, dx, dy, dr, a, b, c, end):  # type: ignore[no-untyped-def]
     """Place on the axis and squared lift above it; negative where the pixel misses the cone or looks past its end."""
     miss, one = np.float32(-1), np.float32(1)
@@ -147,7 +147,7 @@ def _nearest(qx, qy, ar, dx, dy, dr, a, b, c, end):  # type: ignore[no-untyped-d
     return t, c0 + t * (c1 + c1 + c2 * t)
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(fastmath=FASTMATH)
 def _rasterise(cones, axes, depth, owner, normal):  # type: ignore[no-untyped-def]
     height, width = depth.shape[0] // SUBPIXELS, depth.shape[1] // SUBPIXELS
     zero, half, one, pitch = np.float32(0), np.float32(0.5), np.float32(1), np.float32(1 / SUBPIXELS)
@@ -204,7 +204,7 @@ def _rasterise(cones, axes, depth, owner, normal):  # type: ignore[no-untyped-de
                         owner[sy, sx] = n
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(fastmath=FASTMATH)
 def _lit(nx, ny, nz, tone):  # type: ignore[no-untyped-def]
     """Index 0..255 into a material's colours; rims seen at a glancing angle are darker."""
     light = nx * np.float32(LIGHT[0]) + ny * np.float32(LIGHT[1]) + nz * np.float32(LIGHT[2])
@@ -213,14 +213,14 @@ def _lit(nx, ny, nz, tone):  # type: ignore[no-untyped-def]
     return min(255, max(0, np.int32(level * np.float32(255))))
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(fastmath=FASTMATH)
 def _unseamed(seam, t):  # type: ignore[no-untyped-def]
     """Opacity of an upper sleeve: its shoulder fades into the jacket on the side of the seam."""
     fade = min(np.float32(1), max(np.float32(0), seam * np.float32(1.25) + np.float32(0.4375)))
     return np.float32(1) - fade * min(np.float32(1), max(np.float32(0), np.float32(2.3) - t * np.float32(6.5)))
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(fastmath=FASTMATH)
 def _resolve(picture, x0, y0, x1, y1, cones, axes, colours, folds, depth, owner, normal):  # type: ignore[no-untyped-def]
     """Shade and average the subpixels onto the picture, and empty the buffers."""
     # One flat loop on scalars: handing arrays to a function costs more here than all the shading.

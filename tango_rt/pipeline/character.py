@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from engine.names import canonical
 from engine.online import OnlineGraph, OnlineOptions
 from engine.pack import CharacterPack
 from engine.pack_embeddings import record_bytes, stored_names
@@ -87,7 +88,7 @@ def character_of(pack: CharacterPack) -> Character:
     digest = hashlib.sha256((pack.path / "pack.json").read_bytes())
     for name in names:
         digest.update(record_bytes(pack.path, name))
-    return Character(pack.path.name.removesuffix(".tango"), pack, digest.hexdigest(), names)
+    return Character(canonical(pack.path.name.removesuffix(".tango")), pack, digest.hexdigest(), names)
 
 
 def _shared_lookahead(nodes: int | None) -> tuple[int, int]:

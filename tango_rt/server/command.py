@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from engine.console import add_command
-from engine.errors import BackendError
 from tango_rt.server.config import (
     ServerConfig,
     describe,
@@ -36,7 +35,7 @@ examples:
 
 --json prints one object on standard output when sessions are taken: addresses with real ports, characters, pid.
 SIGTERM: no new sessions, those there are may go on for --grace-s; a second one ends all at once.
-In a container with a read-only file system, NUMBA_CACHE_DIR names a folder for compiled kernels that can be written.
+Without a home that can be written to, as in many containers, TANGO_RT_CACHE names a folder for what is slow to make.
 """
 
 
@@ -86,14 +85,7 @@ def _run(config: ServerConfig, as_json: bool) -> bool:
     import cv2
 
     cv2.setNumThreads(1)  # the sessions share the cores already
-    try:
-        from tango_rt.server.serve import Ready, serve
-    except RuntimeError as error:
-        if "cannot cache function" not in str(error):
-            raise
-        raise BackendError(
-            "compiled kernels cannot be kept: set NUMBA_CACHE_DIR to a folder that can be written"
-        ) from error
+    from tango_rt.server.serve import Ready, serve
 
     def listening() -> None:
         log = logging.getLogger(__name__)

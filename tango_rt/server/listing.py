@@ -1,9 +1,9 @@
 """What there is: characters, and the server itself."""
 
-import os
 import platform
 
 from engine.backends import BACKENDS
+from engine.cores import usable_cores
 from engine.errors import TangoError
 from engine.machine import installed
 from engine.networks import Networks
@@ -40,7 +40,7 @@ def list_characters(
             response.next_page_token = response.characters[-1].id
             break
         try:
-            response.characters.append(_described(store.get(name)))
+            response.characters.append(_described(store.get(name), name))
         except TangoError:  # gone meanwhile, or unusable: the server's log and metrics tell of those
             continue
     return response
@@ -50,7 +50,8 @@ def get_character(store: CharacterStore, request: service_pb2.GetCharacterReques
     """Raises Refusal."""
     if not request.id:
         raise bad_field("id", "no character is named: give an id of ListCharacters")
-    return _described(character_of(store, request.id))
+    character = character_of(store, request.id)
+    return _described(character, request.id if request.id in store.ids() else character.id)
 
 
 def server_info(config: ServerConfig, active_sessions: int, networks: Networks | None) -> service_pb2.ServerInfo:
@@ -66,7 +67,7 @@ def server_info(config: ServerConfig, active_sessions: int, networks: Networks |
         idle_timeout=duration(config.idle_timeout_s),
         max_queued_audio=duration(config.max_queued_audio_s),
         video_encodings=[value for value in media_pb2.VideoEncoding.values() if value],
-        machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        machine=f"{platform.system()} {platform.machine()}, {usable_cores()} cores",
     )
     if networks is not None:
         info.bundles.add(
@@ -81,11 +82,11 @@ def server_info(config: ServerConfig, active_sessions: int, networks: Networks |
     return info
 
 
-def _described(character: Character) -> service_pb2.Character:
+def _described(character: Character, character_id: str) -> service_pb2.Character:
     pack = character.pack
     return service_pb2.Character(
-        id=character.id,
-        name=pack.info.name,
+        id=character_id,
+        name=pack.info.name.encode("utf-8", "replace").decode(),  # that of a stranger's pack may be anything
         width=pack.info.width,
         height=pack.info.height,
         n_frames=pack.info.n_frames,

@@ -17,6 +17,9 @@ from tango_rt.v1 import media_pb2, session_pb2
 __all__ = ["Speech", "SpeechQueue", "span_start"]
 
 MAX_REMEMBERED = 1000  # ids of utterances that are over
+FULL_SCALE = 1 + 2**-10
+"""Of float32; one step of half precision beyond 1 is rounding, which hearing clips."""
+
 _SAME_MOMENT_S = 0.001  # chunks of one sample would otherwise make a list of times as long as the sound
 
 
@@ -192,8 +195,16 @@ class SpeechQueue:
             seconds = n_samples / self._plan.rate_hz
             message = f"{seconds:.2f} s of sound in one message: at most {self._max_chunk_s:g} s are taken"
             raise bad_field("audio.data", message, "CHUNK_TOO_LONG")
-        if self._plan.audio_encoding == media_pb2.AUDIO_ENCODING_FLOAT32 and np.isnan(np.frombuffer(data, "<f4")).any():
-            raise bad_field("audio.data", "samples that are NaN: wanted numbers from -1 to 1", "BAD_SAMPLES")
+        if self._plan.audio_encoding == media_pb2.AUDIO_ENCODING_FLOAT32:
+            _check_floats(np.frombuffer(data, "<f4"))
+
+
+def _check_floats(samples: np.ndarray) -> None:
+    """Beyond 1 is no sound that was recorded too loud, but something else that is taken for sound."""
+    peak = float(np.abs(samples).max(initial=0.0))  # NaN where one is
+    if not peak <= FULL_SCALE:
+        found = f"samples up to {peak:g}" if np.isfinite(peak) else "samples that are NaN or infinite"
+        raise bad_field("audio.data", f"{found}: wanted numbers from -1 to 1", "BAD_SAMPLES")
 
 
 def _ended(name: str) -> Refusal:

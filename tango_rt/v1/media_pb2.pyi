@@ -1,8 +1,11 @@
+import datetime
+
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from typing import ClassVar as _ClassVar, Mapping as _Mapping, Optional as _Optional, Union as _Union
+from collections.abc import Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -88,7 +91,7 @@ class FrameTimings(_message.Message):
     draw: _duration_pb2.Duration
     late: _duration_pb2.Duration
     latency: _duration_pb2.Duration
-    def __init__(self, hear: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., search: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., draw: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., late: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., latency: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    def __init__(self, hear: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., search: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., draw: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., late: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., latency: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class VideoFrame(_message.Message):
     __slots__ = ("data", "encoding", "key_frame", "frame_index", "pts", "kind", "source", "utterance_id", "utterance_frame", "timings", "audio")

@@ -1,10 +1,13 @@
+import datetime
+
 from google.protobuf import duration_pb2 as _duration_pb2
 from tango_rt.v1 import media_pb2 as _media_pb2
 from tango_rt.v1 import session_pb2 as _session_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -123,4 +126,4 @@ class ServerInfo(_message.Message):
     max_queued_audio: _duration_pb2.Duration
     video_encodings: _containers.RepeatedScalarFieldContainer[_media_pb2.VideoEncoding]
     machine: str
-    def __init__(self, version: _Optional[str] = ..., backends: _Optional[_Iterable[str]] = ..., bundles: _Optional[_Iterable[_Union[ServerInfo.Bundle, _Mapping]]] = ..., max_sessions: _Optional[int] = ..., active_sessions: _Optional[int] = ..., default_lookahead_nodes: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., max_chunk: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., max_session: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., idle_timeout: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., max_queued_audio: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., video_encodings: _Optional[_Iterable[_Union[_media_pb2.VideoEncoding, str]]] = ..., machine: _Optional[str] = ...) -> None: ...
+    def __init__(self, version: _Optional[str] = ..., backends: _Optional[_Iterable[str]] = ..., bundles: _Optional[_Iterable[_Union[ServerInfo.Bundle, _Mapping]]] = ..., max_sessions: _Optional[int] = ..., active_sessions: _Optional[int] = ..., default_lookahead_nodes: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., max_chunk: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_session: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., idle_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_queued_audio: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., video_encodings: _Optional[_Iterable[_Union[_media_pb2.VideoEncoding, str]]] = ..., machine: _Optional[str] = ...) -> None: ...

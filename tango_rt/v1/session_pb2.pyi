@@ -1,9 +1,12 @@
+import datetime
+
 from google.protobuf import duration_pb2 as _duration_pb2
 from tango_rt.v1 import media_pb2 as _media_pb2
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from typing import ClassVar as _ClassVar, Mapping as _Mapping, Optional as _Optional, Union as _Union
+from collections.abc import Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -93,7 +96,7 @@ class SessionConfig(_message.Message):
     timings: bool
     late_policy: LatePolicy
     stats_period: _duration_pb2.Duration
-    def __init__(self, request_id: _Optional[str] = ..., character: _Optional[str] = ..., audio: _Optional[_Union[_media_pb2.AudioFormat, _Mapping]] = ..., video_encoding: _Optional[_Union[_media_pb2.VideoEncoding, str]] = ..., pacing: _Optional[_Union[Pacing, str]] = ..., idle: bool = ..., lookahead_nodes: _Optional[int] = ..., whole_utterance: bool = ..., blender: _Optional[_Union[_media_pb2.Blender, str]] = ..., retrieval: _Optional[str] = ..., seed: _Optional[int] = ..., audio_echo: bool = ..., timings: bool = ..., late_policy: _Optional[_Union[LatePolicy, str]] = ..., stats_period: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    def __init__(self, request_id: _Optional[str] = ..., character: _Optional[str] = ..., audio: _Optional[_Union[_media_pb2.AudioFormat, _Mapping]] = ..., video_encoding: _Optional[_Union[_media_pb2.VideoEncoding, str]] = ..., pacing: _Optional[_Union[Pacing, str]] = ..., idle: bool = ..., lookahead_nodes: _Optional[int] = ..., whole_utterance: bool = ..., blender: _Optional[_Union[_media_pb2.Blender, str]] = ..., retrieval: _Optional[str] = ..., seed: _Optional[int] = ..., audio_echo: bool = ..., timings: bool = ..., late_policy: _Optional[_Union[LatePolicy, str]] = ..., stats_period: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class Accepted(_message.Message):
     __slots__ = ("session_id", "config", "width", "height", "frame_rate", "frames_per_node", "video_time_base", "lookahead_samples", "h264_parameter_sets", "max_late", "max_queued_audio", "idle_timeout", "max_session", "retrieval", "character_sha256", "server_version")
@@ -129,7 +132,7 @@ class Accepted(_message.Message):
     retrieval: str
     character_sha256: str
     server_version: str
-    def __init__(self, session_id: _Optional[str] = ..., config: _Optional[_Union[SessionConfig, _Mapping]] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., frame_rate: _Optional[int] = ..., frames_per_node: _Optional[int] = ..., video_time_base: _Optional[_Union[TimeBase, _Mapping]] = ..., lookahead_samples: _Optional[int] = ..., h264_parameter_sets: _Optional[bytes] = ..., max_late: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., max_queued_audio: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., idle_timeout: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., max_session: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., retrieval: _Optional[str] = ..., character_sha256: _Optional[str] = ..., server_version: _Optional[str] = ...) -> None: ...
+    def __init__(self, session_id: _Optional[str] = ..., config: _Optional[_Union[SessionConfig, _Mapping]] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., frame_rate: _Optional[int] = ..., frames_per_node: _Optional[int] = ..., video_time_base: _Optional[_Union[TimeBase, _Mapping]] = ..., lookahead_samples: _Optional[int] = ..., h264_parameter_sets: _Optional[bytes] = ..., max_late: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_queued_audio: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., idle_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_session: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., retrieval: _Optional[str] = ..., character_sha256: _Optional[str] = ..., server_version: _Optional[str] = ...) -> None: ...
 
 class TimeBase(_message.Message):
     __slots__ = ("numerator", "denominator")
@@ -207,7 +210,7 @@ class UtteranceStarted(_message.Message):
     utterance_id: str
     frame_index: int
     latency: _duration_pb2.Duration
-    def __init__(self, utterance_id: _Optional[str] = ..., frame_index: _Optional[int] = ..., latency: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    def __init__(self, utterance_id: _Optional[str] = ..., frame_index: _Optional[int] = ..., latency: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class UtteranceFinished(_message.Message):
     __slots__ = ("utterance_id", "frame_index", "played_samples", "played_frames", "interrupted")
@@ -261,4 +264,4 @@ class Stats(_message.Message):
     queued_audio: _duration_pb2.Duration
     utterances_finished: int
     utterances_interrupted: int
-    def __init__(self, frames_sent: _Optional[int] = ..., frames_dropped: _Optional[int] = ..., underruns: _Optional[int] = ..., transitions_cached: _Optional[int] = ..., transitions_computed: _Optional[int] = ..., transitions_late: _Optional[int] = ..., queued_audio: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., utterances_finished: _Optional[int] = ..., utterances_interrupted: _Optional[int] = ...) -> None: ...
+    def __init__(self, frames_sent: _Optional[int] = ..., frames_dropped: _Optional[int] = ..., underruns: _Optional[int] = ..., transitions_cached: _Optional[int] = ..., transitions_computed: _Optional[int] = ..., transitions_late: _Optional[int] = ..., queued_audio: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., utterances_finished: _Optional[int] = ..., utterances_interrupted: _Optional[int] = ...) -> None: ...

@@ -13,6 +13,7 @@ import av
 import numpy as np
 
 from engine.errors import InputError
+from engine.folders import file_beside
 from engine.timebase import FPS, SAMPLE_RATE
 
 __all__ = ["Mp4Writer"]
@@ -48,14 +49,13 @@ class Mp4Writer:
         """
         if not path.parent.is_dir():
             raise InputError(f"{path}: the folder {path.parent} does not exist")
-        if path.is_dir():
+        if os.path.isdir(path):  # False, where Path.is_dir may raise, for a name that is too long
             raise InputError(f"{path}: is a folder, wanted the name of an mp4 file")
         self.n_frames = 0
         self._path = path
-        self._partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
         self._extradata = extradata
         self._limit = n_frames
-        self._container = av.open(f"file:{self._partial}", "w", format="mp4", container_options=_MP4_OPTIONS)
+        self._partial, self._container = self._open()
         self._video: Any = None
         self._audio: Any = None
         self._sample_rate = sample_rate
@@ -119,6 +119,18 @@ class Mp4Writer:
             with suppress(av.FFmpegError, OSError):
                 self._container.close()
             self._partial.unlink(missing_ok=True)
+
+    def _open(self) -> tuple[Path, Any]:
+        """The file that is written until it is whole, under a short name of its own, and what writes it."""
+        try:
+            partial = file_beside(self._path)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        try:
+            return partial, av.open(f"file:{partial}", "w", format="mp4", container_options=_MP4_OPTIONS)
+        except (av.FFmpegError, OSError) as error:
+            partial.unlink(missing_ok=True)
+            raise self._unwritable(error) from error
 
     def _start(self, packet: bytes) -> None:
         # A stream read back from bytes carries size, profile and colours, which one made by name would lack.

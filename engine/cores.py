@@ -1,0 +1,86 @@
+"""How many cores this process may use: those it is bound to, and no more than the quota of its container pays for."""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+__all__ = ["tell_libraries", "usable_cores"]
+
+_PROC = Path("/proc/self")
+
+_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
+
+
+def usable_cores() -> int:
+    """At least 1. A quota of one and a half cores counts as two. Linux's control groups of both versions are asked."""
+    return min((_bound_cores(), *(-(-quota // period) for quota, period in _quotas(_PROC))))
+
+
+def tell_libraries() -> None:
+    """Before NumPy, OpenCV or torch are imported: their threads shall not be one a core where a quota allows for fewer.
+
+    They know of the cores that a process is bound to, not of all quotas. What the user has set stays as it is.
+    """
+    if (n_cores := usable_cores()) < _bound_cores():
+        for name in _VARIABLES:
+            os.environ.setdefault(name, str(n_cores))
+
+
+def _bound_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _quotas(proc: Path) -> Iterator[tuple[int, int]]:
+    """Quota and period in microseconds of every control group that this process is in, from the inmost outwards."""
+    for folder, root in _groups(proc):
+        while True:
+            # version 2: "150000 100000" or "max 100000"; version 1: two files, -1 for no limit
+            words = _words(folder / "cpu.max") or _words(folder / "cpu.cfs_quota_us", folder / "cpu.cfs_period_us")
+            if len(words) == 2 and all(word.isascii() and word.isdigit() and int(word) > 0 for word in words):
+                yield int(words[0]), int(words[1])
+            if folder == root or root not in folder.parents:
+                break
+            folder = folder.parent
+
+
+def _groups(proc: Path) -> Iterator[tuple[Path, Path]]:
+    """Folder of this process in every hierarchy that may limit it, and the folder where that is mounted."""
+    paths: dict[str, str] = {}  # "" for version 2, "cpu" for version 1
+    for line in _lines(proc / "cgroup"):
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if not controllers or "cpu" in controllers.split(","):
+            paths["cpu" if controllers else ""] = path
+    for line in _lines(proc / "mountinfo"):
+        before, _, after = line.partition(" - ")
+        fields, kind = before.split(), after.split()
+        if len(fields) < 5 or len(kind) < 3:
+            continue
+        version_2 = kind[0] == "cgroup2"
+        here = paths.get("" if version_2 else "cpu")
+        if here is not None and (version_2 or (kind[0] == "cgroup" and "cpu" in kind[2].split(","))):
+            yield _inside(_unescaped(fields[3]), Path(_unescaped(fields[4])), here)
+
+
+def _inside(shown: str, mount: Path, path: str) -> tuple[Path, Path]:
+    """A group's folder, where the part `shown` of its hierarchy is mounted; the mount itself where it lies outside."""
+    below = os.path.relpath(path, shown)
+    return (mount if below.startswith("..") else mount / below), mount
+
+
+def _unescaped(field: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), field)
+
+
+def _words(*files: Path) -> list[str]:
+    return [word for file in files for line in _lines(file) for word in line.split()]
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return []

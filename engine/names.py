@@ -1,0 +1,42 @@
+"""Names of characters: which can be served, and when two of them are the same."""
+
+import unicodedata
+
+__all__ = ["MAX_NAME_BYTES", "canonical", "unfit"]
+
+MAX_NAME_BYTES = 249
+"""In UTF-8: with .tango behind it no file system takes more."""
+
+# what cannot be seen and yet belongs to a word or a picture: joiners of many scripts and emoji, letters of flags
+_JOINERS = {"\u200c", "\u200d"} | {chr(code) for code in range(0xE0020, 0xE0080)}
+_UNFIT = {
+    "Cc": "a control character",
+    "Cf": "an invisible character that changes how others are shown",
+    "Cs": "bytes that are no UTF-8",
+    "Zl": "a line separator",
+    "Zp": "a paragraph separator",
+}
+
+
+def unfit(name: str) -> str | None:
+    """None where clients can ask for a character by this name; else what is wrong with it, as part of a sentence.
+
+    Letters of every script, their marks, blanks, brackets and emoji are all fit.
+    """
+    if not name.strip():
+        return "is empty"
+    if name != name.strip():
+        return "begins or ends with a blank"
+    if name[0] in ".-":
+        return f"begins with {name[0]!r}, as what is hidden or an option does"
+    for character in name:
+        found = _UNFIT.get(unicodedata.category(character))
+        if found is not None and character not in _JOINERS:
+            return f"holds {found} ({character!a})"
+    n_bytes = len(name.encode())
+    return f"has {n_bytes} bytes, at most {MAX_NAME_BYTES} are possible" if n_bytes > MAX_NAME_BYTES else None
+
+
+def canonical(name: str) -> str:
+    """One form for all spellings of a name, Unicode's NFC: a letter with an accent is one character there, not two."""
+    return unicodedata.normalize("NFC", name)

@@ -1,0 +1,169 @@
+"""`tango-rt-client`: the command of the client alone, without the engine and without media libraries.
+
+Speech comes from a WAV file; what is written is the video as the server sends it, H.264 of 30 frames a second.
+"""
+
+import argparse
+import json
+import os
+import secrets
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from tango_rt import __version__
+from tango_rt.client.connection import add_connection, connection_of
+
+if TYPE_CHECKING:
+    from tango_rt.client.plain import Session
+    from tango_rt.client.wav import WavSpeech
+
+__all__ = ["main"]
+
+_FPS = 30  # of the protocol
+
+EXAMPLES = """examples:
+  tango-rt-client info localhost:50051
+  tango-rt-client send localhost:50051 --character anna speech.wav -o out.h264
+  ffmpeg -r 30 -i out.h264 -i speech.wav -c:v copy out.mp4     the picture with its sound
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line; leaves through SystemExit with 0, 1 (the server or this machine), 2 (bad input) or 130."""
+    arguments = _parser().parse_args(argv)
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # our one line says what is wrong
+    from tango_rt.client.errors import BackendError, TangoError
+
+    if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        arguments.run(arguments)
+    except KeyboardInterrupt:
+        _leave("interrupted; nothing half-written was left behind", 130)
+    except TangoError as error:
+        _leave(str(error), 1 if isinstance(error, BackendError) else 2)
+    except OSError as error:
+        _leave(": ".join(str(part) for part in (error.filename, error.strerror) if part), 2)
+
+
+def _leave(message: str, code: int) -> None:
+    print(f"tango-rt-client: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _parser() -> argparse.ArgumentParser:
+    style: Any = {"epilog": EXAMPLES, "formatter_class": argparse.RawDescriptionHelpFormatter}
+    parser = argparse.ArgumentParser("tango-rt-client", description="Talk to a tango-rt server.", **style)
+    parser.add_argument("--version", action="version", version=f"tango-rt-client {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    info = commands.add_parser("info", help="what a server is, and which characters it has", **style)
+    info.set_defaults(run=_info)
+    info.add_argument("server", metavar="HOST:PORT")
+    send = commands.add_parser("send", help="speech to a server, gesture video back, as H.264", **style)
+    send.set_defaults(run=_send)
+    send.add_argument("server", metavar="HOST:PORT")
+    send.add_argument("speech", type=Path, metavar="SPEECH.wav")
+    send.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.h264")
+    send.add_argument("--character", required=True, metavar="NAME", help="which of the server's characters")
+    for command in (info, send):
+        command.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
+        add_connection(command)
+    return parser
+
+
+def _info(arguments: argparse.Namespace) -> None:
+    from google.protobuf.json_format import MessageToDict
+
+    from tango_rt.client import Client
+
+    with Client(arguments.server, connection_of(arguments)) as client:
+        info, characters = client.info(), client.characters()
+    if arguments.json:
+        told = {"server": MessageToDict(info), "characters": [MessageToDict(one) for one in characters]}
+        print(json.dumps(told))
+        return
+    print(f"{arguments.server}: tango-rt {info.version}, {info.active_sessions} of {info.max_sessions} sessions")
+    for one in characters:
+        print(f"{one.id}: {one.width}x{one.height}, {one.n_frames / _FPS:.0f} s, {', '.join(one.retrievals)}")
+    if not characters:
+        print("no characters")
+
+
+def _send(arguments: argparse.Namespace) -> None:
+    from tango_rt.client import Client, InputError, SessionOptions
+    from tango_rt.client.wav import WavSpeech
+
+    if arguments.output.suffix.lower() not in (".h264", ".264"):
+        raise InputError(f"the output {arguments.output} must end in .h264 ('tango-rt send' of tango-rt writes mp4)")
+    speech = WavSpeech.open(arguments.speech)
+    options = SessionOptions(arguments.character, sample_rate_hz=speech.rate_hz, pacing="fast")
+    with (
+        Client(arguments.server, connection_of(arguments)) as client,
+        client.stream(options) as session,
+        _whole_file(arguments.output) as file,
+    ):
+        warnings = _exchange(session, speech, file)
+    if speech.n_channels > 1:
+        warnings.insert(0, f"{speech.path}: channel {speech.channel + 1} of {speech.n_channels}, the loudest, was sent")
+    for warning in warnings:
+        print(f"tango-rt-client: warning: {warning}", file=sys.stderr)
+    measured = session.measured
+    told = {
+        "path": str(arguments.output),
+        "n_frames": measured.n_frames,
+        "duration_s": round(measured.n_frames / _FPS, 4),
+        "first_frame_ms": measured.first_frame_ms,
+        "session_id": session.accepted.session_id,
+        "warnings": warnings,
+    }
+    files = [shlex.quote(str(file)) for file in (arguments.output, arguments.speech)]
+    joined = f"ffmpeg -r {_FPS} -i {files[0]} -i {files[1]} -c:v copy OUT.mp4 adds the sound"
+    print(json.dumps(told) if arguments.json else f"{arguments.output}: {told['duration_s']:.1f} s; {joined}")
+
+
+def _exchange(session: "Session", speech: "WavSpeech", file: BinaryIO) -> list[str]:
+    """Speak and write what comes. Returns what the server warns of."""
+    from tango_rt.v1 import media_pb2, session_pb2
+
+    threading.Thread(target=_speak, args=(session, speech), name="speaker", daemon=True).start()
+    warnings = []
+    for event in session:
+        if isinstance(event, media_pb2.VideoFrame):
+            file.write(event.data)
+        elif isinstance(event, session_pb2.Warning):
+            warnings.append(f"{event.message} ({event.reason})")
+    return warnings
+
+
+def _speak(session: "Session", speech: "WavSpeech") -> None:
+    from tango_rt.client.errors import ServerError
+
+    with suppress(ServerError, ValueError):  # the session is over: who reads from it is told
+        try:
+            for block in speech.blocks():
+                session.send_audio(block)
+            session.finish()
+        except OSError:  # the file went away: without its rest there is nothing to wait for
+            session.cancel()
+
+
+@contextmanager
+def _whole_file(path: Path) -> Iterator[BinaryIO]:
+    """Written under another name and renamed at the end; gone where the block is left by an error."""
+    partial = path.parent / f".tango-rt-{secrets.token_hex(4)}.partial"
+    try:
+        with partial.open("xb") as file:
+            yield file
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    main()

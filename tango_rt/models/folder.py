@@ -1,0 +1,73 @@
+"""Where the networks lie on this machine, whether they are whole, and fetching them on first use."""
+
+import atexit
+import hashlib
+import os
+import shutil
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from engine.errors import BackendError
+from engine.folders import cache_folder, cache_places
+from tango_rt.models.fetch import FetchOptions, fetch
+from tango_rt.models.published import HOLISTIC, ModelSet
+
+__all__ = ["MODELS_VARIABLE", "FileState", "ensure_models", "file_states", "models_folder"]
+
+MODELS_VARIABLE = "TANGO_RT_MODELS"
+
+FileState = Literal["ok", "absent", "damaged"]
+
+
+def models_folder(models: ModelSet = HOLISTIC) -> Path | None:
+    """The folder of these networks: TANGO_RT_MODELS, else in a cache that has them all, else where a cache can be kept.
+
+    None where no cache can be kept. An administrator may have filled a cache that this user can only read.
+    """
+    if given := os.environ.get(MODELS_VARIABLE):
+        return Path(given)
+    for place in cache_places():
+        folder = place / "models" / models.release
+        if set(file_states(folder, models).values()) == {"ok"}:
+            return folder
+    writable = cache_folder()
+    return None if writable is None else writable / "models" / models.release
+
+
+def file_states(folder: Path, models: ModelSet = HOLISTIC) -> dict[str, FileState]:
+    """Name of every network -> whether its file is there and has the right content."""
+    return {file.name: _state(folder / file.name, file.sha256) for file in models.files}
+
+
+def ensure_models(models: ModelSet = HOLISTIC) -> Path:
+    """The folder with all networks, checked; what is absent or damaged is fetched, and that is said on stderr.
+
+    Where nothing can be kept they are fetched into a temporary folder that goes with the process. Raises BackendError
+    where they cannot be had.
+    """
+    folder = models_folder(models) or _folder_of_this_process()
+    if set(file_states(folder, models).values()) != {"ok"}:
+        fetch(models, folder, FetchOptions())
+    return folder
+
+
+def _state(file: Path, sha256: str) -> FileState:
+    try:
+        with file.open("rb") as content:
+            return "ok" if hashlib.file_digest(content, "sha256").hexdigest() == sha256 else "damaged"
+    except OSError:
+        return "absent"
+
+
+@cache
+def _folder_of_this_process() -> Path:
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="tango-rt-models-"))
+    except OSError as error:
+        raise BackendError(
+            f"there is no folder that can be written to keep the networks in: set {MODELS_VARIABLE} or TMPDIR"
+        ) from error
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder

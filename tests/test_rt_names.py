@@ -1,0 +1,236 @@
+"""Names: of characters in every script and spelling, and as long as names can be for whatever is written."""
+
+import asyncio
+import os
+import shutil
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from engine.errors import ArtifactError, InputError
+from engine.names import MAX_NAME_BYTES, unfit
+from engine.pack import CharacterPack, PackWriter
+from tango_rt.characters.store import CharacterStore, UnknownCharacter
+from tango_rt.client.options import SessionOptions
+from tango_rt.pipeline.character import open_character
+from tango_rt.server.config import ServerConfig
+from tango_rt.server.warm import prepare
+from tango_rt.v1 import service_pb2
+from tests.fakes import make_pack
+from tests.live_server import FAST, audio, config, converse, end, live_server, speech
+from tests.test_rt_cli import run_json, write_speech
+
+COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "José Müller") for form in ("NFC", "NFD"))
+NAMES = [
+    "Anna Maria (2)",
+    "[draft] anna, v1.2 & co.",
+    'anna\'; "x" = 100%',
+    COMPOSED,
+    DECOMPOSED,
+    "नमस्ते हिन्दी",
+    "สวัสดีชื่อ",
+    "காதல்",
+    "עִבְרִית",
+    "مرحبًا",
+    "한국어 이름",
+    "ベートーヴェン",
+    "👩🏽‍🎤 🏴󠁧󠁢󠁳󠁣󠁴󠁿",
+    "क्‍ष",
+    "a\u00a0b",
+    "x" * 238,
+    "é" * 119,
+]
+UNFIT = {
+    "": "is empty",
+    "  ": "is empty",
+    " anna": "begins or ends with a blank",
+    "anna\u2003": "begins or ends with a blank",
+    ".anna": "begins with '.'",
+    "-anna": "begins with '-'",
+    "anna\nbob": "a control character",
+    "anna\x1b[31m": "a control character",
+    "anna\x00": "a control character",
+    "anna\x85bob": "a control character",
+    "anna\u2028bob": "a line separator",
+    "anna\u202egnp": "an invisible character",
+    "anna\u200b": "an invisible character",
+    "anna\ufeff": "an invisible character",
+    "anna\udcff": "bytes that are no UTF-8",
+    "x" * (MAX_NAME_BYTES + 1): "250 bytes",
+    "é" * 125: "250 bytes",
+}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_pack(tmp_path_factory.mktemp("made") / "anna.tango", (20, 12)).path
+
+
+def put(made: Path, folder: Path, *names: str) -> Path:
+    """Packs of these names, as somebody may have copied them."""
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        shutil.copytree(made, folder / f"{name}.tango")
+    return folder
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_fit(name: str) -> None:
+    assert unfit(name) is None
+
+
+@pytest.mark.parametrize(("name", "reason"), UNFIT.items(), ids=map(ascii, UNFIT))
+def test_unfit_is_said_before_anything_is_built(tmp_path: Path, name: str, reason: str) -> None:
+    assert reason in str(unfit(name))
+    if name.strip(".") and "\0" not in name:  # ".tango" has no name at all
+        with pytest.raises(InputError) as refused:
+            PackWriter(tmp_path / f"{name}.tango")
+        assert reason in str(refused.value) and str(tmp_path) in str(refused.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_without_a_suffix_is_refused(tmp_path: Path) -> None:
+    for path in (tmp_path / ".tango", tmp_path / "anna"):
+        with pytest.raises(InputError, match=r"must end in \.tango"):
+            PackWriter(path)
+
+
+def test_a_name_in_another_spelling_is_refused(tmp_path: Path) -> None:
+    """Two that look the same would be two people to one who asks for one of them."""
+    folder = tmp_path / "packs"
+    pack = make_pack(folder / f"{DECOMPOSED}.tango", (20, 12))
+    with pytest.raises(InputError, match="are one name in two spellings") as refused:
+        PackWriter(folder / f"{COMPOSED}.tango")
+    assert "Jose\\u0301" in str(refused.value), "what looks the same is shown so that it can be told apart"
+    assert [path.name for path in folder.iterdir()] == [pack.path.name]
+    with PackWriter(pack.path):  # the same spelling replaces it
+        pass
+
+
+def test_every_fit_name_is_served(made: Path, tmp_path: Path) -> None:
+    names = [name for name in NAMES if name != DECOMPOSED]
+    folder = put(made, tmp_path / "packs", *(name for name in names if name != COMPOSED), DECOMPOSED)
+    prepare(open_character(made), ServerConfig(folder))  # compiles kernels, which may take longer than a session waits
+
+    async def work() -> None:
+        async with live_server(folder) as live:
+            listed = (await live.stub.ListCharacters(service_pb2.ListCharactersRequest(page_size=5))).characters
+            assert len(listed) == 5
+            for name in [*names, DECOMPOSED]:
+                found = await live.stub.GetCharacter(service_pb2.GetCharacterRequest(id=name))
+                assert found.id == unicodedata.normalize("NFC", name)
+            for name in (DECOMPOSED, COMPOSED, NAMES[5], NAMES[12]):
+                heard = await converse(live, [config(character=name, **FAST), audio(speech(0.3)), end()])
+                assert heard.code is grpc.StatusCode.OK and heard.frames and heard.accepted.config.character == name
+            heard = await converse(live, [config(character="nobody\n👻", **FAST)])
+            assert heard.code is grpc.StatusCode.NOT_FOUND and "'nobody\\n" in heard.text
+
+    asyncio.run(work())
+    assert CharacterStore(folder).ids() == sorted(names)
+
+
+def test_unfit_packs_are_problems_of_theirs_alone(made: Path, tmp_path: Path) -> None:
+    folder = put(made, tmp_path / "packs", "bob", "a\nb", "-x", "bad\udcff", " c")
+    store = CharacterStore(folder)
+    assert store.ids() == ["bob"] and store.get("bob").id == "bob"
+    problems = store.problems()
+    assert len(problems) == 4 and all(problem.endswith("rename the pack") for problem in problems.values())
+    assert all("\n" not in problem for problem in problems.values())
+    for text in (*problems, *problems.values()):
+        text.encode()  # a log can hold it
+    for name in ("a\nb", "-x", "bad\udcff", " c"):
+        with pytest.raises(UnknownCharacter):
+            store.get(name)
+
+
+def test_twins_are_told_apart_by_their_own_spelling(made: Path, tmp_path: Path) -> None:
+    """Put there by hand: a build refuses the second."""
+    store = CharacterStore(put(made, tmp_path / "packs", DECOMPOSED))
+    assert store.ids() == [COMPOSED] and store.get(COMPOSED) is store.get(DECOMPOSED)
+    put(made, tmp_path / "packs", COMPOSED)
+    assert sorted(store.ids()) == sorted((COMPOSED, DECOMPOSED))
+    assert store.get(COMPOSED).pack.path.name == f"{COMPOSED}.tango"
+    assert store.get(DECOMPOSED).pack.path.name == f"{DECOMPOSED}.tango"
+    mixed = unicodedata.normalize("NFC", "José ") + unicodedata.normalize("NFD", "Müller")
+    with pytest.raises(UnknownCharacter):
+        store.get(mixed)
+    shutil.rmtree(tmp_path / "packs" / f"{COMPOSED}.tango")
+    assert store.ids() == [COMPOSED] and store.get(mixed) is store.get(DECOMPOSED)
+
+
+def test_a_pack_in_another_spelling_that_is_replaced_is_never_unknown(made: Path, tmp_path: Path) -> None:
+    from engine.folders import folder_beside, replace_folder
+
+    folder = put(made, tmp_path / "packs", DECOMPOSED)
+    store = CharacterStore(folder)
+    first = store.get(COMPOSED)
+    beside = folder_beside(folder / f"{DECOMPOSED}.tango")
+    shutil.copytree(made, beside, dirs_exist_ok=True)
+    (beside / "pack.json").write_text((beside / "pack.json").read_text() + " ")
+    replace_folder(folder / f"{DECOMPOSED}.tango", beside)
+    assert store.get(COMPOSED).sha256 != first.sha256
+
+
+def test_a_client_cannot_ask_for_what_is_no_text() -> None:
+    with pytest.raises(InputError, match=r"no character can be called 'bad\\udcff': its name is no UTF-8"):
+        SessionOptions("bad\udcff").to_config()
+
+
+def long_name(suffix: str, n_bytes: int = 244) -> str:
+    """A legal name of this many bytes, partly of a script with three a letter."""
+    return "ह" * 20 + "x" * (n_bytes - 60 - len(suffix)) + suffix
+
+
+@pytest.mark.parametrize("n_bytes", [244, 255])
+def test_names_as_long_as_they_can_be(tmp_path: Path, capsys: pytest.CaptureFixture[str], n_bytes: int) -> None:
+    """Nothing that is written beside them has a longer one."""
+    pack = make_pack(tmp_path / long_name(".tango", n_bytes), (20, 12))
+    written = write_speech(tmp_path / long_name(".wav", n_bytes))
+    out, plot = tmp_path / long_name(".mp4", n_bytes), tmp_path / long_name(".png", n_bytes)
+    run_json(capsys, "render", pack.path, written, "-o", out, "--blender", "cut", "--jobs", 1, "--plot", plot)
+    assert out.stat().st_size and plot.stat().st_size
+    assert sorted(os.listdir(tmp_path)) == sorted(path.name for path in (pack.path, written, out, plot))
+    assert CharacterPack.open(pack.path).info.name == pack.path.stem
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".tango"])
+def test_a_name_that_is_too_long_is_said_at_once(tmp_path: Path, suffix: str) -> None:
+    from tango_rt.video.mp4 import Mp4Writer
+
+    path = tmp_path / long_name(suffix, 256)
+    with pytest.raises(InputError) as refused:
+        _: Any = Mp4Writer(path, b"") if suffix == ".mp4" else PackWriter(path)
+    assert path.name in str(refused.value) and list(tmp_path.iterdir()) == []
+
+
+def test_errors_name_the_file_that_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not the one that is written in its place until it is whole."""
+    import av
+
+    from tango_rt.video.mp4 import Mp4Writer
+
+    def refused(*_: Any, **__: Any) -> Any:
+        raise PermissionError(13, "Permission denied", "/somewhere/.tango-x.partial")
+
+    monkeypatch.setattr(av, "open", refused)
+    with pytest.raises(InputError, match=r"out\.mp4: cannot be written \(Permission denied\)$"):
+        Mp4Writer(tmp_path / "out.mp4", b"")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_damage_in_a_name_of_a_strangers_pack(made: Path, tmp_path: Path) -> None:
+    folder = put(made, tmp_path / "packs", "anna")
+    description = folder / "anna.tango" / "pack.json"
+    description.write_text(description.read_text().replace('"name": "anna"', '"name": "\\ud800"'))
+
+    async def work() -> None:
+        async with live_server(folder) as live:
+            assert (await live.stub.GetCharacter(service_pb2.GetCharacterRequest(id="anna"))).name == "?"
+
+    asyncio.run(work())
+    description.write_text(description.read_text().replace('"name": "\\ud800"', '"name": 7'))
+    with pytest.raises(ArtifactError, match="damaged"):
+        CharacterStore(folder).get("anna")
