@@ -28,7 +28,7 @@ from tango_rt.pipes import rereadable
 from tango_rt.steady import SoundBlock, Steady
 from tango_rt.stretching import Stretcher
 
-__all__ = ["audio_blocks", "check_audible", "read_audio"]
+__all__ = ["Warn", "audio_blocks", "check_audible", "read_audio", "said_before"]
 
 SILENCE_PEAK = 1e-4
 """-80 dBFS: no speech is so quiet; dithered digital silence is."""
@@ -37,6 +37,7 @@ _BLOCK_S = 0.5
 _SAID_S = 0.05  # of stretching: less is not worth a word
 
 Warn = Callable[[str], None]
+"""Takes one line about something that was guessed, mended or left out; it does not name the file."""
 
 _log = logging.getLogger(__name__)
 
@@ -68,6 +69,10 @@ def audio_blocks(
         said = warn or (lambda text: _log.warning("%s: %s", path, text))
         for block in _read(file, sample_rate, align_to_video, said):
             yield np.clip(block, -1.0, 1.0)
+
+
+def said_before(_text: str) -> None:
+    """For `warn`, where a file is read for the second time."""
 
 
 def check_audible(samples: np.ndarray, path: Path) -> None:
@@ -122,7 +127,7 @@ def _read(path: Path, sample_rate: int, align_to_video: bool, warn: Warn) -> Ite
 def _remarks(decoder: PacketDecoder, steady: Steady, sound: "_Sound") -> Iterator[str]:
     yield from decoder.clock.warnings
     if decoder.packets.n_files > 1:
-        yield f"{decoder.packets.n_files} files lie one behind the other in it: all of them are heard"
+        yield "other files were appended to it: they are heard as its continuation"
     if decoder.skipped:
         yield f"{decoder.skipped} packets of the sound are damaged: there is silence where something is missing"
     if steady.closed_s:

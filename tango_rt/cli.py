@@ -194,7 +194,7 @@ def _add_warm(actions: Any) -> None:
 def _add_render(commands: Any) -> None:
     parser = add_command(commands, "render", "gesture video for a speech, as mp4", RENDER_EXAMPLES, _render)
     parser.add_argument("pack", type=Path, metavar="PACK")
-    parser.add_argument("speech", type=Path, metavar="SPEECH", help="any audio or video file, any length")
+    parser.add_argument("speech", type=Path, metavar="SPEECH", help="any audio or video file, any length; - for a pipe")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.mp4")
     parser.add_argument("--blender", choices=("flow", "crossfade", "cut"), default="flow", help="default: flow")
     parser.add_argument(
@@ -273,12 +273,12 @@ def _build(arguments: argparse.Namespace) -> None:
         from tango_rt.characters.report import write_report
 
         result["report"] = str(write_report(pack, arguments.report))
-    _warn(result)
+    _warn(result["build"].get("warnings", []))
     print_result(arguments, result, summarize(result))
 
 
-def _warn(figures: dict[str, Any]) -> None:
-    for warning in figures["build"].get("warnings", []):
+def _warn(warnings: Sequence[str]) -> None:
+    for warning in warnings:
         print(f"tango-rt: warning: {warning}", file=sys.stderr)
 
 
@@ -287,7 +287,7 @@ def _inspect(arguments: argparse.Namespace) -> None:
     from tango_rt.characters.inspect import describe, summarize
 
     result = describe(CharacterPack.open(arguments.pack))
-    _warn(result)
+    _warn(result["build"].get("warnings", []))
     print_result(arguments, result, summarize(result))
 
 
@@ -305,7 +305,7 @@ def _refresh(arguments: argparse.Namespace) -> None:
             learned = learned_embedding(networks)
         refresh(pack, EmbedOptions(arguments.mouth, arguments.prior), learned)
     result = describe(pack)
-    _warn(result)
+    _warn(result["build"].get("warnings", []))
     print_result(arguments, result, summarize(result))
 
 
@@ -314,6 +314,7 @@ def _warm(arguments: argparse.Namespace) -> None:
 
     options = WarmOptions(arguments.blender, arguments.cuts, arguments.lookahead, arguments.jobs)
     result = warm_transitions(arguments.pack, arguments.speeches, options)
+    _warn(result.warnings)
     print_result(
         arguments,
         result.to_dict(),
@@ -339,6 +340,7 @@ def _render(arguments: argparse.Namespace) -> None:
             n_workers=arguments.jobs,
         )
         result = render(CharacterPack.open(arguments.pack), arguments.speech, arguments.output, options)
+    _warn(result.warnings)
     print_result(
         arguments,
         result.to_dict(),

@@ -10,11 +10,12 @@ import av
 from av.container import InputContainer
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 
 from tango_rt.clock import RESTART_S, read_clock
 from tango_rt.media import MAX_JUMP_S, Packets, open_media, stamp_s, video_stream
 
-__all__ = ["PacketDecoder", "first_picture_s", "timed_pictures"]
+__all__ = ["PacketDecoder", "first_picture_s", "frame_rate", "timed_pictures"]
 
 _PROBED = 16  # pictures: no codec stores one further from its place
 
@@ -98,10 +99,10 @@ def timed_pictures(
 ) -> Iterator[tuple[Fraction, VideoFrame]]:
     """When each picture is shown, in seconds on the clock of the file, and the picture; in order.
 
-    reordered: the codec may show pictures in another order than it stores them. Containers that number pictures as
-    they are stored (AVI, WMV, MXF) then stamp them in disorder; the times are those at which the decoder gives them
-    out, counted from the first packet. A picture without a stamp follows one period after the one before, and so does
-    one behind a jump of a lone track's clock.
+    reordered: the codec may show pictures in another order than it stores them. Containers that stamp pictures as they
+    are stored (AVI, WMV, MXF) then stamp them in disorder; the times are those at which the decoder gives them out. A
+    picture without a stamp follows one period after the one before, and so does one behind a jump of a lone track's
+    clock.
     """
     pictures = iter(decoder)
     first = list(islice(pictures, 1))
@@ -109,9 +110,15 @@ def timed_pictures(
         first += islice(pictures, _PROBED)
     times = _PictureTimes(decoder, reordered, period_s)
     if any(later < earlier for earlier, later in pairwise(p.pts for p in first if p.pts is not None)):
-        times.count_as_stored(first[0], decoder.first_dts_s or Fraction(0))
+        counted = first[0].time_base == period_s  # AVI and MXF count pictures, from 0 as they count sound
+        times.count_as_stored(first[0], decoder.first_dts_s if counted else _dts_s(first[0]))
     for picture in chain(first, pictures):
         yield times.of(picture), picture
+
+
+def frame_rate(stream: VideoStream) -> Fraction:
+    """Pictures a second, as far as the container knows or FFmpeg can guess."""
+    return stream.guessed_rate or stream.average_rate or Fraction(25)
 
 
 def first_picture_s(path: Path) -> Fraction | None:
@@ -121,7 +128,7 @@ def first_picture_s(path: Path) -> Fraction | None:
         if stream is None:
             return None
         decoder = PacketDecoder(path, container, "video")
-        first = next(timed_pictures(decoder, stream.codec_context.has_b_frames, Fraction(0)), None)
+        first = next(timed_pictures(decoder, stream.codec_context.has_b_frames, 1 / frame_rate(stream)), None)
     return None if first is None else first[0]
 
 
@@ -134,10 +141,10 @@ class _PictureTimes:
         self._offset_s = Fraction(0)
         self._time_s: Fraction | None = None
 
-    def count_as_stored(self, picture: VideoFrame, time_s: Fraction) -> None:
+    def count_as_stored(self, picture: VideoFrame, time_s: Fraction | None) -> None:
         """From this picture on, which is shown at a time, the stamps of decoding count."""
         self._stored = True
-        self._offset_s = time_s - (_dts_s(picture) or 0)
+        self._offset_s = (time_s or Fraction(0)) - (_dts_s(picture) or 0)
 
     def of(self, picture: VideoFrame) -> Fraction:
         following = Fraction(0) if self._time_s is None else self._time_s + self._period_s

@@ -73,8 +73,10 @@ class Downmix:
 
     def _measure(self, sound: np.ndarray) -> None:
         mixed = sound @ self._mix
-        centred = sound - sound.mean(axis=0, dtype=np.float64)  # an offset is not heard
-        self._steps.append(_Step(sound, mixed, centred.T @ centred, float(np.abs(mixed).max())))
+        with np.errstate(over="ignore", invalid="ignore"):  # numbers far beyond 1 are clipped in the end
+            mean = np.full(len(sound), 1 / len(sound), np.float32) @ sound
+            covariance = (sound.T @ sound).astype(np.float64) / len(sound) - np.outer(mean, mean)
+        self._steps.append(_Step(sound, mixed, covariance, float(max(mixed.max(), -mixed.min()))))
 
     def _out(self, n_ahead: int) -> np.ndarray:
         """Mix the steps that have n_ahead known ones, themselves included."""

@@ -9,11 +9,11 @@ __all__ = ["appended_at", "end_within"]
 
 # How files of these formats begin. FFmpeg reads the first one alone.
 _HEADS = {
-    "matroska": rb"\x1a\x45\xdf\xa3",
+    "matroska": rb"\x1a\x45\xdf\xa3.{1,64}?\x42\x82.{1,8}?(?:matroska|webm)",
     "mov": rb"\0\0\0.ftyp",
     "wav": rb"(?:RIFF|RIFX|RF64).{4}WAVE",
     "avi": rb"RIFF.{4}AVI ",
-    "flv": rb"FLV\x01",
+    "flv": rb"FLV\x01[\x00-\x05]\0\0\0\x09",
     "aiff": rb"FORM.{4}AIF[FC]",
     "asf": rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9\x00\xaa\x00\x62\xce\x6c",
 }

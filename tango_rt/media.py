@@ -58,7 +58,7 @@ S = TypeVar("S", bound=Stream)
 def open_media(path: Path, start: int = 0) -> InputContainer:
     """Open a local file, or the one that begins at a byte of it. InputError where there is none or it is no media."""
     if is_pipe(path):
-        raise InputError(f"{path}: is a pipe, which can be read only once: save it to a file first")
+        raise InputError(f"{path}: is a pipe or a device, which can be read only once: save it to a file first")
     if path.is_dir():
         raise InputError(f"{path}: is a folder, wanted a video or audio file")
     if not path.is_file():
@@ -132,12 +132,13 @@ class Packets:
     def _of(self, container: InputContainer, start: int) -> Iterator[Any]:
         """The packets of the file that begins at a byte of the whole."""
         self._end = start + 1
-        tracks = [t for t in (audio_stream(container), video_stream(container)) if t and t.type in self._kinds]
+        tracks = [track for track in (audio_stream(container), video_stream(container)) if track]
         for packet in self._readable(container, tracks):
             if packet.pos is not None:
                 self.position = start + packet.pos
                 self._end = max(self._end, self.position + packet.size)
-            yield packet
+            if packet.stream.type in self._kinds:
+                yield packet
 
     def _readable(self, container: InputContainer, tracks: list[Any]) -> Iterator[Any]:
         if not tracks:

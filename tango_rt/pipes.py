@@ -45,11 +45,11 @@ def rereadable(path: Path) -> Iterator[Path]:
             _save(path, file)
         except OSError as error:
             reason = error.strerror or str(error)
-            raise InputError(f"{path}: what comes through the pipe cannot be read or kept ({reason})") from error
+            raise InputError(f"{_name(path)}: what comes through cannot be read or kept ({reason})") from error
         try:
             yield file
         except InputError as error:
-            raise InputError(str(error).replace(str(file), str(path))) from error
+            raise InputError(str(error).replace(str(file), _name(path))) from error
 
 
 def _save(pipe: Path, file: Path) -> None:
@@ -58,8 +58,12 @@ def _save(pipe: Path, file: Path) -> None:
         while block := source.read(_BLOCK_BYTES):
             left -= len(block)
             if left < 0:
-                raise InputError(f"{pipe}: more than {MAX_PIPED_BYTES >> 30} GiB came through the pipe: use a file")
+                raise InputError(f"{_name(pipe)}: more than {MAX_PIPED_BYTES >> 30} GiB came through: use a file")
             target.write(block)
+
+
+def _name(pipe: Path) -> str:
+    return "standard input" if str(pipe) == "-" else str(pipe)
 
 
 def _opened(pipe: Path) -> IO[bytes]:
@@ -69,5 +73,5 @@ def _opened(pipe: Path) -> IO[bytes]:
     source = pipe.open("rb", buffering=0) if descriptor is None else os.fdopen(os.dup(descriptor), "rb", buffering=0)
     if source.isatty() or stat.S_ISCHR(os.fstat(source.fileno()).st_mode):
         source.close()
-        raise InputError(f"{pipe}: is a terminal or a device, wanted a video or audio file or a pipe")
+        raise InputError(f"{_name(pipe)}: is a terminal or a device, wanted a video or audio file or a pipe")
     return source

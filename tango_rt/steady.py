@@ -11,7 +11,6 @@ is dropped.
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from itertools import chain, pairwise
 from math import copysign
 from statistics import fmean, median
@@ -20,7 +19,7 @@ from av.audio.frame import AudioFrame
 
 from tango_rt.clock import RESTART_S
 from tango_rt.decoding import PacketDecoder
-from tango_rt.media import MAX_JUMP_S, stamp_s
+from tango_rt.media import MAX_JUMP_S
 
 __all__ = ["SoundBlock", "Steady"]
 
@@ -36,6 +35,7 @@ _SPARED_S = 0.01  # what is not worth stretching
 _GENTLE_S = 0.0025  # stretched in a second
 _TOLERATED_S = 0.02  # further off, all beyond it is stretched away in a second
 _MOST_S = 0.1
+_NOISE_S = 5.0  # over which it is averaged how far stamps wander
 _NEAR = 5  # frames that tell a step from a single bad stamp
 
 
@@ -79,6 +79,7 @@ class Steady:
         self._past: deque[tuple[float, float]] = deque()  # (at_s, deviation)
         self._shift_s = 0.0  # added to the stamps since clocks started over
         self._offset_s = 0.0  # of the sound that goes out, against the count
+        self._noise_s = 0.0  # mean deviation from it
         self._last: _Counted | None = None
 
     def __iter__(self) -> Iterator[SoundBlock]:
@@ -96,7 +97,10 @@ class Steady:
     def _advance(self) -> _Counted:
         item = self._ahead.popleft()
         if item.stamp_s is not None:
-            self._past.append((item.at_s, self._deviation(item)))
+            deviation_s = self._deviation(item)
+            self._past.append((item.at_s, deviation_s))
+            share = min(item.n_samples / item.frame.sample_rate / _NOISE_S, 1.0)
+            self._noise_s += share * (min(abs(deviation_s - self._offset_s), _MOST_S) - self._noise_s)
             while item.at_s - self._past[0][0] > _WINDOW_S:
                 self._past.popleft()
         self._last = item
@@ -113,19 +117,22 @@ class Steady:
             return False
         item, last = self._ahead[0], self._last
         if last is None:
-            self._offset_s = _level(self._deviations_ahead(item.piece), [], 0.0)
+            ahead = self._deviations_ahead(item.piece)
+            self._offset_s = _level(ahead, [], 0.0)
+            self._noise_s = median(abs(deviation - self._offset_s) for deviation in ahead) if ahead else 0.0
             return True
         steps = self._steps(item) if item.piece == last.piece else self._continues(item)
-        return steps or _format(item.frame) != _format(last.frame)
+        trimmed = last.n_samples < last.frame.samples
+        return steps or trimmed or _format(item.frame) != _format(last.frame)
 
     def _steps(self, item: _Counted) -> bool:
         if item.stamp_s is None or abs(self._deviation(item) - self._offset_s) <= _STEP_S:
             return False
         before = [deviation for _, deviation in self._past] or [self._offset_s]
-        offset_s = _step(before, self._deviations_ahead(item.piece))
-        if offset_s is None:
+        offset_s = _step(before, self._deviations_ahead(item.piece), self._noise_s)
+        step_s = 0.0 if offset_s is None else offset_s - self._offset_s
+        if offset_s is None or abs(step_s) <= _STEP_S:
             return False
-        step_s = offset_s - self._offset_s
         if self._lone and not -RESTART_S <= step_s <= MAX_JUMP_S:
             self._shift_s -= step_s
             self.closed_s += max(step_s, 0.0)
@@ -165,13 +172,14 @@ class Steady:
         return [self._deviation(i) for i in self._ahead if i.stamp_s is not None and i.piece == piece]
 
 
-def _step(before: list[float], after: list[float]) -> float | None:
+def _step(before: list[float], after: list[float], noise_s: float) -> float | None:
     """The new level of the deviations if it steps between the two, in seconds; None if it only wanders."""
-    limit_s = max(_STEP_S, 3 * _wandering(before + after))
+    limit_s = max(_STEP_S, 3 * noise_s, 3 * _wandering(before + after))
     level = median(before[-_NEAR:])
     at_once, lasting = median(after[:_NEAR]) - level, fmean(after) - fmean(before)
     stands_out = abs(after[0] - level) >= abs(at_once) / 2
-    if min(abs(at_once), abs(lasting)) <= limit_s or at_once * lasting < 0 or not stands_out:
+    stays = abs(lasting) >= abs(at_once) / 2 and at_once * lasting > 0
+    if min(abs(at_once), abs(lasting)) <= limit_s or not stands_out or not stays:
         return None
     return _level(after, before, 0.0)
 
@@ -202,14 +210,12 @@ def _format(frame: AudioFrame) -> tuple[str, str, int]:
 
 def _counted(decoder: PacketDecoder) -> Iterator[_Counted]:
     """Frames by the count of samples, the last one of a file without its padding."""
-    start_s, n_before, rate = Fraction(0), 0, 0
+    start_s, n_before, rate = 0.0, 0, 0
     for frame, n_samples, piece in _trimmed(decoder):
         if frame.sample_rate != rate:
-            start_s += Fraction(n_before, rate or 1)
+            start_s += n_before / (rate or 1)
             n_before, rate = 0, frame.sample_rate
-        stamp = stamp_s(frame)
-        at_s = float(start_s + Fraction(n_before, rate))
-        yield _Counted(frame, n_samples, at_s, None if stamp is None else float(stamp), piece)
+        yield _Counted(frame, n_samples, start_s + n_before / rate, frame.time, piece)
         n_before += n_samples
 
 
@@ -220,20 +226,17 @@ def _trimmed(decoder: PacketDecoder) -> Iterator[tuple[AudioFrame, int, tuple[in
     believed as far as it differs by more than those.
     """
     held: tuple[AudioFrame, tuple[int, int]] | None = None
-    rounding, n_held = 0.0, 0
+    rounding, n_held, tick = 0.0, 0, 0.0
     for frame in chain(decoder, [None]):
         if held is not None:
-            missing = held[0].samples - _duration(held[0])
+            n_samples = held[0].samples
+            tick = tick or float((held[0].time_base or 0) * held[0].sample_rate)
+            missing = n_samples - held[0].duration * tick if held[0].duration > 0 else 0.0
             last = frame is None or decoder.piece[0] != held[1][0]
-            trimmed = round(missing) if last and missing > rounding else 0
-            yield held[0], held[0].samples - trimmed, held[1]
+            yield held[0], n_samples - round(missing) if last and missing > rounding else n_samples, held[1]
             # the first frame may be cut at its beginning
-            rounding, n_held = (0.0, 0) if last else (max(rounding, abs(missing)) if n_held else 0.0, n_held + 1)
+            rounding = max(rounding, abs(missing)) if n_held else 0.0
+            n_held += 1
+            if last:
+                rounding, n_held, tick = 0.0, 0, 0.0
         held = None if frame is None else (frame, decoder.piece)
-
-
-def _duration(frame: AudioFrame) -> float:
-    """In samples, as the container says it; those of the frame where it says nothing."""
-    if frame.duration <= 0 or frame.time_base is None:
-        return frame.samples
-    return float(frame.duration * frame.time_base * frame.sample_rate)

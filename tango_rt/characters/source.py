@@ -79,7 +79,8 @@ def track_source(path: Path, max_height: int, body_model: Path | None, n_workers
 
     Raises InputError: no usable video or voice, no person, SMPL-X beside it that does not fit.
     """
-    audio = read_audio(path, align_to_video=True)
+    heard: list[str] = []
+    audio = read_audio(path, align_to_video=True, warn=heard.append)
     check_audible(audio, path)
     motion = _smplx_motion(path, body_model)
     sha256 = _sha256(path)
@@ -103,7 +104,7 @@ def track_source(path: Path, max_height: int, body_model: Path | None, n_workers
         appearance=found.appearance,
         motion=None if motion is None else _of_length(motion, len(found.body), path),
         audio=audio,
-        warnings=tuple(_warnings(path, track, found.notes.tolist())),
+        warnings=(*(f"{path.name}: {text}" for text in heard), *_warnings(path, track, found.notes.tolist())),
         cached=cached,
     )
 

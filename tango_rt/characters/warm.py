@@ -49,6 +49,7 @@ class WarmResult:
     n_cached: int
     n_computed: int
     seconds: float
+    warnings: list[str]
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -65,10 +66,12 @@ def warm_transitions(pack: Path, speeches: Sequence[Path], options: WarmOptions)
     """
     started_s = time.perf_counter()
     character = open_character(pack)
-    sounds = []
+    sounds, warnings = [], []
     for speech in speeches:
-        sounds.append(read_audio(speech))
+        heard: list[str] = []
+        sounds.append(read_audio(speech, warn=heard.append))
         check_audible(sounds[-1], speech)
+        warnings += [f"{speech.name}: {text}" for text in heard]
     cuts = likely_cuts(character, sounds, options.n_cuts, options.lookahead_nodes)
     store = TransitionStore(character.pack, BlendOptions(blender=options.blender))
     n_missing = sum(not store.cached(cut) for cut in cuts)
@@ -85,6 +88,7 @@ def warm_transitions(pack: Path, speeches: Sequence[Path], options: WarmOptions)
         n_cached=len(cuts) - n_missing,
         n_computed=n_missing,
         seconds=round(time.perf_counter() - started_s, 3),
+        warnings=warnings,
     )
 
 

@@ -27,7 +27,7 @@ SEND_EXAMPLES = """examples:
 def add_send(commands: Any) -> None:
     parser = add_command(commands, "send", "speech to a server, gesture video back, as mp4", SEND_EXAMPLES, _send)
     parser.add_argument("server", metavar="HOST:PORT")
-    speech = parser.add_argument("speech", type=Path, metavar="SPEECH", help="any audio or video file")
+    speech = parser.add_argument("speech", type=Path, metavar="SPEECH", help="any audio or video file; - for a pipe")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.mp4")
     parser.add_argument("--character", required=True, metavar="NAME", help="which of the server's characters")
     _add_speaking(parser, speech)

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from engine.errors import InputError
 from engine.pack import CharacterPack
 from engine.timebase import FPS, SAMPLE_RATE, frame_count
-from tango_rt.audio import audio_blocks, check_audible
+from tango_rt.audio import Warn, audio_blocks, check_audible, said_before
 from tango_rt.client.channel import ConnectOptions
 from tango_rt.client.errors import ServerError
 from tango_rt.client.microphone import Microphone
@@ -25,6 +25,7 @@ from tango_rt.client.received import Received, SendResult
 from tango_rt.client.sound import SOUND_RATE, Echo, Sound, Speech
 from tango_rt.client.speaker import Speaker
 from tango_rt.media import MAX_HOURS
+from tango_rt.pipes import rereadable
 from tango_rt.v1 import media_pb2, session_pb2
 from tango_rt.video.mp4 import Mp4Writer
 
@@ -51,11 +52,20 @@ class SendOptions:
 
 
 def send(target: str, speech: Path | None, output: Path, options: SendOptions) -> SendResult:
-    """Write what the server makes of a speech file; of the microphone where it is None, until Ctrl-C.
+    """Write what the server makes of a speech file or pipe; of the microphone where it is None, until Ctrl-C.
 
     Ctrl-C while a file is sent writes what was received. Raises InputError for what cannot be used, ServerError.
     """
     _check(speech, output, options)
+    if speech is None:
+        return _send(target, None, output, options)
+    with rereadable(speech) as file:
+        said: list[str] = []
+        result = _send(target, file, output, options, said.append)
+        return replace(result, warnings=[*(f"{speech.name}: {text}" for text in said), *result.warnings])
+
+
+def _send(target: str, speech: Path | None, output: Path, options: SendOptions, warn: Warn = said_before) -> SendResult:
     echoes = speech is None or options.idle_s is not None
     rate_hz = SOUND_RATE if echoes else SAMPLE_RATE
     asked = replace(
@@ -67,7 +77,7 @@ def send(target: str, speech: Path | None, output: Path, options: SendOptions) -
         stats_period_s=_STATS_S,
     )
     pack = None if options.pack is None else CharacterPack.open(options.pack)
-    source = Microphone(rate_hz) if speech is None else _read(speech, rate_hz)
+    source = Microphone(rate_hz) if speech is None else _read(speech, rate_hz, warn)
     sound: Sound = Echo() if speech is None or echoes else Speech(speech)
     total = None if isinstance(source, Microphone) else _expected_frames(len(source), rate_hz, options)
     with Client(target, options.connect) as client, client.stream(asked) as session:
@@ -97,10 +107,10 @@ def _check(speech: Path | None, output: Path, options: SendOptions) -> None:
         raise InputError("references name pictures of the pack: say which pack holds them (--pack)")
 
 
-def _read(speech: Path, rate_hz: int) -> np.ndarray:
+def _read(speech: Path, rate_hz: int, warn: Warn) -> np.ndarray:
     blocks = []
     left = MAX_HOURS * 3600 * rate_hz
-    for block in audio_blocks(speech, rate_hz):
+    for block in audio_blocks(speech, rate_hz, warn=warn):
         blocks.append(block)
         left -= len(block)
         if left < 0:

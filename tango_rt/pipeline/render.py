@@ -16,13 +16,14 @@ from engine.pack import CharacterPack
 from engine.retrieval import speech_steps
 from engine.timebase import SAMPLE_RATE, frame_count
 from engine.transitions import BlendOptions
-from tango_rt.audio import audio_blocks, check_audible, read_audio
+from tango_rt.audio import audio_blocks, check_audible, read_audio, said_before
 from tango_rt.pipeline.character import Character, character_of
 from tango_rt.pipeline.live import LiveOptions, Step
 from tango_rt.pipeline.perform import Performance
 from tango_rt.pipeline.pictures import PictureSource
 from tango_rt.pipeline.retrieval import RetrievalOptions
 from tango_rt.pipeline.transitions import Cut, TransitionStore
+from tango_rt.pipes import rereadable
 from tango_rt.video.mp4 import Mp4Writer
 
 __all__ = ["RenderOptions", "RenderResult", "perform_speech", "render"]
@@ -67,16 +68,26 @@ class RenderResult:
     seconds: float
     realtime_factor: float
     path: list[int]
+    warnings: list[str]
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
 def render(pack: CharacterPack, speech: Path, output: Path, options: RenderOptions) -> RenderResult:
-    """Write the gesture video of a speech file. Raises InputError for speech that cannot be used."""
+    """Write the gesture video of a speech file, or of what comes through a pipe. Raises InputError for speech that
+    cannot be used."""
     started = time.perf_counter()
     _check_places(speech, output, options.plot)
-    samples = read_audio(speech)
+    with rereadable(speech) as file:
+        return _render(pack, file, speech.name, output, options, started)
+
+
+def _render(
+    pack: CharacterPack, speech: Path, name: str, output: Path, options: RenderOptions, started: float
+) -> RenderResult:
+    warnings: list[str] = []
+    samples = read_audio(speech, warn=warnings.append)
     check_audible(samples, speech)
     n_frames = frame_count(len(samples))
     live = LiveOptions(options.lookahead_nodes, False, options.retrieval, options.search, options.seed, options.words)
@@ -90,7 +101,7 @@ def render(pack: CharacterPack, speech: Path, output: Path, options: RenderOptio
         _prepare(store, wanted, len(wanted) - n_cached, options.n_workers)
         source = PictureSource(pack, options.blender, None, store)
         pictures = (packet for step in steps for packet in source.draw(step).packets)
-        writer.write(pictures, audio_blocks(speech, SOUND_RATE))
+        writer.write(pictures, audio_blocks(speech, SOUND_RATE, warn=said_before))
     if options.plot is not None:
         from tango_rt.pipeline.plot import plot_performance
 
@@ -115,6 +126,7 @@ def render(pack: CharacterPack, speech: Path, output: Path, options: RenderOptio
         seconds=round(seconds, 3),
         realtime_factor=round(seconds / duration_s, 4),
         path=performance.nodes.tolist(),
+        warnings=[f"{name}: {text}" for text in warnings],
     )
 
 

@@ -22,7 +22,7 @@ from av.video.stream import VideoStream
 
 from engine.errors import InputError
 from engine.timebase import FPS
-from tango_rt.decoding import PacketDecoder, timed_pictures
+from tango_rt.decoding import PacketDecoder, frame_rate, timed_pictures
 from tango_rt.media import MAX_HOURS, audio_stream, open_media, video_stream
 from tango_rt.video.alpha import alpha_decoder, has_alpha_track
 from tango_rt.video.convert import BACKGROUND, Converter
@@ -82,7 +82,7 @@ class VideoReader:
         picture_s = self._decoder.clock.picture_s
         n_frames = None if picture_s is None else round(picture_s * FPS)
         self._check_bounds(stream.width, stream.height, n_frames or 0)
-        self._rate = stream.guessed_rate or stream.average_rate or Fraction(25)
+        self._rate = frame_rate(stream)
         pictures = timed_pictures(self._decoder, stream.codec_context.has_b_frames, 1 / self._rate)
         first = next(pictures, None)
         if first is None:
