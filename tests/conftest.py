@@ -10,6 +10,7 @@ import pytest
 
 from engine.backends import PRECISIONS
 from engine.folders import cache_folder
+from tango_rt.models.folder import MODELS_VARIABLE, models_folder
 
 # channels that tests open themselves lead to servers of their own, on machines with a proxy too
 os.environ.setdefault("no_grpc_proxy", "localhost,127.0.0.1,::1")
@@ -22,6 +23,9 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 # where they are without it: a test that has a cache of its own, and starts processes, does not compile all kernels anew
 if (_kept := cache_folder()) is not None:
     os.environ.setdefault("NUMBA_CACHE_DIR", str(_kept))
+# likewise, it does not fetch the networks once more
+if (_networks := models_folder()) is not None:
+    os.environ.setdefault(MODELS_VARIABLE, str(_networks))
 
 
 @pytest.fixture
