@@ -184,6 +184,7 @@ def tracked(n_frames: int, shots: Sequence[int] = (), unseen: Sequence[slice] = 
         shots=tuple(shots),
         track=track,
         appearance=np.broadcast_to(number[:, None, None] % 256, (n_frames, 4, 3)).astype(np.uint8),
+        thumbnails=np.zeros((-(-n_frames // 6), 24, 32, 3), np.uint8),
         motion=None,
         audio=(frame_of_sample / 30_000).astype(np.float32),
         warnings=(),
@@ -432,3 +433,17 @@ def test_two_people_are_told_about(data_dir: Path, tmp_path: Path, capsys: pytes
     # the larger one, on the left, is followed
     joints = CharacterPack.open(tmp_path / "a.tango")["joints"]
     assert np.median(joints[:, 0, 0]) < 256
+
+
+@pytest.mark.slow
+def test_two_people_one_after_the_other_make_a_character_of_one(
+    data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frames = [*real_frames(data_dir / "video" / BLOUSE, 130), *real_frames(data_dir / "video" / NAVY, 160)]
+    video = write_talk(tmp_path / "both.mp4", pictures_of(frames))
+    main(["character", "build", str(video), "-o", str(tmp_path / "a.tango"), "--jobs", str(N_WORKERS), "--json"])
+    printed = capsys.readouterr()
+    assert "warning: both.mp4 at 0.0 to 4.3 s: another person, other clothes or another place" in printed.err
+    assert [group["kept"] for group in json.loads(printed.out)["build"]["groups"]] == [True, False]
+    (clip,) = CharacterPack.open(tmp_path / "a.tango").info.clips
+    assert abs(clip.first_frame - 130) <= 1 and clip.n_frames >= 156

@@ -21,7 +21,7 @@ from tango_rt.characters.groups import Selection, select, unjoined
 from tango_rt.characters.inspect import describe, summarize
 from tango_rt.characters.looks import group_clips
 from tango_rt.characters.report import write_report
-from tango_rt.characters.source import TrackedSource
+from tango_rt.characters.source import THUMBNAIL_FRAMES, TrackedSource
 from tango_rt.characters.tracking import Track
 from tango_rt.cli import main
 from tango_rt.video.gop import GopDecoder
@@ -29,7 +29,7 @@ from tests.fakes import HEIGHT, WIDTH, fake_joints
 from tests.media_files import write_audio
 from tests.test_rt_cli import refusal
 
-RED, BLUE, BLACK, NAVY = (170, 50, 50), (40, 60, 170), (22, 22, 24), (26, 30, 66)
+RED, BLUE, BLACK = (170, 50, 50), (40, 60, 170), (22, 22, 24)
 WALL, GARDEN = (190, 185, 175), (70, 130, 60)
 
 
@@ -64,11 +64,12 @@ def draw(shot: Shot) -> tuple[np.ndarray, np.ndarray]:
     return picture, cv2.resize(person, (64, 48), interpolation=cv2.INTER_AREA) > 127
 
 
-def track_of(shots: Sequence[Shot], seed: int) -> tuple[Track, np.ndarray]:
-    """Track and appearance of a video of these shots."""
+def track_of(shots: Sequence[Shot], seed: int) -> tuple[Track, np.ndarray, np.ndarray]:
+    """Track, appearance and thumbnails of a video of these shots."""
     n_frames = sum(shot.n_frames for shot in shots)
     joints = fake_joints(n_frames, seed)
     surface, appearance, at = np.zeros((n_frames, 96), np.uint64), np.zeros((n_frames, 48, 3), np.uint8), 0
+    small = np.zeros((n_frames, 24, 32, 3), np.uint8)
     for shot in shots:
         frames = slice(at, at + shot.n_frames)
         picture, person = draw(shot)
@@ -78,6 +79,7 @@ def track_of(shots: Sequence[Shot], seed: int) -> tuple[Track, np.ndarray]:
             joints[frames, side, :2] = middle + np.array([sign * 10 * shot.zoom, 0])
         surface[frames, :48] = np.packbits(person, axis=1, bitorder="little").view("<u8")[:, 0]
         appearance[frames] = coarse_colours(picture)
+        small[frames] = cv2.resize(picture, (32, 24), interpolation=cv2.INTER_AREA)
         at += shot.n_frames
     track = Track(
         joints=joints.astype(np.float32),
@@ -89,11 +91,11 @@ def track_of(shots: Sequence[Shot], seed: int) -> tuple[Track, np.ndarray]:
         mouth=np.zeros((n_frames, 2), np.float32),
         shoulder_px=20.0,
     )
-    return track, appearance
+    return track, appearance, small[::THUMBNAIL_FRAMES]
 
 
 def source(shots: Sequence[Shot], name: str = "talk.mp4", seed: int = 0) -> TrackedSource:
-    track, appearance = track_of(shots, seed)
+    track, appearance, thumbnails = track_of(shots, seed)
     n_frames = len(track.valid)
     bounds = np.cumsum([shot.n_frames for shot in shots])
     rng = np.random.default_rng(seed)
@@ -104,6 +106,7 @@ def source(shots: Sequence[Shot], name: str = "talk.mp4", seed: int = 0) -> Trac
         shots=tuple(bounds[:-1].tolist()),
         track=track,
         appearance=appearance,
+        thumbnails=thumbnails,
         motion=None,
         audio=rng.uniform(-0.3, 0.3, frame_start(n_frames)).astype(np.float32),
         warnings=(),
@@ -159,7 +162,7 @@ def test_another_framing_or_light_or_a_short_clip_is_the_same_look(other: Shot) 
     assert groups_of(A, other, replace(A, seconds=2)) == [[0, 1, 2]]
 
 
-def test_two_dark_suits_before_one_wall_are_told_apart_where_they_are_framed_alike() -> None:
+def test_dark_clothes_before_one_wall_are_told_apart_by_their_colour() -> None:
     black = Shot(6, BLACK)
     assert groups_of(black, Shot(4, (26, 30, 90))) == [[0], [1]]
     assert groups_of(black, replace(black, seconds=4, light=1.2)) == [[0, 1]]

@@ -14,7 +14,7 @@ from tango_rt.characters.tracking import Track
 def source(name: str, sha256: str) -> TrackedSource:
     nothing = np.zeros(0, np.float32)
     track = Track(nothing, nothing, nothing, nothing, nothing, nothing, nothing, 20.0)
-    return TrackedSource(Path(name), sha256, 40, (), track, nothing, None, nothing, (), False)
+    return TrackedSource(Path(name), sha256, 40, (), track, nothing, nothing, None, nothing, (), False)
 
 
 SOURCES = (source("monday.mp4", "a"), source("tuesday.mp4", "b"))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TypeVar
 
+import cv2
 import numpy as np
 from tqdm import tqdm
 
@@ -27,11 +28,15 @@ from tango_rt.characters.subject import SAMPLE_FRAMES, find_subject
 from tango_rt.characters.tracking import Track, build_track
 from tango_rt.video.reader import VideoReader
 
-__all__ = ["TrackedSource", "track_source"]
+__all__ = ["THUMBNAIL_FRAMES", "TrackedSource", "track_source"]
 
 TRACKING_VERSION = 4
 """Counts changes of what is cached: raw poses, colours, shots, and what was noticed; and of the pictures themselves."""
 
+THUMBNAIL_FRAMES = 6
+"""Every so many frames one is kept as a thumbnail, from frame 0 on: two or more of the shortest clip."""
+
+_THUMBNAIL_SIZE = 32, 24  # a whole fraction of the grid of masks
 _LOW_HAND_SHARE = 0.6
 
 _log = logging.getLogger(__name__)
@@ -49,6 +54,7 @@ class TrackedSource:
     shots: tuple[int, ...]
     track: Track
     appearance: np.ndarray  # uint8 (F, cells, 3): engine.appearance.coarse_colours
+    thumbnails: np.ndarray  # uint8 (ceil(F / THUMBNAIL_FRAMES), 24, 32, 3)
     motion: np.ndarray | None
     audio: np.ndarray
     warnings: tuple[str, ...]
@@ -57,13 +63,14 @@ class TrackedSource:
 
 @dataclass(frozen=True)
 class _Found:
-    """What is cached: raw poses and colours of all frames, the shot changes, and what the user should know."""
+    """What is cached: raw poses and colours of all frames, thumbnails, shot changes, and what the user should know."""
 
     body: np.ndarray
     hands: np.ndarray
     mouth: np.ndarray
     masks: np.ndarray
     appearance: np.ndarray
+    thumbnails: np.ndarray
     shots: np.ndarray
     notes: np.ndarray  # of strings
 
@@ -102,6 +109,7 @@ def track_source(path: Path, max_height: int, body_model: Path | None, n_workers
         shots=shots,
         track=track,
         appearance=found.appearance,
+        thumbnails=found.thumbnails,
         motion=None if motion is None else _of_length(motion, len(found.body), path),
         audio=audio,
         warnings=(*(f"{path.name}: {text}" for text in heard), *_warnings(path, track, found.notes.tolist())),
@@ -116,11 +124,14 @@ def _find(path: Path, max_height: int, n_workers: int) -> _Found:
         subject = find_subject(_with_bar(samples, f"looking at {path.name}", -(-(n_frames or 0) // SAMPLE_FRAMES)))
     detector, stillness = ShotDetector(), Stillness()
     appearance: list[np.ndarray] = []
+    thumbnails: list[np.ndarray] = []
 
     def watched(frames: VideoReader) -> Iterator[np.ndarray]:
         for frame in frames:
             detector.push(frame)
             stillness.push(detector.picture)
+            if len(appearance) % THUMBNAIL_FRAMES == 0:
+                thumbnails.append(np.asarray(cv2.resize(frame, _THUMBNAIL_SIZE, interpolation=cv2.INTER_AREA)))
             appearance.append(coarse_colours(frame))
             yield frame
 
@@ -136,6 +147,7 @@ def _find(path: Path, max_height: int, n_workers: int) -> _Found:
         mouth=np.stack([pose.mouth for pose in found]),
         masks=np.stack([pose.person_mask for pose in found]),
         appearance=np.stack(appearance),
+        thumbnails=np.stack(thumbnails),
         shots=np.array(detector.changes(), np.int64),
         notes=np.array(notes, str),
     )
