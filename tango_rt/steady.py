@@ -11,7 +11,7 @@ is dropped.
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain, pairwise
+from itertools import chain, pairwise, takewhile
 from math import copysign
 from statistics import fmean, median
 
@@ -188,8 +188,10 @@ def _level(deviations: list[float], before: list[float], default: float) -> floa
     """Where deviations begin: the next few where stamps are exact, the mean of a second where they wander."""
     if not deviations:
         return default
-    exact = 3 * _wandering(before + deviations) < _STEP_S / 2
-    return median(deviations[:_NEAR]) if exact else fmean(deviations)
+    if 3 * _wandering(before + deviations) >= _STEP_S / 2:
+        return fmean(deviations)
+    alike = list(takewhile(lambda deviation: abs(deviation - deviations[0]) <= _STEP_S, deviations))
+    return median(alike[:_NEAR] if len(alike) > 1 else deviations[:_NEAR])
 
 
 def _middle(deviations: list[float]) -> float:
