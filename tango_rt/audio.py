@@ -120,13 +120,14 @@ def _read(path: Path, sample_rate: int, align_to_video: bool, warn: Warn) -> Ite
             yield block
         if empty:
             raise InputError(f"{path}: the audio has no samples")
-        for text in _remarks(decoder, steady, sound):
+        appended = decoder.packets.n_files > 1 and container.format.name != "ogg"
+        for text in _remarks(decoder, steady, sound, appended):
             warn(text)
 
 
-def _remarks(decoder: PacketDecoder, steady: Steady, sound: "_Sound") -> Iterator[str]:
+def _remarks(decoder: PacketDecoder, steady: Steady, sound: "_Sound", appended: bool) -> Iterator[str]:
     yield from decoder.clock.warnings
-    if decoder.packets.n_files > 1:
+    if appended:
         yield "other files were appended to it: they are heard as its continuation"
     if decoder.skipped:
         yield f"{decoder.skipped} packets of the sound are damaged: there is silence where something is missing"

@@ -110,6 +110,7 @@ class Packets:
         """kinds: "audio", "video" or both. The container stays the caller's."""
         self.skipped = 0
         self.n_files = 1
+        """As far as they have come; the links of an Ogg chain count as files."""
         self.position = 0
         """Byte of the file at which the latest packet lies, as far as the format tells."""
         self._path = path

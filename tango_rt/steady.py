@@ -11,7 +11,7 @@ is dropped.
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain, pairwise
+from itertools import chain, pairwise, takewhile
 from math import copysign
 from statistics import fmean, median
 
@@ -118,7 +118,7 @@ class Steady:
         item, last = self._ahead[0], self._last
         if last is None:
             ahead = self._deviations_ahead(item.piece)
-            self._offset_s = _level(ahead, [], 0.0)
+            self._offset_s = _level(ahead)
             self._noise_s = median(abs(deviation - self._offset_s) for deviation in ahead) if ahead else 0.0
             return True
         steps = self._steps(item) if item.piece == last.piece else self._continues(item)
@@ -129,20 +129,19 @@ class Steady:
         if item.stamp_s is None or abs(self._deviation(item) - self._offset_s) <= _STEP_S:
             return False
         before = [deviation for _, deviation in self._past] or [self._offset_s]
-        offset_s = _step(before, self._deviations_ahead(item.piece), self._noise_s)
-        step_s = 0.0 if offset_s is None else offset_s - self._offset_s
-        if offset_s is None or abs(step_s) <= _STEP_S:
+        step_s = _step(self._offset_s, before, self._deviations_ahead(item.piece), self._noise_s)
+        if step_s == 0:
             return False
         if self._lone and not -RESTART_S <= step_s <= MAX_JUMP_S:
             self._shift_s -= step_s
             self.closed_s += max(step_s, 0.0)
             return False
-        return self._step_to(offset_s)
+        return self._step_to(self._offset_s + step_s)
 
     def _continues(self, item: _Counted) -> bool:
         """Another piece begins: it stands exactly where its own stamps are, and a lone one where the last ends."""
-        before = [deviation for _, deviation in self._past]
-        offset_s = _level(self._deviations_ahead(item.piece), before, self._offset_s)
+        ahead = self._deviations_ahead(item.piece)
+        offset_s = _level(ahead) if ahead else self._offset_s
         if self._lone:
             self._shift_s += self._offset_s - offset_s
             return False
@@ -172,24 +171,32 @@ class Steady:
         return [self._deviation(i) for i in self._ahead if i.stamp_s is not None and i.piece == piece]
 
 
-def _step(before: list[float], after: list[float], noise_s: float) -> float | None:
-    """The new level of the deviations if it steps between the two, in seconds; None if it only wanders."""
+def _step(offset_s: float, before: list[float], after: list[float], noise_s: float) -> float:
+    """By how much the deviations step away from an offset between the two, in seconds; 0 if they only wander."""
     limit_s = max(_STEP_S, 3 * noise_s, 3 * _wandering(before + after))
     level = median(before[-_NEAR:])
-    at_once, lasting = median(after[:_NEAR]) - level, fmean(after) - fmean(before)
-    stands_out = abs(after[0] - level) >= abs(at_once) / 2
-    stays = abs(lasting) >= abs(at_once) / 2 and at_once * lasting > 0
-    if min(abs(at_once), abs(lasting)) <= limit_s or not stands_out or not stays:
-        return None
-    return _level(after, before, 0.0)
+    at_once, on_average = median(after[:_NEAR]) - level, fmean(after) - fmean(before)
+    if min(abs(at_once), abs(on_average)) <= limit_s:
+        return 0.0
+    if _exact(before + after):
+        alike = list(takewhile(lambda deviation: abs(deviation - after[0]) <= _STEP_S, after))
+        step_s = median(alike[:_NEAR] if len(alike) > 1 else after[:_NEAR]) - offset_s
+    else:
+        step_s = fmean(after) - offset_s
+    in_the_end, first = median(after[-_NEAR:]) - level, after[0] - level
+    stays = all(value / at_once >= 0.5 for value in (first, on_average, in_the_end)) and step_s / at_once > 0
+    return step_s if stays and abs(step_s) > _STEP_S else 0.0
 
 
-def _level(deviations: list[float], before: list[float], default: float) -> float:
-    """Where deviations begin: the next few where stamps are exact, the mean of a second where they wander."""
+def _level(deviations: list[float]) -> float:
+    """Where the first second of a piece lies; a few wild stamps at its beginning do not count."""
     if not deviations:
-        return default
-    exact = 3 * _wandering(before + deviations) < _STEP_S / 2
-    return median(deviations[:_NEAR]) if exact else fmean(deviations)
+        return 0.0
+    return median(deviations) if _exact(deviations) else fmean(deviations)
+
+
+def _exact(deviations: list[float]) -> bool:
+    return 3 * _wandering(deviations) < _STEP_S / 2
 
 
 def _middle(deviations: list[float]) -> float:

@@ -1,7 +1,7 @@
 """Small video and audio files for tests, made with exactly known content."""
 
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -211,3 +211,62 @@ def write_audio(
                 container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
+
+
+def write_talk(
+    path: Path,
+    seconds: float,
+    *,
+    codecs: tuple[str, str] = ("libx264", "aac"),
+    container_format: str | None = None,
+    live: bool = False,
+) -> Path:
+    """A flash of 0.1 s and a beep of 0.06 s, a quarter of a second into every second; 30 fps, 48 kHz."""
+    rate, fps = 48_000, 30
+    t = np.arange(round(rate * seconds)) / rate
+    loud = np.where((t - 0.25) % 1 < 0.06, 0.7, 0.02)
+    sound = (loud * np.sin(2 * np.pi * 440 * t)).astype(np.float32)[None]
+    with av.open(str(path), "w", format=container_format, options={"live": "1"} if live else {}) as container:
+        video = container.add_stream(codecs[0], rate=fps)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        video.codec_context.gop_size = 15
+        if codecs[0] == "libx264":
+            video.options = {"crf": "10", "preset": "ultrafast", "x264-params": "threads=1:bframes=2:b-adapt=0"}
+        audio = container.add_stream(codecs[1], rate=rate, layout="mono")
+        for n in range(round(fps * seconds)):
+            picture = flat_picture((220 if (n / fps - 0.25) % 1 < 0.1 else 30, 128, 128), 64, 48)
+            picture.pts, picture.time_base = n, Fraction(1, fps)
+            container.mux(video.encode(picture))
+            first = n * rate // fps
+            piece = np.ascontiguousarray(sound[:, first : (n + 1) * rate // fps])
+            frame = av.AudioFrame.from_ndarray(piece, format="fltp", layout="mono")
+            frame.sample_rate, frame.time_base, frame.pts = rate, Fraction(1, rate), first
+            container.mux(audio.encode(frame))
+        container.mux(video.encode(None))
+        container.mux(audio.encode(None))
+    return path
+
+
+def restamp(source: Path, target: Path, stamp: Callable[[str, Fraction], Fraction | None]) -> Path:
+    """The same packets with other times: stamp(kind, seconds) gives the new time, None leaves the packet out."""
+    with av.open(str(source)) as reader, av.open(str(target), "w") as writer:
+        streams = {stream.index: writer.add_stream_from_template(stream) for stream in reader.streams}
+        latest: dict[int, int] = {}
+        for packet in reader.demux():
+            if not packet.size or (time := stamp(packet.stream.type, packet.pts * packet.time_base)) is None:
+                continue
+            shift = round(time / packet.time_base) - packet.pts
+            if packet.stream.type == "audio":  # muxers refuse stamps that go back
+                shift = max(shift, latest.get(packet.stream.index, shift + packet.pts - 1) + 1 - packet.pts)
+                latest[packet.stream.index] = packet.pts + shift
+            packet.pts += shift
+            packet.dts = None if packet.dts is None else packet.dts + shift
+            packet.stream = streams[packet.stream.index]
+            writer.mux(packet)
+    return target
+
+
+def join(target: Path, *parts: Path, head_bytes: int = 0) -> Path:
+    """`cat`; without the first head_bytes of all but the first."""
+    target.write_bytes(b"".join(part.read_bytes()[head_bytes if n else 0 :] for n, part in enumerate(parts)))
+    return target

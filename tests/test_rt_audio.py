@@ -2,12 +2,14 @@ import wave
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 
 from engine.errors import InputError
 from tango_rt.audio import audio_blocks, check_audible, read_audio
-from tests.media_files import gray_pictures, write_audio, write_video
+from tests.media_files import gray_pictures, join, restamp, write_audio, write_video
 
 
 def chirp(rate: int, seconds: float = 2.0) -> np.ndarray:
@@ -129,6 +131,103 @@ def test_broken_packets_in_the_middle_move_nothing(tmp_path: Path) -> None:
     assert abs(len(samples) - len(truth)) <= 1024
     assert lag(samples[-32000:], truth[len(truth) - len(samples) :][-32000:]) == 0
     assert rms(samples[-30000:-2000] - truth[len(samples) - 30000 : len(samples) - 2000]) < 0.05
+
+
+def test_durations_that_are_rounded_trim_nothing_but_the_end(tmp_path: Path) -> None:
+    """OBS and phones stamp AAC to the millisecond: frames of 1,024 samples that last 1,008 or 1,056."""
+    t = np.arange(5 * 48000) / 48000
+    tone = 0.5 * np.sin(2 * np.pi * 440 * t).astype(np.float32)
+    exact = write_audio(tmp_path / "a.mp4", tone, 48000, codec="aac")
+    rounded = restamp(exact, tmp_path / "b.mp4", lambda _, time: Fraction(round(time * 1000), 1000))
+    samples = np.concatenate(list(audio_blocks(rounded, sample_rate=48000)))
+    heard = samples[4800:-4800]
+    foretold = 2 * np.cos(2 * np.pi * 440 / 48000) * heard[1:-1] - heard[:-2]
+    assert np.abs(heard[2:] - foretold).max() < 2e-3
+    assert len(read_audio(exact)) == 80000
+    assert abs(len(samples) - 240000) <= 1024
+
+
+def test_the_case_of_rounded_durations(data_dir: Path) -> None:
+    path = data_dir / "cases" / "obs_remux_tone.mp4"
+    if not path.is_file():
+        pytest.skip(f"no case: {path} is absent")
+    samples = np.concatenate(list(audio_blocks(path, sample_rate=48000)))[4800:-4800]
+    foretold = 2 * np.cos(2 * np.pi * 440 / 48000) * samples[1:-1] - samples[:-2]
+    assert np.abs(samples[2:] - foretold).max() < 4e-3
+
+
+def write_tracks(path: Path, tracks: list[tuple[np.ndarray, Disposition]]) -> Path:
+    """16 kHz mono tracks with what the container says of each."""
+    with av.open(str(path), "w") as container:
+        streams = []
+        for _, disposition in tracks:
+            streams.append(container.add_stream("aac", rate=16000, layout="mono"))
+            streams[-1].disposition = disposition
+        for first in range(0, len(tracks[0][0]), 1024):
+            for stream, (samples, _) in zip(streams, tracks, strict=True):
+                frame = av.AudioFrame.from_ndarray(samples[None, first : first + 1024].copy(), "fltp", "mono")
+                frame.sample_rate, frame.time_base, frame.pts = 16000, Fraction(1, 16000), first
+                container.mux(stream.encode(frame))
+        for stream in streams:
+            container.mux(stream.encode(None))
+    return path
+
+
+NONE, DEFAULT = Disposition(0), Disposition.default
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mp4"])
+@pytest.mark.parametrize(
+    ("dispositions", "chosen"),
+    [
+        ((NONE, NONE, NONE), 0),
+        ((NONE, DEFAULT, NONE), 1),
+        ((NONE, DEFAULT, DEFAULT), 1),
+        ((Disposition.comment, NONE, NONE), 1),
+        ((Disposition.visual_impaired | DEFAULT, NONE, NONE), 1),
+        ((Disposition.comment, Disposition.hearing_impaired, Disposition.comment), 0),
+    ],
+)
+def test_the_track_that_the_container_marks(
+    tmp_path: Path, suffix: str, dispositions: tuple[Disposition, ...], chosen: int
+) -> None:
+    if suffix == "mp4" and any(disposition & ~DEFAULT for disposition in dispositions):
+        pytest.skip("mp4 has no marks for these")
+    gains = (0.25, 0.5, 1.0)
+    tracks = [(gain * chirp(16000), disposition) for gain, disposition in zip(gains, dispositions, strict=True)]
+    samples = read_audio(write_tracks(tmp_path / f"a.{suffix}", tracks))
+    assert rms(samples) / rms(chirp(16000)) == pytest.approx(gains[chosen], rel=0.05)
+
+
+def test_another_track_that_is_not_silent_is_named(tmp_path: Path) -> None:
+    silence = np.zeros(32000, np.float32)
+    tracks = [(silence, NONE), (silence, DEFAULT), (chirp(16000), NONE)]
+    path = write_tracks(tmp_path / "a.mkv", tracks)
+    with pytest.raises(InputError, match=r"is silent.*audio track 3 of the file is not silent") as caught:
+        check_audible(read_audio(path), path)
+    assert "\n" not in str(caught.value)
+    path = write_tracks(tmp_path / "b.mkv", [(silence, NONE), (silence, DEFAULT)])
+    with pytest.raises(InputError, match=r"wanted speech$"):
+        check_audible(read_audio(path), path)
+
+
+def test_damage_is_said(tmp_path: Path) -> None:
+    said: list[str] = []
+    file = write_audio(tmp_path / "a.flac", chirp(16000, 8), 16000, codec="flac")
+    assert len(read_audio(file, warn=said.append)) == 8 * 16000
+    assert not said
+    data = bytearray(write_audio(tmp_path / "b.mp4", chirp(16000, 8), 16000, codec="aac").read_bytes())
+    middle = data.index(b"mdat") + 8000
+    data[middle : middle + 4000] = b"\xff" * 4000
+    (tmp_path / "b.mp4").write_bytes(data)
+    read_audio(tmp_path / "b.mp4", warn=said.append)
+    assert len(said) == 1 and "damaged" in said[0]
+
+
+def test_remarks_are_logged_where_nobody_takes_them(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    part = write_audio(tmp_path / "a.wav", chirp(16000), 16000)
+    assert len(read_audio(join(tmp_path / "b.wav", part, part))) == 64000
+    assert [record.getMessage() for record in caplog.records if "b.wav" in record.getMessage()]
 
 
 def test_real_speech(data_dir: Path) -> None:
