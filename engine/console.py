@@ -3,6 +3,7 @@
 import argparse
 import io
 import json
+import logging
 import os
 import signal
 import sys
@@ -19,6 +20,8 @@ __all__ = ["add_command", "positive", "print_result", "run_command"]
 def run_command(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> None:
     """Parse and run; leaves through SystemExit with 0, 1 (our fault), 2 (bad input) or 130 (interrupted)."""
     arguments = parser.parse_args(argv)
+    if logging.lastResort is not None:  # what is logged where nobody has set up a log
+        logging.lastResort.setFormatter(logging.Formatter(f"{parser.prog}: warning: %(message)s"))
     tell_libraries()
     _lead_matplotlib()
     if isinstance(sys.stdout, io.TextIOWrapper):

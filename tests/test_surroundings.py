@@ -130,7 +130,7 @@ def test_kernels_of_another_user_are_neither_read_nor_written(place: Place) -> N
     planted = other / f"kernels-{STRANGER}"
     planted.mkdir(mode=0o777)
     planted.chmod(0o777)
-    said = f"NUMBA_CACHE_DIR {other} is another user's or cannot be written: compiled kernels are kept in "
+    said = f"tango-rt: warning: NUMBA_CACHE_DIR {other} is another user's or cannot be written: compiled kernels are "
     check(place.run(*render(place, "numba.mp4"), "--jobs", 2, NUMBA_CACHE_DIR=str(other)), said)
     assert list(planted.iterdir()) == []
 
@@ -146,7 +146,8 @@ def test_a_disk_that_is_read_only(place: Place) -> None:
         pytest.skip("no mount namespaces here")
     before = [*SEALED, place.folder]
     inspected = place.run("character", "inspect", place.folder / "anna.tango", before=before, TMPDIR="/nonexistent")
-    check(inspected, "compiled kernels are not kept, every start takes half a minute longer: no folder for caches can")
+    kept = "tango-rt: warning: compiled kernels are not kept, every start takes half a minute longer: no folder for"
+    check(inspected, kept)
     code = """
 import numpy as np
 from engine.jit import kernel_folder, njit
