@@ -294,30 +294,32 @@ def test_fields_become_pictures(tmp_path: Path, name: str, fields: str, fps: Fra
 def test_progressive_pictures_are_left_alone(tmp_path: Path) -> None:
     """Combed pictures that are not marked come out as they went in: the mark decides."""
     pictures = list(woven(8, "tff"))
-    assert list(deinterlaced(iter(pictures), Fraction(1, 25))) == pictures
+    timed = [(Fraction(n, 25), picture) for n, picture in enumerate(pictures)]
+    assert list(deinterlaced(iter(timed), Fraction(1, 25))) == timed
     frames = read(write_video(tmp_path / "a.mp4", pictures, fps=30, colorspace=6))[1]
     assert min(combing(frame) for frame in frames) > 4
 
 
-def clocked(pictures: Sequence[av.VideoFrame], times: Sequence[int | None]) -> Iterator[av.VideoFrame]:
-    for picture, time in zip(pictures, times, strict=True):
-        picture.pts, picture.time_base, picture.duration = time, Fraction(1, 1000), 40
-        yield picture
+def clocked(
+    pictures: Sequence[av.VideoFrame], times_ms: Sequence[int], duration: int = 40
+) -> Iterator[tuple[Fraction, av.VideoFrame]]:
+    for picture, time in zip(pictures, times_ms, strict=True):
+        picture.pts, picture.time_base, picture.duration = time, Fraction(1, 1000), duration
+        yield Fraction(time, 1000), picture
 
 
-def times_of(pictures: Sequence[av.VideoFrame], times: Sequence[int | None]) -> list[float | None]:
-    out = deinterlaced(clocked(pictures, times), Fraction(1, 25))
-    return [None if one.pts is None else float(1000 * one.pts * one.time_base) for one in out]
+def times_of(pictures: Sequence[av.VideoFrame], times_ms: Sequence[int], duration: int = 40) -> list[float]:
+    return [float(1000 * time_s) for time_s, _ in deinterlaced(clocked(pictures, times_ms, duration), Fraction(1, 50))]
 
 
 def test_times_of_fields() -> None:
-    """A half picture after its picture; whatever the clock does, it is that of the file."""
+    """Half of its picture's duration after its picture; whatever the clock does, it is that of the file."""
     fields = list(marked(woven(4, "tff"), "tff"))
     assert times_of(fields, [0, 40, 80, 120]) == [0, 20, 40, 60, 80, 100, 120, 140]
     fields = list(marked(woven(4, "tff"), "tff"))
     assert times_of(fields, [900, 940, 0, 40]) == [900, 920, 940, 960, 0, 20, 40, 60]
-    fields = list(marked(woven(4, "tff"), "tff"))
-    assert times_of(fields, [None] * 4) == [None] * 4, "without a clock, one for each picture"
+    fields = list(marked(woven(2, "tff"), "tff"))
+    assert times_of(fields, [0, 40], duration=0) == [0, 10, 40, 50], "without a duration, the period that is given"
     assert times_of(list(marked(woven(1, "tff"), "tff")), [0]) == [0, 20]
 
 
@@ -345,7 +347,7 @@ def test_mixed_content_keeps_every_picture() -> None:
 def test_fields_of_two_sizes() -> None:
     small, large = marked(woven(3, "tff"), "tff"), marked(woven(3, "tff", 320, 192), "tff")
     out = list(deinterlaced(clocked([*small, *large], list(range(0, 240, 40))), Fraction(1, 25)))
-    assert [picture.width for picture in out] == [160] * 6 + [320] * 6
+    assert [picture.width for _, picture in out] == [160] * 6 + [320] * 6
 
 
 def test_crop_of_an_odd_row_does_not_mix_fields(tmp_path: Path) -> None:

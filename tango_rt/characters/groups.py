@@ -42,13 +42,14 @@ def select(sources: Sequence[TrackedSource], clips: Sequence[Clip], keep: Keep) 
     """Keep the group of most seconds, or all; sources of which nothing is left fall out."""
     largest, *others = group_clips(sources, clips)
     kept = range(len(clips)) if keep == "all" else largest
+    in_largest = set(largest)
     used = sorted({clips[number].source for number in kept})
     return Selection(
         sources=tuple(sources[number] for number in used),
         clips=tuple(
             Clip(used.index(clips[number].source), clips[number].first_frame, clips[number].n_frames) for number in kept
         ),
-        in_largest=tuple(number in set(largest) for number in kept),
+        in_largest=tuple(number in in_largest for number in kept),
         report=[
             {
                 "seconds": round(_seconds(clips, group), 2),

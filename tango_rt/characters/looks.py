@@ -7,6 +7,7 @@ behind as another: gestures, pans and a moderate zoom leave them as they are.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -72,31 +73,22 @@ class _Look:
 
         In Lab, lightness 0..1; the mean over the colours of either, at the exposure at which they are most alike.
         """
-        layers = [layer for layer in (0, 1) if min(self._share(layer), other._share(layer)) >= _LEAST_SHARE]
-        if not layers:
+        seen = np.minimum(self.shares / self.n_frames, other.shares / other.n_frames) >= _LEAST_SHARE
+        if not seen.any():
             return 0.0
-        return min(
-            max(
-                _moved(self._cumulative(layer, factor**-0.5), other._cumulative(layer, factor**0.5)) for layer in layers
-            )
-            for factor in _EXPOSURES.tolist()
-        )
+        # one is made darker as the other is made brighter
+        moved = np.abs(self._cumulative - other._cumulative[::-1]).sum(axis=-1) * (_EDGES[1] - _EDGES[0])
+        return float(np.linalg.norm(moved, axis=-1)[:, seen].max(axis=1).min())
 
-    def _share(self, layer: int) -> float:
-        return float(self.shares[layer]) / self.n_frames
-
-    def _cumulative(self, layer: int, exposure: float) -> np.ndarray:
-        """(3, bins): shares of colours up to each edge, with the lightness multiplied by the exposure."""
-        counts = self.histograms[layer]
-        below = np.cumsum(counts, axis=1) / counts.sum(axis=1, keepdims=True)
-        below[0] = np.interp(_EDGES[1:] / exposure, _EDGES[1:], below[0])
-        return np.asarray(below)
-
-
-def _moved(one: np.ndarray, other: np.ndarray) -> float:
-    """Earth mover's distance of two colour distributions, channel by channel."""
-    width = _EDGES[1] - _EDGES[0]
-    return float(np.linalg.norm(np.abs(one - other).sum(axis=1) * width))
+    @cached_property
+    def _cumulative(self) -> np.ndarray:
+        """(exposures, 2, 3, bins): shares of colours up to each edge, at each exposure."""
+        totals = np.maximum(self.histograms.sum(axis=-1, keepdims=True), 1e-9)
+        below = np.repeat((np.cumsum(self.histograms, axis=-1) / totals)[None], len(_EXPOSURES), axis=0)
+        for exposure, layers in zip(np.sqrt(_EXPOSURES), below, strict=True):
+            for layer in layers:
+                layer[0] = np.interp(_EDGES[1:] / exposure, _EDGES[1:], layer[0])
+        return below.astype(np.float32)
 
 
 def _look(source: TrackedSource, clip: Clip) -> _Look:

@@ -28,7 +28,7 @@ from tango_rt.video.alpha import alpha_decoder, has_alpha_track
 from tango_rt.video.convert import BACKGROUND, Converter
 from tango_rt.video.interlace import deinterlaced
 from tango_rt.video.shapes import ShownShape, shapes_shown
-from tango_rt.video.view import Layout, Shape, container_crop, pixel_aspect, shape_of
+from tango_rt.video.view import Crop, Layout, Shape, container_crop, pixel_aspect, shape_of
 
 __all__ = ["MAX_SIDE_PX", "VideoInfo", "VideoReader"]
 
@@ -76,6 +76,7 @@ class VideoReader:
         stream = video_stream(self._container)
         if stream is None:
             raise InputError(f"{self._path}: has no video track")
+        crop = container_crop(self._container, stream)
         decoder = alpha_decoder(stream)
         self._hidden_alpha = has_alpha_track(stream) and decoder is None
         self._decoder = PacketDecoder(self._path, self._container, "video", decoder)
@@ -88,7 +89,7 @@ class VideoReader:
         if first is None:
             raise InputError(f"{self._path}: not one frame of the video can be decoded")
         self._start_s = first[0]
-        self._main, self._layout = self._laid_out(stream, first[1], max_height)
+        self._main, self._layout = self._laid_out(stream, first[1], crop, max_height)
         self._pictures = deinterlaced(chain([first], pictures), 1 / self._rate)
         self._to_frame = Converter(self._layout)
         self._n_frames_of: Counter[Shape] = Counter()
@@ -101,11 +102,10 @@ class VideoReader:
             n_frames=n_frames,
         )
 
-    def _laid_out(self, stream: VideoStream, first: av.VideoFrame, max_height: int) -> tuple[Shape, Layout]:
+    def _laid_out(self, stream: VideoStream, first: av.VideoFrame, crop: Crop, max_height: int) -> tuple[Shape, Layout]:
         shown = shapes_shown(self._path) or (ShownShape(shape_of(first), Fraction(1), None),)
         for one in shown:
             self._check_bounds(one.shape.width, one.shape.height, 0)
-        crop = container_crop(self._container, stream)
         told = stream.sample_aspect_ratio
         if told == shown[0].codec_aspect:
             told = None  # the container only repeats the codec, which may change its mind
