@@ -93,6 +93,11 @@ class _Piece:
     same_as: int | None = None
     bridged: bool = False
 
+    def admits(self, kind: str, time_s: float) -> bool:
+        """Whether a packet of the other track may belong to it."""
+        free = kind not in self.starts and self.same_as is None and not self.bridged
+        return free and self.distance_s(time_s) <= MAX_JUMP_S
+
     def distance_s(self, time_s: float) -> float:
         return max(min(self.starts.values()) - time_s, time_s - max(self.ends.values()), 0.0)
 
@@ -159,15 +164,10 @@ class _Pieces:
 
     def _newer(self, kind: str, time_s: float, position: int) -> int | None:
         """The piece that the other track has begun already and to which a packet belongs, by its time and place."""
-        own = self._tracks[kind].piece
         fitting = [
             number
-            for number, piece in enumerate(self._pieces)
-            if number > own
-            and kind not in piece.starts
-            and piece.same_as is None
-            and not piece.bridged
-            and piece.distance_s(time_s) <= MAX_JUMP_S
+            for number in range(self._tracks[kind].piece + 1, len(self._pieces))
+            if self._pieces[number].admits(kind, time_s)
         ]
         begun = [number for number in fitting if self._pieces[number].position <= position]
         return begun[-1] if begun else fitting[0] if fitting else None

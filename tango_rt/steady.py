@@ -17,7 +17,6 @@ from statistics import fmean, median
 
 from av.audio.frame import AudioFrame
 
-from tango_rt.clock import RESTART_S
 from tango_rt.decoding import PacketDecoder
 from tango_rt.media import MAX_JUMP_S
 
@@ -64,8 +63,8 @@ class _Counted:
 
 
 class Steady:
-    """Frames of sound in, blocks out, which say where they belong. Where there is no picture to keep step with, pieces
-    whose clock starts over follow each other by their samples."""
+    """Frames of sound in, blocks out, which say where they belong. Where there is no picture to keep step with, a clock
+    that starts over, leaps or runs away is not followed, but the samples."""
 
     def __init__(self, decoder: PacketDecoder, rate_hz: int) -> None:
         """rate_hz: stretches are whole samples of it."""
@@ -132,7 +131,7 @@ class Steady:
         step_s = _step(self._offset_s, before, self._deviations_ahead(item.piece), self._noise_s)
         if step_s == 0:
             return False
-        if self._lone and not -RESTART_S <= step_s <= MAX_JUMP_S:
+        if self._lone and not 0 <= step_s <= MAX_JUMP_S:
             self._shift_s -= step_s
             self.closed_s += max(step_s, 0.0)
             return False
@@ -156,6 +155,10 @@ class Steady:
         """By how much the next block is to be longer, in seconds; the offset after it counts from now on."""
         off_s = _middle([deviation for _, deviation in self._past]) - self._offset_s if self._past else 0.0
         if abs(off_s) <= _SPARED_S:
+            return 0.0
+        if self._lone and abs(off_s) > _MOST_S:  # a clock that runs away, such as that of joined files of other rates
+            self._shift_s -= off_s
+            self._past.clear()
             return 0.0
         wanted_s = min(abs(off_s), max(_GENTLE_S, abs(off_s) - _TOLERATED_S), _MOST_S)
         stretch_s = copysign(round(wanted_s * self._rate_hz) / self._rate_hz, off_s)

@@ -1,7 +1,10 @@
 """Small video and audio files for tests, made with exactly known content."""
 
+import os
 import struct
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -270,3 +273,21 @@ def join(target: Path, *parts: Path, head_bytes: int = 0) -> Path:
     """`cat`; without the first head_bytes of all but the first."""
     target.write_bytes(b"".join(part.read_bytes()[head_bytes if n else 0 :] for n, part in enumerate(parts)))
     return target
+
+
+@contextmanager
+def piped(content: bytes) -> Iterator[Path]:
+    """What <(...) gives: the name of an open descriptor."""
+    out, into = os.pipe()
+
+    def write() -> None:
+        with suppress(BrokenPipeError), os.fdopen(into, "wb") as pipe:
+            pipe.write(content)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        yield Path(f"/dev/fd/{out}")
+    finally:
+        os.close(out)
+        writer.join()

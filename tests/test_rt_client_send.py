@@ -26,6 +26,7 @@ from tango_rt.video.reader import VideoReader
 from tests.fakes import make_pack
 from tests.fakes_proxy import fake_proxy
 from tests.fakes_server import Response, accept, fake_server
+from tests.media_files import join, piped
 from tests.real_server import real_server
 from tests.test_rt_cli import refusal, run_json, write_speech
 
@@ -77,6 +78,17 @@ def test_a_file_at_full_speed(
     assert result["nodes"] == rendered["path"]
     heard, meant = read_audio(out), read_audio(tmp_path / "rendered.mp4")
     assert len(heard) == len(meant) and np.abs(heard - meant).max() < 1e-6
+
+
+def test_speech_from_a_pipe(server: str, speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    joined = join(tmp_path / "joined.wav", speech, speech)
+    wanted = send(capsys, server, joined, "-o", tmp_path / "file.mp4", "--fast")
+    with piped(joined.read_bytes()) as path:
+        result = send(capsys, server, path, "-o", tmp_path / "pipe.mp4", "--fast")
+    assert result["nodes"] == wanted["nodes"] and len(result["nodes"]) > 0
+    np.testing.assert_array_equal(read_audio(tmp_path / "pipe.mp4"), read_audio(tmp_path / "file.mp4"))
+    assert [text.split(": ")[1] for text in wanted["warnings"]] == [text.split(": ")[1] for text in result["warnings"]]
+    assert wanted["warnings"][0].startswith("joined.wav: other files")
 
 
 @pytest.mark.parametrize("lookahead", [0, 2, 5])

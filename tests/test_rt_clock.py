@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tango_rt.audio import read_audio
-from tango_rt.clock import read_clock
+from tango_rt.clock import _Pieces, read_clock
 from tango_rt.video.reader import VideoReader
 from tests.media_files import gray_pictures, join, restamp, write_audio, write_talk, write_video
 
@@ -161,6 +161,30 @@ def test_a_small_step_back_of_one_track_moves_nothing(tmp_path: Path, talk: Path
     assert np.abs(heard[10:] - np.array([k - 0.25 for k in range(11, 30)])).max() < APART_S
 
 
+@pytest.mark.parametrize("lag_s", [0.0, 0.7, 1.8, -1.0])
+@pytest.mark.parametrize("bases_s", [(0, 0, 0, 0), (100, 7, 3000, 0)])
+def test_tracks_that_lie_apart_in_the_file_restart_together(lag_s: float, bases_s: tuple[int, ...]) -> None:
+    """The sound of a piece is stored later than its picture, up to beyond the start of the next piece."""
+    packets = []
+    for n, base in enumerate(bases_s):
+        packets += [(3 * n + k / 30, "video", base + k / 30, 1 / 30) for k in range(90)]
+        packets += [(3 * n + k / 50 + lag_s, "audio", base + k / 50, 1 / 50) for k in range(150)]
+    pieces = _Pieces(longest_s=0.25)
+    for position, (_, kind, time_s, duration_s) in enumerate(sorted(packets, key=lambda packet: packet[0])):
+        pieces.take(kind, time_s, duration_s, True, position)
+    clock = pieces.clock(lone=False)
+    shifts = [bases_s[0] + 3 * n - base for n, base in enumerate(bases_s)]
+    for kind, n_packets in (("video", 90), ("audio", 150)):
+        assert [number for number, _ in clock.shifts[kind]] == [n * n_packets for n in range(4)]
+        np.testing.assert_allclose([shift for _, shift in clock.shifts[kind]], shifts, atol=1e-6)
+
+
+def test_a_clock_of_33_bits_that_runs_over(tmp_path: Path, talk: Path) -> None:
+    before_s = Fraction(2**33, 90_000) - 12
+    path = restamp(talk, tmp_path / "a.ts", lambda _, time: time + before_s)
+    together(path, [k + 0.25 for k in range(30)])
+
+
 def test_a_lone_track_follows_itself(tmp_path: Path) -> None:
     levels = list(range(0, 240, 4))
     video = write_video(tmp_path / "a.ts", gray_pictures(levels))
@@ -191,6 +215,18 @@ def test_joined_sound_is_as_long_as_its_pieces(tmp_path: Path, suffix: str, seco
     assert abs(len(heard) - 4 * len(alone)) < (0.25 if suffix == "mp3" else 0.02) * 16000
     power = np.square(heard[: len(heard) // 1600 * 1600]).reshape(-1, 1600).mean(axis=1)
     assert suffix == "mp3" or power.min() > 0.5 * np.median(power)  # and nowhere silent
+
+
+def test_joined_sound_of_other_rates(tmp_path: Path) -> None:
+    """Raw AAC has no clock of its own: FFmpeg counts all of it by the rate of the first."""
+    parts = []
+    for n, rate in enumerate((44100, 22050, 44100)):
+        tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(2 * rate) / rate).astype(np.float32)
+        parts.append(write_audio(tmp_path / f"{n}.aac", tone, rate, codec="aac", container_format="adts"))
+    heard = read_audio(join(tmp_path / "joined.aac", *parts))
+    assert len(heard) / 16000 == pytest.approx(6.1, abs=0.12)  # with the padding of the coder
+    power = np.square(heard[: len(heard) // 1600 * 1600]).reshape(-1, 1600).mean(axis=1)
+    assert power.min() > 0.2 * np.median(power)
 
 
 STORED = [

@@ -7,8 +7,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -19,31 +17,13 @@ from tango_rt import pipes
 from tango_rt.audio import check_audible, read_audio
 from tango_rt.pipes import rereadable
 from tango_rt.video.reader import VideoReader
-from tests.media_files import gray_pictures, join, write_audio, write_video
+from tests.media_files import gray_pictures, join, piped, write_audio, write_video
 
 UNKNOWN = 0xFFFFFFFF
 
 
 def tone(seconds: float, rate: int = 16000) -> np.ndarray:
     return 0.5 * np.sin(2 * np.pi * 440 * np.arange(round(seconds * rate)) / rate).astype(np.float32)
-
-
-@contextmanager
-def piped(content: bytes) -> Iterator[Path]:
-    """What <(...) gives: the name of an open descriptor."""
-    out, into = os.pipe()
-
-    def write() -> None:
-        with suppress(BrokenPipeError), os.fdopen(into, "wb") as pipe:
-            pipe.write(content)
-
-    writer = threading.Thread(target=write)
-    writer.start()
-    try:
-        yield Path(f"/dev/fd/{out}")
-    finally:
-        os.close(out)
-        writer.join()
 
 
 @pytest.mark.parametrize("name", ["a.wav", "a.mp3", "a.mp4", "a.ogg"])

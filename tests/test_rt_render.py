@@ -25,6 +25,7 @@ from engine.timebase import FPS, FRAMES_PER_NODE, SAMPLE_RATE, frame_count, fram
 from engine.transitions import BlendOptions
 from engine.words import KeywordOptions
 from tango_rt.audio import read_audio
+from tango_rt.cli import main
 from tango_rt.pipeline import transitions as transitions_module
 from tango_rt.pipeline.perform import Performance, PerformOptions, perform, planned_transitions
 from tango_rt.pipeline.render import RenderOptions, render
@@ -32,6 +33,7 @@ from tango_rt.pipeline.transitions import Cut, TransitionStore
 from tango_rt.video.reader import VideoReader
 from tango_rt.words import read_words
 from tests.fakes import make_pack
+from tests.media_files import join, piped
 from tests.test_rt_cli import refusal, run_json, write_speech
 
 CROSSFADE = BlendOptions(blender="crossfade")
@@ -267,6 +269,24 @@ def test_speech_of_any_length_and_rate(
         assert sum(1 for _ in reader) == result.n_frames
     # the sound ends with the speech, to within a frame
     assert abs(len(read_audio(tmp_path / "out.mp4")) - heard) <= frame_start(1)
+
+
+def test_speech_from_a_pipe_is_the_same_and_what_was_mended_is_said(
+    pack: CharacterPack, speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    joined = join(tmp_path / "joined.wav", speech, speech)
+    figures = run_json(capsys, "render", pack.path, joined, "-o", tmp_path / "out.mp4", "--blender", "cut")
+    assert len(figures["warnings"]) == 1 and figures["warnings"][0].startswith("joined.wav: ")
+    assert figures["duration_s"] == pytest.approx(2 * len(read_audio(speech)) / SAMPLE_RATE, abs=1e-3)
+    with piped(joined.read_bytes()) as path:
+        command = ["render", pack.path, path, "-o", tmp_path / "piped.mp4", "--blender", "cut"]
+        main([str(argument) for argument in command])
+    assert f"tango-rt: warning: {path.name}: " in capsys.readouterr().err
+    with VideoReader(tmp_path / "out.mp4") as reader, VideoReader(tmp_path / "piped.mp4") as other:
+        assert all(np.array_equal(one, two) for one, two in zip(reader, other, strict=True))
+    np.testing.assert_array_equal(read_audio(tmp_path / "out.mp4"), read_audio(tmp_path / "piped.mp4"))
+    with piped(b"no sound") as path:
+        assert str(path) in refusal(capsys, "render", pack.path, path, "-o", tmp_path / "none.mp4")
 
 
 def test_speech_of_one_sample_is_refused(
