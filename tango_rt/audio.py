@@ -86,20 +86,23 @@ def _audible_track(path: Path) -> str:
     """What to say of the first other track that is louder; empty if there is none."""
     if not path.is_file():
         return ""
-    with open_media(path) as container:
+    with open_media(path) as container, suppress(av.FFmpegError):
         chosen = audio_stream(container)
         others = [track for track in container.streams.audio if track.codec_context and track != chosen]
         packets: Iterable[Any] = container.demux(*others) if others else ()
         for packet in packets:
-            with suppress(av.FFmpegError):
-                if any(_peak(frame) > SILENCE_PEAK for frame in packet.decode()):
-                    number = container.streams.audio.index(packet.stream) + 1
-                    return f"; audio track {number} of the file is not silent: make it the default, or extract it"
+            if _peak(packet) > SILENCE_PEAK:
+                number = container.streams.audio.index(packet.stream) + 1
+                return f"; audio track {number} of the file is not silent: make it the default, or extract it"
     return ""
 
 
-def _peak(frame: AudioFrame) -> float:
-    return max(float(np.abs(part.to_ndarray()).max()) for part in AudioResampler("flt").resample(frame))
+def _peak(packet: Any) -> float:
+    try:
+        parts = [part for frame in packet.decode() for part in AudioResampler("flt").resample(frame)]
+    except av.FFmpegError:
+        return 0.0
+    return max((float(np.abs(part.to_ndarray()).max(initial=0.0)) for part in parts), default=0.0)
 
 
 def _read(path: Path, sample_rate: int, align_to_video: bool, warn: Warn) -> Iterator[np.ndarray]:
@@ -129,6 +132,8 @@ def _remarks(decoder: PacketDecoder, steady: Steady, sound: "_Sound", appended: 
     yield from decoder.clock.warnings
     if appended:
         yield "other files were appended to it: they are heard as its continuation"
+    if decoder.packets.cut_off:
+        yield "another file was appended to it that cannot be read: it is left out"
     if decoder.skipped:
         yield f"{decoder.skipped} packets of the sound are damaged: there is silence where something is missing"
     if steady.closed_s:

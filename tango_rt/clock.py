@@ -219,7 +219,7 @@ class _Pieces:
         if closed:
             warnings.append(f"gaps of {sum(closed):.0f} s in all, in sound and picture together, were closed")
         if n := sum(piece.bridged for piece in self._pieces):
-            warnings.append(f"the clock of one track jumps {n} times while the other goes on: it was bridged")
+            warnings.append(f"the clock of one track jumps while the other goes on (times: {n}): it was bridged")
         return Clock(False, shifts, picture_s, tuple(warnings))
 
     def _offsets(self) -> tuple[list[float], list[float]]:

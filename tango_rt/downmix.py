@@ -20,6 +20,7 @@ from av.audio.resampler import AudioResampler
 __all__ = ["Downmix"]
 
 _STEP_S = 0.1
+_MEASURED_HZ = 16_000  # samples a second are enough to know the level of channels and whether they agree
 _REACH = 5  # steps before and after a moment that decide about it
 
 # Ratios of power to the loudest channel. A mix that loses 2 dB is left as it is; beyond that, the loss is made up twice
@@ -48,6 +49,7 @@ class Downmix:
         """Whether channels cancelled each other anywhere."""
         self._mix, self._heard = _default_weights(layout.name)
         self._length = round(rate_hz * _STEP_S)
+        self._stride = max(1, rate_hz // _MEASURED_HZ)
         self._pending = np.zeros((0, len(self._mix)), np.float32)
         self._steps: list[_Step] = []
         self._n_past = 0  # of the steps, those that came out already
@@ -58,29 +60,33 @@ class Downmix:
         """float32 (n, channels), finite -> the mono samples that became final, float32 (m,)."""
         if len(self._mix) == 1:
             return sound[:, 0]
-        self._pending = np.concatenate([self._pending, sound])
-        while len(self._pending) >= self._length:
-            self._measure(self._pending[: self._length])
-            self._pending = self._pending[self._length :]
+        self._pending = np.concatenate([self._pending, sound]) if len(self._pending) else sound
+        n_whole = len(self._pending) // self._length
+        if n_whole:
+            self._measure(self._pending[: n_whole * self._length], n_whole)
+            self._pending = self._pending[n_whole * self._length :]
         return self._out(_REACH + 1)
 
     def flush(self) -> np.ndarray:
         """No more sound: what was still waiting, float32 (m,)."""
         if len(self._pending):
-            self._measure(self._pending)
+            self._measure(self._pending, 1)
             self._pending = self._pending[:0]
         return self._out(1)
 
-    def _measure(self, sound: np.ndarray) -> None:
-        mixed = sound @ self._mix
+    def _measure(self, sound: np.ndarray, n_steps: int) -> None:
+        mixed = (sound @ self._mix).reshape(n_steps, -1)
+        steps = sound.reshape(n_steps, -1, len(self._mix))
+        some = steps[:, :: self._stride]
         with np.errstate(over="ignore", invalid="ignore"):  # numbers far beyond 1 are clipped in the end
-            mean = np.full(len(sound), 1 / len(sound), np.float32) @ sound
-            covariance = (sound.T @ sound).astype(np.float64) / len(sound) - np.outer(mean, mean)
-        self._steps.append(_Step(sound, mixed, covariance, float(max(mixed.max(), -mixed.min()))))
+            mean = np.full(some.shape[1], 1 / some.shape[1], np.float32) @ some
+            covariance = some.transpose(0, 2, 1) @ some / some.shape[1] - mean[:, :, None] * mean[:, None]
+        peak = np.maximum(mixed.max(axis=1), -mixed.min(axis=1)).tolist()
+        self._steps += map(_Step, steps, mixed, covariance, peak)
 
     def _out(self, n_ahead: int) -> np.ndarray:
         """Mix the steps that have n_ahead known ones, themselves included."""
-        mixed = [np.zeros(0, np.float32)]
+        mixed: list[np.ndarray] = []
         while len(self._steps) - self._n_past >= n_ahead:
             if self._weights is None:
                 self._weights = self._decide(self._n_past)
@@ -91,31 +97,35 @@ class Downmix:
             if self._n_past > _REACH:
                 del self._steps[0]
                 self._n_past -= 1
-        return np.concatenate(mixed)
+        return np.concatenate(mixed) if mixed else np.zeros(0, np.float32)
 
     def _decide(self, moment: int) -> np.ndarray:
         """The weights, float32 (channels,), at the beginning of a step."""
         around = self._steps[max(0, moment - _REACH) : moment + _REACH]
         covariance: np.ndarray = sum(step.covariance for step in around)  # type: ignore[assignment]
-        power = np.where(self._heard, np.diag(covariance), 0.0)
+        power = covariance.diagonal() * self._heard
         loudest = int(power.argmax())
         if power[loudest] <= 0:
             return self._mix if self._weights is None else self._weights
-        added = self._heard @ covariance @ self._heard / power[loudest]
-        if self._alone is None and added < _CANCELLED:
-            self._alone, self.cancelled = loudest, True
-        elif self._alone is not None and added > _RESTORED:
-            self._alone = None
-        elif self._alone is not None and power[loudest] > _LOUDER * power[self._alone]:
-            self._alone = loudest
+        left = float(self._mix @ covariance @ self._mix / power[loudest])
+        if self._alone is None and left >= _SPARED:
+            return self._mix
+        self._choose(float(self._heard @ covariance @ self._heard / power[loudest]), power, loudest)
         if self._alone is not None:
             return np.eye(len(power), dtype=np.float32)[self._alone]
-        left = max(self._mix @ covariance @ self._mix / power[loudest], 1e-9)
-        gain = min(_SPARED / left, left**-0.5)
-        if gain <= 1:
-            return self._mix
+        gain = min(_SPARED / max(left, 1e-9), max(left, 1e-9) ** -0.5)
         peak = max(step.peak for step in self._steps[max(0, moment - 1) : moment + 1])
         return np.minimum(self._mix * max(1.0, min(gain, 1 / max(peak, 1e-9))), 1.0).astype(np.float32)
+
+    def _choose(self, added: float, power: np.ndarray, loudest: int) -> None:
+        """Whether a channel is heard alone, and which. added: power of the sum of all, of that of the loudest."""
+        if self._alone is None:
+            if added < _CANCELLED:
+                self._alone, self.cancelled = loudest, True
+        elif added > _RESTORED:
+            self._alone = None
+        elif power[loudest] > _LOUDER * power[self._alone]:
+            self._alone = loudest
 
 
 def _ramp(step: _Step, before: np.ndarray, after: np.ndarray, default: np.ndarray) -> np.ndarray:

@@ -67,7 +67,7 @@ def open_media(path: Path, start: int = 0) -> InputContainer:
     url, protocols = f"file:{path}", "file"
     try:
         if (end := end_within(path, start)) is not None or start:
-            url, protocols = f"subfile,,start,{start},end,{end or 0},,:{path}", "file,subfile"
+            url, protocols = f"subfile,,start,{start},end,{end or 0},,:file:{path}", "file,subfile"
         container = av.open(url, container_options={"protocol_whitelist": protocols}, **_ANY_TITLE)
     except (av.FFmpegError, OSError) as error:
         raise InputError(f"{path}: cannot be read as video or audio ({error.strerror})") from error
@@ -111,6 +111,8 @@ class Packets:
         self.skipped = 0
         self.n_files = 1
         """As far as they have come; the links of an Ogg chain count as files."""
+        self.cut_off = False
+        """Another file was appended, and it cannot be read."""
         self.position = 0
         """Byte of the file at which the latest packet lies, as far as the format tells."""
         self._path = path
@@ -125,7 +127,7 @@ class Packets:
                 try:
                     container = stack.enter_context(open_media(self._path, start))
                 except InputError:
-                    self.skipped += 1
+                    self.cut_off = True
                     return
                 self.n_files += 1
                 yield from self._of(container, start)

@@ -22,11 +22,11 @@ class Stretcher:
         self._plans.append((n_samples, n_more))
 
     def push(self, samples: np.ndarray) -> np.ndarray:
-        self._waiting = np.concatenate([self._waiting, samples])
-        out = [np.zeros(0, np.float32)]
+        self._waiting = np.concatenate([self._waiting, samples]) if len(self._waiting) else samples
+        out: list[np.ndarray] = []
         while self._plans and (piece := self._next(*self._plans[0])) is not None:
             out.append(piece)
-        return np.concatenate(out)
+        return out[0] if len(out) == 1 else np.concatenate([np.zeros(0, np.float32), *out])
 
     def flush(self, cut: bool) -> np.ndarray:
         """No more sound. cut: what is not planned is left out."""
@@ -48,7 +48,7 @@ class Stretcher:
             out = _stretched(np.concatenate([self._past, self._waiting[: n_samples + _HALF]]), n_samples + n_more)
         if n_done == 0 and n_samples:
             return None
-        self._past = np.concatenate([self._past, self._waiting[:n_done]])[-_HALF:]
+        self._past = np.concatenate([self._past, self._waiting[max(0, n_done - _HALF) : n_done]])[-_HALF:]
         self._waiting = self._waiting[n_done:]
         if n_done == n_samples:
             self._plans.popleft()

@@ -160,9 +160,10 @@ def test_joined_files_of_other_rates_and_formats(tmp_path: Path) -> None:
         said.pop()
 
 
-def test_rubbish_behind_a_file_is_not_heard(tmp_path: Path) -> None:
-    said: list[str] = []
-    for rubbish in (b"junk" * 1000, b"RIFF\x10\0\0\0WAVE", wav(tone(1))[:30]):
-        file = tmp_path / "a.wav"
+def test_what_is_behind_a_file_and_is_none_is_not_heard(tmp_path: Path) -> None:
+    file = tmp_path / "a.wav"
+    for rubbish, remark in ((b"junk" * 1000, ""), (b"RIFF\x10\0\0\0WAVE", "appended"), (wav(tone(1))[:30], "appended")):
+        said: list[str] = []
         file.write_bytes(wav(tone(1)) + rubbish)
         assert len(read_audio(file, warn=said.append)) == 16000
+        assert len(said) == bool(remark) and all(remark in text and "cannot be read" in text for text in said)
