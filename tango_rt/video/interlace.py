@@ -11,13 +11,18 @@ from typing import NamedTuple
 import av
 from av.filter import Graph
 
+from engine.errors import InputError
+
 __all__ = ["deinterlaced"]
+
+_UNSPECIFIED = 2  # AVCOL_SPC_UNSPECIFIED
 
 
 def deinterlaced(pictures: Iterable[av.VideoFrame], period_s: Fraction) -> Iterator[av.VideoFrame]:
     """Pictures without interlacing, in order, with their times; period_s: between pictures that have no duration.
 
     Pictures that are not marked as interlaced come out as they are, the same objects until the first that is.
+    Raises InputError for pixel formats that the filter cannot take, none of which was seen in an interlaced video.
     """
     filter_: _Deinterlacer | None = None
     for picture in pictures:
@@ -63,12 +68,17 @@ class _Deinterlacer:
         self._graph = Graph()
         self._source = self._graph.add(
             "buffer",
-            f"video_size={kind.width}x{kind.height}:pix_fmt={kind.pix_fmt}:time_base=1/1"
-            f":colorspace={kind.colorspace}:range={kind.color_range}",
+            f"video_size={kind.width}x{kind.height}:pix_fmt={kind.pix_fmt}:time_base=1/1:range={kind.color_range}",
         )
         self._sink = self._graph.add("buffersink")
         bwdif = self._graph.add("bwdif", "mode=send_field:parity=auto:deint=interlaced")
-        self._graph.link_nodes(self._source, bwdif, self._sink).configure()
+        try:
+            self._graph.link_nodes(self._source, bwdif, self._sink).configure()
+        except av.FFmpegError as error:
+            raise InputError(
+                f"interlaced pictures of {kind.width}x{kind.height} px in {kind.pix_fmt} cannot be deinterlaced "
+                f"({error.strerror}): convert the video first"
+            ) from error
 
     def push(self, picture: av.VideoFrame) -> Iterator[av.VideoFrame]:
         """What is ready once this picture is known: the fields of the one before."""
@@ -76,6 +86,7 @@ class _Deinterlacer:
         duration_s = picture.duration * time_base if picture.duration else self._period_s
         self._waiting.append(_Moment(picture.pts, time_base, duration_s))
         picture.pts, picture.time_base = self._n_pushed, Fraction(1)
+        picture.colorspace = _UNSPECIFIED  # with some matrices FFmpeg will not even repack pixels, as of nv12
         self._n_pushed += 1
         self._source.push(picture)
         yield from self._ready()
@@ -99,6 +110,8 @@ class _Deinterlacer:
             while len(self._waiting) > self._n_pushed - number:
                 self._waiting.popleft()
             moment = self._waiting[0]
+            if not field.format.is_rgb:
+                field.colorspace = self.kind.colorspace
             if moment.stamp is not None:
                 field.pts = 2 * moment.stamp + is_second * round(moment.duration_s / moment.time_base)
                 field.time_base = moment.time_base / 2
