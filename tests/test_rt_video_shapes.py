@@ -8,6 +8,7 @@ import av
 import numpy as np
 import pytest
 
+from engine.errors import InputError
 from tango_rt.video.interlace import deinterlaced
 from tango_rt.video.reader import VideoReader
 from tango_rt.video.shapes import shapes_shown
@@ -348,6 +349,26 @@ def test_fields_of_two_sizes() -> None:
     small, large = marked(woven(3, "tff"), "tff"), marked(woven(3, "tff", 320, 192), "tff")
     out = list(deinterlaced(clocked([*small, *large], list(range(0, 240, 40))), Fraction(1, 25)))
     assert [picture.width for _, picture in out] == [160] * 6 + [320] * 6
+
+
+def test_what_the_filter_cannot_take_is_refused_in_one_line() -> None:
+    for pix_fmt, width, height in (("gray32le", 64, 48), ("yuv420p", 64, 2)):
+        pictures = marked([av.VideoFrame(width, height, pix_fmt)], "tff")
+        with pytest.raises(InputError, match=f"{width}x{height} px in {pix_fmt} cannot be deinterlaced"):
+            list(deinterlaced(pictures, Fraction(1, 25)))
+
+
+@pytest.mark.parametrize(
+    "pix_fmt", ["yuv420p", "yuvj420p", "nv12", "uyvy422", "yuv422p10le", "yuva420p", "rgb24", "bgra"]
+)
+def test_any_pixel_format_and_matrix_goes_through_the_filter(pix_fmt: str) -> None:
+    for colorspace in (0, 1, 6, 8, 9):
+        pictures = list(marked((picture.reformat(format=pix_fmt) for picture in woven(3, "tff")), "tff"))
+        for picture in pictures:
+            picture.colorspace = colorspace
+        out = list(deinterlaced(clocked(pictures, [0, 40, 80]), Fraction(1, 25)))
+        assert len(out) == 6 and not any(picture.interlaced_frame for picture in out)
+        assert out[0].format.is_rgb or out[0].colorspace == colorspace
 
 
 def test_crop_of_an_odd_row_does_not_mix_fields(tmp_path: Path) -> None:

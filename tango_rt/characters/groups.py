@@ -69,16 +69,14 @@ def unjoined(graph: MotionGraph, selection: Selection) -> Iterator[str]:
     ordinary = graph.kind == CUT
     links = coo_array((np.ones(int(ordinary.sum())), (source[ordinary], target[ordinary])), shape=(len(clips),) * 2)
     label = connected_components(links, directed=False)[1]
-    seconds = np.bincount(label, [clip.n_frames / FPS for clip in clips])
-    apart = [
-        number
-        for number, part in enumerate(label)
-        if part != np.argmax(seconds) and seconds[part] >= _LEAST_UNJOINED_S and selection.in_largest[number]
-    ]
+    of_one_look = np.array(selection.in_largest)
+    seconds = np.bincount(label, of_one_look * np.array([clip.n_frames / FPS for clip in clips]))
+    rest = label != np.argmax(seconds)
+    apart = np.flatnonzero(of_one_look & rest & (seconds[label] >= _LEAST_UNJOINED_S)).tolist()
     if apart:
         yield (
             f"{_where(selection.sources, clips, apart)}: no ordinary cut joins these {_seconds(clips, apart):.1f} s to "
-            "the rest, so it shows where they begin and end; another framing, or somebody else?"
+            "the rest, so the seams show; another framing, or somebody else?"
         )
 
 

@@ -11,7 +11,11 @@ from typing import NamedTuple
 import av
 from av.filter import Graph
 
+from engine.errors import InputError
+
 __all__ = ["deinterlaced"]
+
+_UNSPECIFIED = 2  # AVCOL_SPC_UNSPECIFIED
 
 
 def deinterlaced(
@@ -20,6 +24,7 @@ def deinterlaced(
     """Pictures without interlacing, in order, with their times in seconds; period_s: of one without a duration.
 
     Pictures that are not marked as interlaced come out as they are, the same objects until the first that is.
+    Raises InputError for pixel formats that the filter cannot take, none of which was seen in an interlaced video.
     """
     filter_: _Deinterlacer | None = None
     for time_s, picture in timed:
@@ -64,18 +69,24 @@ class _Deinterlacer:
         self._graph = Graph()
         self._source = self._graph.add(
             "buffer",
-            f"video_size={kind.width}x{kind.height}:pix_fmt={kind.pix_fmt}:time_base=1/1"
-            f":colorspace={kind.colorspace}:range={kind.color_range}",
+            f"video_size={kind.width}x{kind.height}:pix_fmt={kind.pix_fmt}:time_base=1/1:range={kind.color_range}",
         )
         self._sink = self._graph.add("buffersink")
         bwdif = self._graph.add("bwdif", "mode=send_field:parity=auto:deint=interlaced")
-        self._graph.link_nodes(self._source, bwdif, self._sink).configure()
+        try:
+            self._graph.link_nodes(self._source, bwdif, self._sink).configure()
+        except av.FFmpegError as error:
+            raise InputError(
+                f"interlaced pictures of {kind.width}x{kind.height} px in {kind.pix_fmt} cannot be deinterlaced "
+                f"({error.strerror}): convert the video first"
+            ) from error
 
     def push(self, time_s: Fraction, picture: av.VideoFrame) -> Iterator[tuple[Fraction, av.VideoFrame]]:
         """What is ready once this picture is known: the fields of the one before."""
         duration_s = picture.duration * picture.time_base if picture.time_base is not None else Fraction(0)
         self._waiting.append(_Moment(time_s, duration_s or self._period_s))
         picture.pts, picture.time_base = self._n_pushed, Fraction(1)
+        picture.colorspace = _UNSPECIFIED  # with some matrices FFmpeg will not even repack pixels, as of nv12
         self._n_pushed += 1
         self._source.push(picture)
         yield from self._ready()
@@ -99,4 +110,6 @@ class _Deinterlacer:
             while len(self._waiting) > self._n_pushed - number:
                 self._waiting.popleft()
             moment = self._waiting[0]
+            if not field.format.is_rgb:
+                field.colorspace = self.kind.colorspace
             yield moment.time_s + is_second * moment.duration_s / 2, field
