@@ -18,13 +18,14 @@ __all__ = [
     "private_folder",
     "replace_folder",
     "temporary_places",
+    "temporary_root",
     "whole_folder",
     "why_no_cache",
 ]
 
 _NAME = "tango-rt"
 _VARIABLE = "TANGO_RT_CACHE"
-TEMPORARY = ("/tmp", "/var/tmp")
+TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")  # the last is left to containers whose disk is read-only
 _HELPER = ".tango-"  # short, because a name of the user may be as long as names can be
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -98,10 +99,15 @@ def _home_place() -> Iterator[Path]:
 
 def temporary_places() -> Iterator[Path]:
     """The folder by this user's number among temporary files, where there is a place for those; it need not exist."""
-    for place in (os.environ.get("TMPDIR", ""), *TEMPORARY):
-        if os.path.isabs(place) and os.access(place, os.W_OK | os.X_OK):
-            yield Path(place) / f"{_NAME}-{os.geteuid()}"
-            return
+    if (root := temporary_root()) is not None:
+        yield root / f"{_NAME}-{os.geteuid()}"
+
+
+def temporary_root() -> Path | None:
+    """The folder for temporary files of all: TMPDIR or the system's; None where none can be written to."""
+    places = (os.environ.get("TMPDIR", ""), *TEMPORARY)
+    usable = (place for place in places if os.path.isabs(place) and os.access(place, os.W_OK | os.X_OK))
+    return next(map(Path, usable), None)
 
 
 def _is_writable(folder: Path) -> bool:

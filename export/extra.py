@@ -1,9 +1,11 @@
 """What to say where only the run time is installed."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from engine.errors import BackendError
+from engine.folders import temporary_root
 
 __all__ = ["export_extra"]
 
@@ -12,7 +14,14 @@ _PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "transformers", "diff
 
 @contextmanager
 def export_extra() -> Iterator[None]:
-    """Around commands that need the extra `export`: what is missing is named with how to install it."""
+    """Around commands that need the extra `export`: what is missing is named with how to install it.
+
+    torch, too, needs a folder for temporary files: without one its errors are about something else.
+    """
+    root = temporary_root()
+    if root is None:
+        raise BackendError("torch needs a folder for temporary files, and none can be written: name one by TMPDIR")
+    os.environ["TMPDIR"] = str(root)
     try:
         yield
     except ModuleNotFoundError as error:

@@ -86,3 +86,19 @@ def test_command(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
             run("warm", *wrong)
         assert left.value.code == 2
         assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_without_workers_one_process_draws(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where /dev/shm cannot be written, there are no semaphores to share."""
+
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("tango_rt.pipeline.transitions.ProcessPoolExecutor", refused)
+    character = open_character(make_pack(tmp_path / "anna.tango", (20, 12)).path)
+    cuts = likely_cuts(character, [], 6)
+    store = TransitionStore(character.pack, BlendOptions(blender="crossfade"))
+    assert list(store.prepare(cuts, 2)) == cuts and all(map(store.cached, cuts))
+    assert caplog.messages == ["transitions are drawn by one process: others cannot be started (Read-only file system)"]

@@ -19,8 +19,11 @@ from tests.test_rt_cli import write_speech
 ROOT = Path(__file__).resolve().parent.parent
 STRANGER = 12345  # of whom the system knows nothing
 DROP = ("setpriv", f"--reuid={STRANGER}", f"--regid={STRANGER}", "--clear-groups", "--bounding-set=-all")
-# all of the disk read-only but for one folder; in a mount namespace, of which nobody else takes notice
-SEALED = ("unshare", "-m", "sh", "-c", 'mount --bind "$0" "$0" && mount -o remount,bind,ro / && exec "$@"')
+# all of the disk read-only but for one folder, and a new /dev/shm; in a mount namespace, so that nobody else notices
+SEALED = """
+mount --bind "$0" "$0" && mount -t tmpfs none /dev/shm && mount -o remount,bind,ro / &&
+if [ "$1" = none ]; then mount -o remount,ro /dev/shm; fi && shift && exec "$@"
+"""
 
 
 Done = subprocess.CompletedProcess[str]
@@ -59,6 +62,7 @@ def place() -> Iterator[Place]:
         folder = Path(made)
         make_pack(folder / "anna.tango", (20, 12))
         write_speech(folder / "speech.wav", 2)
+        (folder / "doubled.py").write_text(DOUBLED)
         own = folder / "tmp" / f"tango-rt-{STRANGER}" / f"kernels-{STRANGER}"
         own.parent.mkdir(parents=True)
         kernels = kernel_folder()
@@ -140,22 +144,55 @@ def test_a_cache_that_cannot_be_written_stops_nothing(place: Place) -> None:
     check(place.run("character", "inspect", place.folder / "anna.tango", TANGO_RT_CACHE=str(place.folder / "file")))
 
 
-def test_a_disk_that_is_read_only(place: Place) -> None:
-    """Where nothing can be written but the output: all works, and what that costs is said once."""
-    if subprocess.run([*SEALED, str(place.folder), "true"], capture_output=True).returncode != 0:
+def sealed(place: Place, shm: str) -> list[object]:
+    """What to put before a command. shm: "shm", which can be written to, or "none"."""
+    command = ["unshare", "-m", "sh", "-c", SEALED, str(place.folder), shm]
+    if subprocess.run([*command, "true"], capture_output=True).returncode != 0:
         pytest.skip("no mount namespaces here")
-    before = [*SEALED, place.folder]
-    inspected = place.run("character", "inspect", place.folder / "anna.tango", before=before, TMPDIR="/nonexistent")
-    kept = "tango-rt: warning: compiled kernels are not kept, every start takes half a minute longer: no folder for"
-    check(inspected, kept)
-    code = """
-import numpy as np
+    return [*command]
+
+
+DRAWN = """
+import argparse, pathlib, sys
+from engine.console import add_command, run_command
+def draw(_):
+    from matplotlib.figure import Figure
+    Figure().savefig(pathlib.Path(sys.argv[1]))
+run_command(add_command(None, "draw", "as a command does", "", draw), [])
+"""
+DOUBLED = """
 from engine.jit import kernel_folder, njit
 @njit()
 def doubled(x): return x + x
-assert doubled(21) == 42 and kernel_folder() is None
+assert doubled(21) == 42
+print(kernel_folder())
 """
-    check(place.execute(code, before=before, TMPDIR="/nonexistent"), "compiled kernels are not kept")
+RUN_DOUBLED = "import sys; sys.path.insert(0, sys.argv[1]); import doubled"
+
+
+def test_a_disk_that_is_read_only(place: Place) -> None:
+    """As of a container without a folder for temporary files: what is slow to make is kept as long as that lives."""
+    before = sealed(place, "shm")
+    done = place.execute(RUN_DOUBLED, place.folder, before=before, TMPDIR="/nonexistent")
+    check(done)
+    assert done.stdout == f"/dev/shm/tango-rt-{STRANGER}/kernels-{STRANGER}\n"
+    plot = place.folder / "sealed.png"
+    check(place.execute(DRAWN, plot, before=before, TMPDIR="/nonexistent"))
+    assert plot.stat().st_size
+
+
+def test_nothing_that_can_be_written_but_the_output(place: Place) -> None:
+    """All works, and what that costs is said once."""
+    before = sealed(place, "none")
+    kept = "tango-rt: warning: compiled kernels are not kept, every start takes half a minute longer: no folder for"
+    check(place.run("character", "inspect", place.folder / "anna.tango", before=before, TMPDIR="/nonexistent"), kept)
+    done = place.execute(RUN_DOUBLED, place.folder, before=before, TMPDIR="/nonexistent")
+    check(done, "compiled kernels are not kept")
+    assert done.stdout == "None\n"
+    code = "from export.cli import main; main()"
+    refused = place.execute(code, "bundle", "mini", "a.ckpt", "-o", "b", before=before, TMPDIR="/nonexistent")
+    line = "tango-export: torch needs a folder for temporary files, and none can be written: name one by TMPDIR\n"
+    assert (refused.returncode, refused.stderr) == (1, line)
 
 
 SERVE_AND_SEND = """
@@ -176,3 +213,16 @@ def test_serve_and_send(place: Place) -> None:
     out = place.folder / "live.mp4"
     check(place.execute(SERVE_AND_SEND, place.folder, place.folder / "speech.wav", "-o", out, "--fast"))
     assert out.stat().st_size
+
+
+def test_without_shared_memory_the_processes_that_track_poses_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    from engine.errors import BackendError
+    from tango_rt.characters.pose_workers import Workers
+
+    def refused(*_: object) -> None:
+        raise OSError(30, "Read-only file system", "/dev/shm/pym-1-x")
+
+    monkeypatch.setattr(Workers, "_start", refused)
+    said = r"the processes that track poses cannot be started \(Read-only file system\): they share memory, in /dev/shm"
+    with Workers(1) as workers, pytest.raises(BackendError, match=said):
+        workers.slot(100)

@@ -66,7 +66,13 @@ class Workers:
     def slot(self, n_bytes: int) -> tuple[int, np.ndarray]:
         """Number and memory of a slot that is free: uint8, shape (n_bytes,). The first call starts the workers."""
         if not self._slots:
-            self._start(n_bytes)
+            try:
+                self._start(n_bytes)
+            except OSError as error:
+                raise BackendError(
+                    f"the processes that track poses cannot be started ({error.strerror or error}): they share memory, "
+                    "in /dev/shm or a folder for temporary files that can be written"
+                ) from error
         slot = self._free.pop()
         return slot, np.frombuffer(self._slots[slot], np.uint8)
 

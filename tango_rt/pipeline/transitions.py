@@ -4,6 +4,7 @@ The frames of a cut depend on (node, node, blender) alone, so they are kept in t
 """
 
 import hashlib
+import logging
 import os
 import threading
 from collections import deque
@@ -25,6 +26,8 @@ from tango_rt.pipeline.transition_cache import Cut, TransitionCache
 from tango_rt.video.gop import GopDecoder, GopEncoder, GopOptions
 
 __all__ = ["Cut", "TransitionMaker", "TransitionStore", "cache_key"]
+
+_log = logging.getLogger(__name__)
 
 BLENDER_VERSIONS = {"flow": 1, "crossfade": 2, "cut": 2}
 """Count changes of what the blenders draw: transitions cached under another number are made anew."""
@@ -158,12 +161,12 @@ class TransitionStore:
         """Compute and cache the cuts in worker processes; yields each as it is done."""
         missing = [cut for cut in dict.fromkeys(cuts) if not self.cached(cut)]
         n_workers = min(n_workers, len(missing) // 2)  # the start of a process takes as long as a few transitions
-        if n_workers < 2:
+        executor = self._executor(n_workers) if n_workers > 1 else None
+        if executor is None:
             for cut in missing:
                 self.packets(cut)
                 yield cut
             return
-        executor = ProcessPoolExecutor(n_workers, get_context("spawn"), _start_worker, (self.pack.path, self.options))
         others = set(active_children())
         try:
             with interrupts_held():
@@ -183,6 +186,14 @@ class TransitionStore:
             raise
         finally:
             executor.shutdown(wait=True, cancel_futures=True)
+
+    def _executor(self, n_workers: int) -> ProcessPoolExecutor | None:
+        """Worker processes; None where there can be none, as without a /dev/shm that can be written to."""
+        try:
+            return ProcessPoolExecutor(n_workers, get_context("spawn"), _start_worker, (self.pack.path, self.options))
+        except OSError as error:
+            _log.warning("transitions are drawn by one process: others cannot be started (%s)", error.strerror or error)
+            return None
 
 
 def cache_key(pack: CharacterPack, options: BlendOptions) -> str:

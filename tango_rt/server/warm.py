@@ -10,6 +10,7 @@ import numpy as np
 from engine.appearance import N_CELLS
 from engine.errors import InputError
 from engine.features.onset import OnsetEmbedding
+from engine.folders import temporary_root
 from engine.graph import CONTINUE, CUT
 from engine.networks import Networks
 from engine.pack import CharacterPack, Clip, PackInfo, PackWriter, Source, recording_of
@@ -38,7 +39,7 @@ def rehearse(pool: TransitionPool, n_workers: int) -> None:
     """Perform and draw a grey character: compiles every kernel, in this process and in those of the pool."""
     started = time.monotonic()
     try:
-        with tempfile.TemporaryDirectory(prefix="tango-rt-") as folder:
+        with tempfile.TemporaryDirectory(prefix="tango-rt-", dir=temporary_root()) as folder:
             character = character_of(blank_pack(Path(folder) / "blank.tango"))
             source = PictureSource(character.pack, "flow", pool)
             cuts = [(first, first + _N_NODES // 2) for first in range(min(n_workers, _N_NODES // 2))]
