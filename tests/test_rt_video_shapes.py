@@ -353,9 +353,9 @@ def test_fields_of_two_sizes() -> None:
 
 def test_what_the_filter_cannot_take_is_refused_in_one_line() -> None:
     for pix_fmt, width, height in (("gray32le", 64, 48), ("yuv420p", 64, 2)):
-        pictures = marked([av.VideoFrame(width, height, pix_fmt)], "tff")
+        pictures = list(marked([av.VideoFrame(width, height, pix_fmt)], "tff"))
         with pytest.raises(InputError, match=f"{width}x{height} px in {pix_fmt} cannot be deinterlaced"):
-            list(deinterlaced(pictures, Fraction(1, 25)))
+            list(deinterlaced(clocked(pictures, [0]), Fraction(1, 25)))
 
 
 @pytest.mark.parametrize(
@@ -367,8 +367,8 @@ def test_any_pixel_format_and_matrix_goes_through_the_filter(pix_fmt: str) -> No
         for picture in pictures:
             picture.colorspace = colorspace
         out = list(deinterlaced(clocked(pictures, [0, 40, 80]), Fraction(1, 25)))
-        assert len(out) == 6 and not any(picture.interlaced_frame for picture in out)
-        assert out[0].format.is_rgb or out[0].colorspace == colorspace
+        assert len(out) == 6 and not any(picture.interlaced_frame for _, picture in out)
+        assert out[0][1].format.is_rgb or out[0][1].colorspace == colorspace
 
 
 def test_crop_of_an_odd_row_does_not_mix_fields(tmp_path: Path) -> None:
