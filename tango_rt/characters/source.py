@@ -30,7 +30,7 @@ from tango_rt.video.reader import VideoReader
 
 __all__ = ["THUMBNAIL_FRAMES", "TrackedSource", "track_source"]
 
-TRACKING_VERSION = 4
+TRACKING_VERSION = 5
 """Counts changes of what is cached: raw poses, colours, shots, and what was noticed; and of the pictures themselves."""
 
 THUMBNAIL_FRAMES = 6
