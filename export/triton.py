@@ -72,7 +72,8 @@ def write_triton(
     bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
     _check_served(bundle, backend, precision)
     named = profile_of(bundle, profile)
-    models = _models(bundle, read_set(bundle, engines_folder(bundle, engines), backend, precision, named))
+    found = read_set(bundle, engines_folder(bundle, engines), backend, precision, named, here=False)
+    models = _models(bundle, found)
     summary = {
         "bundle": bundle.name,
         "sha256": bundle.sha256,
