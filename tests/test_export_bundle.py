@@ -52,7 +52,7 @@ def test_round_trip(tmp_path: Path) -> None:
 
     def graphs() -> Iterator[Graph]:
         for seed in (0, 1):
-            written.append([file.name for file in tmp_path.glob("new/.mini.*/*")])
+            written.append([file.name for file in tmp_path.glob("new/.tango-*/*")])
             yield layer(f"layer{seed}", seed)
 
     summary = write_bundle(replace(recipe(), graphs=graphs()), tmp_path / "new" / "mini")
