@@ -79,7 +79,7 @@ def _add_agreement(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--speech", type=Path, metavar="WAV", help="real speech; both are wanted for fp16 and bf16")
 
 
-@export_extra()
+@export_extra(torch=False)
 def _compile(arguments: argparse.Namespace) -> None:
     from export.compile import CompileOptions, compile_bundle, summarize
 
@@ -110,7 +110,7 @@ def _compile(arguments: argparse.Namespace) -> None:
     _leave_on_breach([passed])
 
 
-@export_extra()
+@export_extra(torch=False)
 def _verify(arguments: argparse.Namespace) -> None:
     from engine.manifest import Bundle
     from export.inspect import compiled_sets

@@ -13,15 +13,16 @@ _PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "transformers", "diff
 
 
 @contextmanager
-def export_extra() -> Iterator[None]:
+def export_extra(torch: bool = True) -> Iterator[None]:
     """Around commands that need the extra `export`: what is missing is named with how to install it.
 
-    torch, too, needs a folder for temporary files: without one its errors are about something else.
+    torch: it is used, and wants a folder for temporary files; without one its errors are about something else.
     """
     root = temporary_root()
-    if root is None:
+    if root is not None:
+        os.environ["TMPDIR"] = str(root)
+    elif torch:
         raise BackendError("torch needs a folder for temporary files, and none can be written: name one by TMPDIR")
-    os.environ["TMPDIR"] = str(root)
     try:
         yield
     except ModuleNotFoundError as error:

@@ -42,6 +42,7 @@ def tracking_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TANGO_RT_CACHE", str(folder))
+        patch.setenv("MPLCONFIGDIR", str(tmp_path_factory.mktemp("fonts")))  # else commands would set it, to this cache
         yield folder
 
 

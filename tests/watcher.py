@@ -66,7 +66,7 @@ def watch(command: Sequence[object], folder: Path, given: Sequence[Path], **envi
     home, temporary, log = (folder / name for name in ("home", "tmp", "log"))
     for new in (home, temporary, log):
         new.mkdir(parents=True)
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("TANGO_", "XDG_"))}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("TANGO_", "XDG_", "MPL"))}
     told = {"HOME": str(home), "TMPDIR": str(temporary), "PYTHONDONTWRITEBYTECODE": "1"}
     words = [str(word) for word in command]
     tracing = _can_trace()
