@@ -38,7 +38,7 @@ WHEEL = "planted_nets-1.0-py3-none-any.whl"
 def wheel_bytes(content: dict[str, bytes] = CONTENT) -> bytes:
     buffer = io.BytesIO()
     info = "planted_nets-1.0.dist-info"
-    with zipfile.ZipFile(buffer, "w") as wheel:
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as wheel:
         for name, data in content.items():
             wheel.writestr(name, data)
         wheel.writestr(LICENCE, "Apache-2.0")
@@ -142,10 +142,29 @@ def test_another_content_is_never_kept(tmp_path: Path) -> None:
     assert file_states(tmp_path / "folder", PLANTED)["two.tflite"] == "absent"
 
 
+def flagged_as_encrypted(wheel: bytes) -> bytes:
+    """Bit 0 of the flags of every member, in its local header and in the directory."""
+    content = bytearray(wheel)
+    for head, flags in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        at = content.find(head)
+        while at >= 0:
+            content[at + flags] |= 1
+            at = content.find(head, at + 1)
+    return bytes(content)
+
+
+def damaged_inside(wheel: bytes) -> bytes:
+    """The packed content of the first member, behind its local header of 30 bytes and name."""
+    start = 30 + len("planted/a/one.tflite")
+    return wheel[:start] + b"\xff" * 8 + wheel[start + 8 :]
+
+
 @pytest.mark.parametrize(
     ("content", "match"),
     [
         (b"no zip at all", r"wrong\.whl: is no wheel"),
+        (flagged_as_encrypted(wheel_bytes()), r"wrong\.whl: is no wheel, or a damaged one"),
+        (damaged_inside(wheel_bytes()), r"wrong\.whl: is no wheel, or a damaged one"),
         (wheel_bytes({"planted/a/one.tflite": b"first network"}), r"wrong\.whl: has no two\.tflite"),
         (wheel_bytes()[:-40], r"wrong\.whl: is no wheel"),
     ],

