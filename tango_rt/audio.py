@@ -22,11 +22,11 @@ from av.audio.resampler import AudioResampler
 from engine.errors import InputError
 from engine.timebase import SAMPLE_RATE
 from tango_rt.decoding import PacketDecoder, first_picture_s
-from tango_rt.downmix import Downmix
 from tango_rt.media import MAX_HOURS, audio_stream, open_media
 from tango_rt.pipes import rereadable
-from tango_rt.steady import SoundBlock, Steady
-from tango_rt.stretching import Stretcher
+from tango_rt.sound.downmix import Downmix
+from tango_rt.sound.steady import SoundBlock, Steady
+from tango_rt.sound.stretching import Stretcher
 
 __all__ = ["Warn", "audio_blocks", "check_audible", "read_audio", "said_before"]
 

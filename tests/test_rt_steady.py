@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from tango_rt.audio import audio_blocks
-from tango_rt.steady import Steady
-from tango_rt.stretching import Stretcher
+from tango_rt.sound.steady import Steady
+from tango_rt.sound.stretching import Stretcher
 from tests.media_files import restamp, write_audio
 
 FRAME_S = 1024 / 48000
