@@ -69,22 +69,12 @@ def check_precision(bundle: Bundle, backend: Backend, precision: Precision) -> N
 
 
 def read_set(
-    bundle: Bundle,
-    engines: Path,
-    backend: Backend,
-    precision: Precision,
-    profile: str,
-    hashes: bool = True,
-    here: bool = True,
+    bundle: Bundle, engines: Path, backend: Backend, precision: Precision, profile: str, hashes: bool = True
 ) -> EngineSet:
-    """The set that would be run; hashes: read the engines too, which takes a second or so a gigabyte.
+    """The set as it is on disk; hashes: read the engines too, which takes a second or so a gigabyte.
 
-    here: by this machine, so that it has to compute in the precision; else it only has to hold the files.
-
-    Raises BackendError where the back end's library is missing or does not compute in this precision here.
+    Raises BackendError where the back end's library is missing. Before it is run here, ask check_precision.
     """
-    if here:
-        check_precision(bundle, backend, precision)
     folder = set_folder(engines, backend, precision, profile, machine_for(backend))
     found: dict[str, Engine] = {}
     misses: dict[str, str] = {}

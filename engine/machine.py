@@ -102,13 +102,11 @@ def missing_precision(backend: Backend, precision: Precision) -> str | None:
     if backend == "onnxruntime":
         if precision == "bf16":
             return "onnxruntime computes in fp32, on a GPU in fp16, never in bf16: take another back end or fp32"
+        if onnxruntime_uses_gpu():
+            return None
         return (
-            None
-            if onnxruntime_uses_gpu()
-            else (
-                "onnxruntime computes fp16 on a GPU alone, on a CPU it is slower than fp32: pip install "
-                "'tango-rt[onnxruntime-gpu]' where there is a GPU, or take fp32"
-            )
+            "onnxruntime computes fp16 on a GPU alone, on a CPU it is slower than fp32: pip install "
+            "'tango-rt[onnxruntime-gpu]' where there is a GPU, or take fp32"
         )
     capability = machine_for(backend).compute_capability
     if precision == "bf16" and capability and int(capability.partition(".")[0]) < _LEAST_FOR_BF16:

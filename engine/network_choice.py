@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from engine.engine_sets import EngineSet, profile_of, read_set
+from engine.engine_sets import EngineSet, check_precision, profile_of, read_set
 from engine.engines import Engine, engines_folder
 from engine.errors import ArtifactError, BackendError, InputError
 from engine.machine import installed, missing_precision
@@ -72,6 +72,7 @@ def _chosen(bundle: Bundle, backend: Backend, precision: Precision, profile: str
     missing = installed(backend)
     if missing is not None:
         raise BackendError(missing)
+    check_precision(bundle, backend, precision)
     found = read_set(bundle, engines_folder(bundle, options.engines), backend, precision, profile)
     if found.verified:
         return _compiled(found, "compiled and verified for this machine")
@@ -184,11 +185,11 @@ def _sets(
             continue
         for asked in there:
             try:
-                found = read_set(bundle, folder, backend, asked, profile, hashes=False)
-            except BackendError as error:  # compiled elsewhere: this machine lacks the precision
+                check_precision(bundle, backend, asked)
+            except BackendError as error:  # compiled elsewhere
                 passed_over.append(f"{backend} {asked} ({error})")
                 continue
-            yield found
+            yield read_set(bundle, folder, backend, asked, profile, hashes=False)
 
 
 def _listed(passed_over: list[str]) -> str:

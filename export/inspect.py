@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from engine.engine_sets import EngineSet, read_set
+from engine.engine_sets import EngineSet, check_precision, read_set
 from engine.engines import EngineKey, EngineMiss, engines_folder, read_plain_json, read_record, set_folder
 from engine.errors import ArtifactError, BackendError, InputError
 from engine.manifest import ENGINES, MANIFEST, MAX_MANIFEST_BYTES, Bundle, Profile, TensorSpec
@@ -127,6 +127,7 @@ def _state(
     if key.profile not in (bundle.profile_names or ("",)):
         return {"state": f"stale: the bundle has no profile {key.profile!r}"}
     try:
+        check_precision(bundle, key.backend, precision)
         found: EngineSet = read_set(bundle, root, key.backend, precision, key.profile, hashes)
     except BackendError as error:
         return {"state": f"not for this machine: {error}"}

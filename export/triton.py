@@ -72,7 +72,7 @@ def write_triton(
     bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
     _check_served(bundle, backend, precision)
     named = profile_of(bundle, profile)
-    found = read_set(bundle, engines_folder(bundle, engines), backend, precision, named, here=False)
+    found = read_set(bundle, engines_folder(bundle, engines), backend, precision, named)
     models = _models(bundle, found)
     summary = {
         "bundle": bundle.name,

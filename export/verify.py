@@ -14,7 +14,7 @@ import numpy as np
 
 from engine.backends.opening import open_graph
 from engine.cores import usable_cores
-from engine.engine_sets import EngineSet, profile_of, read_set
+from engine.engine_sets import EngineSet, check_precision, profile_of, read_set
 from engine.engines import Engine, engines_folder
 from engine.errors import ArtifactError, BackendError
 from engine.machine import backend_version, installed, machine_for
@@ -68,10 +68,11 @@ def verify(
 
     engines: their folder, inside the bundle where None. character and speech: a pack and a .wav to retrieve a path for
     (bundles mini and full). Where the engines cannot be run on this machine the report says so, and passes and fails
-    nothing. Raises ArtifactError where there are no engines for this machine, BackendError where a library is missing,
+    nothing. Raises ArtifactError where there are no engines for this machine, BackendError where a library or the precision is missing,
     InputError where character or speech cannot be used or the report cannot be written.
     """
     started = time.perf_counter()
+    check_precision(bundle, backend, precision)
     found = read_set(bundle, engines_folder(bundle, engines), backend, precision, profile_of(bundle, profile))
     if found.miss:
         raise ArtifactError(
