@@ -68,8 +68,8 @@ def verify(
 
     engines: their folder, inside the bundle where None. character and speech: a pack and a .wav to retrieve a path for
     (bundles mini and full). Where the engines cannot be run on this machine the report says so, and passes and fails
-    nothing. Raises ArtifactError where there are no engines for this machine, BackendError where a library or the precision is missing,
-    InputError where character or speech cannot be used or the report cannot be written.
+    nothing. Raises ArtifactError where there are no engines for this machine, BackendError where a library or the
+    precision is missing, InputError where character or speech cannot be used or the report cannot be written.
     """
     started = time.perf_counter()
     check_precision(bundle, backend, precision)
