@@ -1,0 +1,49 @@
+"""Reading what others put there: regular files of bounded size. Nothing that is read makes its reader wait.
+
+A FIFO in a pack would hold up whoever opens it for ever, a device or a sparse file would fill the memory, and a link
+could lead anywhere.
+"""
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+__all__ = ["open_plain", "read_plain"]
+
+# without O_NONBLOCK, to open a FIFO waits for somebody who writes
+_READING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+_PIECE_BYTES = 1 << 20
+
+
+def open_plain(path: Path, follow_links: bool = True) -> int:
+    """A descriptor of a regular file, for reading; the caller closes it. Raises OSError for anything else.
+
+    follow_links: whether the file itself may be a link. Folders on the way to it may be links in either case.
+    """
+    if not follow_links and path.is_symlink():  # where the system has no O_NOFOLLOW, and for a better message
+        raise OSError(errno.ELOOP, "a link, where a file is expected", str(path))
+    descriptor = os.open(path, _READING | (0 if follow_links else _NO_LINK))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return descriptor
+
+
+def read_plain(path: Path, most_bytes: int, follow_links: bool = True) -> bytes:
+    """A regular file as a whole. Raises OSError, also where it is larger than `most_bytes`, which are never exceeded."""
+    descriptor = open_plain(path, follow_links)
+    try:
+        size = os.fstat(descriptor).st_size
+        pieces: list[bytes] = []
+        n_read = 0
+        while size <= most_bytes and n_read <= most_bytes:
+            piece = os.read(descriptor, min(_PIECE_BYTES, most_bytes + 1 - n_read))
+            if not piece:
+                return b"".join(pieces)
+            pieces.append(piece)
+            n_read += len(piece)
+    finally:
+        os.close(descriptor)
+    raise OSError(errno.EFBIG, f"{max(size, n_read)} bytes, of which at most {most_bytes} are read", str(path))
