@@ -7,9 +7,19 @@ could lead anywhere.
 import errno
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["open_plain", "read_plain"]
+from engine.errors import ArtifactError, BackendError, TangoError
+
+__all__ = ["open_plain", "read_plain", "reading"]
+
+_LACKING = {
+    errno.EMFILE: "this process has too many files open, see 'ulimit -n'",
+    errno.ENFILE: "this machine has too many files open",
+    errno.ENOMEM: "there is not enough memory",
+}
 
 # without O_NONBLOCK, to open a FIFO waits for somebody who writes
 _READING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -32,7 +42,7 @@ def open_plain(path: Path, follow_links: bool = True) -> int:
 
 
 def read_plain(path: Path, most_bytes: int, follow_links: bool = True) -> bytes:
-    """A regular file as a whole. Raises OSError, also where it is larger than `most_bytes`, which are never exceeded."""
+    """A regular file as a whole. Raises OSError, also where it has more than `most_bytes`: no more is ever read."""
     descriptor = open_plain(path, follow_links)
     try:
         size = os.fstat(descriptor).st_size
@@ -47,3 +57,29 @@ def read_plain(path: Path, most_bytes: int, follow_links: bool = True) -> bytes:
     finally:
         os.close(descriptor)
     raise OSError(errno.EFBIG, f"{max(size, n_read)} bytes, of which at most {most_bytes} are read", str(path))
+
+
+@contextmanager
+def reading(path: Path | str, damaged: str, remedy: str) -> Iterator[None]:
+    """Read what a stranger may have made: whatever goes wrong becomes ArtifactError, "PATH DAMAGED (why): REMEDY".
+
+    No list of exceptions is complete: a changed byte in the header of a .npy file alone raises six kinds. Only what the
+    machine lacks, memory and descriptors, is no fault of the file and becomes BackendError.
+    """
+    try:
+        yield
+    except TangoError:
+        raise
+    except OSError as error:
+        if error.errno in _LACKING:
+            raise BackendError(f"{path} cannot be read now: {_LACKING[error.errno]}") from error
+        raise ArtifactError(f"{path} {damaged} ({_told(error)}): {remedy}") from error
+    except MemoryError as error:
+        raise BackendError(f"{path} cannot be read now: {_LACKING[errno.ENOMEM]}") from error
+    except Exception as error:
+        raise ArtifactError(f"{path} {damaged} ({error or type(error).__name__}): {remedy}") from error
+
+
+def _told(error: OSError) -> str:
+    what = error.strerror or str(error)
+    return what if error.filename is None else f"{Path(os.fsdecode(error.filename)).name}: {what}"

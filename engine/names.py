@@ -1,8 +1,8 @@
-"""Names of characters: which can be served, and when two of them are the same."""
+"""Names of characters: which can be served, when two of them are the same, and text of strangers that is shown."""
 
 import unicodedata
 
-__all__ = ["MAX_NAME_BYTES", "canonical", "unfit"]
+__all__ = ["MAX_NAME_BYTES", "canonical", "shown", "unfit"]
 
 MAX_NAME_BYTES = 249
 """In UTF-8: with .tango behind it no file system takes more."""
@@ -40,3 +40,15 @@ def unfit(name: str) -> str | None:
 def canonical(name: str) -> str:
     """One form for all spellings of a name, Unicode's NFC: a letter with an accent is one character there, not two."""
     return unicodedata.normalize("NFC", name)
+
+
+def shown(text: str) -> str:
+    """Text that terminals, logs and protobuf take: control characters, which a terminal obeys, and bytes that are no
+    UTF-8 are spelt out."""
+    if text.isprintable():
+        return text
+    return "".join(_spelt(letter) if unicodedata.category(letter) in ("Cc", "Cs") else letter for letter in text)
+
+
+def _spelt(letter: str) -> str:
+    return letter.encode("unicode_escape", "surrogatepass").decode()

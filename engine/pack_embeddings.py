@@ -8,9 +8,10 @@
 Features of another hash are refused, never compared: the numbers would mean something else.
 """
 
+import hashlib
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,11 @@ from engine.errors import ArtifactError, InputError
 from engine.features.embedding import Embedding
 from engine.features.fitted import FittedEmbedding
 from engine.features.recording import Recording
+from engine.files import read_plain, reading
 from engine.folders import whole_folder
-from engine.pack import MAX_FEATURE_WIDTH, CharacterPack, plain_file
+from engine.pack import CharacterPack
+from engine.pack_arrays import MAX_FEATURE_WIDTH, npy_bytes, read_npy
+from engine.pack_info import check_json, record_of
 from engine.retrieval import node_rows
 
 __all__ = [
@@ -39,12 +43,13 @@ FOLDER = "embeddings"
 _MARKER = "embedding.json"
 _MAX_JSON_BYTES = 1 << 20
 _MAX_FIT_BYTES = 32 << 20
-_REFRESH = "make them anew with 'tango-rt character refresh'"
+_MAX_NORM = 1.01  # of a row: 1, but for rounding
+_DAMAGED, _REFRESH = "are damaged", "make them anew with 'tango-rt character refresh'"
 
 
 @dataclass(frozen=True, eq=False)
 class StoredEmbedding:
-    """low float32 (N, D), high float32 (N, E): memory maps. fitted: the embedding, where the pack carries it."""
+    """low float32 (N, D), high float32 (N, E), read-only. fitted: the embedding, where the pack carries it."""
 
     name: str
     sha256: str
@@ -54,6 +59,16 @@ class StoredEmbedding:
     fitted: FittedEmbedding | None
 
 
+@dataclass(frozen=True)
+class _Record:
+    """What embedding.json says. files: the sha256 of every other file by name."""
+
+    name: str
+    sha256: str
+    about: dict[str, Any]
+    files: dict[str, str]
+
+
 def stored_names(pack: Path) -> list[str]:
     """Embeddings of which the pack has features."""
     return [name for name in NAMES if (pack / FOLDER / name / _MARKER).is_file()]
@@ -61,12 +76,9 @@ def stored_names(pack: Path) -> list[str]:
 
 def record_bytes(pack: Path, name: str) -> bytes:
     """What says whose features these are. Raises ArtifactError where it cannot be read."""
-    try:
-        return plain_file(pack / FOLDER / name, _MARKER, _MAX_JSON_BYTES).read_bytes()
-    except (OSError, ValueError) as error:
-        raise ArtifactError(
-            f"the motion features in {pack / FOLDER / name} are damaged ({error}): {_REFRESH}"
-        ) from error
+    folder = pack / FOLDER / name
+    with reading(f"the motion features in {folder}", _DAMAGED, _REFRESH):
+        return _record_bytes(folder)
 
 
 def write_embedding(pack: Path, embedding: Embedding, recording: Recording, about: dict[str, Any]) -> None:
@@ -78,14 +90,15 @@ def write_embedding(pack: Path, embedding: Embedding, recording: Recording, abou
     if _is_linked(place):
         raise InputError(f"{place} is a link: motion features are written into the pack alone")
     features = embedding.motion(recording)
-    record = {"name": embedding.name, "sha256": embedding.sha256, "about": about}
     try:
         with whole_folder(place, _MARKER, "motion features") as folder:
             for name, rows in features._asdict().items():
-                np.save(folder / f"{name}.npy", node_rows(rows), allow_pickle=False)
+                (folder / f"{name}.npy").write_bytes(npy_bytes(node_rows(rows)))
             if isinstance(embedding, FittedEmbedding):
                 embedding.save(folder / "fit.npz")
-            (folder / _MARKER).write_text(json.dumps(record, indent=1), "utf-8")
+            hashes = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.iterdir())}
+            record = _Record(embedding.name, embedding.sha256, about, hashes)
+            (folder / _MARKER).write_text(json.dumps(asdict(record), indent=1), "utf-8")
     except OSError as error:
         raise InputError(f"{place}: cannot be written ({error.strerror or 'is the disk full?'})") from error
 
@@ -102,32 +115,40 @@ def read_embedding(pack: CharacterPack, name: str) -> StoredEmbedding:
     if name not in stored_names(pack.path):
         raise InputError(f"{pack.path} has no motion features of {name!r}: {_REFRESH}")
     folder = pack.path / FOLDER / name
-    try:
-        if _is_linked(folder):
-            raise ValueError("the folder is a link")
-        record = json.loads(plain_file(folder, _MARKER, _MAX_JSON_BYTES).read_text("utf-8"))
-        low, high = (_map_rows(folder, part, pack.info.n_nodes) for part in ("low", "high"))
-        fitted = None
-        if (folder / "fit.npz").exists():
-            fitted = FittedEmbedding.load(plain_file(folder, "fit.npz", _MAX_FIT_BYTES), name)
-        sha256, about = str(record["sha256"]), dict(record["about"])
-    except (OSError, ValueError, KeyError, TypeError, EOFError, RecursionError) as error:
-        raise ArtifactError(f"the motion features in {folder} are damaged ({error}): {_REFRESH}") from error
-    if fitted is not None and fitted.sha256 != sha256:
+    with reading(f"the motion features in {folder}", _DAMAGED, _REFRESH):
+        record = record_of(_Record, json.loads(_record_bytes(folder)))
+        check_json(record.about)
+        n_nodes = pack.info.n_nodes
+        low, high = (
+            read_npy(folder / f"{part}.npy", "float32", n_nodes, MAX_FEATURE_WIDTH, record.files.get(f"{part}.npy", ""))
+            for part in ("low", "high")
+        )
+        if not low.shape[1] or max(_longest(low), _longest(high)) > _MAX_NORM:
+            raise ValueError("they are no rows of at most unit length")
+        fitted = _fit(folder, record, low.shape[1], high.shape[1])
+    if fitted is not None and fitted.sha256 != record.sha256:
         raise ArtifactError(f"the motion features in {folder} were made by another fit or version: {_REFRESH}")
-    return StoredEmbedding(name, sha256, low, high, about, fitted)
+    return StoredEmbedding(name, record.sha256, low, high, record.about, fitted)
+
+
+def _record_bytes(folder: Path) -> bytes:
+    if _is_linked(folder):
+        raise ValueError("the folder is a link")
+    return read_plain(folder / _MARKER, _MAX_JSON_BYTES, follow_links=False)
+
+
+def _fit(folder: Path, record: _Record, *widths: int) -> FittedEmbedding | None:
+    if "fit.npz" not in record.files:
+        return None
+    content = read_plain(folder / "fit.npz", _MAX_FIT_BYTES, follow_links=False)
+    if hashlib.sha256(content).hexdigest() != record.files["fit.npz"]:
+        raise ValueError("fit.npz is not what was written: its sha256 is another")
+    return FittedEmbedding.load(content, record.name)
+
+
+def _longest(rows: np.ndarray) -> float:
+    return float(np.sqrt(np.einsum("nd,nd->n", rows, rows).max(initial=0)))
 
 
 def _is_linked(folder: Path) -> bool:
     return folder.is_symlink() or folder.parent.is_symlink()
-
-
-def _map_rows(folder: Path, name: str, n_nodes: int) -> np.ndarray:
-    rows = np.load(plain_file(folder, f"{name}.npy"), mmap_mode="r", allow_pickle=False)
-    if rows.dtype != np.float32 or rows.ndim != 2 or len(rows) != n_nodes or rows.shape[1] > MAX_FEATURE_WIDTH:
-        raise ValueError(
-            f"{name} is {rows.dtype}{rows.shape}, expected float32 ({n_nodes}, at most {MAX_FEATURE_WIDTH})"
-        )
-    if not np.isfinite(rows).all():
-        raise ValueError(f"{name} is not finite")
-    return np.asarray(rows)

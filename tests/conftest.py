@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from engine.backends import PRECISIONS
 from engine.folders import cache_folder
@@ -14,6 +15,10 @@ from tango_rt.models.folder import MODELS_VARIABLE, models_folder
 
 # channels that tests open themselves lead to servers of their own, on machines with a proxy too
 os.environ.setdefault("no_grpc_proxy", "localhost,127.0.0.1,::1")
+
+# how long an example takes depends on the machine, and on what else it does
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 ROOT = Path(__file__).resolve().parent.parent
 

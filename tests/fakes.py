@@ -10,8 +10,10 @@ from engine.appearance import N_CELLS
 from engine.features.onset import OnsetEmbedding
 from engine.features.recording import Recording
 from engine.graph import build_graph
-from engine.pack import CharacterPack, Clip, PackInfo, PackWriter, Source
+from engine.pack import CharacterPack
 from engine.pack_embeddings import write_embedding
+from engine.pack_info import Clip, PackInfo, Source
+from engine.pack_writer import PackWriter
 from engine.rest import rest_distance
 from engine.retrieval import motion_level
 from engine.skeleton import LEFT_WRIST, N_JOINTS, PARENTS, RIGHT_WRIST, joint_weights

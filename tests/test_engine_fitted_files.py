@@ -15,6 +15,7 @@ from engine.features.fitted import FittedEmbedding
 from engine.pack import CharacterPack
 from engine.pack_embeddings import read_embedding, write_embedding
 from tests.fakes import make_pack
+from tests.fakes_damage import sign
 from tests.fakes_recording import random_rows, recording_of, restless
 from tests.test_engine_fitted import HALF, WIDTH, fitted_of, heard, linear_of
 
@@ -22,7 +23,7 @@ from tests.test_engine_fitted import HALF, WIDTH, fitted_of, heard, linear_of
 def test_round_trip(tmp_path: Path, rng: np.random.Generator) -> None:
     embedding, rows = fitted_of(), random_rows(50, rng)
     embedding.save(tmp_path / "fit.npz")
-    again = FittedEmbedding.load(tmp_path / "fit.npz")
+    again = FittedEmbedding.load((tmp_path / "fit.npz").read_bytes())
     assert (again.name, again.sha256, again.lookahead_frames) == (
         "fitted",
         embedding.sha256,
@@ -33,7 +34,7 @@ def test_round_trip(tmp_path: Path, rng: np.random.Generator) -> None:
         one, two = (heard(each.hurried(lookahead), rows).low for each in (embedding, again))
         np.testing.assert_array_equal(one, two)
     np.testing.assert_array_equal(embedding.motion(recording).low, again.motion(recording).low)
-    assert FittedEmbedding.load(tmp_path / "fit.npz", "generic").name == "generic"
+    assert FittedEmbedding.load((tmp_path / "fit.npz").read_bytes(), "generic").name == "generic"
 
 
 def test_hash_tells_fits_apart() -> None:
@@ -156,7 +157,7 @@ def test_hostile_fits_are_refused_at_load(name: str, tmp_path: Path) -> None:
     fitted_of().save(file)
     HOSTILE[name](file)
     with pytest.raises((ValueError, KeyError)):
-        FittedEmbedding.load(file)
+        FittedEmbedding.load(file.read_bytes())
 
 
 @pytest.fixture(scope="module")
@@ -169,16 +170,20 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> CharacterPack:
 @pytest.mark.parametrize(
     "name", ["truncated", "compressed", "larger than memory", "scale larger than memory", "no body"]
 )
-def test_hostile_fits_in_a_pack_are_refused_in_one_line(name: str, pack: CharacterPack) -> None:
-    file = pack.path / "embeddings" / "fitted" / "fit.npz"
-    good = file.read_bytes()
+@pytest.mark.parametrize("signed", [False, True])
+def test_hostile_fits_in_a_pack_are_refused_in_one_line(name: str, signed: bool, pack: CharacterPack) -> None:
+    file, record = (pack.path / "embeddings" / "fitted" / part for part in ("fit.npz", "embedding.json"))
+    good, known = file.read_bytes(), record.read_bytes()
     try:
         HOSTILE[name](file)
+        if signed:
+            sign(pack.path)
         with pytest.raises(ArtifactError, match=r"fitted are damaged .*character refresh") as refused:
             read_embedding(pack, "fitted")
         assert "\n" not in str(refused.value)
     finally:
         file.write_bytes(good)
+        record.write_bytes(known)
     assert read_embedding(pack, "fitted").sha256 == fitted_of().sha256
 
 
@@ -186,7 +191,11 @@ def test_a_fit_of_somebody_else_is_refused(pack: CharacterPack) -> None:
     file = pack.path / "embeddings" / "fitted" / "fit.npz"
     good = file.read_bytes()
     fitted_of(7).save(file)
+    with pytest.raises(ArtifactError, match="its sha256 is another"):
+        read_embedding(pack, "fitted")
+    sign(pack.path)
     with pytest.raises(ArtifactError, match="another fit"):
         read_embedding(pack, "fitted")
     file.write_bytes(good)
+    sign(pack.path)
     assert json.loads((file.parent / "embedding.json").read_text())["sha256"] == fitted_of().sha256

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,12 @@ from engine.errors import ArtifactError, InputError
 from engine.features.embedding import Features
 from engine.features.onset import OnsetEmbedding
 from engine.features.recording import Recording
-from engine.pack import MAX_FEATURE_WIDTH, CharacterPack
+from engine.pack import CharacterPack
+from engine.pack_arrays import MAX_FEATURE_WIDTH
 from engine.pack_embeddings import NAMES, read_embedding, stored_names, write_embedding
 from engine.retrieval import node_rows
 from tests.fakes import make_pack
+from tests.fakes_damage import sign
 from tests.test_engine_fitted import fitted_of
 
 N_NODES = 20
@@ -78,7 +81,7 @@ def test_a_full_disk_leaves_the_old_one(pack: CharacterPack, monkeypatch: pytest
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(np, "save", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(InputError, match="No space left"):
         write_embedding(pack.path, OnsetEmbedding(), pack.recording, {"new": True})
     assert read_embedding(pack, "onset").about == {}
@@ -129,6 +132,11 @@ HOSTILE: dict[str, Callable[[Path], object]] = {
     "nodes of another pack": _array("low", lambda rows: rows[:-1]),
     "another dtype": _array("low", lambda rows: rows.astype(np.float64)),
     "a row": _array("low", lambda rows: rows[0]),
+    "longer than one": _array("low", lambda rows: rows * 3),
+    "no columns": _array("low", lambda rows: rows[:, :0]),
+    "no hashes": _record(files=...),
+    "control characters": _record(about={"why": "\x1b]0;gone\x07"}),
+    "a FIFO": lambda folder: ((folder / "low.npy").unlink(), os.mkfifo(folder / "low.npy")),
     "not finite": _array("high", lambda rows: np.full_like(rows, np.nan)),
     "too wide": _array("low", lambda rows: np.zeros((N_NODES, MAX_FEATURE_WIDTH + 1), np.float32)),
     "pickle": _array("low", lambda rows: np.array([{"a": 1}] * N_NODES, object)),
@@ -147,9 +155,13 @@ HOSTILE: dict[str, Callable[[Path], object]] = {
 }
 
 
+@pytest.mark.parametrize("signed", [False, True])
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_damaged_ones_are_refused_in_one_line(kind: str, pack: CharacterPack) -> None:
+def test_damaged_ones_are_refused_in_one_line(kind: str, signed: bool, pack: CharacterPack) -> None:
     HOSTILE[kind](folder_of(pack))
+    if signed and kind != "no hashes":
+        with suppress(OSError, ValueError, TypeError, RecursionError):  # where there is a record to write them in
+            sign(pack.path)
     with pytest.raises(ArtifactError, match=r"onset are damaged .*character refresh") as refused:
         read_embedding(pack, "onset")
     assert "\n" not in str(refused.value) and len(str(refused.value)) < 600

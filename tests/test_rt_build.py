@@ -15,8 +15,11 @@ from engine.errors import InputError
 from engine.features.fit import FitOptions
 from engine.features.validation import fit_person
 from engine.graph import CONTINUE
-from engine.pack import ARRAYS, CharacterPack, Clip, PackWriter
+from engine.pack import CharacterPack
+from engine.pack_arrays import ARRAYS
 from engine.pack_embeddings import read_embedding, stored_names
+from engine.pack_info import Clip
+from engine.pack_writer import PackWriter
 from engine.timebase import FPS, SAMPLE_RATE, frame_count, frame_start
 from tango_rt.audio import read_audio
 from tango_rt.characters.build import BuildOptions, build_character

@@ -1,9 +1,11 @@
 """Packs: what is written is read, hostile ones are refused with one line, nothing half-written stays."""
 
+import base64
 import json
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +13,12 @@ import pytest
 
 from engine.errors import ArtifactError, InputError
 from engine.graph import CONTINUE
-from engine.pack import CharacterPack, PackWriter
+from engine.pack import CharacterPack
+from engine.pack_writer import PackWriter
 from tango_rt.characters.inspect import describe, summarize
 from tango_rt.video.gop import GopDecoder
 from tests.fakes import HEIGHT, WIDTH, fake_frames, fake_joints, make_pack
+from tests.fakes_damage import sign
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +88,42 @@ def _put(value: float, at: int) -> Callable[[np.ndarray], np.ndarray]:
     return change
 
 
-HOSTILE: dict[str, Callable[[Path], None]] = {
+def _byte(file: Path, old: bytes, new: bytes) -> None:
+    content = file.read_bytes()
+    assert old in content
+    file.write_bytes(content.replace(old, new, 1))
+
+
+def _stretch(folder: Path, n_bytes: int) -> None:
+    """The pictures of the last node become so large; all of it a hole in the file."""
+    starts = np.load(folder / "packet_start.npy")
+    starts[-1] += n_bytes
+    np.save(folder / "packet_start.npy", starts)
+    os.truncate(folder / "video.h264", int(starts[-1]))
+
+
+def _first_cut_to_continue(kinds: np.ndarray) -> np.ndarray:
+    return _put(CONTINUE, int(np.flatnonzero(kinds != CONTINUE)[0]))(kinds)
+
+
+def _row_of_two(folder: Path) -> tuple[np.ndarray, int]:
+    indptr, targets = (np.load(folder / f"graph_{name}.npy") for name in ("indptr", "indices"))
+    return targets, int(indptr[np.flatnonzero(np.diff(indptr) > 1)[0]])
+
+
+def _swap_targets(folder: Path) -> None:
+    targets, k = _row_of_two(folder)
+    targets[[k, k + 1]] = targets[[k + 1, k]]
+    np.save(folder / "graph_indices.npy", targets)
+
+
+def _double_target(folder: Path) -> None:
+    targets, k = _row_of_two(folder)
+    targets[k + 1] = targets[k]
+    np.save(folder / "graph_indices.npy", targets)
+
+
+HOSTILE: dict[str, Callable[[Path], object]] = {
     "truncated video": lambda f: os.truncate(f / "video.h264", 100),
     "truncated array": lambda f: os.truncate(f / "joints.npy", 1000),
     "empty array file": lambda f: os.truncate(f / "joints.npy", 0),
@@ -108,16 +147,48 @@ HOSTILE: dict[str, Callable[[Path], None]] = {
     "negative edge": _replace("graph_indices", _put(-5, 3)),
     "descending offsets": _replace("packet_start", _put(0, 5)),
     "descending rows": _replace("graph_indptr", _put(10_000, 5)),
+    "a pack.json that never ends": lambda f: ((f / "pack.json").unlink(), os.mkfifo(f / "pack.json")),
+    "a FIFO for an array": lambda f: ((f / "joints.npy").unlink(), os.mkfifo(f / "joints.npy")),
+    "a FIFO for a video": lambda f: ((f / "video.h264").unlink(), os.mkfifo(f / "video.h264")),
+    "an archive for an array": lambda f: (f / "rest.npy").write_bytes(b"PK" + (f / "rest.npy").read_bytes()[2:]),
+    "an unbalanced header": lambda f: _byte(f / "rest.npy", b")", b" "),
+    "a name that is a number": lambda f: _edit(f, name=5),
+    "half a character": lambda f: _edit(f, name="\ud800"),
+    "control characters in a warning": lambda f: _edit(f, report={"warnings": ["\x1b]0;gone\x07"]}),
+    "no list of warnings": lambda f: _edit(f, report={"warnings": None}),
+    "a width that is true": lambda f: _edit(f, width=True),
+    "a source without a name": lambda f: _edit(f, sources=[{"sha256": "0" * 64, "n_frames": 260}]),
+    "a source of another kind": lambda f: _edit(f, sources=[{"name": [], "sha256": "0" * 64, "n_frames": 260}]),
+    "infinite shoulders": lambda f: _edit(f, shoulder_px=float("inf")),
+    "no parameter sets": lambda f: _edit(f, extradata=""),
+    "8 MB of parameter sets": lambda f: _edit(f, extradata=base64.b64encode(b"\0\0\0\1" + bytes(8 << 20)).decode()),
+    "a node of 100 MB": lambda f: _stretch(f, 100 << 20),
+    "true that is 2": lambda f: _byte(f / "graph_kept.npy", b"\x01" * 8, b"\x01\x02" * 4),
+    "a continue edge that leads elsewhere": _replace("graph_kind", _first_cut_to_continue),
+    "two ways to go on": _replace("graph_kind", np.zeros_like),
+    "an unknown kind": _replace("graph_kind", _put(7, 3)),
+    "a continue edge out of the last node": _replace("graph_kind", _put(CONTINUE, -1)),
+    "edges that do not ascend": _swap_targets,
+    "an edge twice": _double_target,
+    "a target that is not kept": _replace("graph_kept", _put(False, 20)),
+    "a negative distance": _replace("graph_distance", _put(-1, 3)),
+    "an endless distance": _replace("graph_distance", _put(1e30, 3)),
+    "far from rest": _replace("rest", _put(1e30, 3)),
+    "level below zero": _replace("motion_level", _put(-1, 3)),
     "not a number": _replace("graph_distance", _put(np.nan, 5)),
     "no node kept": _replace("graph_kept", np.zeros_like),
 }
 
 
+@pytest.mark.parametrize("signed", [False, True])
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_pack_is_refused_in_one_line(name: str, whole: Path, tmp_path: Path) -> None:
+def test_hostile_pack_is_refused_in_one_line(name: str, signed: bool, whole: Path, tmp_path: Path) -> None:
     folder = tmp_path / "copy.tango"
     shutil.copytree(whole, folder)
     HOSTILE[name](folder)
+    if signed:
+        with suppress(OSError, ValueError, TypeError, RecursionError):  # where there is a record to write them in
+            sign(folder)
     with pytest.raises(ArtifactError) as caught:
         CharacterPack.open(folder)
     assert str(folder) in str(caught.value)

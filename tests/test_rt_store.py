@@ -29,14 +29,19 @@ def folder(made: Path, tmp_path: Path) -> Path:
     return tmp_path / "packs"
 
 
+def looked(store: CharacterStore) -> CharacterStore:
+    store.look()
+    return store
+
+
 def test_characters_are_opened_once(folder: Path) -> None:
     store = CharacterStore(folder)
-    assert store.ids() == ["anna", "bob"]
+    assert list(looked(store).listed) == ["anna", "bob"]
     with ThreadPoolExecutor(8) as threads:
         opened = list(threads.map(store.get, ["anna"] * 16))
     assert len(set(map(id, opened))) == 1
     assert (opened[0].id, store.get("bob").pack.info.name) == ("anna", "bob")
-    assert store.problems() == {}
+    assert looked(store).problems == {}
 
 
 def test_packs_come_and_go(folder: Path, made: Path) -> None:
@@ -44,12 +49,12 @@ def test_packs_come_and_go(folder: Path, made: Path) -> None:
     held = store.get("anna")
     before = held.pack.packets(3)
     shutil.rmtree(folder / "anna.tango")
-    assert store.ids() == ["bob"]
+    assert list(looked(store).listed) == ["bob"]
     with pytest.raises(UnknownCharacter, match="no character 'anna': there is bob"):
         store.get("anna")
     assert held.pack.packets(3) == before  # a session goes on with what it holds
     shutil.copytree(made / "bob.tango", folder / "carl.tango")
-    assert store.ids() == ["bob", "carl"]
+    assert list(looked(store).listed) == ["bob", "carl"]
     assert store.get("carl").id == "carl"
 
 
@@ -61,7 +66,7 @@ def test_a_pack_that_was_replaced_is_opened_anew(folder: Path, made: Path) -> No
     assert store.get("anna") is first  # the cache of transitions is no part of what it is
     beside = folder_beside(folder / "anna.tango")
     shutil.copytree(made / "bob.tango", beside, dirs_exist_ok=True)
-    assert store.ids() == ["anna", "bob"]  # not what is being written
+    assert list(looked(store).listed) == ["anna", "bob"]  # not what is being written
     replace_folder(folder / "anna.tango", beside)
     second = store.get("anna")
     assert second is not first and second.sha256 != first.sha256
@@ -98,11 +103,11 @@ def test_a_damaged_pack_stops_no_other(folder: Path, made: Path) -> None:
         with pytest.raises(ArtifactError, match="damaged"):
             store.get(name)
     assert store.get("bob").id == "bob"
-    assert store.ids() == ["bob"]
-    assert sorted(store.problems()) == ["anna", "empty", "not\nplain"]
-    assert all("\n" not in problem for problem in store.problems().values())
+    assert list(looked(store).listed) == ["bob"]
+    assert sorted(looked(store).problems) == ["anna", "empty", "not\\nplain"]
+    assert all("\n" not in problem for problem in looked(store).problems.values())
     video.write_bytes(whole)
-    assert "anna" in store.ids() and "anna" not in store.problems()
+    assert "anna" in looked(store).listed and "anna" not in looked(store).problems
     assert store.get("anna").id == "anna"
 
 
@@ -117,7 +122,7 @@ def test_folder_that_is_taken_away(folder: Path) -> None:
     store = CharacterStore(folder)
     store.get("anna")
     folder.rename(folder.with_name("elsewhere"))
-    assert store.ids() == []
+    assert list(looked(store).listed) == []
     with pytest.raises(UnknownCharacter):
         store.get("anna")
 

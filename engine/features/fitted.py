@@ -56,10 +56,10 @@ class FittedEmbedding:
         np.savez(file, **arrays)  # type: ignore[arg-type]
 
     @classmethod
-    def load(cls, file: Path, name: str = "fitted") -> "FittedEmbedding":
-        """Raises ValueError or KeyError for a file that holds something else."""
+    def load(cls, content: bytes, name: str = "fitted") -> "FittedEmbedding":
+        """From the content of a file that save wrote. Raises ValueError or KeyError for anything else."""
         found: dict[int, dict[str, np.ndarray]] = {}
-        for key, array in read_arrays(file).items():
+        for key, array in read_arrays(content).items():
             half, _, part = key.partition("/")
             found.setdefault(int(half), {})[part] = array
         if not found:

@@ -9,6 +9,7 @@ from engine.features.archive import read_arrays
 from engine.features.body import BODY_COLUMNS, MOUTH_COLUMNS
 from engine.features.fit import Covariances, FitOptions, Prior
 from engine.features.linear import AUDIO_COLUMNS, bin_offsets
+from engine.files import read_plain
 
 __all__ = ["load_prior", "save_prior"]
 
@@ -35,9 +36,7 @@ def load_prior(file: Path, options: FitOptions) -> Prior:
     n_body = len(BODY_COLUMNS) + (len(MOUTH_COLUMNS) if options.mouth else 0)
     prior = {}
     try:
-        if file.stat().st_size > _MAX_BYTES:
-            raise ValueError(f"{file.stat().st_size} bytes")
-        arrays = read_arrays(file)
+        arrays = read_arrays(read_plain(file, _MAX_BYTES))
         for half in options.scales:
             n_bins = len(bin_offsets(half))
             sides = {"voice": n_bins * len(AUDIO_COLUMNS), "body": n_bins * n_body}

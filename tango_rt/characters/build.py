@@ -16,7 +16,9 @@ from tqdm import tqdm
 from engine.appearance import slow_colours
 from engine.errors import InputError
 from engine.graph import GraphOptions, MotionGraph, build_graph
-from engine.pack import CharacterPack, Clip, PackInfo, PackWriter, Source, recording_of
+from engine.pack import CharacterPack, recording_of
+from engine.pack_info import Clip, PackInfo, Source
+from engine.pack_writer import PackWriter
 from engine.rest import rest_distance
 from engine.retrieval import motion_level
 from engine.skeleton import joint_weights

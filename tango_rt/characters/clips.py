@@ -8,7 +8,7 @@ import numpy as np
 from engine.connect import MIN_DWELL
 from engine.errors import InputError
 from engine.motion import motion_vectors
-from engine.pack import Clip
+from engine.pack_info import Clip
 from engine.skeleton import PARENTS
 from engine.timebase import FRAMES_PER_NODE, frame_start
 from tango_rt.characters.source import TrackedSource

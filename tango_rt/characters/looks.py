@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from engine.appearance import lab_colours
-from engine.pack import Clip
+from engine.pack_info import Clip
 from tango_rt.characters.pose import MASK_COLUMNS, MASK_ROWS
 from tango_rt.characters.source import THUMBNAIL_FRAMES, TrackedSource
 

@@ -27,7 +27,7 @@ _MAX_GRAPHS = 8  # a search prepared for a seed and a look-ahead: a few megabyte
 
 @dataclass(frozen=True, eq=False)
 class Character:
-    """An opened pack. sha256: of what decides its performances and its pictures."""
+    """An opened pack. sha256: of what decides its performances and its pictures, all arrays and the video included."""
 
     id: str
     pack: CharacterPack
@@ -85,7 +85,7 @@ def open_character(path: Path) -> Character:
 def character_of(pack: CharacterPack) -> Character:
     """Raises ArtifactError where the motion features of the pack cannot be read."""
     names = tuple(stored_names(pack.path))
-    digest = hashlib.sha256((pack.path / "pack.json").read_bytes())
+    digest = hashlib.sha256(pack.sha256.encode())
     for name in names:
         digest.update(record_bytes(pack.path, name))
     return Character(canonical(pack.path.name.removesuffix(".tango")), pack, digest.hexdigest(), names)

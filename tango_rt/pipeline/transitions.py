@@ -17,7 +17,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from engine.errors import ArtifactError, BackendError
+from engine.errors import BackendError
 from engine.pack import CharacterPack
 from engine.timebase import FRAMES_PER_NODE
 from engine.transitions import TRANSITION_FRAMES, BlendOptions, Take, blend_gap, blend_sync
@@ -108,12 +108,9 @@ class TransitionMaker:
     def _take(self, *nodes: int) -> Take:
         pack = self._pack
         frames = slice(nodes[0] * FRAMES_PER_NODE, (nodes[-1] + 1) * FRAMES_PER_NODE)
-        joints = np.asarray(pack["joints"][frames, :, :2])
-        if not np.isfinite(joints).all():  # too many to be looked at when the pack is opened
-            raise ArtifactError(f"{pack.path} is damaged (joints that are not finite): rebuild it")
         return Take(
             frames=self._decoder.decode([packet for node in nodes for packet in pack.packets(node)]),
-            joints=joints,
+            joints=np.asarray(pack["joints"][frames, :, :2]),
             confidence=np.asarray(pack["confidence"][frames]),
             hands_found=np.asarray(pack["hands_found"][frames]),
             surface=np.asarray(pack["surface"][frames]),

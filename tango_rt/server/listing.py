@@ -1,16 +1,16 @@
 """What there is: characters, and the server itself."""
 
 import platform
+from dataclasses import asdict
 
 from engine.backends import BACKENDS
 from engine.cores import usable_cores
-from engine.errors import TangoError
 from engine.machine import installed
+from engine.names import canonical
 from engine.networks import Networks
-from engine.pack import folder_bytes
 from tango_rt import __version__
+from tango_rt.characters.listed import Listed, listed
 from tango_rt.characters.store import CharacterStore
-from tango_rt.pipeline.character import Character
 from tango_rt.server.config import ServerConfig
 from tango_rt.server.messages import duration
 from tango_rt.server.opening import character_of
@@ -26,23 +26,15 @@ MAX_PAGE = 1000
 def list_characters(
     store: CharacterStore, request: service_pb2.ListCharactersRequest
 ) -> service_pb2.ListCharactersResponse:
-    """A page of the characters that can be used, ordered by id. Raises Refusal."""
+    """A page of the characters that could be used at the last look, ordered by id. Raises Refusal."""
     if request.page_size < 0:
         raise bad_field("page_size", f"a page of {request.page_size}: wanted 1 to {MAX_PAGE}, or 0 for {DEFAULT_PAGE}")
     size = min(request.page_size or DEFAULT_PAGE, MAX_PAGE)
-    names = store.ids()
-    if request.page_token:
-        # the last id of the page before: characters that come and go in between shift nothing
-        names = [name for name in names if name > request.page_token]
-    response = service_pb2.ListCharactersResponse()
-    for name in names:
-        if len(response.characters) == size:
-            response.next_page_token = response.characters[-1].id
-            break
-        try:
-            response.characters.append(_described(store.get(name), name))
-        except TangoError:  # gone meanwhile, or unusable: the server's log and metrics tell of those
-            continue
+    # the last id of the page before: characters that come and go in between shift nothing
+    found = [one for one in store.listed.values() if one.id > request.page_token]
+    response = service_pb2.ListCharactersResponse(characters=map(_described, found[:size]))
+    if len(found) > size:
+        response.next_page_token = found[size - 1].id
     return response
 
 
@@ -50,8 +42,8 @@ def get_character(store: CharacterStore, request: service_pb2.GetCharacterReques
     """Raises Refusal."""
     if not request.id:
         raise bad_field("id", "no character is named: give an id of ListCharacters")
-    character = character_of(store, request.id)
-    return _described(character, request.id if request.id in store.ids() else character.id)
+    known = store.listed.get(request.id) or store.listed.get(canonical(request.id))
+    return _described(known or listed(character_of(store, request.id)))
 
 
 def server_info(config: ServerConfig, active_sessions: int, networks: Networks | None) -> service_pb2.ServerInfo:
@@ -82,18 +74,5 @@ def server_info(config: ServerConfig, active_sessions: int, networks: Networks |
     return info
 
 
-def _described(character: Character, character_id: str) -> service_pb2.Character:
-    pack = character.pack
-    return service_pb2.Character(
-        id=character_id,
-        name=pack.info.name.encode("utf-8", "replace").decode(),  # that of a stranger's pack may be anything
-        width=pack.info.width,
-        height=pack.info.height,
-        n_frames=pack.info.n_frames,
-        n_nodes=pack.info.n_nodes,
-        n_nodes_kept=int(pack["graph_kept"].sum()),
-        n_clips=len(pack.info.clips),
-        retrievals=character.retrievals,
-        sha256=character.sha256,
-        size_bytes=folder_bytes(pack.path),
-    )
+def _described(one: Listed) -> service_pb2.Character:
+    return service_pb2.Character(**asdict(one))

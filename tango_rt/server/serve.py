@@ -67,7 +67,7 @@ async def _start(server: GestureServer, ready: Callable[[Ready], None] | None) -
     said = Ready(
         addresses=server.addresses,
         metrics=server.metrics_address,
-        characters=tuple(server.store.ids()),
+        characters=tuple(server.store.listed),
         tls=server.config.tls_cert is not None,
         token=server.wants_token,
         warm_up_s=round(warm_up_s, 3),

@@ -13,8 +13,10 @@ from engine.features.onset import OnsetEmbedding
 from engine.folders import temporary_root
 from engine.graph import CONTINUE, CUT
 from engine.networks import Networks
-from engine.pack import CharacterPack, Clip, PackInfo, PackWriter, Source, recording_of
+from engine.pack import CharacterPack, recording_of
 from engine.pack_embeddings import write_embedding
+from engine.pack_info import Clip, PackInfo, Source
+from engine.pack_writer import PackWriter
 from engine.skeleton import N_JOINTS
 from engine.timebase import FRAMES_PER_NODE, SAMPLE_RATE, frame_start
 from tango_rt.pipeline.ahead import TransitionPool

@@ -4,11 +4,14 @@ import asyncio
 import logging
 import threading
 import time
-from collections import deque
+from collections import OrderedDict, deque
+from collections.abc import Mapping
 from concurrent.futures import Executor
+from contextlib import suppress
 
 from engine.errors import TangoError
 from engine.networks import Networks
+from tango_rt.characters.listed import Listed
 from tango_rt.characters.store import CharacterStore
 from tango_rt.pipeline.ahead import TransitionPool
 from tango_rt.pipeline.character import Character
@@ -50,6 +53,7 @@ async def watch_characters(
     while True:
         await loop.run_in_executor(executor, folder.look)
         looked.set()
+        await loop.run_in_executor(executor, folder.verify)
         await asyncio.sleep(_LOOK_S)
 
 
@@ -64,42 +68,47 @@ class FolderWatch:
         self._config = config
         self._networks = networks
         self._metrics = metrics
-        self._opened: dict[str, Character] = {}
-        self._unfit: dict[str, Character] = {}
-        self._problems: dict[str, str] = {}
+        self._listed: Mapping[str, Listed] = {}
+        self._problems: Mapping[str, str] = {}
+        self._unverified: OrderedDict[str, None] = OrderedDict()
+        self._n_prepared = 0
 
     def look(self) -> None:
         """Once over the folder. Returns early where `ending` is set."""
-        ids = self._store.ids()
-        for character_id in ids:
-            if self.ending.is_set():
-                return
-            self._open(character_id)
-        for gone in set(self._opened) - set(self._store.ids()):
-            del self._opened[gone]
+        self._store.look(self._prepare, self.ending)
+        if not self.ending.is_set():
+            self._tell()
+
+    def verify(self) -> None:
+        """Read what was opened since the last time as a whole, for as long as a look may wait."""
+        until_s = time.monotonic() + _LOOK_S
+        while self._unverified and time.monotonic() < until_s and not self.ending.is_set():
+            character_id, _ = self._unverified.popitem(last=False)
+            with suppress(TangoError):  # the next look tells of it
+                self._store.verify(character_id)
+
+    def _tell(self) -> None:
+        listed, problems = self._store.listed, self._store.problems
+        for gone in self._listed.keys() - listed.keys() - problems.keys():
             _log.info("character gone", extra={"character": gone})
-        problems = self._store.problems()
         for character_id, problem in problems.items():
             if self._problems.get(character_id) != problem:
                 _log.warning("character unusable", extra={"character": character_id, "problem": problem})
-        self._problems = problems
-        self._metrics.characters(len(self._opened), len(problems))
+        self._listed, self._problems = listed, problems
+        self._metrics.characters(len(listed), len(problems))
 
-    def _open(self, character_id: str) -> None:
+    def _prepare(self, character: Character) -> None:
+        """A character was opened: as far as those that stay open go, let it perform before anybody waits for that."""
         started = time.monotonic()
+        about = {"character": character.id, "sha256": character.sha256[:12], "nodes": character.pack.info.n_nodes}
+        self._unverified[character.id] = None
+        self._n_prepared += 1
         try:
-            character = self._store.get(character_id)
-        except TangoError:  # gone already, or among the problems of the store
-            return
-        if character in (self._opened.get(character_id), self._unfit.get(character_id)):
-            return
-        about = {"character": character_id, "sha256": character.sha256[:12], "nodes": character.pack.info.n_nodes}
-        try:
-            prepare(character, self._config, self._networks)
+            if self._n_prepared <= self._store.most_open:
+                prepare(character, self._config, self._networks)
         except TangoError as error:  # by the default retrieval; another may do
-            self._unfit[character_id] = character
             _log.warning("character cannot be performed by default", extra={**about, "problem": str(error)})
-            return
-        self._unfit.pop(character_id, None)
-        self._opened[character_id] = character
-        _log.info("character opened", extra={**about, "duration_s": time.monotonic() - started})
+        except Exception:  # a fault of ours; the watch goes on
+            _log.exception("character cannot be performed by default", extra=about)
+        else:
+            _log.info("character opened", extra={**about, "duration_s": time.monotonic() - started})

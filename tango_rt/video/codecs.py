@@ -7,7 +7,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from engine.pack import PackInfo
+from engine.pack_info import PackInfo
 from engine.timebase import FRAMES_PER_NODE
 from tango_rt.video.gop import GopDecoder
 

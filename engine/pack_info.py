@@ -1,0 +1,180 @@
+"""What pack.json says, and that it says it in the types that it should: a stranger may have written it."""
+
+import base64
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, TypeVar, get_type_hints
+
+from engine.names import shown
+from engine.timebase import FPS, FRAMES_PER_NODE
+
+__all__ = ["SCHEMA", "Clip", "OtherSchema", "PackInfo", "Source", "check_json", "legible", "record_of"]
+
+SCHEMA = 3
+MAX_FRAMES = 4 * 3600 * FPS
+MAX_SIDE_PX = 8192
+MAX_EXTRADATA_BYTES = 1 << 16  # it goes before every key frame; that of our encoder has 40 bytes
+_START_CODE = b"\x00\x00\x01"
+_HEX = frozenset("0123456789abcdef")
+
+T = TypeVar("T")
+
+
+class OtherSchema(ValueError):
+    """The pack is of another version."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A video that went into the pack."""
+
+    name: str
+    sha256: str
+    n_frames: int
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Frames of one source between two shot changes, cut to whole nodes."""
+
+    source: int
+    first_frame: int
+    n_frames: int
+
+
+@dataclass(frozen=True)
+class PackInfo:
+    """What pack.json says. sha256: of every array by name; that of node_sha256 stands for the pictures."""
+
+    name: str
+    width: int
+    height: int
+    n_frames: int
+    shoulder_px: float
+    sources: tuple[Source, ...]
+    clips: tuple[Clip, ...]
+    extradata: bytes = b""
+    words: str = ""  # word timings of the first source, JSON text as given
+    report: dict[str, Any] = field(default_factory=dict)
+    sha256: dict[str, str] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+    @property
+    def n_nodes(self) -> int:
+        return self.n_frames // FRAMES_PER_NODE
+
+    def to_json(self) -> str:
+        fields = asdict(self)
+        fields["extradata"] = base64.b64encode(self.extradata).decode("ascii")
+        return json.dumps(fields, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> "PackInfo":
+        """Raises ValueError for anything that is not a sane pack.json, OtherSchema for one of another version."""
+        fields = json.loads(text)
+        if not isinstance(fields, dict):
+            raise ValueError("pack.json is no object")
+        if (schema := fields.get("schema")) != SCHEMA:
+            raise OtherSchema(schema if isinstance(schema, int) else "of no number")
+        words = fields.pop("words", "")
+        check_json(fields)
+        fields["extradata"] = base64.b64decode(_typed(fields, "extradata", str), validate=True)
+        for name, record in (("sources", Source), ("clips", Clip)):
+            fields[name] = tuple(record_of(record, one) for one in _typed(fields, name, list))
+        info = record_of(cls, {**fields, "words": words})
+        info._check()
+        return info
+
+    def _check(self) -> None:
+        for name, value, most in (
+            ("width", self.width, MAX_SIDE_PX),
+            ("height", self.height, MAX_SIDE_PX),
+            ("n_frames", self.n_frames, MAX_FRAMES),
+        ):
+            if not 0 < value <= most:
+                raise ValueError(f"{name} is {value}, expected 1 to {most}")
+        if not 0 < self.shoulder_px <= MAX_SIDE_PX:
+            raise ValueError(f"shoulder_px is {self.shoulder_px}")
+        if len(self.extradata) > MAX_EXTRADATA_BYTES or _START_CODE not in self.extradata[:4]:
+            raise ValueError(f"extradata of {len(self.extradata)} bytes are no parameter sets")
+        self.words.encode()  # ValueError for halves of characters
+        warnings = self.report.get("warnings", [])
+        if not isinstance(warnings, list) or not all(isinstance(warning, str) for warning in warnings):
+            raise ValueError("report.warnings are no list of text")
+        if not all(_is_sha256(digest) for digest in self.sha256.values()):
+            raise ValueError("sha256 holds something else")
+        self._check_clips()
+
+    def _check_clips(self) -> None:
+        if any(clip.n_frames <= 0 or clip.n_frames % FRAMES_PER_NODE or clip.first_frame < 0 for clip in self.clips):
+            raise ValueError("a clip is not a whole number of nodes")
+        if sum(clip.n_frames for clip in self.clips) != self.n_frames:
+            raise ValueError(f"the clips do not add up to {self.n_frames} frames")
+        if any(not 0 <= clip.source < len(self.sources) for clip in self.clips):
+            raise ValueError("a clip names a source that does not exist")
+        if any(source.n_frames < 0 for source in self.sources):
+            raise ValueError("a source has less than no frames")
+
+
+def record_of(cls: type[T], fields: Any) -> T:
+    """A dataclass of these fields, each of the type that it is declared with. Raises ValueError for all others."""
+    if not isinstance(fields, Mapping):
+        raise ValueError(f"{fields!r:.100} where fields of a {cls.__name__} are expected")
+    hints = get_type_hints(cls)
+    for name, value in fields.items():
+        if name not in hints:
+            raise ValueError(f"{name!a:.100} is no field of a {cls.__name__}")
+        wanted = getattr(hints[name], "__origin__", hints[name])
+        number = wanted is float and type(value) is int
+        if type(value) is not wanted and not number:
+            raise ValueError(f"{name} is {value!r:.100}, expected {wanted.__name__}")
+    try:
+        return cls(**fields)
+    except TypeError as error:  # one that is missing
+        raise ValueError(str(error)) from error
+
+
+def check_json(value: Any) -> None:
+    """Raises ValueError for text that cannot be shown to people and for numbers that are none, however deep inside."""
+    if isinstance(value, str):
+        if shown(value) != value:
+            raise ValueError(f"text with control characters: {value!a:.100}")
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError("a number that is not finite")
+    elif isinstance(value, list):
+        for one in value:
+            check_json(one)
+    elif isinstance(value, dict):
+        for name, one in value.items():
+            check_json(name)
+            check_json(one)
+
+
+def legible(info: PackInfo) -> PackInfo:
+    """The same with what cannot be shown spelt out: names of files may hold anything."""
+    sources = tuple(replace(source, name=shown(source.name)) for source in info.sources)
+    return replace(info, name=shown(info.name), sources=sources, report=_legible_json(info.report))
+
+
+def _legible_json(value: Any) -> Any:
+    if isinstance(value, str):
+        return shown(value)
+    if isinstance(value, list | tuple):
+        return [_legible_json(one) for one in value]
+    if isinstance(value, dict):
+        return {shown(str(name)): _legible_json(one) for name, one in value.items()}
+    return value
+
+
+def _typed(fields: dict[str, Any], name: str, kind: type[T]) -> T:
+    value = fields.get(name)
+    if type(value) is not kind:
+        raise ValueError(f"{name} is {value!r:.100}, expected {kind.__name__}")
+    return value
+
+
+def _is_sha256(digest: Any) -> bool:
+    return isinstance(digest, str) and len(digest) == 64 and _HEX.issuperset(digest)
