@@ -286,7 +286,7 @@ def _serialised(message: Any) -> bytes:
 
 @contextmanager
 def hostile_server(answers: Callable[[Any, grpc.ServicerContext], Iterable[Any]]) -> Iterator[str]:
-    """Its address. answers: of the configuration of a session, which is heard to its end once accepted; or of a request."""
+    """Its address. answers: of a session, by its configuration (who is accepted is heard to the end); or of a request."""
     options = [("grpc.so_reuseport", 0), ("grpc.max_send_message_length", -1)]
     server = grpc.server(ThreadPoolExecutor(8), [HostileServer(answers)], options=options)
     port = server.add_insecure_port("127.0.0.1:0")
