@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from itertools import chain, count, repeat
+from itertools import chain, count, islice, repeat
 from typing import Any
 
 import grpc
@@ -248,8 +248,9 @@ LIES = {
 class HostileServer(grpc.GenericRpcHandler):
     """Answers every method with what it was given: messages, or bytes as they are."""
 
-    def __init__(self, answers: Callable[[Any, grpc.ServicerContext], Iterable[Any]]) -> None:
+    def __init__(self, answers: Callable[[Any, grpc.ServicerContext], Iterable[Any]], waits: bool) -> None:
         self._answers = answers
+        self._waits = waits
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
         if details.method.endswith("/StreamGestures"):
@@ -268,7 +269,7 @@ class HostileServer(grpc.GenericRpcHandler):
                 return
             yield answer
             if isinstance(answer, Response) and answer.HasField("accepted"):
-                deque(requests, 0)  # who was accepted speaks
+                deque(requests if self._waits else islice(requests, 2), 0)  # who was accepted speaks
 
     def _single(self, request: bytes, context: grpc.ServicerContext) -> Any:
         return next(iter(self._answers(request, context)))
@@ -285,10 +286,13 @@ def _serialised(message: Any) -> bytes:
 
 
 @contextmanager
-def hostile_server(answers: Callable[[Any, grpc.ServicerContext], Iterable[Any]]) -> Iterator[str]:
-    """Its address. answers: of a session, by its configuration (who is accepted is heard to the end); or of a request."""
+def hostile_server(answers: Callable[[Any, grpc.ServicerContext], Iterable[Any]], waits: bool = True) -> Iterator[str]:
+    """Its address. answers: of a session by its configuration (who is accepted is heard first), or of a request.
+
+    waits: until all is said; else the beginning is enough.
+    """
     options = [("grpc.so_reuseport", 0), ("grpc.max_send_message_length", -1)]
-    server = grpc.server(ThreadPoolExecutor(8), [HostileServer(answers)], options=options)
+    server = grpc.server(ThreadPoolExecutor(8), [HostileServer(answers, waits)], options=options)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:

@@ -81,6 +81,22 @@ def test_send_says_one_line_and_keeps_what_came_before(
     assert n_frames == lie.kept or (lie.kept < 0 and n_frames > N_FRAMES)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["index 2^33", "index falls", "no picture", "falls silent", "never ends", "ends at frame 2^50", "ends early"],
+)
+@pytest.mark.parametrize("interrupted", [False, True], ids=["to the end", "interrupted"])
+def test_send_by_the_clock_says_one_line(
+    name: str, interrupted: bool, speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An interrupted session is ended by the client only when the server has said that the utterance is over."""
+    lie, out = LIES[name], tmp_path / "out.mp4"
+    how = ["--interrupt-at", "0.1"] if interrupted else ["--live"]
+    with hostile_server(lambda config, _: lie.answers(honest(config)), waits=not interrupted) as target:
+        code, _, error = told(capsys, main, *arguments(target, speech, out), *how)
+    assert code == 1 and lie.said in one_line(error) and list(tmp_path.iterdir()) == [out]
+
+
 @every_lie
 def test_the_small_client_says_one_line_and_keeps_what_came_before(
     lie: Lie, speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

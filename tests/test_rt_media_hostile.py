@@ -20,6 +20,7 @@ from tango_rt.client import ConnectOptions
 from tango_rt.client.channel import channel_options, credentials
 from tango_rt.client.connection import connection_of
 from tango_rt.client.route import route_to
+from tango_rt.joined import end_within
 from tango_rt.media import open_media
 from tango_rt.models.folder import file_states
 from tango_rt.server.config import ServerConfig, from_sources
@@ -80,6 +81,7 @@ def test_lists_and_scripts_are_refused(tmp_path: Path, name: str) -> None:
 OPEN = """
 import sys
 from pathlib import Path
+from tango_rt.joined import end_within
 from tango_rt.media import open_media
 for name in sys.argv[1:]:
     try:
@@ -113,16 +115,19 @@ def test_a_pipe_beside_a_list_holds_nobody_up(tmp_path: Path) -> None:
     assert _raises(lambda: read_audio(tmp_path / "speech.wav"), InputError)
 
 
+CUT = "import os, sys, time; time.sleep(0.3); os.truncate(sys.argv[1], 10)"
+
+
 @pytest.mark.parametrize("content", [b"RIFF\0\0\0\0AVI " + b"RIFF\0\0\0\0" * 300_000, b"fLaC\0\0\0\x22" + bytes(50)])
 def test_a_file_that_is_cut_short_while_its_end_is_looked_for(tmp_path: Path, content: bytes) -> None:
     """Mapped into memory, it would end the process by SIGBUS; read, it is only shorter."""
     file = tmp_path / "a.wav"
     file.write_bytes(content)
     os.truncate(file, 1 << 32)  # sparse
-    timer = threading.Timer(0.3, lambda: os.truncate(file, 10))
-    timer.start()
-    assert _raises(lambda: read_audio(file), InputError)
-    timer.join()
+    command = [sys.executable, "-c", OPEN, str(file)]
+    with subprocess.Popen([sys.executable, "-c", CUT, str(file)]):
+        end_within(file, 0)
+    assert subprocess.run(command, capture_output=True, check=True).stdout.startswith(str(file).encode())
 
 
 def _raises(work: Callable[[], object], kind: type[Exception]) -> bool:
