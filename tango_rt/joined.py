@@ -1,8 +1,11 @@
 """Files joined by `cat`: where one ends and the next begins, in formats where FFmpeg does not see it or misreads it."""
 
-import mmap
+import os
 import re
 from pathlib import Path
+from typing import Self
+
+from engine.files import open_plain
 
 __all__ = ["appended_at", "end_within"]
 
@@ -18,7 +21,11 @@ _HEADS = {
     "flac": rb"fLaC[\0\x80]\0\0\x22",
     "ogg": rb"OggS\0\x02\0{8}.{4}\0{4}",
 }
+_LONGEST_HEAD = 128  # bytes, and some more
 _SEARCHED_BYTES = 64 << 20
+_LONGEST_BYTES = 16 << 30  # of one file, where its end is looked for; 4 hours of sound are less in any of these formats
+_MOST_PARTS = 4096  # of a long AVI file; tracks of an Ogg file
+_BLOCK_BYTES = 4 << 20
 _UNKNOWN_SIZES = (0, 0xFFFFFFFF)  # of a WAV file that was written into a pipe
 
 
@@ -27,51 +34,81 @@ def appended_at(path: Path, format_name: str, after: int) -> int | None:
     head = _HEADS.get(format_name.split(",")[0])
     if head is None or after >= path.stat().st_size:
         return None
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return _found(head, content, after, min(len(content), after + _SEARCHED_BYTES))
+    with _Content(path) as content:
+        return content.found(head, after, after + _SEARCHED_BYTES)
 
 
 def end_within(path: Path, start: int) -> int | None:
     """Where the file that begins at a byte ends, if FFmpeg would take what comes behind it for a part of it."""
-    with path.open("rb") as file:
-        file.seek(start)
-        head = file.read(12)
-        if head[:4] not in (b"RIFF", b"OggS", b"fLaC"):
-            return None
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            if head[:4] == b"RIFF":
-                return _avi_end(content, start) if head[8:] == b"AVI " else _wav_end(content, start)
-            if head[:4] == b"OggS":
-                return _ogg_end(content, start)
-            return _found(_HEADS["flac"], content, start + 4, len(content))
+    with _Content(path) as content:
+        head = content.read(start, 12)
+        if head[:4] == b"RIFF":
+            return _avi_end(content, start) if head[8:] == b"AVI " else _wav_end(content, start)
+        if head[:4] == b"OggS":
+            return _ogg_end(content, start)
+        if head[:4] == b"fLaC":
+            return content.found(_HEADS["flac"], start + 4, start + _LONGEST_BYTES)
+        return None
 
 
-def _avi_end(content: mmap.mmap, start: int) -> int | None:
+class _Content:
+    """The bytes of a file, read where they are asked for: mapped into memory, a file that somebody cuts short meanwhile
+    would end the process."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.fdopen(open_plain(path), "rb", buffering=0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def read(self, start: int, n_bytes: int) -> bytes:
+        """Fewer of them at the end of the file."""
+        self._file.seek(start)
+        return self._file.read(n_bytes)
+
+    def found(self, head: bytes, start: int, stop: int) -> int | None:
+        """The first byte of what looks like a head and begins before `stop`."""
+        pattern = re.compile(head, re.DOTALL)
+        for at in range(start, stop, _BLOCK_BYTES):
+            block = self.read(at, _BLOCK_BYTES + _LONGEST_HEAD)
+            match = pattern.search(block)
+            if match is not None and at + match.start() < stop:
+                return at + match.start()
+            if len(block) <= _BLOCK_BYTES:
+                return None
+        return None
+
+
+def _avi_end(content: _Content, start: int) -> int | None:
     """Long files have several parts, of which only the first is called AVI."""
     end = start
-    while content[end : end + 4] == b"RIFF":
-        size = int.from_bytes(content[end + 4 : end + 8], "little")
+    for _ in range(_MOST_PARTS):
+        head = content.read(end, 8)
+        if head[:4] != b"RIFF":
+            return None
+        size = int.from_bytes(head[4:], "little")
         end += 8 + size + size % 2
-        if content[end + 8 : end + 12] == b"AVI ":
+        if content.read(end + 8, 4) == b"AVI ":
             return end
     return None
 
 
-def _wav_end(content: mmap.mmap, start: int) -> int | None:
-    if int.from_bytes(content[start + 4 : start + 8], "little") not in _UNKNOWN_SIZES:
+def _wav_end(content: _Content, start: int) -> int | None:
+    if int.from_bytes(content.read(start + 4, 4), "little") not in _UNKNOWN_SIZES:
         return None
-    return _found(_HEADS["wav"] + b"fmt ", content, start + 12, len(content))
+    return content.found(_HEADS["wav"] + b"fmt ", start + 12, start + _LONGEST_BYTES)
 
 
-def _ogg_end(content: mmap.mmap, start: int) -> int | None:
+def _ogg_end(content: _Content, start: int) -> int | None:
     """Behind the first pages of all its tracks: there, another first page begins the next link of the chain."""
     end = start
-    while content[end : end + 4] == b"OggS" and content[end + 5] & 2:
-        n_lacings = content[end + 26]
-        end += 27 + n_lacings + sum(content[end + 27 : end + 27 + n_lacings])
-    return _found(_HEADS["ogg"], content, end, len(content)) if end > start else None
-
-
-def _found(head: bytes, content: mmap.mmap, start: int, stop: int) -> int | None:
-    found = re.compile(head, re.DOTALL).search(content, start, stop)
-    return None if found is None else found.start()
+    for _ in range(_MOST_PARTS):
+        page = content.read(end, 27 + 255)
+        if page[:4] != b"OggS" or len(page) < 27 or not page[5] & 2:
+            break
+        n_lacings = page[26]
+        end += 27 + n_lacings + sum(page[27 : 27 + n_lacings])
+    return content.found(_HEADS["ogg"], end, start + _LONGEST_BYTES) if end > start else None

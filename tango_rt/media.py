@@ -35,8 +35,14 @@ MAX_JUMP_S = 10
 
 _MAX_READ_ERRORS = 100
 
-# What FFmpeg opens as video although it is none: texts as terminal recordings, and lists of other files.
-_NOT_MEDIA = {"tty", "hls", "concat", "concatf", "bin", "xbin", "adf", "idf"}
+# What is read, by FFmpeg's names: formats that hold sound or pictures themselves. It knows 250 more, among them lists
+# of other files and addresses (playlists, ffconcat, SDP, numbered pictures), and texts that it shows as films.
+_FORMATS = (
+    "mov,matroska,webm,avi,flv,live_flv,asf,asf_o,mpegts,mpeg,mpegvideo,mxf,gxf,nut,ogg,rm,wtv,dv,ivf,pva,"
+    "h261,h263,h264,hevc,vvc,m4v,vc1,av1,obu,dirac,cavsvideo,avs2,mjpeg,yuv4mpegpipe,gif,apng,"
+    "wav,w64,aiff,au,caf,voc,ircam,nistsphere,iff,sox,dsf,flac,mp3,aac,ac3,eac3,ac4,dts,dtshd,truehd,mlp,loas,"
+    "amr,amrnb,amrwb,gsm,g722,ape,tta,wv,tak,mpc,mpc8,qoa,spdif,qcp"
+)
 
 # A title that is not UTF-8 is no reason to refuse a file; PyAV 19 takes it as it is, without being told.
 _ANY_TITLE: dict[str, Any] = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
@@ -63,18 +69,18 @@ def open_media(path: Path, start: int = 0) -> InputContainer:
         raise InputError(f"{path}: is a folder, wanted a video or audio file")
     if not path.is_file():
         raise InputError(f"{path}: no such file")
-    # The prefix keeps a name like "http:x" from being an address, the list keeps the content local.
+    # The prefix keeps a name like "http:x" from being an address. The lists keep the content local: FFmpeg looks into
+    # the file for its format, and gives up before it opens anything that the file names.
     url, protocols = f"file:{path}", "file"
     try:
         if (end := end_within(path, start)) is not None or start:
             url, protocols = f"subfile,,start,{start},end,{end or 0},,:file:{path}", "file,subfile"
-        container = av.open(url, container_options={"protocol_whitelist": protocols}, **_ANY_TITLE)
+        lists = {"format_whitelist": _FORMATS, "protocol_whitelist": protocols}
+        return av.open(url, container_options=lists, **_ANY_TITLE)
+    except av.ArgumentError as error:  # what FFmpeg says of a format that is not on the list
+        raise InputError(f"{path}: is not a video or audio file of a format that is read") from error
     except (av.FFmpegError, OSError) as error:
         raise InputError(f"{path}: cannot be read as video or audio ({error.strerror})") from error
-    if _NOT_MEDIA & set(container.format.name.split(",")):
-        container.close()
-        raise InputError(f"{path}: is not a video or audio file")
-    return container
 
 
 def video_stream(container: InputContainer) -> VideoStream | None:

@@ -39,13 +39,17 @@ def fake_server(behaviour: Behaviour | None) -> Iterator[str]:
 
 
 def accept(request: session_pb2.StreamGesturesRequest) -> Response:
-    return Response(accepted=session_pb2.Accepted(session_id="s", config=request.config, width=96, height=64))
+    fixed = {"frame_rate": 30, "frames_per_node": 4}
+    return Response(accepted=session_pb2.Accepted(session_id="s", config=request.config, width=96, height=64, **fixed))
 
 
-def frame(index: int, utterance: str = "", utterance_frame: int = 0, **fields: Any) -> Response:
+PICTURE = b"\0\0\0\1\x65 looks like H.264"
+
+
+def frame(index: int, utterance: str = "", utterance_frame: int = 0, data: bytes = PICTURE, **fields: Any) -> Response:
     return Response(
         frame=media_pb2.VideoFrame(
-            frame_index=index, utterance_id=utterance, utterance_frame=utterance_frame, pts=index, **fields
+            frame_index=index, utterance_id=utterance, utterance_frame=utterance_frame, pts=index, data=data, **fields
         )
     )
 

@@ -21,7 +21,7 @@ from tango_rt.client.options import AudioCoding
 from tango_rt.client.outbox import Outbox, Request
 from tango_rt.client.samples import BYTES_PER_SAMPLE, audio_bytes
 from tango_rt.v1 import media_pb2, session_pb2
-from tests.fakes_server import Behaviour, Response, accept, fake_server, frame, refuse
+from tests.fakes_server import PICTURE, Behaviour, Response, accept, fake_server, frame, refuse
 
 ANNA = SessionOptions("anna")
 PATIENCE_S = 10.0
@@ -53,14 +53,14 @@ def test_events_come_as_they_are_sent(asynchronous: bool) -> None:
         yield accept(next(requests))
         assert list(requests) == []
         yield Response(utterance_started=session_pb2.UtteranceStarted(utterance_id="u", frame_index=0))
-        yield frame(0, "u", data=b"picture")
+        yield frame(0, "u", data=PICTURE)
         yield Response()  # of a newer server: nothing that we know
         yield Response(stats=session_pb2.Stats(frames_sent=1))
 
     accepted, started, picture, stats = events_of(behaviour, asynchronous)
     assert accepted.config.character == "anna" and accepted.config.request_id == ANNA.request_id
     assert isinstance(started, session_pb2.UtteranceStarted) and started.utterance_id == "u"
-    assert isinstance(picture, media_pb2.VideoFrame) and picture.data == b"picture"
+    assert isinstance(picture, media_pb2.VideoFrame) and picture.data == PICTURE
     assert isinstance(stats, session_pb2.Stats) and stats.frames_sent == 1
 
 
@@ -247,7 +247,7 @@ class _Hoarder:
         for index in range(2000):
             if self.all_read.is_set() or not context.is_active():
                 return
-            yield frame(index, data=bytes(100_000))
+            yield frame(index, data=PICTURE + bytes(50_000))
             time.sleep(0.002)
 
     def _read(self, requests: Iterator[Any]) -> None:

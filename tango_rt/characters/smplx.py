@@ -7,8 +7,8 @@ is unpickled, and sizes are checked before reading.
 """
 
 import math
+import os
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation, Slerp
 
 from engine.errors import InputError
+from engine.files import open_plain
 from engine.motion import axis_angle_to_matrix
 from engine.timebase import FPS
 
@@ -228,9 +229,12 @@ def _fits(have: tuple[int, ...], want: tuple[int | None, ...]) -> bool:
 def _open(path: Path) -> Iterator[_Arrays]:
     """Opens an `.npz`; what goes wrong in reading becomes one InputError."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with os.fdopen(open_plain(path), "rb") as content, zipfile.ZipFile(content) as archive:
             yield _Arrays(path, archive)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path} cannot be read as an .npz of plain arrays: {error}") from error
+    except InputError:
+        raise
+    except Exception as error:  # numpy and zipfile raise a dozen kinds for damage
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path} cannot be read as an .npz of plain arrays: {reason}") from error

@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,18 +16,19 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from engine.appearance import coarse_colours
+from engine.appearance import N_CELLS, coarse_colours
 from engine.errors import InputError
+from engine.files import open_plain
 from engine.folders import cache_folder, why_no_cache
 from engine.motion import smplx_motion_vectors
 from tango_rt.audio import check_audible, read_audio
-from tango_rt.characters.pose import BLOCK_FRAMES, RawPose, estimate_poses
+from tango_rt.characters.pose import BLOCK_FRAMES, MASK_ROWS, RawPose, estimate_poses
 from tango_rt.characters.shots import ShotDetector
 from tango_rt.characters.smplx import joint_positions, read_body_model, read_smplx
 from tango_rt.characters.stillness import Stillness
 from tango_rt.characters.subject import SAMPLE_FRAMES, find_subject
 from tango_rt.characters.tracking import Track, build_track
-from tango_rt.video.reader import VideoReader
+from tango_rt.video.reader import MAX_FRAMES, VideoReader
 
 __all__ = ["THUMBNAIL_FRAMES", "TrackedSource", "track_source"]
 
@@ -38,6 +40,8 @@ THUMBNAIL_FRAMES = 6
 
 _THUMBNAIL_SIZE = 32, 24  # a whole fraction of the grid of masks
 _LOW_HAND_SHARE = 0.6
+_FRAME_BYTES = 4096  # of a cached frame, and more than it takes
+_SPARE_FRAMES = 1000  # of notes, shots, headers
 
 _log = logging.getLogger(__name__)
 
@@ -74,6 +78,25 @@ class _Found:
     shots: np.ndarray
     notes: np.ndarray  # of strings
 
+    def fits_together(self) -> bool:
+        """Whether the arrays are what one video gives."""
+        n = len(self.body)
+        wanted: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
+            "body": (np.float32, (n, 33, 4)),
+            "hands": (np.float32, (n, 2, 21, 3)),
+            "mouth": (np.float32, (n, 2)),
+            "masks": (np.uint64, (n, MASK_ROWS)),
+            "appearance": (np.uint8, (n, N_CELLS, 3)),
+            "thumbnails": (np.uint8, (-(-n // THUMBNAIL_FRAMES), *_THUMBNAIL_SIZE[::-1], 3)),
+        }
+        alike = all(
+            getattr(self, name).shape == shape and getattr(self, name).dtype == dtype
+            for name, (dtype, shape) in wanted.items()
+        )
+        shots = self.shots.tolist() if self.shots.ndim == 1 and self.shots.dtype == np.int64 else [-1]
+        ordered = all(a < b for a, b in pairwise([0, *shots, n]))
+        return alike and ordered and self.notes.ndim == 1 and self.notes.dtype.kind == "U"
+
     def poses(self) -> list[RawPose]:
         return [
             RawPose(body, hands[0], hands[1], mask, mouth)
@@ -93,15 +116,15 @@ def track_source(path: Path, max_height: int, body_model: Path | None, n_workers
     sha256 = _sha256(path)
     name = f"{sha256}-{max_height}-{TRACKING_VERSION}.npz"
     folder = cache_folder()
-    found = None if folder is None else _load(folder / name)
+    with VideoReader(path, max_height) as reader:
+        info = reader.info
+    found = None if folder is None else _load(folder / name, info.n_frames or MAX_FRAMES)
     cached = found is not None
     if found is None:
         found = _find(path, max_height, n_workers)
         _save(folder, name, found)
-    with VideoReader(path, max_height) as reader:
-        size = reader.info.height, reader.info.width
     shots = tuple(int(shot) for shot in found.shots)
-    track = build_track(found.poses(), shots, size, path.name)
+    track = build_track(found.poses(), shots, (info.height, info.width), path.name)
     return TrackedSource(
         path=path,
         sha256=sha256,
@@ -195,13 +218,19 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _load(file: Path) -> _Found | None:
-    """None for a file that is absent or damaged: then the video is tracked again."""
+def _load(file: Path, n_frames: int) -> _Found | None:
+    """None for a file that is absent or damaged: then the video is tracked again. n_frames: about so many there are."""
     try:
         # opened here, because numpy leaves a damaged archive open
-        with file.open("rb") as content, np.load(content, allow_pickle=False) as arrays:
-            return _Found(**{field.name: arrays[field.name] for field in fields(_Found)})
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        with os.fdopen(open_plain(file, follow_links=False), "rb") as content:
+            if os.fstat(content.fileno()).st_size > _FRAME_BYTES * (2 * n_frames + _SPARE_FRAMES):
+                return None
+            with np.load(content, allow_pickle=False) as arrays:
+                if any(member.compress_type != zipfile.ZIP_STORED for member in arrays.zip.infolist()):
+                    return None  # it may hold more than there is memory
+                found = _Found(**{field.name: arrays[field.name] for field in fields(_Found)})
+        return found if found.fits_together() else None
+    except Exception:  # numpy and zipfile raise a dozen kinds for damage, and any of it counts as absent
         return None
 
 
@@ -212,7 +241,8 @@ def _save(folder: Path | None, name: str, found: _Found) -> None:
         return
     partial = folder / f"{os.getpid()}.partial.npz"
     try:
-        np.savez(partial, **vars(found))
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as content:
+            np.savez(content, **vars(found))  # how a person moves is nobody else's business
         partial.replace(folder / name)
     except OSError as error:
         _say_not_kept(f"{folder} cannot be written ({error.strerror or error})")

@@ -8,18 +8,19 @@ from typing import Any
 
 import grpc
 
+from tango_rt.client.answers import Pages, checked_character, checked_info
 from tango_rt.client.channel import ConnectOptions, channel_options, credentials, metadata
-from tango_rt.client.errors import ServerError, late_acceptance, not_accepted, server_error
+from tango_rt.client.checks import PROGRESS, Checks
+from tango_rt.client.errors import ServerError, broken, late_acceptance, not_accepted, server_error, stalled
 from tango_rt.client.measured import Measured
 from tango_rt.client.options import STATES, InterruptMode, SessionOptions, State
 from tango_rt.client.outbox import Outbox, Request
+from tango_rt.client.patience import Patience
 from tango_rt.client.route import Route, route_to
 from tango_rt.client.samples import Samples, audio_bytes
 from tango_rt.v1 import service_pb2, service_pb2_grpc, session_pb2
 
 __all__ = ["AsyncClient", "AsyncSession"]
-
-_PAGE = 100
 
 
 class AsyncClient:
@@ -49,21 +50,19 @@ class AsyncClient:
         await self._channel.close()
 
     async def info(self) -> service_pb2.ServerInfo:
-        return await self._ask(self._stub.GetServerInfo, service_pb2.GetServerInfoRequest())
+        return checked_info(await self._ask(self._stub.GetServerInfo, service_pb2.GetServerInfoRequest()), self._route)
 
     async def character(self, name: str) -> service_pb2.Character:
-        return await self._ask(self._stub.GetCharacter, service_pb2.GetCharacterRequest(id=name))
+        found = await self._ask(self._stub.GetCharacter, service_pb2.GetCharacterRequest(id=name))
+        return checked_character(found, self._route)
 
     async def characters(self) -> list[service_pb2.Character]:
         """All of them, ordered by id."""
-        found: list[service_pb2.Character] = []
-        request = service_pb2.ListCharactersRequest(page_size=_PAGE)
-        while True:
-            page = await self._ask(self._stub.ListCharacters, request)
-            found += page.characters
-            if not page.next_page_token:
-                return found
-            request.page_token = page.next_page_token
+        pages = Pages(self._route)
+        request: service_pb2.ListCharactersRequest | None = pages.request()
+        while request is not None:
+            request = pages.take(await self._ask(self._stub.ListCharacters, request))
+        return pages.characters
 
     def stream(self, options: SessionOptions, timeout_s: float | None = None) -> "AsyncSession":
         """A live session, to be entered by an async with. timeout_s: the whole session ends after so long."""
@@ -71,19 +70,24 @@ class AsyncClient:
         def start() -> Any:
             return self._stub.StreamGestures(metadata=self._metadata, timeout=timeout_s)
 
-        return AsyncSession(start, self._route, options, self._options.timeout_s)
+        return AsyncSession(start, self._route, options, self._options)
 
     async def render_clip(
         self, options: SessionOptions, samples: Samples, timeout_s: float | None = None
     ) -> AsyncIterator[Any]:
         """One utterance: Accepted, then every VideoFrame, then UtteranceFinished. Closing the iterator cancels it."""
-        request = service_pb2.RenderClipRequest(
-            config=options.to_config(), audio=audio_bytes(samples, options.audio_encoding)
-        )
+        audio = audio_bytes(samples, options.audio_encoding)
+        request = service_pb2.RenderClipRequest(config=options.to_config(), audio=audio)
+        checks = Checks(self._route, options, self._options.patience_s)
+        checks.sent_clip(audio)
+        patience = Patience(self._options.patience_s, lambda: True)
         call = self._stub.RenderClip(request, metadata=self._metadata, timeout=timeout_s)
         try:
-            async for response in call:
-                yield getattr(response, response.WhichOneof("message"))
+            while (response := (await _answer(call, patience, self._route)).result()) is not grpc.aio.EOF:
+                event = checks.take(response)
+                if event is not None:
+                    patience.renew()
+                    yield event
         except grpc.aio.AioRpcError as error:
             raise server_error(error, self._route) from error
         finally:
@@ -91,9 +95,12 @@ class AsyncClient:
 
     async def _ask(self, method: Any, request: Any) -> Any:
         try:
-            return await method(request, metadata=self._metadata, timeout=self._options.timeout_s)
+            answer = await method(request, metadata=self._metadata, timeout=self._options.timeout_s)
         except grpc.aio.AioRpcError as error:
             raise server_error(error, self._route) from error
+        if answer is None:  # gRPC's way to say so
+            raise broken(self._route, "an answer that cannot be read")
+        return answer
 
 
 class AsyncSession:
@@ -102,13 +109,17 @@ class AsyncSession:
     `accepted` is the effective configuration. Leaving the async with before the end cancels: the server drops the rest.
     """
 
-    def __init__(self, start: Callable[[], Any], route: Route, options: SessionOptions, timeout_s: float) -> None:
+    def __init__(
+        self, start: Callable[[], Any], route: Route, options: SessionOptions, connect: ConnectOptions
+    ) -> None:
         self.options = options
         self.accepted: session_pb2.Accepted
         self.measured: Measured
         self._start = start
         self._route = route
-        self._timeout_s = timeout_s
+        self._timeout_s = connect.timeout_s
+        self._patience = Patience(connect.patience_s, self._is_owed)
+        self._checks = Checks(route, options, connect.patience_s)
         self._outbox = Outbox(options.sample_rate_hz, options.audio_encoding)
         self._changed = asyncio.Event()
         self._ended = False
@@ -133,7 +144,7 @@ class AsyncSession:
         if reading is None:
             raise late_acceptance(self._route, self._timeout_s)
         first = reading.result()
-        if not isinstance(first, session_pb2.Accepted):
+        if first is None:
             raise not_accepted(self._route)
         return first
 
@@ -177,6 +188,7 @@ class AsyncSession:
     async def finish(self) -> None:
         """No more will be sent: the server performs what it has and ends the session."""
         self._outbox.finished = True
+        self._checks.finished()
         self._changed.set()
 
     def cancel(self) -> None:
@@ -200,13 +212,22 @@ class AsyncSession:
             response = await self._read()
             if response is grpc.aio.EOF:
                 return None
-            event = getattr(response, response.WhichOneof("message") or "", None)
+            try:
+                event = self._checks.take(response)
+            except ServerError:
+                self.cancel()
+                raise
+        if isinstance(event, PROGRESS):
+            self._patience.renew()
         self.measured.arrived(event)
         return event
 
+    def _is_owed(self) -> bool:
+        return self._checks.owed or not self._outbox.idle
+
     async def _read(self) -> Any:
-        reading = await _finished(self._call.read())
-        if reading is None or reading.cancelled():  # the session was cancelled, and not whoever reads from it
+        reading = await _answer(self._call, self._patience, self._route)
+        if reading.cancelled():  # the session was cancelled, and not whoever reads from it
             raise await self._failure()
         try:
             return reading.result()
@@ -245,6 +266,9 @@ class AsyncSession:
                 if request is None:
                     await self._call.done_writing()
                     return
+                self._checks.sent(request)
+                if not self._checks.idle:
+                    self._patience.renew()
                 await self._call.write(request)
 
     def _end(self, _: Any) -> None:
@@ -256,6 +280,20 @@ class AsyncSession:
         if self._writer is not None:
             self._writer.cancel()
             await asyncio.gather(self._writer, return_exceptions=True)
+
+
+async def _answer(call: Any, patience: Patience, route: Route) -> "asyncio.Future[Any]":
+    """The next response of a call, or how it ended. Raises ServerError, and cancels, where patience is over."""
+    reading = asyncio.ensure_future(call.read())
+    try:
+        with patience.waiting():
+            while not (await asyncio.wait({reading}, timeout=patience.tick_s))[0]:
+                if patience.over:
+                    call.cancel()
+                    raise stalled(route, patience.limit_s)
+    finally:
+        reading.cancel()  # where it is not over
+    return reading
 
 
 async def _finished(work: Coroutine[Any, Any, Any], timeout_s: float | None = None) -> "asyncio.Future[Any] | None":

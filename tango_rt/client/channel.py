@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 
 from tango_rt.client.errors import InputError
+from tango_rt.client.files import read_small
 from tango_rt.client.route import Route
 
 __all__ = ["ConnectOptions", "channel_options", "credentials", "metadata"]
@@ -22,7 +23,8 @@ class ConnectOptions:
     through a proxy. What the environment says of proxies (grpc_proxy, https_proxy, ...) counts for other machines only.
     ca: PEM of whom to trust (default: what grpc trusts). cert and key: who we are, for servers that ask (mutual TLS).
     name: the name in the server's certificate where it is reached by another. timeout_s: for every answer to a single
-    question, and for the acceptance of a session.
+    question, and for the acceptance of a session. patience_s: a session ends where the server owes something and
+    nothing comes for so long; its clock may be ahead of ours by as much.
     """
 
     token: str | None = None
@@ -33,6 +35,7 @@ class ConnectOptions:
     name: str | None = None
     insecure: bool = False
     timeout_s: float = 10.0
+    patience_s: float = 60.0
 
 
 def credentials(route: Route, options: ConnectOptions) -> grpc.ChannelCredentials | None:
@@ -88,6 +91,6 @@ def _read(file: Path | None) -> bytes | None:
     if file is None:
         return None
     try:
-        return file.read_bytes()
+        return read_small(file)
     except OSError as error:
         raise InputError(f"{file}: cannot be read ({error.strerror})") from error

@@ -1,14 +1,13 @@
 """`tango-rt send`: arguments in, one library call, a summary out."""
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.console import add_command, print_result
 from engine.errors import InputError
-from tango_rt.client.connection import add_connection, connection_of
+from tango_rt.client.connection import add_connection, connection_of, quiet
 
 if TYPE_CHECKING:
     from tango_rt.client.send import SendOptions, SendResult
@@ -97,14 +96,15 @@ def _nodes(text: str) -> int:
 
 
 def _send(arguments: argparse.Namespace) -> None:
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # our one line says what is wrong
+    quiet()
+    from tango_rt.client.printed import printed
     from tango_rt.client.send import send
 
     if arguments.mic and arguments.speech is not None:
         raise InputError(f"{arguments.speech} or --mic: only one of them can be sent")
     result = send(arguments.server, arguments.speech, arguments.output, _options(arguments))
     for warning in result.warnings:
-        print(f"tango-rt: warning: {warning}", file=sys.stderr)
+        print(f"tango-rt: warning: {printed(warning)}", file=sys.stderr)
     print_result(arguments, result.to_dict(), _summary(result))
     if result.stopped:
         sys.exit(130)

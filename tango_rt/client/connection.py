@@ -1,6 +1,7 @@
 """The options of the command lines that say how to reach a server."""
 
 import argparse
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tango_rt.client.channel import ConnectOptions
 
-__all__ = ["add_connection", "connection_of"]
+__all__ = ["add_connection", "connection_of", "quiet"]
 
 TOKEN_VARIABLE = "TANGO_RT_TOKEN"
 
@@ -26,19 +27,44 @@ def add_connection(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--token-file", type=Path, metavar="FILE", help=f"holds the bearer token (default: what {TOKEN_VARIABLE} holds)"
     )
+    group.add_argument(
+        "--patience",
+        type=_seconds,
+        default=60.0,
+        metavar="SECONDS",
+        help="give up where the server owes something and nothing comes for so long (default: 60)",
+    )
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= 24 * 3600:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return seconds
+
+
+def quiet() -> None:
+    """What gRPC says of a connection, our one line says as well."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    logging.getLogger("grpc").setLevel(logging.CRITICAL + 1)
 
 
 def connection_of(arguments: argparse.Namespace) -> "ConnectOptions":
     """Raises InputError for a token that cannot be read."""
     from tango_rt.client.channel import ConnectOptions
     from tango_rt.client.errors import InputError
+    from tango_rt.client.files import read_small
 
     token = os.environ.get(TOKEN_VARIABLE) or None
     if arguments.token_file is not None:
         try:
-            token = arguments.token_file.read_text("utf-8").strip()
+            token = read_small(arguments.token_file).decode("utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{arguments.token_file}: the token cannot be read ({error})") from error
+            reason = getattr(error, "strerror", None) or "it is no UTF-8"
+            raise InputError(f"{arguments.token_file}: the token cannot be read ({reason})") from error
     return ConnectOptions(
         token=token,
         tls=arguments.tls,
@@ -47,4 +73,5 @@ def connection_of(arguments: argparse.Namespace) -> "ConnectOptions":
         key=arguments.tls_key,
         name=arguments.tls_name,
         insecure=arguments.insecure,
+        patience_s=arguments.patience,
     )

@@ -3,7 +3,10 @@
 import re
 from typing import TYPE_CHECKING, Any
 
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
+
+from tango_rt.client.printed import printed
 
 try:
     from tango_rt.errors import BackendError, InputError, TangoError
@@ -22,7 +25,18 @@ except ModuleNotFoundError:  # the client alone: nothing else is there to share 
 if TYPE_CHECKING:
     from tango_rt.client.route import Route
 
-__all__ = ["BackendError", "InputError", "ServerError", "TangoError", "late_acceptance", "not_accepted", "server_error"]
+__all__ = [
+    "BackendError",
+    "InputError",
+    "ServerError",
+    "TangoError",
+    "broken",
+    "ended_early",
+    "late_acceptance",
+    "not_accepted",
+    "server_error",
+    "stalled",
+]
 
 _DETAILS = "grpc-status-details-bin"
 
@@ -33,21 +47,29 @@ _TRANSPORT = {
     "DEADLINE_EXCEEDED": "no answer in time",
     "UNAVAILABLE": "no server answers there, or it went away",
     "UNIMPLEMENTED": "the server there does not speak tango_rt.v1",
-    "RESOURCE_EXHAUSTED": "a message was larger than allowed",
+    "RESOURCE_EXHAUSTED": "there is no room for it",
 }
+
+
+_LARGER = "larger than max"  # gRPC's own words
+_TOO_LARGE = "a message was larger than allowed"
+_MOST_REASON = 64
+_MOST_RETRY_S = 24 * 3600
 
 
 class ServerError(BackendError):
     """A call failed.
 
     reason: UPPER_SNAKE, of the server (ErrorInfo); the name of the code where the way to it failed. code: the name of
-    the gRPC status code. retry_s: after how many seconds to try again, where the server says so.
+    the gRPC status code. retry_s: after how many seconds to try again, where the server says so, at most a day.
+    metadata: the server's, as it is.
     """
 
     def __init__(
         self, message: str, reason: str, code: str, retry_s: float | None = None, metadata: dict[str, str] | None = None
     ) -> None:
-        super().__init__(f"{' '.join(message.split())} ({reason})")
+        reason = printed(reason, _MOST_REASON)
+        super().__init__(f"{printed(message)} ({reason})")
         self.reason = reason
         self.code = code
         self.retry_s = retry_s
@@ -60,7 +82,7 @@ def server_error(error: Any, route: "Route") -> ServerError:
     details = error.details() or ""
     info, retry_s = _read_details(error.trailing_metadata())
     if info is None:
-        said = _TRANSPORT.get(code, "the call failed")
+        said = _TOO_LARGE if _LARGER in details else _TRANSPORT.get(code, "the call failed")
         cause = _PREFIX.sub("", details.rpartition("last error: ")[2])
         return ServerError(f"{route}: {said}: {cause}" if cause else f"{route}: {said}", code, code)
     return ServerError(f"{route.target}: {details}", info.reason, code, retry_s, dict(info.metadata))
@@ -75,22 +97,37 @@ def not_accepted(route: "Route") -> ServerError:
     return ServerError(f"{route}: the server began without accepting the session", "NOT_ACCEPTED", "INTERNAL")
 
 
+def broken(route: "Route", what: str) -> ServerError:
+    """The server says what cannot be true, or what the protocol does not know."""
+    return ServerError(f"{route}: the server breaks the protocol: {what}", "BROKEN_PROTOCOL", "INTERNAL")
+
+
+def ended_early(route: "Route") -> ServerError:
+    what = "the server ended the session before all speech was performed"
+    return ServerError(f"{route}: {what}", "ENDED_EARLY", "INTERNAL")
+
+
+def stalled(route: "Route", patience_s: float) -> ServerError:
+    code = "DEADLINE_EXCEEDED"
+    return ServerError(f"{route}: the server owes an answer, and nothing came for {patience_s:g} s", "STALLED", code)
+
+
 def _read_details(trailing: Any) -> tuple[error_details_pb2.ErrorInfo | None, float | None]:
     info, retry_s = None, None
     for key, value in trailing or ():
         if key != _DETAILS:
             continue
-        status = status_pb2.Status()
         try:
-            status.MergeFromString(value)
-        except ValueError:  # a stranger's
+            for detail in status_pb2.Status.FromString(value).details:
+                if detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR):
+                    found = error_details_pb2.ErrorInfo()
+                    detail.Unpack(found)
+                    info = found
+                elif detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR):
+                    retry = error_details_pb2.RetryInfo()
+                    detail.Unpack(retry)
+                    delay_s = retry.retry_delay.ToNanoseconds() / 1e9
+                    retry_s = delay_s if 0 <= delay_s <= _MOST_RETRY_S else None
+        except (DecodeError, TypeError):  # a stranger's; TypeError: such bytes are no header of this kind at all
             continue
-        for detail in status.details:
-            if detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR):
-                info = error_details_pb2.ErrorInfo()
-                detail.Unpack(info)
-            elif detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR):
-                retry = error_details_pb2.RetryInfo()
-                detail.Unpack(retry)
-                retry_s = retry.retry_delay.ToNanoseconds() / 1e9
     return info, retry_s

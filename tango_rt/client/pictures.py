@@ -1,4 +1,7 @@
-"""Frames of any wire format as H.264 pictures for an mp4: passed through, encoded here, or copied from the pack."""
+"""Frames of any wire format as H.264 pictures for an mp4: passed through, encoded here, or copied from the pack.
+
+The session has looked at the encoding, the size and the first bytes of each (formats.py).
+"""
 
 from collections.abc import Iterator
 from typing import Protocol
@@ -11,6 +14,7 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from engine.errors import BackendError, InputError
 from engine.pack import CharacterPack
 from engine.timebase import FRAMES_PER_NODE
+from tango_rt.client.playable import Playable
 from tango_rt.v1 import media_pb2, session_pb2
 from tango_rt.video.gop import GopEncoder
 
@@ -36,22 +40,24 @@ def open_pictures(accepted: session_pb2.Accepted, pack: CharacterPack | None) ->
     """pack: the character's own, which references need. Raises InputError where it is not the server's."""
     encoding = accepted.config.video_encoding
     if encoding == media_pb2.VIDEO_ENCODING_H264:
-        return _PassedThrough(accepted.h264_parameter_sets)
+        return _PassedThrough(accepted.h264_parameter_sets, accepted.width, accepted.height)
     if encoding == media_pb2.VIDEO_ENCODING_REFERENCE:
         if pack is None:
             raise InputError("references name pictures of the pack: say which pack holds them (--pack)")
         if pack.info.extradata != accepted.h264_parameter_sets:
-            raise InputError(f"{pack.path} is not the pack that the server has as {accepted.config.character!r}")
+            raise InputError(f"{pack.path} is not the pack that the server has as {accepted.config.character!a}")
         return _Referenced(pack)
     return _Encoded(accepted.width, accepted.height)
 
 
 class _PassedThrough:
-    def __init__(self, parameter_sets: bytes) -> None:
+    def __init__(self, parameter_sets: bytes, width: int, height: int) -> None:
         self.parameter_sets = parameter_sets
+        self._playable = Playable(parameter_sets, width, height)
 
     def add(self, frame: media_pb2.VideoFrame) -> Iterator[Numbered]:
-        yield frame.frame_index, frame.data.removeprefix(self.parameter_sets)
+        picture = frame.data.removeprefix(self.parameter_sets)
+        yield frame.frame_index, self._playable.checked(frame.frame_index, picture)
 
     def flush(self) -> Iterator[Numbered]:
         yield from ()
@@ -61,15 +67,16 @@ class _Referenced:
     def __init__(self, pack: CharacterPack) -> None:
         self.parameter_sets = pack.info.extradata
         self._pack = pack
+        self._playable = Playable(pack.info.extradata, pack.info.width, pack.info.height)
 
     def add(self, frame: media_pb2.VideoFrame) -> Iterator[Numbered]:
-        if frame.data:
-            yield frame.frame_index, frame.data.removeprefix(self.parameter_sets)
-            return
-        node, k = frame.source.node, frame.source.frame % FRAMES_PER_NODE
-        if not 0 <= node < self._pack.info.n_nodes:
-            raise InputError(f"{self._pack.path} has no node {node}: it is not the pack of the server")
-        yield frame.frame_index, self._pack.packets(node)[k]
+        picture = frame.data.removeprefix(self.parameter_sets) if frame.data else self._of_pack(frame.source)
+        yield frame.frame_index, self._playable.checked(frame.frame_index, picture)
+
+    def _of_pack(self, source: media_pb2.FrameSource) -> bytes:
+        if not 0 <= source.node < self._pack.info.n_nodes:
+            raise InputError(f"{self._pack.path} has no node {source.node}: it is not the pack of the server")
+        return self._pack.packets(source.node)[source.frame % FRAMES_PER_NODE]
 
     def flush(self) -> Iterator[Numbered]:
         yield from ()
@@ -103,23 +110,15 @@ class _Encoded:
 
 def _decoded(frame: media_pb2.VideoFrame, height: int, width: int) -> np.ndarray:
     """uint8 (height, width, 3) RGB."""
-    try:
-        if frame.encoding == media_pb2.VIDEO_ENCODING_RGB24:
-            return np.frombuffer(frame.data, np.uint8).reshape(height, width, 3)
-        if frame.encoding == media_pb2.VIDEO_ENCODING_I420:
-            return _from_i420(np.frombuffer(frame.data, np.uint8).reshape(height * 3 // 2, width))
-        if frame.encoding == media_pb2.VIDEO_ENCODING_JPEG:
-            picture = cv2.imdecode(np.frombuffer(frame.data, np.uint8), cv2.IMREAD_COLOR)
-            if picture is not None:
-                return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB).reshape(height, width, 3)  # raises for another size
-    except (ValueError, cv2.error) as error:
-        raise _unusable(frame) from error
-    raise _unusable(frame)
-
-
-def _unusable(frame: media_pb2.VideoFrame) -> BackendError:
-    name = media_pb2.VideoEncoding.Name(frame.encoding)
-    return BackendError(f"frame {frame.frame_index}, {len(frame.data)} bytes, is not the {name} that was promised")
+    if frame.encoding == media_pb2.VIDEO_ENCODING_RGB24:
+        return np.frombuffer(frame.data, np.uint8).reshape(height, width, 3)
+    if frame.encoding == media_pb2.VIDEO_ENCODING_I420:
+        return _from_i420(np.frombuffer(frame.data, np.uint8).reshape(height * 3 // 2, width))
+    # the session has looked at the size that it tells: decoding takes no more than that
+    picture = cv2.imdecode(np.frombuffer(frame.data, np.uint8), cv2.IMREAD_COLOR)
+    if picture is None or picture.shape != (height, width, 3):
+        raise BackendError(f"frame {frame.frame_index} of the server, {len(frame.data)} bytes, is no JPEG that decodes")
+    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
 
 
 def _from_i420(planes: np.ndarray) -> np.ndarray:

@@ -2,23 +2,25 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
 
 import grpc
 
+from tango_rt.client.answers import Pages, checked_character, checked_info
 from tango_rt.client.channel import ConnectOptions, channel_options, credentials, metadata
-from tango_rt.client.errors import ServerError, late_acceptance, not_accepted, server_error
+from tango_rt.client.checks import PROGRESS, Checks
+from tango_rt.client.errors import ServerError, late_acceptance, not_accepted, server_error, stalled
 from tango_rt.client.measured import Measured
 from tango_rt.client.options import STATES, InterruptMode, SessionOptions, State
 from tango_rt.client.outbox import Outbox, Request
+from tango_rt.client.patience import Patience, watched
 from tango_rt.client.route import Route, route_to
 from tango_rt.client.samples import Samples, audio_bytes
 from tango_rt.v1 import service_pb2, service_pb2_grpc, session_pb2
 
 __all__ = ["Client", "Session"]
-
-_PAGE = 100
 
 
 class Client:
@@ -48,21 +50,19 @@ class Client:
         self._channel.close()
 
     def info(self) -> service_pb2.ServerInfo:
-        return self._ask(self._stub.GetServerInfo, service_pb2.GetServerInfoRequest())
+        return checked_info(self._ask(self._stub.GetServerInfo, service_pb2.GetServerInfoRequest()), self._route)
 
     def character(self, name: str) -> service_pb2.Character:
-        return self._ask(self._stub.GetCharacter, service_pb2.GetCharacterRequest(id=name))
+        found = self._ask(self._stub.GetCharacter, service_pb2.GetCharacterRequest(id=name))
+        return checked_character(found, self._route)
 
     def characters(self) -> list[service_pb2.Character]:
         """All of them, ordered by id."""
-        found: list[service_pb2.Character] = []
-        request = service_pb2.ListCharactersRequest(page_size=_PAGE)
-        while True:
-            page = self._ask(self._stub.ListCharacters, request)
-            found += page.characters
-            if not page.next_page_token:
-                return found
-            request.page_token = page.next_page_token
+        pages = Pages(self._route)
+        request: service_pb2.ListCharactersRequest | None = pages.request()
+        while request is not None:
+            request = pages.take(self._ask(self._stub.ListCharacters, request))
+        return pages.characters
 
     def stream(self, options: SessionOptions, timeout_s: float | None = None) -> "Session":
         """A live session, to be entered by a with. timeout_s: the whole session ends after so long."""
@@ -70,19 +70,23 @@ class Client:
         def start(requests: Iterator[Request]) -> Any:
             return self._stub.StreamGestures(requests, metadata=self._metadata, timeout=timeout_s)
 
-        return Session(start, self._route, options, self._options.timeout_s)
+        return Session(start, self._route, options, self._options)
 
     def render_clip(self, options: SessionOptions, samples: Samples, timeout_s: float | None = None) -> Iterator[Any]:
         """One utterance: Accepted, then every VideoFrame, then UtteranceFinished. Closing the iterator cancels it."""
-        request = service_pb2.RenderClipRequest(
-            config=options.to_config(), audio=audio_bytes(samples, options.audio_encoding)
-        )
+        audio = audio_bytes(samples, options.audio_encoding)
+        request = service_pb2.RenderClipRequest(config=options.to_config(), audio=audio)
+        checks = Checks(self._route, options, self._options.patience_s)
+        checks.sent_clip(audio)
+        patience = Patience(self._options.patience_s, lambda: True)
         call = self._stub.RenderClip(request, metadata=self._metadata, timeout=timeout_s)
         try:
-            for response in call:
-                yield getattr(response, response.WhichOneof("message"))
-        except grpc.RpcError as error:
-            raise server_error(error, self._route) from error
+            with watched(call, patience):
+                while (response := _read(call, patience, self._route)) is not None:
+                    event = checks.take(response)
+                    if event is not None:
+                        patience.renew()
+                        yield event
         finally:
             call.cancel()
 
@@ -100,14 +104,17 @@ class Session:
     """
 
     def __init__(
-        self, start: Callable[[Iterator[Request]], Any], route: Route, options: SessionOptions, timeout_s: float
+        self, start: Callable[[Iterator[Request]], Any], route: Route, options: SessionOptions, connect: ConnectOptions
     ) -> None:
         self.options = options
         self.accepted: session_pb2.Accepted
         self.measured: Measured
         self._start = start
-        self._route = route
-        self._timeout_s = timeout_s
+        self.route = route
+        self._timeout_s = connect.timeout_s
+        self._patience = Patience(connect.patience_s, self._is_owed)
+        self._checks = Checks(route, options, connect.patience_s)
+        self._watch = ExitStack()
         self._outbox = Outbox(options.sample_rate_hz, options.audio_encoding)
         self._changed = threading.Condition()
         self._ended = False
@@ -124,6 +131,7 @@ class Session:
         except BaseException:
             self.cancel()
             raise
+        self._watch.enter_context(watched(self._call, self._patience))
         return self
 
     def _acceptance(self) -> session_pb2.Accepted:
@@ -135,17 +143,18 @@ class Session:
             first = self._next()
         except ServerError as error:
             if error.code == "CANCELLED":
-                raise late_acceptance(self._route, self._timeout_s) from error
+                raise late_acceptance(self.route, self._timeout_s) from error
             raise
         finally:
             impatience.cancel()
-        if not isinstance(first, session_pb2.Accepted):
-            raise not_accepted(self._route)
+        if first is None:
+            raise not_accepted(self.route)
         return first
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._watch.close()
         self.cancel()
 
     def send_audio(self, samples: Samples, utterance: str = "", first_sample: int | None = None) -> bool:
@@ -186,6 +195,7 @@ class Session:
         """No more will be sent: the server performs what it has and ends the session."""
         with self._changed:
             self._outbox.finished = True
+            self._checks.finished()
             self._changed.notify_all()
 
     def cancel(self) -> None:
@@ -207,15 +217,21 @@ class Session:
         """The next event; None: the session is over."""
         event = None
         while event is None:  # what a newer server may say and we do not know is passed over
-            try:
-                response = next(self._call, None)
-            except grpc.RpcError as error:
-                raise server_error(error, self._route) from error
+            response = _read(self._call, self._patience, self.route)
             if response is None:
                 return None
-            event = getattr(response, response.WhichOneof("message") or "", None)
+            try:
+                event = self._checks.take(response)
+            except ServerError:
+                self.cancel()
+                raise
+        if isinstance(event, PROGRESS):
+            self._patience.renew()
         self.measured.arrived(event)
         return event
+
+    def _is_owed(self) -> bool:
+        return self._checks.owed or not self._outbox.idle
 
     def _send(self, request: Request) -> None:
         with self._changed:
@@ -228,7 +244,7 @@ class Session:
 
     def _check(self) -> None:
         if self._ended:
-            raise server_error(self._call, self._route)
+            raise server_error(self._call, self.route)
         if self._outbox.finished:
             raise ValueError("the session was finished: nothing more can be sent")
 
@@ -246,4 +262,16 @@ class Session:
                 self._changed.notify_all()
             if request is None:
                 return
+            self._checks.sent(request)
+            if not self._checks.idle:
+                self._patience.renew()
             yield request
+
+
+def _read(call: Any, patience: Patience, route: Route) -> Any:
+    """The next response; None: the call is over."""
+    try:
+        with patience.waiting():
+            return next(call, None)
+    except grpc.RpcError as error:
+        raise (stalled(route, patience.limit_s) if patience.gave_up else server_error(error, route)) from error

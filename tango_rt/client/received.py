@@ -16,6 +16,9 @@ from tango_rt.video.mp4 import Mp4Writer
 
 __all__ = ["Received", "SendResult"]
 
+_MOST_WARNINGS = 100
+_LONGEST_WARNING = 1000  # characters
+
 
 @dataclass(frozen=True)
 class SendResult:
@@ -57,11 +60,17 @@ class Received:
         self._nodes: dict[int, int] = {}
         self._finished: session_pb2.UtteranceFinished | None = None
         self._warnings: list[str] = []
+        self._n_warnings = 0
         self._timings = Timings()
 
     @property
     def any(self) -> bool:
         return bool(self._nodes)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the server has said how far the speech was performed."""
+        return self._finished is not None
 
     def take(self, event: Any) -> None:
         if isinstance(event, media_pb2.VideoFrame):
@@ -69,12 +78,15 @@ class Received:
         elif isinstance(event, session_pb2.UtteranceFinished):
             self._finished = event
         elif isinstance(event, session_pb2.Warning):
-            self._warnings.append(f"{event.message} ({event.reason})")
+            self._n_warnings += 1
+            if self._n_warnings <= _MOST_WARNINGS:
+                self._warnings.append(f"{event.message[:_LONGEST_WARNING]} ({event.reason[:_LONGEST_WARNING]})")
 
     def _frame(self, frame: media_pb2.VideoFrame) -> None:
         self._write(self._pictures.add(frame))
         n_missing = frame.frame_index - self._next_index
-        self._writer.write_audio(self._sound.of(frame, n_missing))
+        for block in self._sound.of(frame, n_missing):
+            self._writer.write_audio(block)
         self._next_index = frame.frame_index + 1
         self._nodes.setdefault(frame.frame_index // FRAMES_PER_NODE, frame.source.node)
         self._timings.add(frame)
@@ -90,6 +102,10 @@ class Received:
         self._write(self._pictures.flush())
         if self._finished is not None:
             self._writer.write_audio(self._sound.rest(self._finished.played_frames))
+
+    def _left_out(self) -> Iterator[str]:
+        if self._n_warnings > _MOST_WARNINGS:
+            yield f"{self._n_warnings - _MOST_WARNINGS} more warnings of the server were left out"
 
     def result(self, output: Path, n_frames: int, stopped: bool, session: Session) -> SendResult:
         accepted, measured = session.accepted, session.measured
@@ -110,7 +126,7 @@ class Received:
             lookahead_ms=round(1000 * accepted.lookahead_samples / SAMPLE_RATE, 1),
             server_version=accepted.server_version,
             session_id=accepted.session_id,
-            warnings=self._warnings,
+            warnings=[*self._warnings, *self._left_out()],
             timings_ms=self._timings.percentiles() if session.options.timings else None,
         )
 

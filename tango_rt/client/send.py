@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from engine.errors import InputError
+from engine.errors import BackendError, InputError
 from engine.pack import CharacterPack
 from engine.timebase import FPS, SAMPLE_RATE, frame_count
 from tango_rt.audio import Warn, audio_blocks, check_audible, said_before
 from tango_rt.client.channel import ConnectOptions
-from tango_rt.client.errors import ServerError
+from tango_rt.client.errors import ServerError, ended_early
 from tango_rt.client.microphone import Microphone
 from tango_rt.client.options import InterruptMode, SessionOptions
 from tango_rt.client.pictures import open_pictures
@@ -33,6 +33,7 @@ __all__ = ["SendOptions", "SendResult", "send"]
 
 _STATS_S = 0.5
 _PING_FRAMES = 5 * FPS
+_PATIENCE_A_SECOND = 0.05  # of speech
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,8 @@ class SendOptions:
 def send(target: str, speech: Path | None, output: Path, options: SendOptions) -> SendResult:
     """Write what the server makes of a speech file or pipe; of the microphone where it is None, until Ctrl-C.
 
-    Ctrl-C while a file is sent writes what was received. Raises InputError for what cannot be used, ServerError.
+    Ctrl-C while a file is sent writes what was received, and so does a server that fails or lies on the way. Raises
+    InputError for what cannot be used, ServerError, BackendError for pictures that cannot be shown.
     """
     _check(speech, output, options)
     if speech is None:
@@ -80,15 +82,30 @@ def _send(target: str, speech: Path | None, output: Path, options: SendOptions, 
     source = Microphone(rate_hz) if speech is None else _read(speech, rate_hz, warn)
     sound: Sound = Echo() if speech is None or echoes else Speech(speech)
     total = None if isinstance(source, Microphone) else _expected_frames(len(source), rate_hz, options)
-    with Client(target, options.connect) as client, client.stream(asked) as session:
+    failure: BackendError | None = None
+    with Client(target, _patient(options.connect, total)) as client, client.stream(asked) as session:
         pictures = open_pictures(session.accepted, pack)
         with Mp4Writer(output, pictures.parameter_sets, SOUND_RATE) as writer:
+            stopped = False
             with tqdm(total=total, desc="frames", unit="f", disable=None) as progress:
                 received = Received(writer, pictures, sound, progress.update)
-                stopped = _exchange(session, source, received, options)
+                try:
+                    stopped = _exchange(session, source, received, options)
+                except BackendError as error:
+                    if not received.any:
+                        raise
+                    failure = error
             received.finish()
             n_frames = writer.n_frames
+    if failure is not None:  # what came before is worth something
+        failure.args = (f"{failure}; {output} holds the {n_frames / FPS:.1f} s that came until then",)
+        raise failure
     return received.result(output, n_frames, stopped, session)
+
+
+def _patient(connect: ConnectOptions, n_frames: int | None) -> ConnectOptions:
+    """What is heard as a whole is searched as a whole, before the first frame of it comes."""
+    return replace(connect, patience_s=connect.patience_s + _PATIENCE_A_SECOND * (n_frames or 0) / FPS)
 
 
 def _check(speech: Path | None, output: Path, options: SendOptions) -> None:
@@ -132,6 +149,9 @@ def _exchange(session: Session, source: np.ndarray | Microphone, received: Recei
         # so does one end what is said into a microphone
         with _ending(speaker.stop) if isinstance(source, Microphone) else nullcontext():
             performance.run()
+        said = session.measured.first_audio_sent_s is not None
+        if not received.finished and (said or not received.any):
+            raise ended_early(session.route)
     except KeyboardInterrupt:
         if not received.any:
             raise
@@ -199,7 +219,8 @@ class _Performance:
         if isinstance(event, media_pb2.VideoFrame):
             self._frame(event)
         elif isinstance(event, session_pb2.UtteranceFinished):
-            self._last_frame = event.frame_index - 1 + (self._idle_frames or 0)
+            if self._last_frame is None:  # there is one utterance
+                self._last_frame = event.frame_index - 1 + (self._idle_frames or 0)
             self._end_after(event.frame_index - 1)
 
     def _frame(self, frame: media_pb2.VideoFrame) -> None:

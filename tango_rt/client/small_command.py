@@ -5,7 +5,6 @@ Speech comes from a WAV file; what is written is the video as the server sends i
 
 import argparse
 import json
-import os
 import secrets
 import shlex
 import signal
@@ -17,15 +16,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from tango_rt import __version__
-from tango_rt.client.connection import add_connection, connection_of
+from tango_rt.client.connection import add_connection, connection_of, quiet
+from tango_rt.client.printed import printed
 
 if TYPE_CHECKING:
+    from tango_rt.client.errors import ServerError
     from tango_rt.client.plain import Session
     from tango_rt.client.wav import WavSpeech
 
 __all__ = ["main"]
 
 _FPS = 30  # of the protocol
+_MOST_NAME = 100  # characters
+_MOST_WARNINGS = 100
 
 EXAMPLES = """examples:
   tango-rt-client info localhost:50051
@@ -37,7 +40,7 @@ EXAMPLES = """examples:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line; leaves through SystemExit with 0, 1 (the server or this machine), 2 (bad input) or 130."""
     arguments = _parser().parse_args(argv)
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # our one line says what is wrong
+    quiet()
     from tango_rt.client.errors import BackendError, TangoError
 
     if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
@@ -88,9 +91,11 @@ def _info(arguments: argparse.Namespace) -> None:
         told = {"server": MessageToDict(info), "characters": [MessageToDict(one) for one in characters]}
         print(json.dumps(told))
         return
-    print(f"{arguments.server}: tango-rt {info.version}, {info.active_sessions} of {info.max_sessions} sessions")
+    version = printed(info.version, _MOST_NAME)
+    print(f"{arguments.server}: tango-rt {version}, {info.active_sessions} of {info.max_sessions} sessions")
     for one in characters:
-        print(f"{one.id}: {one.width}x{one.height}, {one.n_frames / _FPS:.0f} s, {', '.join(one.retrievals)}")
+        name, retrievals = printed(one.id, _MOST_NAME), printed(", ".join(one.retrievals))
+        print(f"{name}: {one.width}x{one.height}, {one.n_frames / _FPS:.0f} s, {retrievals}")
     if not characters:
         print("no characters")
 
@@ -108,16 +113,20 @@ def _send(arguments: argparse.Namespace) -> None:
         client.stream(options) as session,
         _whole_file(arguments.output) as file,
     ):
-        warnings = _exchange(session, speech, file)
+        warnings, failure = _exchange(session, speech, file)
+    n_frames = session.measured.n_frames
+    if failure is not None:  # what came before is worth something
+        failure.args = (f"{failure}; {arguments.output} holds the {n_frames / _FPS:.1f} s that came until then",)
+        raise failure
     if speech.n_channels > 1:
         warnings.insert(0, f"{speech.path}: channel {speech.channel + 1} of {speech.n_channels}, the loudest, was sent")
     for warning in warnings:
-        print(f"tango-rt-client: warning: {warning}", file=sys.stderr)
+        print(f"tango-rt-client: warning: {printed(warning)}", file=sys.stderr)
     measured = session.measured
     told = {
         "path": str(arguments.output),
-        "n_frames": measured.n_frames,
-        "duration_s": round(measured.n_frames / _FPS, 4),
+        "n_frames": n_frames,
+        "duration_s": round(n_frames / _FPS, 4),
         "first_frame_ms": measured.first_frame_ms,
         "session_id": session.accepted.session_id,
         "warnings": warnings,
@@ -127,18 +136,29 @@ def _send(arguments: argparse.Namespace) -> None:
     print(json.dumps(told) if arguments.json else f"{arguments.output}: {told['duration_s']:.1f} s; {joined}")
 
 
-def _exchange(session: "Session", speech: "WavSpeech", file: BinaryIO) -> list[str]:
-    """Speak and write what comes. Returns what the server warns of."""
+def _exchange(session: "Session", speech: "WavSpeech", file: BinaryIO) -> "tuple[list[str], ServerError | None]":
+    """Speak and write what comes. Returns what the server warns of, and what went wrong when there was something."""
+    from tango_rt.client.errors import ServerError, ended_early
     from tango_rt.v1 import media_pb2, session_pb2
 
     threading.Thread(target=_speak, args=(session, speech), name="speaker", daemon=True).start()
-    warnings = []
-    for event in session:
-        if isinstance(event, media_pb2.VideoFrame):
-            file.write(event.data)
-        elif isinstance(event, session_pb2.Warning):
-            warnings.append(f"{event.message} ({event.reason})")
-    return warnings
+    warnings: list[str] = []
+    finished = False
+    try:
+        for event in session:
+            if isinstance(event, media_pb2.VideoFrame):
+                file.write(event.data)
+            elif isinstance(event, session_pb2.Warning) and len(warnings) < _MOST_WARNINGS:
+                warnings.append(f"{event.message} ({event.reason})")
+            elif isinstance(event, session_pb2.UtteranceFinished):
+                finished = True
+        if not finished:
+            raise ended_early(session.route)
+    except ServerError as error:
+        if not session.measured.n_frames:
+            raise
+        return warnings, error
+    return warnings, None
 
 
 def _speak(session: "Session", speech: "WavSpeech") -> None:

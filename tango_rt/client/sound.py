@@ -19,8 +19,8 @@ _PER_FRAME = SOUND_RATE // FPS
 
 
 class Sound(Protocol):
-    def of(self, frame: media_pb2.VideoFrame, n_missing: int) -> np.ndarray:
-        """float32 (n,): of the n_missing frames that were dropped before this one, and of this one."""
+    def of(self, frame: media_pb2.VideoFrame, n_missing: int) -> Iterator[np.ndarray]:
+        """float32 (n,) each: of the n_missing frames that were dropped before this one, and of this one."""
         ...
 
     def rest(self, n_frames: int) -> np.ndarray:
@@ -36,13 +36,14 @@ class Speech:
         self._read = np.zeros(0, np.float32)
         self._next = 0  # frame of the utterance at which _read begins
 
-    def of(self, frame: media_pb2.VideoFrame, n_missing: int) -> np.ndarray:
+    def of(self, frame: media_pb2.VideoFrame, n_missing: int) -> Iterator[np.ndarray]:
         if not frame.utterance_id:
-            return np.zeros((n_missing + 1) * _PER_FRAME, np.float32)
+            yield from _silence(n_missing + 1)
+            return
         first = frame.utterance_frame - n_missing
         silent = min(max(0, self._next - first), n_missing)
-        before = np.zeros(silent * _PER_FRAME, np.float32)
-        return np.concatenate([before, self._stretch(first + silent, frame.utterance_frame + 1)])
+        yield from _silence(silent)
+        yield self._stretch(first + silent, frame.utterance_frame + 1)
 
     def rest(self, n_frames: int) -> np.ndarray:
         return self._stretch(self._next, n_frames)
@@ -68,8 +69,14 @@ class Speech:
 class Echo:
     """What the server sent back with the frames, float32; nothing of it is ever dropped."""
 
-    def of(self, frame: media_pb2.VideoFrame, n_missing: int) -> np.ndarray:
-        return np.frombuffer(frame.audio.data, "<f4")
+    def of(self, frame: media_pb2.VideoFrame, n_missing: int) -> Iterator[np.ndarray]:
+        yield np.clip(np.nan_to_num(np.frombuffer(frame.audio.data, "<f4")), -1, 1)
 
     def rest(self, n_frames: int) -> np.ndarray:
         return np.zeros(0, np.float32)
+
+
+def _silence(n_frames: int) -> Iterator[np.ndarray]:
+    """In pieces: a hole may be as long as a session."""
+    for first in range(0, n_frames, FPS):
+        yield np.zeros(min(FPS, n_frames - first) * _PER_FRAME, np.float32)

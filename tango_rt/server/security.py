@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 
 from engine.errors import InputError
+from engine.files import read_plain
 from tango_rt.server.config import ServerConfig
 
 __all__ = ["Address", "check_free", "check_plaintext", "credentials_of", "parse_address", "tokens_of"]
@@ -21,6 +22,7 @@ __all__ = ["Address", "check_free", "check_plaintext", "credentials_of", "parse_
 _log = logging.getLogger(__name__)
 
 _MAX_PORT = 65_535
+_MAX_FILE_BYTES = 1 << 20  # of tokens, of a certificate, of a key
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ def tokens_of(config: ServerConfig) -> tuple[str, ...]:
     if config.token_file is None:
         return ()
     try:
-        lines = config.token_file.read_text("utf-8").split("\n")
+        lines = read_plain(config.token_file, _MAX_FILE_BYTES).decode("utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{config.token_file}: tokens cannot be read ({_reason(error)})") from error
     tokens = tuple(line.strip() for line in lines if line.strip() and not line.startswith("#"))
@@ -184,7 +186,7 @@ class _Certificates:
 
 def _read_pem(file: Path) -> bytes:
     try:
-        return file.read_bytes()
+        return read_plain(file, _MAX_FILE_BYTES)
     except OSError as error:
         raise InputError(f"{file}: cannot be read ({_reason(error)})") from error
 

@@ -30,7 +30,7 @@ from tango_rt.video.interlace import deinterlaced
 from tango_rt.video.shapes import ShownShape, shapes_shown
 from tango_rt.video.view import Crop, Layout, Shape, container_crop, pixel_aspect, shape_of
 
-__all__ = ["MAX_SIDE_PX", "VideoInfo", "VideoReader"]
+__all__ = ["MAX_FRAMES", "MAX_SIDE_PX", "VideoInfo", "VideoReader"]
 
 MAX_SIDE_PX = 8192
 MAX_FRAMES = MAX_HOURS * 3600 * FPS

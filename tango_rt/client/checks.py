@@ -1,0 +1,225 @@
+"""A server is a stranger: of what it says in a session, nothing is believed that cannot be true.
+
+Every number that decides how much is kept, written or waited for has a bound here, from what was asked for, what was
+sent and the time that has passed. Pure state; seconds are of time.monotonic().
+"""
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from google.protobuf.duration_pb2 import Duration
+
+from tango_rt.client.errors import broken, not_accepted
+from tango_rt.client.formats import check_picture
+from tango_rt.client.options import SessionOptions
+from tango_rt.client.outbox import Request
+from tango_rt.client.route import Route
+from tango_rt.client.samples import BYTES_PER_SAMPLE
+from tango_rt.v1 import media_pb2, session_pb2
+
+__all__ = ["PROGRESS", "Checks", "check_durations"]
+
+PROGRESS = (media_pb2.VideoFrame, session_pb2.UtteranceStarted, session_pb2.UtteranceFinished)
+"""What a session is for; the rest only says that the server lives."""
+
+_FPS = 30  # of the protocol
+_MOST_ID = 256  # characters; a server takes 64 of ours
+_MOST_ACCEPTED_BYTES = 128 << 10
+_MOST_PARAMETER_SETS = 64 << 10
+_MOST_EVENT_BYTES = 64 << 10
+_MOST_SIDE_PX = 8192
+_MOST_LOOKAHEAD_S = 24 * 3600
+_LONGEST_S = 100 * 366 * 24 * 3600
+_CLOCKS_DIFFER_S = 1  # a duration may come out a little below 0
+_REQUEST_S = 10  # of frames, for an utterance that ends or is interrupted: whole nodes, the way to rest
+_EVENTS = 1000  # besides frames: at once,
+_EVENTS_A_SECOND = 200
+_EVENTS_A_REQUEST = 10
+
+
+class Checks:
+    """What a session was asked for and has sent; `take` raises ServerError for what cannot be true."""
+
+    def __init__(self, route: Route, options: SessionOptions, patience_s: float) -> None:
+        """patience_s: for so long, clocks may stand still (a machine sleeps), and frames be ahead of ours."""
+        self._route = route
+        self._options = options
+        self._patience_s = patience_s
+        self._since_s = time.monotonic()
+        self._finished_s: float | None = None
+        self._n_samples = 0
+        self._n_requests = 0
+        self._n_begun = 0  # utterances
+        self._utterance: str | None = None  # of which sound was sent last and more may come
+        self._accepted: session_pb2.Accepted | None = None
+        self._next_index = 0
+        self._speech: tuple[str, int] = ("", 0)  # of the latest frame: utterance, frame of it
+        self._n_events = 0
+        self._n_ended = 0  # utterances
+
+    def sent(self, request: Request) -> None:
+        """Right before it is: the answer may be there at once."""
+        self._n_requests += 1
+        if request.HasField("audio"):
+            self._n_samples += len(request.audio.data) // BYTES_PER_SAMPLE[self._options.audio_encoding]
+            name = request.audio.utterance_id or self._utterance or ""
+            self._n_begun += name != self._utterance
+            self._utterance = name
+        stopped = request.HasField("interrupt") and request.interrupt.utterance_id in ("", self._utterance)
+        if stopped or request.HasField("end_of_utterance"):
+            self._utterance = None
+
+    def sent_clip(self, audio: bytes) -> None:
+        """All there is, as one utterance."""
+        self._n_samples = len(audio) // BYTES_PER_SAMPLE[self._options.audio_encoding]
+        self._n_begun = 1
+        self.finished()
+
+    def finished(self) -> None:
+        """Nothing more will be sent."""
+        if self._finished_s is None:
+            self._finished_s = time.monotonic()
+
+    @property
+    def idle(self) -> bool:
+        """Whether frames come at every time."""
+        return self._accepted is not None and self._accepted.config.idle
+
+    @property
+    def owed(self) -> bool:
+        """Whether the server must send something soon, without anything more from us."""
+        said = self._utterance is None and self._n_ended < self._n_begun
+        return said or self.idle or self._accepted is None or self._finished_s is not None
+
+    def take(self, response: Any) -> Any:
+        """The event that a response holds; None: one that a newer server knows, and we do not."""
+        self._require(response is not None, "a message that cannot be read")  # gRPC's way to say so
+        event = getattr(response, response.WhichOneof("message") or "", None)
+        if not isinstance(event, media_pb2.VideoFrame):
+            self._flood()
+        if event is None:
+            return None
+        if self._accepted is None:
+            if not isinstance(event, session_pb2.Accepted):
+                raise not_accepted(self._route)
+            self._accept(event)
+        elif isinstance(event, media_pb2.VideoFrame):
+            self._frame(event, self._accepted)
+        else:
+            self._require(event.ByteSize() <= _MOST_EVENT_BYTES, f"{event.ByteSize()} bytes tell of an event")
+            self._other(event)
+        return event
+
+    def _accept(self, accepted: session_pb2.Accepted) -> None:
+        n_bytes = accepted.ByteSize()
+        self._require(n_bytes <= _MOST_ACCEPTED_BYTES, f"its acceptance has {n_bytes} bytes")
+        asked, told = self._options.to_config(), accepted.config
+        for name in ("character", "video_encoding", "pacing", "audio_echo"):
+            self._require(getattr(told, name) == getattr(asked, name), f"it accepts another {name} than was asked for")
+        fast = told.pacing == session_pb2.PACING_FAST
+        self._require(not (fast and told.idle), "frames without speech need a clock")
+        sides = (accepted.width, accepted.height)
+        fine = all(2 <= side <= _MOST_SIDE_PX and side % 2 == 0 for side in sides)
+        self._require(fine, f"pictures of {sides[0]}x{sides[1]} px")
+        rates = (accepted.frame_rate, accepted.frames_per_node)
+        self._require(rates == (_FPS, 4), f"{rates[0]} frames a second and {rates[1]} a node, not 30 and 4")
+        within = 0 <= accepted.lookahead_samples <= _MOST_LOOKAHEAD_S * 16_000
+        self._require(within, f"a look-ahead of {accepted.lookahead_samples} samples")
+        sets = accepted.h264_parameter_sets
+        self._require(len(sets) <= _MOST_PARAMETER_SETS, f"H.264 parameter sets of {len(sets)} bytes")
+        limits = (accepted.max_late, accepted.max_queued_audio, accepted.idle_timeout, accepted.max_session)
+        self._durations(limits)
+        self._accepted = accepted
+
+    def _frame(self, frame: media_pb2.VideoFrame, accepted: session_pb2.Accepted) -> None:
+        index = frame.frame_index
+        self._require(index >= self._next_index, f"frame {index} comes where {self._next_index} or later is due")
+        self._within(index, f"frame {index}")
+        n_new = index + 1 - self._next_index
+        self._next_index = index + 1
+        problem = check_picture(frame, accepted)
+        self._require(not problem, f"frame {index} {problem}")
+        self._name(frame.utterance_id)
+        if frame.utterance_id:
+            name, before = self._speech
+            least = before + 1 if name == frame.utterance_id else 0
+            said = f"frame {index} is frame {frame.utterance_frame} of an utterance"
+            self._require(least <= frame.utterance_frame <= self._most_of_speech, said)
+            self._speech = (frame.utterance_id, frame.utterance_frame)
+        self._sound(frame, n_new)
+        if frame.HasField("timings"):
+            told = frame.timings
+            self._durations((told.hear, told.search, told.draw, told.late, told.latency))
+
+    def _sound(self, frame: media_pb2.VideoFrame, n_new: int) -> None:
+        """n_new: frames to which the sound belongs."""
+        n_bytes, width = len(frame.audio.data), BYTES_PER_SAMPLE[self._options.audio_encoding]
+        most = width * (-(-n_new * self._options.sample_rate_hz // _FPS) + 1) if self._options.audio_echo else 0
+        said = f"frame {frame.frame_index} has {n_bytes} bytes of sound"
+        self._require(n_bytes <= most and n_bytes % width == 0, said)
+
+    def _other(self, event: Any) -> None:
+        self._require(not isinstance(event, session_pb2.Accepted), "it accepts the session a second time")
+        self._name(getattr(event, "utterance_id", ""))
+        if isinstance(event, session_pb2.UtteranceStarted):
+            self._within(event.frame_index, f"an utterance that begins at frame {event.frame_index}")
+            self._durations((event.latency,))
+        elif isinstance(event, session_pb2.UtteranceFinished):
+            self._n_ended += 1
+            self._require(self._n_ended <= self._n_begun, "more utterances end than were said")
+            self._within(event.frame_index - 1, f"an utterance that ends at frame {event.frame_index}")
+            played = f"an utterance of {event.played_samples} samples, {event.played_frames} frames"
+            fine = 0 <= event.played_samples <= self._n_samples
+            self._require(fine and 0 <= event.played_frames <= self._most_of_speech + 1, played)
+        elif isinstance(event, session_pb2.Underrun):
+            self._within(event.frame_index, f"an underrun at frame {event.frame_index}")
+            self._within(event.n_frames, f"an underrun of {event.n_frames} frames")
+        elif isinstance(event, session_pb2.Stats):
+            counts = (value for _, value in event.ListFields() if isinstance(value, int))
+            self._require(all(count >= 0 for count in counts), "Stats with a count below 0")
+            self._durations((event.queued_audio,))
+
+    def _flood(self) -> None:
+        self._n_events += 1
+        passed_s = time.monotonic() - self._since_s
+        most = _EVENTS + _EVENTS_A_SECOND * passed_s + _EVENTS_A_REQUEST * self._n_requests
+        self._require(self._n_events <= most, f"{self._n_events} messages within {passed_s:.1f} s that are no frames")
+
+    @property
+    def _most_of_speech(self) -> int:
+        """The last frame that an utterance can have."""
+        sent_s = self._n_samples / self._options.sample_rate_hz + _REQUEST_S * (self._n_begun + 1)
+        return int((sent_s + self._patience_s) * _FPS)
+
+    def _within(self, index: int, what: str) -> None:
+        """In time: a frame cannot come before its moment, or, without a clock, before its speech."""
+        speech_s = self._n_samples / self._options.sample_rate_hz + _REQUEST_S * (self._n_begun + 1)
+        now_s = time.monotonic()
+        if self._options.pacing == "fast":
+            due_s = speech_s
+        elif self._finished_s is None:
+            due_s = now_s - self._since_s
+        else:
+            due_s = min(now_s, self._finished_s + speech_s) - self._since_s
+        self._require(-1 <= index <= (due_s + self._patience_s) * _FPS, f"{what}, {due_s:.1f} s into the session")
+
+    def _name(self, name: str) -> None:
+        self._require(len(name) <= _MOST_ID, f"an utterance whose name has {len(name)} characters")
+
+    def _durations(self, durations: Iterable[Duration]) -> None:
+        problem = check_durations(durations)
+        self._require(not problem, problem)
+
+    def _require(self, fine: bool, what: str) -> None:
+        if not fine:
+            raise broken(self._route, what)
+
+
+def check_durations(durations: Iterable[Duration]) -> str:
+    """What is wrong with one of them; empty: nothing."""
+    for duration in durations:
+        seconds = duration.seconds + duration.nanos / 1e9
+        if not (-_CLOCKS_DIFFER_S <= seconds <= _LONGEST_S and abs(duration.nanos) < 1_000_000_000):
+            return f"a duration of {seconds:g} s"
+    return ""
