@@ -4,7 +4,7 @@ import functools
 import hashlib
 import logging
 import os
-import zipfile
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, fields
@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from engine.appearance import coarse_colours
 from engine.errors import InputError
+from engine.files import open_plain
 from engine.folders import cache_folder, why_no_cache
 from engine.motion import smplx_motion_vectors
 from tango_rt.audio import check_audible, read_audio
@@ -199,9 +200,9 @@ def _load(file: Path) -> _Found | None:
     """None for a file that is absent or damaged: then the video is tracked again."""
     try:
         # opened here, because numpy leaves a damaged archive open
-        with file.open("rb") as content, np.load(content, allow_pickle=False) as arrays:
+        with open(open_plain(file), "rb") as content, np.load(content, allow_pickle=False) as arrays:
             return _Found(**{field.name: arrays[field.name] for field in fields(_Found)})
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except Exception:  # numpy, zipfile and tokenize raise many kinds for damaged files
         return None
 
 
@@ -210,15 +211,19 @@ def _save(folder: Path | None, name: str, found: _Found) -> None:
     if folder is None:
         _say_not_kept(why_no_cache())
         return
-    partial = folder / f"{os.getpid()}.partial.npz"
+    partial = None
     try:
-        np.savez(partial, **vars(found))
-        partial.replace(folder / name)
+        # for its owner alone, in a folder that many share too: how a person moves is for nobody else to read
+        handle, partial = tempfile.mkstemp(prefix=".tango-", suffix=".npz", dir=folder)
+        with os.fdopen(handle, "wb") as content:
+            np.savez(content, **vars(found))
+        os.replace(partial, folder / name)
     except OSError as error:
         _say_not_kept(f"{folder} cannot be written ({error.strerror or error})")
     finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
+        if partial is not None:
+            with suppress(OSError):
+                os.unlink(partial)
 
 
 @functools.cache
