@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from engine.address_space import check_address_space
 from engine.cores import tell_libraries
 from engine.errors import BackendError, TangoError
 from engine.folders import cache_folder
@@ -31,6 +32,7 @@ def run_command(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> 
         if signal.getsignal(ending) == signal.SIG_DFL:  # nohup ignores one
             signal.signal(ending, signal.default_int_handler)
     try:
+        check_address_space()
         arguments.run(arguments)
     except KeyboardInterrupt:
         _fail(parser, "interrupted; nothing half-written was left behind", 130)

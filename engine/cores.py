@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from engine.address_space import THREAD_BYTES, address_space
+
 __all__ = ["tell_libraries", "usable_cores"]
 
 _PROC = Path("/proc/self")
@@ -21,11 +23,15 @@ def usable_cores() -> int:
 def tell_libraries() -> None:
     """Before NumPy, OpenCV or torch are imported: their threads shall not be one a core where a quota allows for fewer.
 
-    They know of the cores that a process is bound to, not of all quotas. What the user has set stays as it is.
+    They know of the cores that a process is bound to, not of all quotas, and not of what it may map for each of them.
+    What the user has set stays as it is.
     """
-    if (n_cores := usable_cores()) < _bound_cores():
+    n_threads, limit = usable_cores(), address_space()
+    if limit is not None:
+        n_threads = max(1, min(n_threads, limit // THREAD_BYTES))
+    if n_threads < _bound_cores():
         for name in _VARIABLES:
-            os.environ.setdefault(name, str(n_cores))
+            os.environ.setdefault(name, str(n_threads))
 
 
 def _bound_cores() -> int:

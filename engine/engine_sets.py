@@ -4,7 +4,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.engines import NOT_COMPILED, Engine, EngineMiss, engine_precision, key_of, read_engine, set_folder
+from engine.engines import (
+    NOT_COMPILED,
+    UNTRUSTED,
+    Engine,
+    EngineMiss,
+    engine_precision,
+    key_of,
+    read_engine,
+    set_folder,
+)
 from engine.errors import BackendError, InputError
 from engine.machine import machine_for, missing_precision
 from engine.manifest import Bundle
@@ -39,7 +48,8 @@ class EngineSet:
     def state(self) -> str:
         """One line: "verified", or why it may not be run unasked."""
         if self.miss:
-            return self.miss
+            trust = "; compile it again, or --trust-engines" if UNTRUSTED in self.miss else ""
+            return self.miss + trust
         if self.report is None:
             return "not verified"
         if self.report.passed is None:
@@ -69,9 +79,18 @@ def check_precision(bundle: Bundle, backend: Backend, precision: Precision) -> N
 
 
 def read_set(
-    bundle: Bundle, engines: Path, backend: Backend, precision: Precision, profile: str, hashes: bool = True
+    bundle: Bundle,
+    engines: Path,
+    backend: Backend,
+    precision: Precision,
+    profile: str,
+    hashes: bool = True,
+    trusted: bool = False,
 ) -> EngineSet:
-    """The set as it is on disk; hashes: read the engines too, which takes a second or so a gigabyte.
+    """The set as it is on disk.
+
+    hashes: read the engines too, which takes a second or so a gigabyte. trusted: believe engines and report whoever
+    made them; what another user or another machine made is a miss otherwise.
 
     Raises BackendError where the back end's library is missing. Before it is run here, ask check_precision.
     """
@@ -81,10 +100,10 @@ def read_set(
     for graph in bundle.graphs:
         key = key_of(bundle, graph, backend, precision, profile)
         try:
-            found[graph] = read_engine(folder, key, hashes)
+            found[graph] = read_engine(folder, key, hashes, trusted)
         except EngineMiss as miss:
             misses[graph] = miss.reason
-    report = None if misses else read_report(folder, found)
+    report = None if misses else read_report(folder, found, trusted)
     if report is not None and report.bundle_sha256 != bundle.sha256:
         report = None
     return EngineSet(folder, backend, precision, profile, found, _miss(bundle, misses), report)

@@ -2,12 +2,12 @@
 
     engines/BACKEND-PRECISION-PROFILE[-GPU]/   one set
         GRAPH.engine, GRAPH.*                  what the back end's compiler gave
-        GRAPH.json                             what it was made of and for (EngineKey), hashes; written last
+        GRAPH.json                             what it was made of and for (EngineKey), hashes, signature; written last
         report.json                            what verification found (engine.report)
-    engines/timing-BACKEND.cache               of TensorRT's builder
 
-An engine is used only if all that went into it is what would go into it now. A folder may come from a stranger: names
-are plain, nothing is linked, sizes are bounded, and hashes are checked before any library sees a file.
+An engine is used only if all that went into it is what would go into it now, and if this user compiled it on this
+machine (engine.signing): libraries run what they load. A folder may come from a stranger: names are plain, nothing is
+linked, sizes are bounded, and signature and hashes are checked before any library sees a file.
 """
 
 import errno
@@ -20,23 +20,27 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from engine.engine_key import BUILD_OPTIONS, EngineKey, content_digest, engine_precision, key_of
 from engine.errors import ArtifactError, InputError
+from engine.files import read_plain
 from engine.machine import Machine
 from engine.manifest import ENGINES, Bundle, FileSpec, file_spec
 from engine.session import Backend, Precision
+from engine.signing import is_own, signed
 
 __all__ = [
     "BUILD_OPTIONS",
     "NOT_COMPILED",
     "REPORT",
+    "UNTRUSTED",
     "Engine",
     "EngineKey",
     "EngineMiss",
+    "adopt_engine",
     "engine_precision",
     "engines_folder",
     "key_of",
@@ -44,7 +48,6 @@ __all__ = [
     "read_plain_json",
     "read_record",
     "set_folder",
-    "timing_cache_file",
     "work_folder",
     "write_engine",
 ]
@@ -52,6 +55,7 @@ __all__ = [
 SCHEMA = 1
 REPORT = "report.json"
 NOT_COMPILED = "not compiled yet"
+UNTRUSTED = "untrusted: not compiled here by this user"
 
 MAX_RECORD_BYTES = 1 << 20
 MAX_ENGINE_FILES = 16
@@ -69,17 +73,18 @@ class EngineMiss(Exception):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
-        """One line: "not compiled yet", "stale: ...", "foreign: ..." or "corrupt: ..."."""
+        """One line: "not compiled yet", "stale: ...", "foreign: ...", "corrupt: ..." or "untrusted: ..."."""
 
 
 @dataclass(frozen=True)
 class Engine:
-    """A compiled network; `file` is what its session opens."""
+    """A compiled network; `file` is what its session opens. own: this user compiled it on this machine."""
 
     file: Path
     key: EngineKey
     files: Mapping[str, FileSpec]
     build: Mapping[str, Any]  # seconds, peak memory and the like: what the compiler's caller noted
+    own: bool
 
     @property
     def digest(self) -> str:
@@ -111,18 +116,16 @@ def set_folder(engines: Path, backend: Backend, precision: Precision, profile: s
     return engines / "-".join(filter(None, (backend, precision, profile, gpu)))
 
 
-def timing_cache_file(engines: Path, backend: Backend) -> Path:
-    """What the builder remembers of the speed of kernels, over all sets of a back end."""
-    return engines / f"timing-{backend}.cache"
-
-
-def read_engine(folder: Path, key: EngineKey, hashes: bool = True) -> Engine:
+def read_engine(folder: Path, key: EngineKey, hashes: bool = True, trusted: bool = False) -> Engine:
     """The engine of a set that has this key. Raises EngineMiss where there is none, or it must not be used.
 
-    hashes: check the content of its files, as has to be done before any library sees them.
+    hashes: check the content of its files, as has to be done before any library sees them. trusted: take one that
+    another user or another machine made, too.
     """
     engine = read_record(folder, key.graph)
     _expect_current(engine.key, key)
+    if not (engine.own or trusted):
+        raise EngineMiss(UNTRUSTED)
     for name, spec in engine.files.items():
         try:
             intact = _plain_size(folder / name) == spec.bytes
@@ -155,7 +158,7 @@ def read_record(folder: Path, graph: str) -> Engine:
         _expect(isinstance(build, dict), "it says nothing sane of the build")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise EngineMiss(f"corrupt: {place.name}: {_reason(error)}") from error
-    return Engine(folder / (graph + _SUFFIX), key, files, build)
+    return Engine(folder / (graph + _SUFFIX), key, files, build, is_own(content))
 
 
 @contextmanager
@@ -191,10 +194,8 @@ def write_engine(folder: Path, key: EngineKey, files: Mapping[str, Path], build:
     with work_folder(folder) as work:
         for name, source in files.items():
             shutil.move(source, work / _engine_file(name, key.graph))
-        engine = Engine(folder / (key.graph + _SUFFIX), key, {n: file_spec(work / n) for n in files}, dict(build))
-        content = {"schema": SCHEMA, "digest": key.digest, "key": key.to_dict(), "build": engine.build}
-        content["files"] = {name: asdict(spec) for name, spec in engine.files.items()}
-        (work / record.name).write_text(json.dumps(content, indent=1, allow_nan=False), "utf-8")
+        engine = Engine(folder / (key.graph + _SUFFIX), key, {n: file_spec(work / n) for n in files}, dict(build), True)
+        (work / record.name).write_text(_record(engine), "utf-8")
         older = _recorded_files(folder, key.graph)
         record.unlink(missing_ok=True)
         try:
@@ -207,12 +208,28 @@ def write_engine(folder: Path, key: EngineKey, files: Mapping[str, Path], build:
     return engine
 
 
+def adopt_engine(engine: Engine) -> Engine:
+    """From now on it counts as compiled here by this user. Raises InputError where the place cannot be written."""
+    record = engine.file.with_name(f"{engine.key.graph}.json")
+    with work_folder(record.parent) as work:
+        (work / record.name).write_text(_record(engine), "utf-8")
+        os.replace(work / record.name, record)
+    return replace(engine, own=True)
+
+
 def read_plain_json(path: Path, most_bytes: int) -> dict[str, Any]:
     """A JSON object from a plain file of bounded size; raises OSError, ValueError or RecursionError."""
     _expect(_plain_size(path) <= most_bytes, f"{path.name} has over {most_bytes} bytes")
-    content = json.loads(path.read_text("utf-8"))
+    content = json.loads(read_plain(path, most_bytes, follow_links=False).decode("utf-8"))
     _expect(isinstance(content, dict), f"{path.name} is no object")
     return dict(content)
+
+
+def _record(engine: Engine) -> str:
+    """Content of GRAPH.json."""
+    key, files = engine.key, {name: asdict(spec) for name, spec in engine.files.items()}
+    content = {"schema": SCHEMA, "digest": key.digest, "key": key.to_dict(), "build": dict(engine.build)}
+    return json.dumps(signed({**content, "files": files}), indent=1, allow_nan=False)
 
 
 def _recorded_files(folder: Path, graph: str) -> set[str]:

@@ -17,6 +17,7 @@ __all__ = [
     "folder_beside",
     "private_folder",
     "replace_folder",
+    "state_place",
     "temporary_places",
     "temporary_root",
     "whole_folder",
@@ -52,7 +53,15 @@ def cache_places() -> list[Path]:
     """
     if given := os.environ.get(_VARIABLE):
         return [Path(given)]
-    return [*_home_place(), *temporary_places()]
+    return [*_home_place("XDG_CACHE_HOME", ".cache"), *temporary_places()]
+
+
+def state_place() -> Path | None:
+    """The folder for what this user must not lose and nobody else may see; None without a home. It need not exist.
+
+    $XDG_STATE_HOME/tango-rt or ~/.local/state/tango-rt; never among temporary files, which go when they like.
+    """
+    return next(_home_place("XDG_STATE_HOME", ".local/state"), None)
 
 
 def why_no_cache() -> str:
@@ -86,15 +95,15 @@ def private_folder(place: Path, once_shared: bool = False) -> bool:
     return True
 
 
-def _home_place() -> Iterator[Path]:
-    given = os.environ.get("XDG_CACHE_HOME", "")
+def _home_place(variable: str, below_home: str) -> Iterator[Path]:
+    given = os.environ.get(variable, "")
     if os.path.isabs(given):  # any other is to be ignored, says its specification
         yield Path(given) / _NAME
         return
     with suppress(RuntimeError):  # no HOME, and the system does not know this user
         home = Path.home()
         if home.is_absolute() and os.path.isdir(home):  # isdir, because HOME may be what this user cannot look into
-            yield home / ".cache" / _NAME
+            yield home / below_home / _NAME
 
 
 def temporary_places() -> Iterator[Path]:

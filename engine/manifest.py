@@ -7,11 +7,13 @@
 
 A bundle may come from a stranger: names are plain, nothing is linked, sizes are bounded before anything is read, and
 a file is given out only if it has the hash that the manifest gives it. There is no file in the folder that the manifest
-does not know.
+does not know but hidden ones, which nothing reads: a network is given out only if all its tensors lie in files that
+were checked with it.
 """
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import ArtifactError, InputError
+from engine.files import open_plain, read_plain
+from engine.onnx_files import external_files
 
 __all__ = [
     "DTYPES",
@@ -129,6 +133,8 @@ class GraphSpec:
         keep_fp32 = fields.get("keep_fp32", False)
         _expect(type(keep_fp32) is bool, f"graph {name}: keep_fp32 is neither true nor false")
         files = _plain(fields["file"]), tuple(map(_plain, weights))
+        # other endings mean other formats to libraries: ".ort" is not ONNX to ONNX Runtime
+        _expect(files[0].endswith(".onnx"), f"graph {name} is in {files[0]}, not in an .onnx file")
         return cls(_plain(name), files[0], inputs, outputs, fields["parity"], files[1], profiles, keep_fp32)
 
     def to_dict(self) -> dict[str, Any]:
@@ -150,6 +156,7 @@ class Bundle:
     licence: str  # of the weights
     versions: Mapping[str, str]  # of what wrote it
     _checked: set[str] = field(default_factory=set, repr=False, compare=False)  # files whose hash was found right
+    _checked_models: set[str] = field(default_factory=set, repr=False, compare=False)  # their tensors are in place
 
     @classmethod
     def open(cls, path: str | Path) -> "Bundle":
@@ -180,11 +187,20 @@ class Bundle:
         return self.folder / name
 
     def model(self, graph: str) -> Path:
-        """Place of a network's ONNX file, which was checked with the weights beside it; raises as `file`, `graph`."""
+        """Place of a network's ONNX file, which was checked with the weights beside it; raises as `file`, `graph`.
+
+        And where it would read a tensor from any other file.
+        """
         spec = self.graph(graph)
         for name in spec.weights:
             self.file(name)
-        return self.file(spec.file)
+        path = self.file(spec.file)
+        if graph not in self._checked_models:
+            with _damage(self.folder):
+                for place in external_files(path):
+                    _expect(place in spec.weights, f"{spec.file} has tensors in {place[:100]!r}, not of its weights")
+            self._checked_models.add(graph)
+        return path
 
     def graph_sha256(self, graph: str) -> str:
         """Identity of a network with its weights, by what the manifest says of them; no file is read."""
@@ -252,8 +268,8 @@ class Bundle:
 
 def file_spec(path: Path) -> FileSpec:
     """Size and hash of a file."""
-    with path.open("rb") as file:
-        return FileSpec(hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size)
+    with open(open_plain(path, follow_links=False), "rb") as file:
+        return FileSpec(hashlib.file_digest(file, "sha256").hexdigest(), os.fstat(file.fileno()).st_size)
 
 
 def bundle_sha256(files: Mapping[str, FileSpec], config: Mapping[str, Any]) -> str:
@@ -315,6 +331,6 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     _expect(not path.is_symlink() and path.is_file(), f"{MANIFEST} is missing or not a plain file")
     _expect(path.stat().st_size <= MAX_MANIFEST_BYTES, f"{MANIFEST} has over {MAX_MANIFEST_BYTES} bytes")
-    fields = json.loads(path.read_text("utf-8"))
+    fields = json.loads(read_plain(path, MAX_MANIFEST_BYTES, follow_links=False).decode("utf-8"))
     _expect(isinstance(fields, dict), f"{MANIFEST} is no object")
     return dict(fields)

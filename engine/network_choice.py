@@ -1,8 +1,9 @@
 """Which back end runs the networks of a bundle, in which precision, and who vouches for it.
 
 What may be run unasked: compiled engines of this very machine and bundle for which a report vouches (engine.report),
-and the ONNX files themselves in fp32 on a CPU, for which the bundle's manifest does. All else has to be compiled and
-verified first, or asked for by name (`unverified`); an engine that is stale, foreign or damaged is never run.
+both by this user (engine.signing), and the ONNX files themselves in fp32 on a CPU, for which the bundle's manifest
+does. All else has to be compiled and verified first, or asked for by name: `unverified` for what nobody has compared,
+`trust_engines` for what others made. An engine that is stale, foreign or damaged is never run.
 """
 
 from collections.abc import Iterator, Mapping
@@ -28,7 +29,8 @@ class NetworkOptions:
 
     backend: "auto" is the fastest that is installed and verified. precision: fp32 where None, any with "auto". profile:
     the bundle's first where None. engines: folder of the compiled networks, inside the bundle where None. unverified:
-    run what nothing vouches for. n_threads: of a CPU, one a core where None. cuda_graphs: see RunOptions.
+    run what nothing vouches for. trust_engines: believe engines and reports that other users or machines made, as one
+    believes a program; they may run any code. n_threads: of a CPU, one a core where None. cuda_graphs: see RunOptions.
     """
 
     backend: Backend | Literal["auto"] = "onnxruntime"
@@ -36,6 +38,7 @@ class NetworkOptions:
     profile: str | None = None
     engines: Path | None = None
     unverified: bool = False
+    trust_engines: bool = False
     n_threads: int | None = None
     cuda_graphs: bool = True
 
@@ -73,7 +76,8 @@ def _chosen(bundle: Bundle, backend: Backend, precision: Precision, profile: str
     if missing is not None:
         raise BackendError(missing)
     check_precision(bundle, backend, precision)
-    found = read_set(bundle, engines_folder(bundle, options.engines), backend, precision, profile)
+    folder, trusted = engines_folder(bundle, options.engines), options.trust_engines
+    found = read_set(bundle, folder, backend, precision, profile, trusted=trusted)
     if found.verified:
         return _compiled(found, "compiled and verified for this machine")
     if options.unverified and not found.miss:
@@ -120,7 +124,7 @@ def _fastest(bundle: Bundle, profile: str, options: NetworkOptions) -> Choice:
     folder = engines_folder(bundle, options.engines)
     passed_over: list[str] = []
     timed: list[tuple[float, EngineSet]] = []
-    for found in _sets(bundle, folder, profile, options.precision, passed_over):
+    for found in _sets(bundle, folder, profile, options, passed_over):
         median_ms = found.report.median_ms if found.report else None
         if found.verified and median_ms is not None:
             timed.append((median_ms, found))
@@ -134,7 +138,7 @@ def _fastest(bundle: Bundle, profile: str, options: NetworkOptions) -> Choice:
         if from_onnx and reference_ms is not None and reference_ms < median_ms:
             reason = f"onnxruntime fp32 from ONNX: {reference_ms:.3g} ms a pass, {quick} takes {median_ms:.3g}"
             return Choice("onnxruntime", "fp32", profile, reason + _listed(passed_over))
-        found = read_set(bundle, folder, quick.backend, quick.precision, profile)
+        found = read_set(bundle, folder, quick.backend, quick.precision, profile, trusted=options.trust_engines)
         if found.verified:
             rivals = f"the fastest of {len(timed)} verified" if len(timed) > 1 else "verified"
             beside = "" if reference_ms is None else f", onnxruntime fp32 {reference_ms:.3g}"
@@ -172,12 +176,14 @@ def _uncompiled(bundle: Bundle, profile: str, options: NetworkOptions, passed_ov
 
 
 def _sets(
-    bundle: Bundle, folder: Path, profile: str, precision: Precision | None, passed_over: list[str]
+    bundle: Bundle, folder: Path, profile: str, options: NetworkOptions, passed_over: list[str]
 ) -> Iterator[EngineSet]:
     """What is compiled, without a look at the engines themselves; nothing is asked of back ends that have none."""
     for backend in BACKENDS:
         there = [
-            asked for asked in PRECISIONS if precision in (None, asked) and any(folder.glob(f"{backend}-{asked}*"))
+            asked
+            for asked in PRECISIONS
+            if options.precision in (None, asked) and any(folder.glob(f"{backend}-{asked}*"))
         ]
         missing = installed(backend) if there else None
         if missing is not None:
@@ -189,7 +195,7 @@ def _sets(
             except BackendError as error:  # compiled elsewhere
                 passed_over.append(f"{backend} {asked} ({error})")
                 continue
-            yield read_set(bundle, folder, backend, asked, profile, hashes=False)
+            yield read_set(bundle, folder, backend, asked, profile, hashes=False, trusted=options.trust_engines)
 
 
 def _listed(passed_over: list[str]) -> str:

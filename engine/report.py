@@ -1,7 +1,8 @@
 """report.json of a set of engines: what verification asked and found, and for exactly which engines it vouches.
 
-A bundle's engines are run unasked only where a report says so. The figures of a report are those of the machine, the
-versions and the bytes that it names: an engine that is built anew needs a new one.
+A bundle's engines are run unasked only where a report of this user on this machine says so (engine.signing). The
+figures of a report are those of the machine, the versions and the bytes that it names: an engine that is built anew
+needs a new one.
 """
 
 import hashlib
@@ -13,9 +14,11 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from engine.engines import REPORT, Engine, read_plain_json, work_folder
+from engine.engines import REPORT, Engine, work_folder
+from engine.files import read_plain
 from engine.machine import Machine
 from engine.session import BACKENDS, PRECISIONS, Backend, Precision
+from engine.signing import is_own, signed
 
 __all__ = [
     "Agreement",
@@ -130,7 +133,8 @@ class TransitionAgreement:
 @dataclass(frozen=True)
 class Report:
     """engines: digest by network. passed: None where the engines could not be run here; `why` then says so, and what
-    was breached where it is False. sha256: of report.json, "" before it is written."""
+    was breached where it is False. sha256: of report.json, "" before it is written. own: as it was written there by
+    this user on this machine."""
 
     bundle: str
     bundle_sha256: str
@@ -148,6 +152,7 @@ class Report:
     why: str
     seconds: float
     sha256: str = ""
+    own: bool = False
 
     @property
     def median_ms(self) -> float | None:
@@ -161,7 +166,7 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: figures that are not finite are null."""
-        content = {name: value for name, value in asdict(self).items() if name != "sha256"}
+        content = {name: value for name, value in asdict(self).items() if name not in ("sha256", "own")}
         return {"schema": SCHEMA, **_finite(content)}
 
     @classmethod
@@ -171,7 +176,7 @@ class Report:
         _expect(content["backend"] in BACKENDS and content["precision"] in PRECISIONS, "it is of an unknown back end")
         passed = content["passed"]
         _expect(passed is None or type(passed) is bool, "it says neither passed nor not")
-        texts = {name: _text(content[name]) for name in ("bundle", "bundle_sha256", "profile", "why")}
+        texts: dict[str, Any] = {name: _text(content[name]) for name in ("bundle", "bundle_sha256", "profile", "why")}
         paths, transition = content["paths"], content["transition"]
         return cls(
             **texts,
@@ -189,30 +194,36 @@ class Report:
         )
 
 
-def read_report(folder: Path, engines: Mapping[str, Engine]) -> Report | None:
-    """The report of a set, by network its engines as they are now; None unless it is about exactly these."""
+def read_report(folder: Path, engines: Mapping[str, Engine], trusted: bool = False) -> Report | None:
+    """The report of a set, by network its engines as they are now; None unless it is about exactly these.
+
+    And unless this user wrote it on this machine. trusted: whoever wrote it.
+    """
     report = report_of(folder)
+    if report is None or not (report.own or trusted):
+        return None
     digests = {graph: engine.digest for graph, engine in engines.items()}
-    return report if report is not None and report.engines == digests else None
+    return report if report.engines == digests else None
 
 
 def report_of(folder: Path) -> Report | None:
-    """The report in a set's folder, whatever became of the engines since; None where there is none of any sense."""
-    place = folder / REPORT
+    """The report in a set's folder, whoever wrote it and whatever became of the engines since; None without any."""
     try:
-        content = read_plain_json(place, MAX_REPORT_BYTES)
-        return replace(Report.from_dict(content), sha256=hashlib.sha256(place.read_bytes()).hexdigest())
+        text = read_plain(folder / REPORT, MAX_REPORT_BYTES, follow_links=False)
+        content = json.loads(text.decode("utf-8"))
+        report = Report.from_dict(content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError):
         return None
+    return replace(report, sha256=hashlib.sha256(text).hexdigest(), own=is_own(content))
 
 
 def write_report(folder: Path, report: Report) -> Report:
-    """Put a report beside its engines, whole or not at all. Raises InputError where it cannot be written."""
-    text = json.dumps(report.to_dict(), indent=1, allow_nan=False).encode()
+    """Put a report beside its engines, signed, whole or not at all. Raises InputError where it cannot be written."""
+    text = json.dumps(signed(report.to_dict()), indent=1, allow_nan=False).encode()
     with work_folder(folder) as work:
         (work / REPORT).write_bytes(text)
         os.replace(work / REPORT, folder / REPORT)
-    return replace(report, sha256=hashlib.sha256(text).hexdigest())
+    return replace(report, sha256=hashlib.sha256(text).hexdigest(), own=True)
 
 
 Record = TypeVar("Record", Agreement, Gate, Latency, Machine, PathAgreement, TransitionAgreement)

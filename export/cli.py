@@ -8,7 +8,7 @@ from typing import Any
 from engine.console import add_command, positive, print_result, run_command
 from engine.errors import InputError
 from export.engine_commands import add_engine_commands
-from export.extra import export_extra
+from export.extra import export_extra, stay_offline
 
 __all__ = ["main"]
 
@@ -175,12 +175,14 @@ def _mini(arguments: argparse.Namespace) -> None:
     _write(arguments, mini_recipe(arguments.checkpoint))
 
 
-@export_extra()
+@export_extra(downloads=True)
 def _full(arguments: argparse.Namespace) -> None:
     if (arguments.checkpoint is None) == (arguments.random is None):
         raise InputError("want the published checkpoint, or --random SEED in its place")
     if arguments.checkpoint is not None and not (arguments.speech and arguments.text):
         raise InputError("want the folders of the public encoders beside the checkpoint: --speech DIR --text DIR")
+    if not arguments.allow_download:
+        stay_offline()
     from export.recipes.full import full_recipe, random_full
 
     if arguments.random is not None:

@@ -1,16 +1,18 @@
 """Bundle -> engines of this machine, network by network; what is there and current is not built again."""
 
+import os
 import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from engine.engine_key import content_digest
 from engine.engine_sets import check_precision, profile_of
 from engine.engines import (
     NOT_COMPILED,
@@ -21,11 +23,11 @@ from engine.engines import (
     key_of,
     read_engine,
     set_folder,
-    timing_cache_file,
     work_folder,
     write_engine,
 )
 from engine.errors import ArtifactError, BackendError
+from engine.folders import cache_folder, private_folder
 from engine.machine import can_build, installed, machine_for
 from engine.manifest import Bundle
 from engine.precision import describe
@@ -81,7 +83,7 @@ def compile_bundle(folder: Path, options: CompileOptions) -> dict[str, Any]:
             try:
                 engines[graph], reason = read_engine(place, key), ""
             except EngineMiss as miss:
-                cache = timing_cache_file(engines_place, options.backend) if options.timing_cache else None
+                cache = _timing_cache(key) if options.timing_cache else None
                 engines[graph], reason = _build(bundle, key, place, cache, tell), miss.reason
             rows[graph] = _row(bundle, engines[graph], reason)
         report = _report(bundle, options, profile, place, engines, tell) if options.verify else None
@@ -147,6 +149,18 @@ def _build(
             with suppress(OSError):
                 empty.rmdir()
         raise
+
+
+def _timing_cache(key: EngineKey) -> Path | None:
+    """What the builder remembers of the speed of kernels on this machine; None where there is no place for it.
+
+    Its library believes what it reads there: it is kept in a folder of this user alone, and never with a bundle.
+    """
+    kept = cache_folder()
+    folder = None if kept is None else kept / f"timings-{os.geteuid()}"
+    if folder is None or not private_folder(folder):
+        return None
+    return folder / f"{key.backend}-{content_digest(asdict(key.machine))[:16]}.cache"
 
 
 def _report(

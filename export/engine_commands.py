@@ -70,6 +70,11 @@ def _add_verify(commands: Any) -> None:
     parser.add_argument("--precision", choices=PRECISIONS, help="default: fp32")
     parser.add_argument("--profile", metavar="NAME", help="of shapes (default: the bundle's first)")
     parser.add_argument("--engines", type=Path, metavar="DIR", help="where engines are kept (default: BUNDLE/engines)")
+    parser.add_argument(
+        "--trust-engines",
+        action="store_true",
+        help="run engines that others made, as one runs a program, and take them for yours from then on",
+    )
     _add_agreement(parser)
 
 
@@ -121,12 +126,13 @@ def _verify(arguments: argparse.Namespace) -> None:
     bundle = Bundle.open(arguments.bundle)
     bundle.check()
     lines = [f"{bundle.folder}: all {len(bundle.files)} files are as they were written"]
-    place, seen = arguments.engines, (arguments.character, arguments.speech)
+    place, trusted = arguments.engines, arguments.trust_engines
+    seen = arguments.character, arguments.speech, trusted
     if arguments.backend is not None:
         reports = [verify(bundle, arguments.backend, arguments.precision or "fp32", arguments.profile, place, *seen)]
     else:
-        found = list(compiled_sets(bundle, place))
-        lines += [f"{one}: cannot be verified here ({one.miss})" for one in found if one.miss]
+        found = list(compiled_sets(bundle, place, trusted))
+        lines += [f"{one}: cannot be verified here ({one.state})" for one in found if one.miss]
         usable = [one for one in found if not one.miss]
         reports = [verify(bundle, one.backend, one.precision, one.profile, place, *seen) for one in usable]
         if not found:

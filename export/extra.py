@@ -7,17 +7,30 @@ from contextlib import contextmanager
 from engine.errors import BackendError
 from engine.folders import temporary_root
 
-__all__ = ["export_extra"]
+__all__ = ["export_extra", "stay_offline"]
 
 _PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "transformers", "diffusers", "polygraphy")
+_SILENT = ("HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK")
+_OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+
+
+def stay_offline() -> None:
+    """Before transformers or diffusers are imported: they ask nobody for what is not in the folders that are given."""
+    for name in _OFFLINE:
+        os.environ.setdefault(name, "1")
 
 
 @contextmanager
-def export_extra(torch: bool = True) -> Iterator[None]:
+def export_extra(torch: bool = True, downloads: bool = False) -> Iterator[None]:
     """Around commands that need the extra `export`: what is missing is named with how to install it.
 
     torch: it is used, and wants a folder for temporary files; without one its errors are about something else.
+    downloads: it may be told to download. No library may ever report to its makers; what the user set stays as it is.
     """
+    for name in _SILENT:
+        os.environ.setdefault(name, "1")
+    if not downloads:
+        stay_offline()
     root = temporary_root()
     if root is not None:
         os.environ["TMPDIR"] = str(root)

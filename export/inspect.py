@@ -83,12 +83,13 @@ def summarize_list(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines) or "no bundles here: 'tango-export bundle' makes them"
 
 
-def compiled_sets(bundle: Bundle, engines: Path | None = None) -> Iterator[EngineSet]:
-    """The sets that were made for this machine, current or not; engines are not read."""
+def compiled_sets(bundle: Bundle, engines: Path | None = None, trusted: bool = False) -> Iterator[EngineSet]:
+    """The sets that were made for this machine, current or not; engines are not read. trusted: see read_set."""
     root = engines_folder(bundle, engines)
     for row in engine_rows(bundle, engines, hashes=False):
         if row["here"]:
-            yield read_set(bundle, root, row["backend"], row["precision"], row["profile"], hashes=False)
+            asked = row["backend"], row["precision"], row["profile"]
+            yield read_set(bundle, root, *asked, hashes=False, trusted=trusted)
 
 
 def engine_rows(bundle: Bundle, engines: Path | None = None, hashes: bool = True) -> Iterator[dict[str, Any]]:

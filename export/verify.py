@@ -15,7 +15,7 @@ import numpy as np
 from engine.backends.opening import open_graph
 from engine.cores import usable_cores
 from engine.engine_sets import EngineSet, check_precision, profile_of, read_set
-from engine.engines import Engine, engines_folder
+from engine.engines import Engine, adopt_engine, engines_folder
 from engine.errors import ArtifactError, BackendError
 from engine.machine import backend_version, installed, machine_for
 from engine.manifest import Bundle, GraphSpec, Profile, TensorSpec
@@ -63,20 +63,23 @@ def verify(
     engines: Path | None = None,
     character: Path | None = None,
     speech: Path | None = None,
+    trust_engines: bool = False,
 ) -> Report:
     """Measure a set of engines, write report.json beside them and return it; `passed` says whether a gate was missed.
 
     engines: their folder, inside the bundle where None. character and speech: a pack and a .wav to retrieve a path for
-    (bundles mini and full). Where the engines cannot be run on this machine the report says so, and passes and fails
+    (bundles mini and full). trust_engines: run engines that other users or machines made, too, and count them as this
+    user's own from then on. Where the engines cannot be run on this machine the report says so, and passes and fails
     nothing. Raises ArtifactError where there are no engines for this machine, BackendError where a library or the
     precision is missing, InputError where character or speech cannot be used or the report cannot be written.
     """
     started = time.perf_counter()
     check_precision(bundle, backend, precision)
-    found = read_set(bundle, engines_folder(bundle, engines), backend, precision, profile_of(bundle, profile))
+    place, profile = engines_folder(bundle, engines), profile_of(bundle, profile)
+    found = read_set(bundle, place, backend, precision, profile, trusted=trust_engines)
     if found.miss:
         raise ArtifactError(
-            f"{bundle.folder}: the engines for {found} cannot be verified ({found.miss}): run 'tango-export compile "
+            f"{bundle.folder}: the engines for {found} cannot be verified ({found.state}): run 'tango-export compile "
             f"{bundle.folder} --backend {backend} --precision {precision}'"
         )
     reason = installed(backend)
@@ -104,6 +107,9 @@ def verify(
         why=reason or "; ".join(breaches),
         seconds=round(time.perf_counter() - started, 2),
     )
+    for engine in found.engines.values():
+        if not engine.own:
+            adopt_engine(engine)
     return write_report(found.folder, report)
 
 

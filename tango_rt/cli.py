@@ -160,6 +160,11 @@ def _add_bundle(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--profile", metavar="NAME", help="of shapes, as compiled (default: the bundle's first)")
     group.add_argument("--engines", type=Path, metavar="DIR", help="compiled engines (default: BUNDLE/engines)")
     group.add_argument("--unverified", action="store_true", help="run what no verification report vouches for")
+    group.add_argument(
+        "--trust-engines",
+        action="store_true",
+        help="run engines that another user or machine made, as one runs programs",
+    )
 
 
 def _add_inspect(actions: Any) -> None:
@@ -232,6 +237,7 @@ def _networks(arguments: argparse.Namespace) -> "Iterator[Networks | None]":
         profile=arguments.profile,
         engines=arguments.engines,
         unverified=arguments.unverified,
+        trust_engines=arguments.trust_engines,
     )
     with open_embedding_networks(arguments.bundle, options) as networks:
         yield networks

@@ -1,12 +1,17 @@
 """Cores that may be used: bound to, and paid for by quotas of control groups, in trees as containers show them."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from engine import cores
 from engine.cores import tell_libraries, usable_cores
+from tests.fakes import make_pack
+
+ROOT = Path(__file__).resolve().parent.parent
 
 V2 = "31 23 0:28 {root} {mount} rw,nosuid - cgroup2 cgroup2 rw"
 V1 = "32 31 0:29 {root} {mount} rw,relatime shared:9 - cgroup cgroup rw,cpu,cpuacct"
@@ -101,6 +106,44 @@ def test_libraries_hear_of_a_quota(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     limit(tell(tmp_path, "0::/\n", V2), "200000")
     tell_libraries()
     assert os.environ["OMP_NUM_THREADS"] == "5" and os.environ["OPENCV_FOR_THREADS_NUM"] == "2"
+
+
+def test_libraries_hear_of_a_limit_of_what_may_be_mapped(monkeypatch: pytest.MonkeyPatch) -> None:
+    for limit, n_threads in ((2_000_000_000, "4"), (2_800_000_000, "5"), (1, "1")):
+        monkeypatch.setattr(os, "environ", {})
+        monkeypatch.setattr(cores, "address_space", lambda limit=limit: limit)
+        tell_libraries()
+        assert os.environ["OPENBLAS_NUM_THREADS"] == n_threads
+    monkeypatch.setattr(os, "environ", {})
+    monkeypatch.setattr(cores, "address_space", lambda: 64_000_000_000)
+    tell_libraries()
+    assert os.environ == {}
+
+
+MAIN = "import sys; from {}.cli import main; main()"
+
+
+@pytest.mark.parametrize("room", ["tango_rt", "export"])
+@pytest.mark.parametrize("kilobytes", [250_000, 700_000, 1_900_000])
+def test_where_too_little_may_be_mapped_it_is_said_at_once(tmp_path: Path, room: str, kilobytes: int) -> None:
+    """OpenBLAS would try for ever, deaf to signals."""
+    command = {"tango_rt": ["character", "build", "talk.mp4", "-o", "anna.tango"], "export": ["list"]}[room]
+    limited = ["sh", "-c", f'ulimit -v {kilobytes} && exec "$@"', "-", sys.executable, "-c", MAIN.format(room)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [*limited, *command], capture_output=True, text=True, timeout=60, cwd=tmp_path, env=environment
+    )
+    assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
+    assert "may map" in done.stderr and "allow 2 GB" in done.stderr
+
+
+def test_enough_may_be_mapped(tmp_path: Path) -> None:
+    make_pack(tmp_path / "anna.tango", (20, 12))
+    code = MAIN.format("tango_rt")
+    command = ["sh", "-c", 'ulimit -v 2000000 && exec "$@"', "-", sys.executable, "-c", code, "character", "inspect"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([*command, str(tmp_path / "anna.tango")], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
 
 
 def test_servers_and_commands_go_by_it(tmp_path: Path) -> None:

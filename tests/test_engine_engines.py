@@ -22,7 +22,6 @@ from engine.engines import (
     engines_folder,
     read_engine,
     set_folder,
-    timing_cache_file,
     write_engine,
 )
 from engine.errors import ArtifactError, InputError
@@ -455,7 +454,6 @@ def test_places(bundle: Bundle, tmp_path: Path) -> None:
     assert set_folder(root, "openvino", "bf16", "", Machine("x", "", "", "", "")) == root / "openvino-bf16"
     odd = replace(MACHINE, gpu="../../NVIDIA (R) / " + "x" * 300)
     assert set_folder(root, "tensorrt", "fp16", "live", odd).parent == root
-    assert timing_cache_file(root, "tensorrt-rtx") == root / "timing-tensorrt-rtx.cache"
     shutil.rmtree(root, ignore_errors=True)
     root.symlink_to(tmp_path)
     with pytest.raises(ArtifactError, match="is a link"):

@@ -2,6 +2,7 @@
 
 import io
 import json
+import struct
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from engine.errors import ArtifactError
+from engine.features.archive import read_arrays
 from engine.features.fitted import FittedEmbedding
 from engine.pack import CharacterPack
 from engine.pack_embeddings import read_embedding, write_embedding
@@ -109,6 +111,29 @@ def _nan(array: np.ndarray) -> np.ndarray:
     return np.where(np.arange(array.size).reshape(array.shape) == 3, np.nan, array).astype(array.dtype)
 
 
+def _save(array: np.ndarray) -> bytes:
+    np.save(buffer := io.BytesIO(), array)
+    return buffer.getvalue()
+
+
+def _overlapping(archive: bytes) -> bytes:
+    """Its directory lists every member a hundred times: small on disk, large in memory."""
+    end = archive.rindex(b"PK\x05\x06")
+    n_members, size, start = struct.unpack_from("<10xHII", archive, end)
+    listed = archive[start : start + size] * 100
+    tail = struct.pack("<4s4xHHIIH", b"PK\x05\x06", n_members * 100, n_members * 100, len(listed), start, 0)
+    return archive[:start] + listed + tail
+
+
+def test_members_over_each_other_are_seen(tmp_path: Path) -> None:
+    file = tmp_path / "fit.npz"
+    fitted_of().save(file)
+    read_arrays(file.read_bytes())
+    file.write_bytes(_overlapping(file.read_bytes()))
+    with pytest.raises(ValueError, match=r"larger than the file|Overlapped"):
+        read_arrays(file.read_bytes())
+
+
 ONE = linear_of()
 HOSTILE: dict[str, Callable[[Path], object]] = {
     "empty": lambda file: file.write_bytes(b""),
@@ -122,6 +147,9 @@ HOSTILE: dict[str, Callable[[Path], object]] = {
     "pickle": _changed(lambda arrays: arrays.update({f"{HALF}/body": np.array([{"a": 1}], object)})),
     "no member of an array": _member(f"{HALF}/body", b"hello"),
     "a member that is no array": _member(f"{HALF}/body.npy", b"hello"),
+    "a header that is no Python": _member(f"{HALF}/body.npy", _save(np.zeros(3)).replace(b"(3,)", b"(3, ")),
+    "a header of another version": _member(f"{HALF}/body.npy", b"\x93NUMPY\x09\x00" + bytes(100)),
+    "members over each other": lambda file: file.write_bytes(_overlapping(file.read_bytes())),
     "larger than memory": _member(f"{HALF}/body.npy", _huge()),
     "scale without number": _moved("wide"),
     "negative scale": _moved("-4"),

@@ -14,10 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import ArtifactError, InputError
+from engine.machine import installed
 from engine.manifest import MANIFEST, Bundle, FileSpec, bundle_sha256
-from tests.fakes_session import LINEAR, write_fake_bundle, write_manifest
+from engine.networks import NetworkOptions, Networks
+from engine.session import Backend
+from tests.fakes_session import LINEAR, linear_onnx, write_fake_bundle, write_manifest
 
-FILES = {"linear.onnx": b"network", "vocab.txt": b"a\nb\n"}
+# a network without any graph: what is asked of it here is that it refers to no other file
+FILES = {"linear.onnx": b"\x08\x0a\x12\x03abc", "vocab.txt": b"a\nb\n"}
 CONFIG = {"hop_frames": 4, "names": ["a", "b"]}
 
 
@@ -109,7 +113,7 @@ def test_profiles_and_weights(tmp_path: Path) -> None:
     graph = replace(LINEAR, weights=("linear.weights",), profiles=PROFILES, keep_fp32=True)
     ids = replace(graph.inputs[0], dtype="int64", below=30_522)
     graph = replace(graph, inputs=(ids, *graph.inputs[1:]))
-    files = {"linear.onnx": b"network", "linear.weights": b"numbers"}
+    files = {**FILES, "linear.weights": b"numbers"}
     bundle = write_fake_bundle(tmp_path / "mini", files, {"linear": graph})
     assert bundle.graph("linear") == graph
     assert bundle.profile_names == ("live", "long")
@@ -228,3 +232,71 @@ def test_bundle_sha256_knows_names_from_contents() -> None:
     a, b = FileSpec("a" * 64, 1), FileSpec("b" * 64, 1)
     hashes = {bundle_sha256(files, {}) for files in ({"x": a, "y": b}, {"x": b, "y": a}, {"x": a}, {"x": a, "z": b})}
     assert len(hashes) == 4
+
+
+def external(*places: str) -> bytes:
+    """A network whose tensors lie in these files."""
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load_model_from_string(linear_onnx())
+    for place in places:
+        tensor = model.graph.initializer.add(name=f"in {place}", dims=[2], data_type=1, data_location=1)
+        tensor.external_data.add(key="location", value=place)
+    return bytes(model.SerializeToString())
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize(
+    "place", [".w.bin", "../w.bin", "absolute", "vocab.txt", "engines/w.bin", "linear.weights/.", ""]
+)
+def test_tensors_in_files_that_were_not_checked(tmp_path: Path, place: str, backend: Backend) -> None:
+    """Whatever a library would make of the name: it never sees the network."""
+    place = str(tmp_path / "w.bin") if place == "absolute" else place
+    files = {"linear.onnx": external("linear.weights", place), "linear.weights": bytes(8), "vocab.txt": bytes(8)}
+    parity = {backend: {"reached": {"low": {"max_abs": 1e-7, "mean_abs": 1e-8, "cosine": 1.0}}}}
+    graph = replace(LINEAR, weights=("linear.weights",), parity=parity)
+    bundle = write_fake_bundle(tmp_path / "mini", files, {"linear": graph})
+    (bundle.folder / "engines").mkdir()
+    for hidden in (bundle.folder / ".w.bin", tmp_path / "w.bin", bundle.folder / "engines" / "w.bin"):
+        hidden.write_bytes(bytes(8))
+    with pytest.raises(ArtifactError, match=r"linear\.onnx has tensors in '.*', not of its weights") as caught:
+        Bundle.open(bundle.folder).model("linear")
+    assert "\n" not in str(caught.value)
+    if installed(backend) is None:
+        networks = Networks.open(bundle, NetworkOptions(backend, n_threads=1))
+        with pytest.raises(ArtifactError, match="not of its weights"):
+            networks.session("linear")
+
+
+def test_tensors_in_the_weights_are_in_place(tmp_path: Path) -> None:
+    files = {"linear.onnx": external("linear.weights"), "linear.weights": bytes(8)}
+    bundle = write_fake_bundle(tmp_path / "mini", files, {"linear": replace(LINEAR, weights=("linear.weights",))})
+    assert bundle.model("linear") == bundle.folder / "linear.onnx"
+
+
+def test_a_network_is_onnx_by_its_name_too(bundle: Bundle) -> None:
+    """ONNX Runtime reads another format from files that end with .ort."""
+    fields = bundle.to_dict()
+    fields["files"]["linear.ort"] = fields["files"].pop("linear.onnx")
+    fields["graphs"]["linear"]["file"] = "linear.ort"
+    (bundle.folder / "linear.onnx").rename(bundle.folder / "linear.ort")
+    write_manifest(bundle.folder, json.loads(json.dumps(fields)))
+    assert "graph linear is in linear.ort, not in an .onnx file" in refusal(bundle.folder)
+
+
+@pytest.mark.parametrize("name", [MANIFEST, *FILES])
+def test_pipes_hold_nobody_up(bundle: Bundle, name: str) -> None:
+    (bundle.folder / name).unlink()
+    os.mkfifo(bundle.folder / name)
+    assert f"{name} is missing or not a plain file" in refusal(bundle.folder)
+
+
+@pytest.mark.parametrize("name", [MANIFEST, *FILES])
+def test_pipes_that_come_after_the_look_hold_nobody_up(
+    bundle: Bundle, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "is_file", lambda path: True)
+    monkeypatch.setattr(Bundle, "_check_place", lambda *_: None)
+    (bundle.folder / name).unlink()
+    os.mkfifo(bundle.folder / name)
+    with pytest.raises(ArtifactError, match="not a regular file"):
+        Bundle.open(bundle.folder).file(name)

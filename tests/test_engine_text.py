@@ -1,6 +1,7 @@
 """Recogniser output to text, and text tokens back to the recogniser's steps."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -107,3 +108,22 @@ def test_no_word_pieces(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{")
     with pytest.raises(ArtifactError, match="not the vocabulary"):
         TextTokens(tmp_path / "tokenizer.json")
+
+
+def test_vocabularies_that_would_hold_up_or_fill_the_memory(tmp_path: Path) -> None:
+    pytest.importorskip("tokenizers")
+    for name in ("vocab.json", "vocab.txt", "tokenizer.json"):
+        path = tmp_path / name
+        read = read_ctc_vocabulary if name == "vocab.json" else TextTokens
+        os.mkfifo(path)
+        with pytest.raises(ArtifactError):
+            read(path)
+        path.unlink()
+        with path.open("wb") as file:
+            file.truncate(1 << 40)  # sparse: costs no disk
+        with pytest.raises(ArtifactError, match="at most"):
+            read(path)
+        path.unlink()
+    (tmp_path / "vocab.json").write_text("[" * 100_000)
+    with pytest.raises(ArtifactError, match="not the vocabulary"):
+        read_ctc_vocabulary(tmp_path / "vocab.json")

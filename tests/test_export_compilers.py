@@ -190,7 +190,8 @@ def test_an_unsupported_operator_is_named(tmp_path: Path, backend: Backend) -> N
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_what_is_no_network(tmp_path: Path, backend: Backend, precision: Precision) -> None:
     need(backend, precision)
-    junk = job(tmp_path, backend, precision, content=b"no network at all")
+    junk = job(tmp_path, backend, precision)
+    junk.source.write_bytes(b"no network at all")
     with pytest.raises(ArtifactError, match=r"net\.onnx is no "):
         compile_network(junk)
 

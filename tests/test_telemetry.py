@@ -1,8 +1,9 @@
-"""Nobody is told of what runs here, and nothing is written but where the user said: seen from outside."""
+"""Nobody is told of what runs here, nothing is written but where the user said, nothing else is run: from outside."""
 
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,9 @@ def tango(*arguments: object) -> list[object]:
     return python("from tango_rt.cli import main; main()", *arguments)
 
 
-def observed(command: Sequence[object], folder: Path, *given: Path) -> Watched:
+def observed(
+    command: Sequence[object], folder: Path, *given: Path, sockets: bool = False, **environment: str
+) -> Watched:
     """With kernels that are compiled already, and a cache of its own that has the models of this machine."""
     cache, kept, kernels = folder / "cache", cache_folder(), kernel_folder()
     cache.mkdir(parents=True)
@@ -40,11 +43,12 @@ def observed(command: Sequence[object], folder: Path, *given: Path) -> Watched:
     places = {"TANGO_RT_CACHE": str(cache)}
     if kernels is not None:
         places["NUMBA_CACHE_DIR"] = str(kernels.parent)
-    return watch(command, folder / "run", [cache, *given, *([kernels.parent] if kernels else [])], **places)
+    given = (*given, cache, *([kernels.parent] if kernels else []))
+    return watch(command, folder / "run", given, sockets, **places, **environment)
 
 
 def clean(found: Watched) -> bool:
-    assert (found.code, found.asked, found.wrote) == (0, (), ()), found.stderr[-2000:]
+    assert (found.code, found.asked, found.wrote, found.ran) == (0, (), (), ()), found.stderr[-2000:]
     return True
 
 
@@ -61,15 +65,31 @@ for address in ("192.0.2.1", "127.0.0.1"):
         one.connect((address, 9))
 child = "import pathlib; pathlib.Path.home().joinpath('intel').mkdir(); open('{}/outside', 'w').close()"
 subprocess.run([sys.executable, "-c", child.format(sys.argv[1])], check=True)
+subprocess.run(["true"], check=True)
 open(sys.argv[2] + "/inside", "w").close()
 open(os.devnull, "w").close()
 """
     for name in ("given", "other"):
         (tmp_path / name).mkdir()
-    found = watch(python(code, tmp_path / "other", tmp_path / "given"), tmp_path / "run", [tmp_path / "given"])
+    command = python(code, tmp_path / "other", tmp_path / "given")
+    found = watch(command, tmp_path / "run", [tmp_path / "given"], sockets=True)
     assert found.code == 0, found.stderr
     assert [address.replace("port ", "") for address in found.asked] == ["192.0.2.1 9"]
     assert set(found.wrote) == {str(tmp_path / "other" / "outside"), str(tmp_path / "run" / "home" / "intel")}
+    assert [Path(program).name for program in found.ran] == ["true"]
+
+
+@pytest.mark.parametrize("family", ["AF_INET", "AF_INET6"])
+def test_native_code_without_a_tracer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str) -> None:
+    """No hook of Python's sees it: the kernel does."""
+    if not watcher._can_seal():
+        pytest.skip("no seccomp here: of native code only what it leaves in the home is seen")
+    monkeypatch.setattr(watcher, "_can_trace", lambda: False)
+    code = f"import ctypes, socket; ctypes.CDLL(None).socket(int(socket.{family}), 2, 0)"
+    found = watch(python(code), tmp_path / "asking", [])
+    assert found.asked == ("a socket of the network",)
+    quiet = watch(python(code.replace(family, "AF_UNIX")), tmp_path / "quiet", [])
+    assert (quiet.code, quiet.asked) == (0, ())
 
 
 @pytest.mark.parametrize("library", ["openvino", "onnxruntime"])
@@ -152,5 +172,51 @@ def test_serve_and_send(tmp_path: Path) -> None:
     make_pack(packs / "anna.tango", (20, 12))
     out.mkdir()
     command = python(SERVE_AND_SEND, packs, write_speech(tmp_path / "speech.wav", 2), out / "live.mp4")
-    assert clean(observed(command, tmp_path / "watched", packs, out))
+    assert clean(observed(command, tmp_path / "watched", packs, out, sockets=True))
     assert (out / "live.mp4").stat().st_size
+
+
+def export(*arguments: object) -> list[object]:
+    return python("from export.cli import main; main()", *arguments)
+
+
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+def test_compile_verify_and_inspect(tmp_path: Path, backend: str) -> None:
+    """What is written: engines in the bundle, and the key that signs them in the state of the user."""
+    pytest.importorskip(backend)
+    pytest.importorskip("onnx")
+    from tests.test_engine_networks import make_bundle
+
+    bundle, state = make_bundle(tmp_path / "bundle", "onnxruntime", "openvino").folder, tmp_path / "state"
+    state.mkdir()
+    for number, command in enumerate((["compile", bundle, "--backend", backend], ["verify", bundle], ["list", bundle])):
+        watched = observed(export(*command), tmp_path / str(number), bundle, state, XDG_STATE_HOME=str(state))
+        assert clean(watched) and "untrusted" not in watched.stdout
+    assert [file.name for file in (state / "tango-rt").iterdir()] == ["engines.key"]
+
+
+def test_bundle(tmp_path: Path) -> None:
+    """The libraries that write bundles know where their makers are."""
+    for package in ("torch", "onnx", "onnxscript", "diffusers", "transformers"):
+        pytest.importorskip(package)
+    out = tmp_path / "out"
+    out.mkdir()
+    command = export("bundle", "acinterp", "--random", 0, "--width", "small", "-o", out / "acinterp")
+    found = observed(command, tmp_path / "watched", out)
+    assert clean(replace(found, ran=()))  # torch has ldconfig list the libraries of the system
+
+
+OFFLINE = """
+import os
+from export.extra import export_extra
+with export_extra(downloads=sys.argv[1] == "downloads"):
+    import huggingface_hub.constants as hub
+print(hub.HF_HUB_OFFLINE, hub.HF_HUB_DISABLE_TELEMETRY)
+"""
+
+
+@pytest.mark.parametrize(("asked", "said"), [("downloads", "False True"), ("nothing", "True True")])
+def test_the_hub_is_asked_for_nothing_unless_the_user_says_so(tmp_path: Path, asked: str, said: str) -> None:
+    pytest.importorskip("huggingface_hub")
+    found = observed(python(OFFLINE, asked), tmp_path / "watched")
+    assert clean(found) and found.stdout.strip() == said

@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 
 from engine.errors import ArtifactError, BackendError
+from engine.files import read_plain
 
 __all__ = ["BAR", "CONTINUATION", "PAD", "TextTokens", "align", "read_ctc_vocabulary", "tokens_of", "transcribe"]
 
 PAD = "<pad>"
 BAR = "|"  # the recogniser's space
+MAX_VOCABULARY_BYTES = 64 << 20
 CONTINUATION = "##"  # the text encoder's mark of a token inside a word
 
 
@@ -29,10 +31,10 @@ def read_ctc_vocabulary(path: Path) -> list[str]:
         ArtifactError: no JSON object of token to id, ids other than 0 .. n - 1, or padding or bar missing.
     """
     try:
-        ids = json.loads(path.read_text(encoding="utf-8"))
+        ids = json.loads(read_plain(path, MAX_VOCABULARY_BYTES).decode("utf-8"))
         vocabulary = sorted(ids, key=ids.__getitem__)
         complete = [ids[token] for token in vocabulary] == list(range(len(vocabulary)))
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ArtifactError(
             f"{path}: not the vocabulary of a recogniser (a JSON object of token to id): {error}"
         ) from error
@@ -110,8 +112,9 @@ def _open_tokenizer(path: Path) -> Any:
     if not path.is_file():
         raise ArtifactError(f"{path}: no such vocabulary of a text encoder")
     try:
+        content = read_plain(path, MAX_VOCABULARY_BYTES)
         if path.suffix == ".json":
-            tokenizer = Tokenizer.from_file(str(path))
+            tokenizer = Tokenizer.from_buffer(content)
             tokenizer.no_padding()
             tokenizer.no_truncation()
             return tokenizer

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.features.validation import MIN_SPEECH_S
+from engine.programs import without_programs
 
 __all__ = ["draw"]
 
@@ -12,7 +13,8 @@ _INK, _FLOOR, _QUIET = "#2a5d8f", "#b03a2e", "0.75"
 
 def draw(result: dict[str, Any], path: Path) -> None:
     """Low level and windows by row, with intervals and control; look-ahead and learning curves. PNG."""
-    from matplotlib.figure import Figure
+    with without_programs():
+        from matplotlib.figure import Figure
 
     rows = [row for row in result["rows"] if row["pooled"]["frames"]]
     key = "pooled_15s" if rows[0]["pooled_15s"] else "pooled"

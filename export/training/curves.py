@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from engine.programs import without_programs
+
 __all__ = ["draw_curves"]
 
 
@@ -10,7 +12,8 @@ def draw_curves(history: Sequence[dict[str, float]], path: Path) -> None:
     """Losses above, accuracies below, over the steps, as PNG; nothing where there is no history."""
     if not history:
         return
-    from matplotlib.figure import Figure
+    with without_programs():
+        from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 6), layout="constrained")
     losses, shares = figure.subplots(2, 1, sharex=True)

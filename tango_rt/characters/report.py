@@ -12,6 +12,7 @@ from engine.features.validation import MAX_LAG_FRAMES, lag_profile
 from engine.graph import CUT, RELAXED
 from engine.pack import CharacterPack
 from engine.pack_embeddings import read_embedding, stored_names
+from engine.programs import without_programs
 from engine.timebase import FPS, FRAMES_PER_NODE
 from tango_rt.characters.inspect import describe, summarize
 from tango_rt.video.gop import GopDecoder
@@ -166,7 +167,8 @@ def _label(picture: np.ndarray, text: str) -> np.ndarray:
 
 
 def _figure(width_in: float, height_in: float, columns: int = 1):  # type: ignore[no-untyped-def]
-    from matplotlib.figure import Figure
+    with without_programs():
+        from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width_in, height_in), layout="constrained")
     return figure, figure.subplots(1, columns)

@@ -4,7 +4,7 @@ import functools
 import hashlib
 import logging
 import os
-import zipfile
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, fields
@@ -18,7 +18,8 @@ from tqdm import tqdm
 
 from engine.appearance import N_CELLS, coarse_colours
 from engine.errors import InputError
-from engine.files import open_plain
+from engine.features.archive import read_arrays
+from engine.files import read_plain
 from engine.folders import cache_folder, why_no_cache
 from engine.motion import smplx_motion_vectors
 from tango_rt.audio import check_audible, read_audio
@@ -221,16 +222,10 @@ def _sha256(path: Path) -> str:
 def _load(file: Path, n_frames: int) -> _Found | None:
     """None for a file that is absent or damaged: then the video is tracked again. n_frames: about so many there are."""
     try:
-        # opened here, because numpy leaves a damaged archive open
-        with os.fdopen(open_plain(file, follow_links=False), "rb") as content:
-            if os.fstat(content.fileno()).st_size > _FRAME_BYTES * (2 * n_frames + _SPARE_FRAMES):
-                return None
-            with np.load(content, allow_pickle=False) as arrays:
-                if any(member.compress_type != zipfile.ZIP_STORED for member in arrays.zip.infolist()):
-                    return None  # it may hold more than there is memory
-                found = _Found(**{field.name: arrays[field.name] for field in fields(_Found)})
+        arrays = read_arrays(read_plain(file, _FRAME_BYTES * (2 * n_frames + _SPARE_FRAMES), follow_links=False))
+        found = _Found(**{field.name: arrays[field.name] for field in fields(_Found)})
         return found if found.fits_together() else None
-    except Exception:  # numpy and zipfile raise a dozen kinds for damage, and any of it counts as absent
+    except (OSError, ValueError, KeyError):
         return None
 
 
@@ -239,16 +234,19 @@ def _save(folder: Path | None, name: str, found: _Found) -> None:
     if folder is None:
         _say_not_kept(why_no_cache())
         return
-    partial = folder / f"{os.getpid()}.partial.npz"
+    partial = None
     try:
-        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as content:
-            np.savez(content, **vars(found))  # how a person moves is nobody else's business
-        partial.replace(folder / name)
+        # for its owner alone, in a folder that many share too: how a person moves is for nobody else to read
+        handle, partial = tempfile.mkstemp(prefix=".tango-", suffix=".npz", dir=folder)
+        with os.fdopen(handle, "wb") as content:
+            np.savez(content, **vars(found))
+        os.replace(partial, folder / name)
     except OSError as error:
         _say_not_kept(f"{folder} cannot be written ({error.strerror or error})")
     finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
+        if partial is not None:
+            with suppress(OSError):
+                os.unlink(partial)
 
 
 @functools.cache

@@ -5,6 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from engine.programs import without_programs
 from engine.timebase import FPS, FRAMES_PER_NODE, SAMPLE_RATE
 from tango_rt.pipeline.perform import Performance
 from tango_rt.video.reader import VideoReader
@@ -16,7 +17,8 @@ _POINTS = 4000
 
 def plot_performance(performance: Performance, samples: np.ndarray, clip_start: np.ndarray, file: Path) -> None:
     """Draw where in the reference the path is, under the waveform of the speech. PNG, PDF or SVG by suffix."""
-    from matplotlib.figure import Figure
+    with without_programs():
+        from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 5), layout="constrained")
     wave, path = figure.subplots(2, 1, sharex=True, height_ratios=[1, 2])

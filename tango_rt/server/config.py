@@ -76,6 +76,7 @@ class ServerConfig:
     profile: str | None = text("NAME", "shapes that the networks were compiled for, where they have several profiles")
     engines: Path | None = path("DIR", "compiled networks, where they are not in the bundle's own folder")
     unverified: bool = switch(False, "run networks that no verification report vouches for")
+    trust_engines: bool = switch(False, "run engines that another user or machine made, as one runs programs")
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     """Who said what is not the default: name of the option -> its flag, variable or file."""
 

@@ -211,7 +211,14 @@ def _open_networks(config: ServerConfig) -> Networks | None:
     """Of all sessions; only those that a verification report vouches for, unless the user asked for others."""
     if config.bundle is None:
         return None
-    options = NetworkOptions(config.backend, config.precision, config.profile, config.engines, config.unverified)
+    options = NetworkOptions(
+        config.backend,
+        config.precision,
+        config.profile,
+        config.engines,
+        config.unverified,
+        config.trust_engines,
+    )
     networks = open_embedding_networks(config.bundle, options)
     _log.info("networks", extra={"bundle": str(config.bundle), "run_by": networks.reason})
     return networks
