@@ -15,7 +15,7 @@ from grpc_status import rpc_status
 from engine.errors import ArtifactError, InputError
 from tango_rt.characters.store import UnknownCharacter
 
-__all__ = ["DOMAIN", "RETRY_S", "Refusal", "abort", "bad_field", "refusal_of"]
+__all__ = ["DOMAIN", "RETRY_S", "Refusal", "abort", "bad_field", "draining", "refusal_of"]
 
 DOMAIN = "tango-rt"
 RETRY_S = 1.0
@@ -61,6 +61,12 @@ class Refusal(Exception):
 def bad_field(field: str, message: str, reason: str = "BAD_FIELD") -> Refusal:
     """A field of the request cannot be used. message: what is wanted, what was found."""
     return Refusal(grpc.StatusCode.INVALID_ARGUMENT, reason, message, field=field)
+
+
+def draining() -> Refusal:
+    """No more sessions, and those there are end."""
+    message = "the server is going down: connect anew"
+    return Refusal(grpc.StatusCode.UNAVAILABLE, "DRAINING", message, retry_s=RETRY_S)
 
 
 def refusal_of(error: BaseException) -> Refusal:
