@@ -224,6 +224,22 @@ def test_a_thousand_calls_without_a_token_are_few_lines(packs: Path, caplog: pyt
     assert len([record for record in caplog.records if record.message == "call refused"]) == 5
 
 
+def test_sessions_that_are_not_taken_are_few_lines(packs: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def talk() -> None:
+        async with live_server(packs) as live:
+            for _ in range(20):
+                heard = Heard()
+                call = live.stub.StreamGestures()
+                await call.write(config(character="otto" if _ % 2 else ""))
+                await listen(call, heard)
+                assert heard.info is not None
+
+    with caplog.at_level(logging.INFO):
+        asyncio.run(talk())
+    reasons = [record.__dict__["reason"] for record in caplog.records if hasattr(record, "reason")]
+    assert reasons == ["BAD_FIELD", "UNKNOWN_CHARACTER"] * 5
+
+
 def test_a_client_that_leaves_too_early_is_no_failure(packs: Path, caplog: pytest.LogCaptureFixture) -> None:
     class Gone:
         """As gRPC answers where the client has gone and gRPC does not say so yet."""

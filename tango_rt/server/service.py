@@ -191,6 +191,7 @@ class GestureService:
                 await clip.run(request.audio)
             finally:
                 self._clips.discard(clip)
+                about["frames"] = opened.session.n_frames
 
     async def _in_thread(self, request: Any, function: Callable[..., T], *arguments: Any) -> T:
         check_readable(request)
@@ -203,19 +204,22 @@ class GestureService:
             self._metrics.session_opened()
             start_s = time.monotonic()
             about: dict[str, Any] = {"session_id": uuid.uuid4().hex, "peer": context.peer()}
-            reason = "OK"
+            reason, told = "OK", False
             try:
                 yield about
             except (asyncio.CancelledError, grpc.aio.InternalError):
                 reason = "CANCELLED"
                 raise
             except BaseException as error:
-                reason = refusal_of(error).reason
+                reason, told = refusal_of(error).reason, _hidden(error) is not None
                 raise
             finally:
                 duration_s = time.monotonic() - start_s
                 self._metrics.session_closed(reason, duration_s)
-                _log.info("session ended", extra={**about, "reason": reason, "duration_s": duration_s})
+                if "frames" in about:  # it was accepted
+                    _log.info("session ended", extra={**about, "reason": reason, "duration_s": duration_s})
+                elif reason != "CANCELLED" and not told:
+                    self.refusals.refused(reason, **about)
 
     async def _answered(self, context: Any, answer: Awaitable[T]) -> T | None:
         """Every failure becomes a status with a reason; the log keeps what the client is not told."""
@@ -226,12 +230,17 @@ class GestureService:
         except Exception as error:
             if context.cancelled() or context.done():  # nobody is there to be told
                 return None
-            refusal = refusal_of(error)
-            hidden = error if refusal is not error else error.__cause__
+            refusal, hidden = refusal_of(error), _hidden(error)
             if refusal.reason == "INTERNAL":
                 _log.error("call failed", exc_info=error)
-            elif hidden is not None and not isinstance(hidden, TimeoutError):
+            elif hidden is not None:
                 self.refusals.refused(refusal.reason, cause=str(hidden))
             self._metrics.refused(refusal.reason)
             await abort(context, refusal)
             return None
+
+
+def _hidden(error: BaseException) -> BaseException | None:
+    """What is behind a refusal, for the log alone."""
+    hidden = error if refusal_of(error) is not error else error.__cause__
+    return None if isinstance(hidden, TimeoutError) else hidden

@@ -5,6 +5,7 @@ makes sense to try again, RetryInfo says when. Nothing of the server's insides g
 """
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import grpc
@@ -43,6 +44,11 @@ class Refusal(Exception):
         self.field = field
         self.retry_s = retry_s
         self.metadata = dict(metadata or {})
+
+    @cached_property
+    def answer(self) -> Any:
+        """As gRPC sends it; put together once for what is refused again and again."""
+        return rpc_status.to_status(self.to_status())
 
     def to_status(self) -> status_pb2.Status:
         status = status_pb2.Status(code=self.code.value[0], message=str(self))
@@ -85,4 +91,4 @@ def refusal_of(error: BaseException) -> Refusal:
 
 async def abort(context: Any, refusal: Refusal) -> None:
     """End the call of a grpc.aio servicer context; always raises. Waits for clients that do not read."""
-    await context.abort_with_status(rpc_status.to_status(refusal.to_status()))
+    await context.abort_with_status(refusal.answer)
