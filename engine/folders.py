@@ -9,8 +9,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from engine.errors import InputError
+from engine.leftovers import held
 
 __all__ = [
+    "HELPER",
     "cache_folder",
     "cache_places",
     "file_beside",
@@ -27,7 +29,10 @@ __all__ = [
 _NAME = "tango-rt"
 _VARIABLE = "TANGO_RT_CACHE"
 TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")  # the last is left to containers whose disk is read-only
-_HELPER = ".tango-"  # short, because a name of the user may be as long as names can be
+HELPER = ".tango-"
+"""How names of what is not whole yet begin; short, because a name of the user may be as long as names can be."""
+
+_holds: dict[Path, int] = {}
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
@@ -171,15 +176,25 @@ def replace_folder(path: Path, folder: Path) -> None:
 def folder_beside(path: Path) -> Path:
     """A new folder on the same disk as `path`, hidden, as readable as any other of the user. Raises OSError."""
     _check_name(path)
-    folder = Path(tempfile.mkdtemp(prefix=_HELPER, dir=path.parent))
+    folder = Path(tempfile.mkdtemp(prefix=HELPER, dir=path.parent))
     folder.chmod(0o777 & ~_umask())  # mkdtemp makes a private one
+    _hold(folder)
     return folder
+
+
+def _hold(folder: Path) -> None:
+    """Until it is renamed or removed, or this process ends, nobody takes it for a left-over."""
+    for known in [known for known in list(_holds) if not known.exists()]:
+        with suppress(KeyError):
+            os.close(_holds.pop(known))
+    if (lock := held(folder)) is not None:
+        _holds[folder] = lock
 
 
 def file_beside(path: Path) -> Path:
     """A new empty file on the same disk as `path`, hidden, as readable as any other of the user. Raises OSError."""
     _check_name(path)
-    handle, name = tempfile.mkstemp(prefix=_HELPER, suffix=".partial", dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=HELPER, suffix=".partial", dir=path.parent)
     os.close(handle)
     os.chmod(name, 0o666 & ~_umask())  # mkstemp makes a private one
     return Path(name)

@@ -95,7 +95,7 @@ def test_every_token_is_compared_with_all_in_constant_time(given_token: str) -> 
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gate.hmac, "compare_digest", counting)
-        door = gate.Gate(["one", "two", "three"], False, None)  # type: ignore[arg-type]
+        door = gate.Gate(["one", "two", "three"], ServerConfig(Path("packs")), *[None] * 3)  # type: ignore[arg-type]
         assert door._is_known(f"Bearer {given_token}") == (given_token.strip() in ("one", "two", "three"))
     assert compared == [(32, 32)] * 3  # all of them, and digests of one length
 

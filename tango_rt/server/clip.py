@@ -6,14 +6,16 @@ from typing import Any
 
 import grpc
 
+from tango_rt.server.admission import Yielding
 from tango_rt.server.checks import SessionPlan
 from tango_rt.server.config import ServerConfig
 from tango_rt.server.messages import Response
 from tango_rt.server.opening import Opened
-from tango_rt.server.status import Refusal, bad_field
+from tango_rt.server.session import Session
+from tango_rt.server.status import Refusal, bad_field, draining
 from tango_rt.v1 import service_pb2, session_pb2
 
-__all__ = ["check_length", "render_clip"]
+__all__ = ["ClipStream", "check_length"]
 
 
 def check_length(plan: SessionPlan, audio: bytes, server: ServerConfig) -> None:
@@ -26,34 +28,64 @@ def check_length(plan: SessionPlan, audio: bytes, server: ServerConfig) -> None:
         raise Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "CLIP_TOO_LONG", message)
 
 
-async def render_clip(opened: Opened, audio: bytes, context: Any, executor: Executor, server: ServerConfig) -> None:
-    """Raises Refusal, also where the client does not read."""
-    session = opened.session
-    loop = asyncio.get_running_loop()
-    session.queue.accept(session_pb2.AudioChunk(data=audio), loop.time())
-    session.queue.end_open()
-    session.queue.closed = True
-    try:
-        async with asyncio.timeout(None) as limit:
-            await _write(context, service_pb2.RenderClipResponse(accepted=opened.accepted), limit, server)
-            while not session.over:
-                if not await loop.run_in_executor(executor, session.prepare):
-                    continue
-                while session.has_frame:
-                    for message in session.show(loop.time()):
-                        await _write(context, _answer(message), limit, server)
-    except TimeoutError as error:
-        if not limit.expired():
-            raise
-        text = f"nothing was read for {server.idle_timeout_s:g} s"
-        raise Refusal(grpc.StatusCode.DEADLINE_EXCEEDED, "SLOW_READER", text) from error
+class ClipStream:
+    """Renders one clip on one call."""
 
+    def __init__(
+        self, opened: Opened, context: Any, executor: Executor, yielding: Yielding, server: ServerConfig
+    ) -> None:
+        self._opened = opened
+        self._context = context
+        self._executor = executor
+        self._yielding = yielding
+        self._server = server
+        self._limit = asyncio.timeout(None)
+        self._cut_off = False
 
-async def _write(context: Any, answer: service_pb2.RenderClipResponse | None, limit: Any, server: ServerConfig) -> None:
-    if answer is not None:
-        limit.reschedule(asyncio.get_running_loop().time() + server.idle_timeout_s)
-        await context.write(answer)
-        limit.reschedule(None)
+    def cut_off(self) -> None:
+        """End now, whatever it waits for."""
+        self._reschedule(asyncio.get_running_loop().time())
+        self._cut_off = True
+
+    async def run(self, audio: bytes) -> None:
+        """Raises Refusal, also where the client does not read. Not to be cut off before."""
+        session = self._opened.session
+        session.queue.accept(session_pb2.AudioChunk(data=audio), asyncio.get_running_loop().time())
+        session.queue.end_open()
+        session.queue.closed = True
+        try:
+            async with self._limit:
+                await self._perform(session)
+        except TimeoutError as error:
+            if self._cut_off:
+                raise draining() from error
+            if not self._limit.expired():
+                raise
+            text = f"nothing was read for {self._server.idle_timeout_s:g} s"
+            raise Refusal(grpc.StatusCode.DEADLINE_EXCEEDED, "SLOW_READER", text) from error
+
+    async def _perform(self, session: Session) -> None:
+        loop = asyncio.get_running_loop()
+        accepted = self._opened.accepted
+        await self._write(service_pb2.RenderClipResponse(accepted=accepted))
+        while not session.over:
+            if not await loop.run_in_executor(self._executor, session.prepare):
+                continue
+            while session.has_frame:
+                await self._yielding.turn(session.plan, accepted.width, accepted.height)
+                for message in session.show(loop.time()):
+                    await self._write(_answer(message))
+
+    async def _write(self, answer: service_pb2.RenderClipResponse | None) -> None:
+        if answer is None:
+            return
+        self._reschedule(asyncio.get_running_loop().time() + self._server.idle_timeout_s)
+        await self._context.write(answer)
+        self._reschedule(None)
+
+    def _reschedule(self, end_s: float | None) -> None:
+        if not self._cut_off and not self._limit.expired():  # which is the end already
+            self._limit.reschedule(end_s)
 
 
 def _answer(message: Response) -> service_pb2.RenderClipResponse | None:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from engine.backends import BACKENDS, PRECISIONS, Backend, Precision
 from engine.errors import InputError
 from engine.files import read_plain
-from tango_rt.server.options import addresses, checked, choice, path, seconds, switch, text, whole
+from tango_rt.server.options import addresses, checked, choice, mode, number, path, seconds, switch, text, whole
 
 __all__ = ["ServerConfig", "describe", "flag_of", "from_sources", "misspelt_variables", "options", "variable_of"]
 
@@ -24,7 +24,19 @@ _CONFIG_VARIABLE = _PREFIX + "CONFIG"
 _MAX_TOML_BYTES = 1 << 20
 _DAY_S = 86_400
 
-_LISTEN = "where to listen, HOST:PORT or unix:PATH; may be given several times; port 0 is any free one"
+_LISTEN = (
+    "where to listen, HOST:PORT or unix:PATH; may be given several times; port 0 is any free one; "
+    "at a Unix socket neither TLS nor client certificates are asked for: its permissions decide (socket_mode)"
+)
+_SOCKET_MODE = "permissions of Unix sockets; 0600 is for the user of the server alone"
+_OF_CLIENT = (
+    "sessions and clips at once of one token, else of one client certificate, else of one address; 0 is no limit, "
+    "for a gateway is one client for all its users"
+)
+_PICTURE_CORES = (
+    "cores that JPEG, RGB24 and I420 of sessions in real time may take together; sessions beyond are refused; "
+    "default: half of the cores there are"
+)
 
 
 @dataclass(frozen=True)
@@ -33,7 +45,11 @@ class ServerConfig:
 
     characters: Path = path("DIR", "folder of character packs; packs placed or deleted later count at once", True)
     listen: tuple[str, ...] = addresses(("127.0.0.1:50051",), _LISTEN)
+    socket_mode: str = mode("0600", _SOCKET_MODE)
     max_sessions: int = whole(64, 1, 100_000, "sessions and clips at once; more are refused")
+    max_sessions_per_client: int = whole(0, 0, 100_000, _OF_CLIENT)
+    picture_cores: float | None = number(None, 0, 10_000, _PICTURE_CORES)
+    picture_cache_mb: int = whole(128, 0, 1 << 20, "memory for pictures that were made and may be shown again")
     lookahead_nodes: int = whole(2, 0, 8, "nodes of 4 frames that a session looks ahead where it does not say")
     config_timeout_s: float = seconds(5, 0.05, 3600, "how long a new stream may wait with its configuration")
     idle_timeout_s: float = seconds(30, 0.05, _DAY_S, "a session ends where its client sends nothing for so long")
@@ -49,7 +65,9 @@ class ServerConfig:
     tls_cert: Path | None = path("PEM", "certificate chain of the server; read again when it changes")
     tls_key: Path | None = path("PEM", "private key of the certificate")
     tls_client_ca: Path | None = path("PEM", "admit only clients with a certificate of this authority")
-    token: str | None = text("TOKEN", "bearer token that clients must bring; as a flag, other users here can read it")
+    token: str | None = text(
+        "TOKEN", "bearer token that clients must bring; as a flag, other users here can read it", True
+    )
     token_file: Path | None = path("FILE", "bearer tokens, one a line, each of which is accepted")
     insecure: bool = switch(False, "allow addresses beyond this machine without TLS")
     open_health: bool = switch(False, "answer health checks without a token, as probes of containers need it")
@@ -138,7 +156,7 @@ def described_values(config: ServerConfig) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for option in options():
         value = getattr(config, option.name)
-        hidden = option.name == "token" and value is not None
+        hidden = option.metadata["secret"] and value is not None
         values[option.name] = "***" if hidden else str(value) if isinstance(value, Path) else value
     return values
 

@@ -1,77 +1,152 @@
-"""What every call has to pass: the token, and the end of the warm-up."""
+"""What every call has to pass: the token, the end of the warm-up, and the room that calls of its kind have.
 
+gRPC's own limit of calls is not used: it counts all kinds together, so that those who only watch could keep sessions
+out, and it refuses without a reason.
+"""
+
+import asyncio
 import hashlib
 import hmac
-import logging
+import inspect
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import nullcontext
 from typing import Any
 
 import grpc
 
+from tango_rt.server.clients import connection_of, token_in
+from tango_rt.server.config import ServerConfig
 from tango_rt.server.metrics import Metrics
+from tango_rt.server.refusals import RefusalLog
+from tango_rt.server.requests import received
+from tango_rt.server.rooms import Room, SilentCalls
 from tango_rt.server.status import Refusal, abort
 
 __all__ = ["Gate"]
 
-_log = logging.getLogger(__name__)
-
 _HEALTH = "/grpc.health.v1.Health/"
+_WATCH = _HEALTH + "Watch"
+_REFLECTION = "/grpc.reflection."
 _OURS = "/tango_rt.v1."
-_SCHEME = "bearer "
 _WARM_UP_S = 2.0
+
+_MOST_WATCHERS, _MOST_WATCHERS_OF_CONNECTION = 32, 4
+_MOST_REFLECTIONS, _MOST_REFLECTIONS_OF_CONNECTION = 8, 2
+_MOST_SHORT = 100
+_REFLECTION_S = 30.0
+
+_MISSING = Refusal(
+    grpc.StatusCode.UNAUTHENTICATED,
+    "TOKEN_MISSING",
+    "this server wants a token: send the metadata 'authorization: Bearer TOKEN'",
+)
+_WRONG = Refusal(grpc.StatusCode.UNAUTHENTICATED, "TOKEN_WRONG", "this token is not accepted")
+_WARMING_UP = Refusal(
+    grpc.StatusCode.UNAVAILABLE,
+    "WARMING_UP",
+    "the server is starting and takes no calls yet: try again shortly",
+    retry_s=_WARM_UP_S,
+)
 
 
 class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]
-    """tokens: those that are accepted; none: no token is asked for. open_health: health checks need none."""
+    """tokens: those that are accepted; none: no token is asked for."""
 
-    def __init__(self, tokens: Iterable[str], open_health: bool, metrics: Metrics) -> None:
+    def __init__(
+        self, tokens: Iterable[str], config: ServerConfig, metrics: Metrics, silent: SilentCalls, log: RefusalLog
+    ) -> None:
+        """silent: shared with the service, whose sessions begin with silence, too."""
         self.is_warm = False
         self._digests = [_digest(token) for token in tokens]
-        self._open_health = open_health
+        self._config = config
         self._metrics = metrics
+        self._silent = silent
+        self._log = log
+        # a client that checks the health of its connections holds a watcher on each
+        most_watchers = max(_MOST_WATCHERS, config.max_sessions)
+        self._watchers = Room("TOO_MANY_WATCHERS", "health watchers", most_watchers, _MOST_WATCHERS_OF_CONNECTION)
+        self._reflections = Room(
+            "TOO_MANY_REFLECTIONS", "reflection streams", _MOST_REFLECTIONS, _MOST_REFLECTIONS_OF_CONNECTION
+        )
+        self._short = Room("TOO_MANY_CALLS", "short calls", _MOST_SHORT)
 
     async def intercept_service(
         self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any
-    ) -> grpc.RpcMethodHandler:
-        refusal = self._refusal(handler_call_details.method, handler_call_details.invocation_metadata)
-        if refusal is None:
-            return await continuation(handler_call_details)
+    ) -> grpc.RpcMethodHandler | None:
         method = handler_call_details.method
+        refusal = self._refusal(method, handler_call_details.invocation_metadata)
+        if refusal is None:
+            handler = await continuation(handler_call_details)
+            return None if handler is None else self._counted(method, handler)
 
         async def refuse(_: Any, context: Any) -> None:
-            self._metrics.refused(refusal.reason)
-            _log.warning("call refused", extra={"reason": refusal.reason, "method": method, "peer": context.peer()})
-            await abort(context, refusal)
+            await self._refuse(refusal, method, context)
 
         # fits calls of every kind, and answers before the client has said anything
         return grpc.stream_stream_rpc_method_handler(refuse)
 
+    def _counted(self, method: str, handler: Any) -> grpc.RpcMethodHandler:
+        """The same call, in the room of its kind. What it sends is read here: gRPC would read it, however large, before
+        anybody can refuse it."""
+        behave = handler.stream_stream or handler.unary_stream or handler.unary_unary
+
+        async def counted(requests: Any, context: Any) -> None:
+            try:
+                if not handler.request_streaming:
+                    requests = await received(context, self._silent, self._config.idle_timeout_s)
+                with self._room(method, connection_of(context)):
+                    async with asyncio.timeout(_REFLECTION_S if method.startswith(_REFLECTION) else None) as limit:
+                        await _answer(behave, requests, context)
+            except TimeoutError:
+                if not limit.expired():
+                    raise
+                message = f"a reflection stream may last {_REFLECTION_S:g} s: open another one"
+                refusal = Refusal(grpc.StatusCode.DEADLINE_EXCEEDED, "REFLECTION_TIMEOUT", message)
+                await self._refuse(refusal, method, context)
+            except Refusal as refusal:
+                await self._refuse(refusal, method, context)
+
+        return grpc.stream_stream_rpc_method_handler(counted, handler.request_deserializer, handler.response_serializer)
+
+    def _room(self, method: str, connection: str) -> Any:
+        if method == _WATCH:
+            return self._watchers.place(connection)
+        if method.startswith(_REFLECTION):
+            return self._reflections.place(connection)
+        if method.startswith(_OURS) and method.rpartition("/")[2] in ("StreamGestures", "RenderClip"):
+            return nullcontext()  # the service has room for so many sessions, and for silence before them
+        return self._short.place(connection)
+
+    async def _refuse(self, refusal: Refusal, method: str, context: Any) -> None:
+        self._metrics.refused(refusal.reason)
+        self._log.refused(refusal.reason, method=method, peer=context.peer())
+        await abort(context, refusal)
+
     def _refusal(self, method: str, metadata: Iterable[tuple[str, str | bytes]]) -> Refusal | None:
-        if self._digests and not (self._open_health and method.startswith(_HEALTH)):
+        if self._digests and not (self._config.open_health and method.startswith(_HEALTH)):
             given = [str(value) for key, value in metadata if key == "authorization"]
             if not given:
-                return Refusal(
-                    grpc.StatusCode.UNAUTHENTICATED,
-                    "TOKEN_MISSING",
-                    "this server wants a token: send the metadata 'authorization: Bearer TOKEN'",
-                )
+                return _MISSING
             if len(given) != 1 or not self._is_known(given[0]):
-                return Refusal(grpc.StatusCode.UNAUTHENTICATED, "TOKEN_WRONG", "this token is not accepted")
-        if not self.is_warm and method.startswith(_OURS):
-            return Refusal(
-                grpc.StatusCode.UNAVAILABLE,
-                "WARMING_UP",
-                "the server is starting and takes no calls yet: try again shortly",
-                retry_s=_WARM_UP_S,
-            )
-        return None
+                return _WRONG
+        return _WARMING_UP if not self.is_warm and method.startswith(_OURS) else None
 
     def _is_known(self, header: str) -> bool:
         """In a time that tells nothing of the tokens: not their letters, not their lengths, not which one it is."""
-        if header[: len(_SCHEME)].lower() != _SCHEME:
+        token = token_in(header)
+        if token is None:
             return False
-        given = _digest(header[len(_SCHEME) :].strip())
+        given = _digest(token)
         return any([hmac.compare_digest(given, known) for known in self._digests])
+
+
+async def _answer(behave: Callable[[Any, Any], Any], requests: Any, context: Any) -> None:
+    answer = behave(requests, context)
+    if inspect.isasyncgen(answer):
+        async for message in answer:
+            await context.write(message)
+    elif (message := await answer) is not None:
+        await context.write(message)
 
 
 def _digest(token: str) -> bytes:

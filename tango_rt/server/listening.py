@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
 from types import TracebackType
@@ -13,7 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 from threadpoolctl import threadpool_limits
 
-from engine.errors import InputError
+from engine.errors import BackendError, InputError
 from engine.features.learned import open_embedding_networks
 from engine.networks import NetworkOptions, Networks
 from tango_rt.characters.store import CharacterStore
@@ -22,17 +23,29 @@ from tango_rt.server.config import ServerConfig
 from tango_rt.server.gate import Gate
 from tango_rt.server.health import Health
 from tango_rt.server.metrics import Metrics
-from tango_rt.server.security import Address, check_free, check_plaintext, credentials_of, parse_address, tokens_of
+from tango_rt.server.prices import measured_prices
+from tango_rt.server.security import (
+    Address,
+    check_free,
+    check_plaintext,
+    credentials_of,
+    only_for,
+    parse_address,
+    tokens_of,
+    warn_of_files,
+)
 from tango_rt.server.service import SERVICE, GestureService
+from tango_rt.server.warm import clear_leftovers
 from tango_rt.server.watch import FolderWatch, watch_characters, watch_loop
 
 __all__ = ["GestureServer"]
 
 _log = logging.getLogger(__name__)
 
-_CALLS_BESIDE = 100  # health, lists and other short calls beside the sessions
+_CALLS_BESIDE = 100  # of one connection, which may be a gateway's with all sessions: more wait at the client
 _PING_TOLERANCE = 0.8  # of clocks and networks: a client that pings as often as it may is not cut off
 _HANDSHAKE_MS = 10_000
+_INT_MAX = 2**31 - 1
 _LAST_S = 0.5  # for the last bytes to leave
 
 
@@ -59,7 +72,7 @@ class GestureServer:
         self.addresses: tuple[str, ...] = ()
         self.metrics_address: str | None = None
         self._listen = listen
-        self._gate = Gate(tokens, config.open_health, self.metrics)
+        self._tokens = tokens
         self._health = Health([SERVICE])
         self._folder = FolderWatch(self.store, config, self.metrics, self.networks)
         self._tasks: list[asyncio.Task[None]] = []
@@ -70,6 +83,7 @@ class GestureServer:
         return self._service.active_sessions
 
     async def __aenter__(self) -> Self:
+        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         async with AsyncExitStack() as stack:  # undoes the first half where the second fails
             if self._metrics_at is not None:
                 endpoint = stack.enter_context(self.metrics.serve(self._metrics_at.host, self._metrics_at.port))
@@ -90,6 +104,7 @@ class GestureServer:
                 self.config, self.store, self._pool, self._executor, self.metrics, self.networks
             )
             stack.callback(self._service.close)
+            self._gate = Gate(self._tokens, self.config, self.metrics, self._service.silent, self._service.refusals)
             self._server = self._grpc_server()
             self.addresses = tuple(self._bind(address) for address in self._listen)
             await self._server.start()
@@ -108,13 +123,20 @@ class GestureServer:
         started = time.monotonic()
         looked = asyncio.Event()
         watching = watch_characters(self._folder, self._pool, self.config.draw_workers, self._opener, looked)
-        self._tasks.append(asyncio.create_task(watching))
-        await _first_of(self._tasks[-1], looked)
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._opener, clear_leftovers, self.config.characters)
+        prices = await loop.run_in_executor(self._opener, measured_prices)
+        self._service.charge(prices)
+        await _first_of(self._in_background(watching), looked)
         self._gate.is_warm = True
         self._health.set(True)
         self.metrics.ready(True)
-        self._tasks.append(asyncio.create_task(watch_loop(self.metrics)))
+        self._in_background(watch_loop(self.metrics))
         return time.monotonic() - started
+
+    async def failed(self) -> None:
+        """Waits for ever, or raises BackendError when one of the tasks in the background has died."""
+        await asyncio.shield(self._failed)
 
     async def drain(self) -> bool:
         """Take no more sessions and wait for those there are; False where config.grace_s was not enough."""
@@ -141,17 +163,27 @@ class GestureServer:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._service.drained(), _LAST_S)
 
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._on_end)
+        self._tasks.append(task)
+        return task
+
+    def _on_end(self, task: "asyncio.Task[None]") -> None:
+        if task.cancelled() or self._failed.done():
+            return
+        error, name = task.exception(), getattr(task.get_coro(), "__name__", "a task")
+        _log.error("a task of the server has died", extra={"task": name}, exc_info=error)
+        self._failed.set_exception(BackendError(f"{name} of the server has died ({error!r}): it cannot go on"))
+        self._failed.exception()  # seen, even where nobody waits
+
     def _threads(self, stack: AsyncExitStack, n: int, name: str) -> ThreadPoolExecutor:
         executor = ThreadPoolExecutor(n, thread_name_prefix=f"tango-{name}")
         stack.callback(executor.shutdown, wait=False, cancel_futures=True)
         return executor
 
     def _grpc_server(self) -> "grpc.aio.Server":
-        server = grpc.aio.server(
-            interceptors=[self._gate],
-            options=_channel_options(self.config),
-            maximum_concurrent_rpcs=self.config.max_sessions + _CALLS_BESIDE,
-        )
+        server = grpc.aio.server(interceptors=[self._gate], options=_channel_options(self.config))
         self._service.register(server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if self.config.reflection:
@@ -162,12 +194,14 @@ class GestureServer:
     def _bind(self, address: Address) -> str:
         """Listen; returns the address with its real port."""
         try:
-            if self._credentials is None or address.path:  # files of this machine have owners and permissions instead
-                port = self._server.add_insecure_port(str(address))
-            else:
-                port = self._server.add_secure_port(str(address), self._credentials)
+            with only_for(address.path, self.config.socket_mode):
+                if self._credentials is None or address.path:  # files have owners and permissions instead
+                    port = self._server.add_insecure_port(str(address))
+                else:
+                    port = self._server.add_secure_port(str(address), self._credentials)
         except RuntimeError as error:
-            raise InputError(f"cannot listen at {address}: is another server running?") from error
+            check_free(address)  # says so where somebody was quicker
+            raise InputError(f"cannot listen at {address}: gRPC does not take this address") from error
         return str(address) if address.path else str(Address(address.host, port))
 
     def _warn(self) -> None:
@@ -176,6 +210,9 @@ class GestureServer:
             _log.warning("everything goes over the network readable: no TLS", extra={"addresses": beyond})
         if beyond and not self.wants_token and self.config.tls_client_ca is None:
             _log.warning("everybody may use this server: no token, no client certificates", extra={"addresses": beyond})
+        if self._metrics_at is not None and not self._metrics_at.is_local:
+            _log.warning("everybody may read the metrics", extra={"address": self.metrics_address})
+        warn_of_files(self.config)
 
 
 def _own_services() -> tuple[Any, Any]:
@@ -186,7 +223,8 @@ def _own_services() -> tuple[Any, Any]:
 def _channel_options(config: ServerConfig) -> list[tuple[str, int]]:
     options = [
         ("grpc.so_reuseport", 0),  # else two servers share a port unnoticed
-        ("grpc.max_receive_message_length", config.max_message_bytes),
+        # larger than what is taken, so that the refusal is ours and has a reason; beyond, gRPC reads no further
+        ("grpc.max_receive_message_length", min(config.max_message_bytes * 2, _INT_MAX)),
         ("grpc.max_send_message_length", -1),
         ("grpc.max_concurrent_streams", config.max_sessions + _CALLS_BESIDE),
         ("grpc.max_allowed_incoming_connections", config.max_connections),

@@ -1,7 +1,6 @@
 """What the server counts, for Prometheus."""
 
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
 
 from prometheus_client import (
     CollectorRegistry,
@@ -11,12 +10,11 @@ from prometheus_client import (
     PlatformCollector,
     ProcessCollector,
     generate_latest,
-    start_http_server,
 )
 
-from engine.errors import InputError
+from tango_rt.server.metrics_endpoint import MetricsEndpoint
 
-__all__ = ["Metrics", "MetricsEndpoint"]
+__all__ = ["Metrics"]
 
 # around a frame of 33 ms and the bars of 100, 120 and 200 ms
 _LATENCY_S = (0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.12, 0.15, 0.2, 0.3, 0.5, 1, 2, 5)
@@ -103,7 +101,7 @@ class Metrics:
         """All of it in the text format of Prometheus."""
         return generate_latest(self.registry).decode()
 
-    def serve(self, host: str, port: int) -> "MetricsEndpoint":
+    def serve(self, host: str, port: int) -> MetricsEndpoint:
         """Answer by HTTP from a thread. Raises InputError where the port cannot be had."""
         return MetricsEndpoint(self.registry, host, port)
 
@@ -115,24 +113,3 @@ class Metrics:
 
     def _histogram(self, name: str, about: str, buckets: tuple[float, ...]) -> Histogram:
         return Histogram(f"{_NAMES}_{name}", about, registry=self.registry, buckets=buckets)
-
-
-class MetricsEndpoint:
-    """An HTTP server for scrapers; `port` is the real one."""
-
-    def __init__(self, registry: CollectorRegistry, host: str, port: int) -> None:
-        try:
-            self._server, self._thread = start_http_server(port, host, registry)
-        except OSError as error:
-            raise InputError(f"metrics cannot be served at {host}:{port}: {error.strerror or error}") from error
-        self.host, self.port = host, int(self._server.server_port)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()

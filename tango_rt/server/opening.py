@@ -24,6 +24,7 @@ from tango_rt.server.speech import SpeechQueue
 from tango_rt.server.status import Refusal
 from tango_rt.v1 import session_pb2
 from tango_rt.video.codecs import FrameCoder
+from tango_rt.video.shared_pictures import SharedPictures
 
 __all__ = ["Opened", "Opener", "character_of"]
 
@@ -48,6 +49,7 @@ class Opener:
     pool: TransitionPool | None  # None: transitions are made here and now
     metrics: Metrics
     networks: Networks | None = None  # of all sessions
+    pictures: SharedPictures | None = None  # of all sessions
 
     def open(self, plan: SessionPlan, session_id: str, max_chunk_s: float) -> Opened:
         """Raises Refusal for a character or a retrieval that is not to be had."""
@@ -64,7 +66,7 @@ class Opener:
             SpeechQueue(plan, max_chunk_s),
             performer,
             PictureSource(character.pack, plan.blender, self.pool),
-            FrameCoder(plan.encoding, info),
+            FrameCoder(plan.encoding, info, self.pictures),
             character.pack["clip_start"],
             self.metrics,
         )

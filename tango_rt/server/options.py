@@ -9,9 +9,10 @@ from typing import Any
 
 from engine.errors import InputError
 
-__all__ = ["addresses", "checked", "choice", "path", "seconds", "switch", "text", "whole"]
+__all__ = ["addresses", "checked", "choice", "mode", "number", "path", "seconds", "switch", "text", "whole"]
 
 _WHOLE = re.compile(r"-?[0-9]{1,18}")
+_MODE = re.compile(r"0?[0-7]{3}")
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
@@ -22,7 +23,8 @@ def checked(option: Field[Any], value: Any, said_by: str) -> Any:
     try:
         return option.metadata["read"](value)
     except ValueError as error:
-        raise InputError(f"{said_by} is {value!r}: expected {error}") from None
+        found = "" if option.metadata["secret"] else f" is {value!r}"
+        raise InputError(f"{said_by}{found}: expected {error}") from None
 
 
 def whole(default: int, least: int, most: int, about: str) -> Any:
@@ -36,16 +38,35 @@ def whole(default: int, least: int, most: int, about: str) -> Any:
 
 
 def seconds(default: float | None, least: float, most: float, about: str) -> Any:
+    return _measured(default, least, most, about, "S", "seconds")
+
+
+def number(default: float | None, least: float, most: float, about: str) -> Any:
+    return _measured(default, least, most, about, "X", "a number")
+
+
+def _measured(default: float | None, least: float, most: float, about: str, metavar: str, kind: str) -> Any:
     def read(value: Any) -> float:
         try:
-            number = math.nan if isinstance(value, bool) else float(value)
+            found = math.nan if isinstance(value, bool) else float(value)
         except (ValueError, TypeError, OverflowError):
-            number = math.nan
-        if not least <= number <= most:
-            raise ValueError(f"seconds from {least:g} to {most:g}")
-        return number
+            found = math.nan
+        if not least <= found <= most:
+            raise ValueError(f"{kind} from {least:g} to {most:g}")
+        return found
 
-    return _option(None if default is None else float(default), "S", about, read)
+    return _option(None if default is None else float(default), metavar, about, read)
+
+
+def mode(default: str, about: str) -> Any:
+    """Permissions of a file, in octal digits as chmod takes them."""
+
+    def read(value: Any) -> str:
+        if not isinstance(value, str) or not _MODE.fullmatch(value.strip()):
+            raise ValueError("permissions in octal digits, as '0600'")
+        return value.strip()
+
+    return _option(default, "MODE", about, read)
 
 
 def switch(default: bool, about: str) -> Any:
@@ -67,13 +88,15 @@ def choice(default: str | None, allowed: tuple[str, ...], about: str) -> Any:
     return _option(default, "|".join(allowed), about, read)
 
 
-def text(metavar: str, about: str) -> Any:
+def text(metavar: str, about: str, secret: bool = False) -> Any:
+    """secret: its value is never shown, not even where it is wrong."""
+
     def read(value: Any) -> str:
         if not isinstance(value, str) or not value.strip():
             raise ValueError("some text")
         return value.strip()
 
-    return _option(None, metavar, about, read)
+    return _option(None, metavar, about, read, secret)
 
 
 def path(metavar: str, about: str, required: bool = False) -> Any:
@@ -99,5 +122,5 @@ def addresses(default: tuple[str, ...], about: str) -> Any:
     return _option(default, "ADDRESS", about, read)
 
 
-def _option(default: Any, metavar: str | None, about: str, read: Callable[[Any], Any]) -> Any:
-    return field(default=default, metadata={"metavar": metavar, "about": about, "read": read})
+def _option(default: Any, metavar: str | None, about: str, read: Callable[[Any], Any], secret: bool = False) -> Any:
+    return field(default=default, metadata={"metavar": metavar, "about": about, "read": read, "secret": secret})

@@ -1,23 +1,29 @@
 """Messages of clients, before anybody looks at what they ask for."""
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
 import grpc
 
+from tango_rt.server.rooms import SilentCalls
 from tango_rt.server.status import Refusal
 from tango_rt.v1 import session_pb2
 
-__all__ = ["check_readable", "kind_of", "opening", "reader"]
+__all__ = ["check_readable", "kind_of", "opening", "reader", "received"]
 
 _UNREADABLE = object()
 
 
-def reader(message: Any) -> Callable[[bytes], Any]:
-    """Reads a message class. gRPC itself would end a call without a reason where it cannot be read."""
+class _TooLarge(int):
+    """Instead of a message, how many bytes it may have."""
+
+
+def reader(message: Any, most_bytes: int) -> Callable[[bytes], Any]:
+    """Reads a message class. gRPC itself would end a call without a reason where it cannot be read, or is larger."""
 
     def read(data: bytes) -> Any:
+        if len(data) > most_bytes:
+            return _TooLarge(most_bytes)
         try:
             return message.FromString(data)
         except Exception:  # of protobuf's kind, which is no promise of its interface
@@ -31,15 +37,32 @@ def check_readable(request: Any) -> None:
     if request is _UNREADABLE:
         message = "a message cannot be read: it is not of the package tango_rt.v1"
         raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, "BAD_MESSAGE", message)
+    if isinstance(request, _TooLarge):
+        message = f"a message was larger than {int(request)} bytes, as many as this server takes"
+        metadata = {"max_message_bytes": str(int(request))}
+        raise Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE", message, metadata=metadata)
 
 
-async def opening(context: Any, timeout_s: float) -> session_pb2.SessionConfig:
-    """The configuration, which must come first. Raises Refusal."""
+async def received(context: Any, silent: SilentCalls, timeout_s: float) -> Any:
+    """The one message of a call that has only one. Raises Refusal."""
     try:
-        async with asyncio.timeout(timeout_s):
+        async with silent.patience(timeout_s):
             request = await context.read()
     except TimeoutError as error:
-        message = f"no configuration came within {timeout_s:g} s: send it first"
+        message = "the message of this call did not come in time: send it with the call"
+        raise Refusal(grpc.StatusCode.DEADLINE_EXCEEDED, "REQUEST_TIMEOUT", message) from error
+    if request is grpc.aio.EOF:
+        raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, "BAD_MESSAGE", "the call ended without a message")
+    return request
+
+
+async def opening(context: Any, silent: SilentCalls, timeout_s: float) -> session_pb2.SessionConfig:
+    """The configuration, which must come first. Raises Refusal."""
+    try:
+        async with silent.patience(timeout_s):
+            request = await context.read()
+    except TimeoutError as error:
+        message = f"no configuration came within {timeout_s:g} s, or before too many other calls: send it first"
         raise Refusal(grpc.StatusCode.DEADLINE_EXCEEDED, "CONFIG_TIMEOUT", message) from error
     if request is grpc.aio.EOF:
         raise _config_missing("the stream ended")

@@ -6,7 +6,9 @@ import logging
 import os
 import socket
 import ssl
-from collections.abc import Iterable
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,14 +17,25 @@ import grpc
 
 from engine.errors import InputError
 from engine.files import read_plain
-from tango_rt.server.config import ServerConfig
+from tango_rt.server.config import ServerConfig, flag_of, variable_of
 
-__all__ = ["Address", "check_free", "check_plaintext", "credentials_of", "parse_address", "tokens_of"]
+__all__ = [
+    "Address",
+    "check_free",
+    "check_plaintext",
+    "credentials_of",
+    "only_for",
+    "parse_address",
+    "tokens_of",
+    "warn_of_files",
+]
 
 _log = logging.getLogger(__name__)
 
 _MAX_PORT = 65_535
 _MAX_FILE_BYTES = 1 << 20  # of tokens, of a certificate, of a key
+_OTHERS = stat.S_IRGRP | stat.S_IWGRP | stat.S_IROTH | stat.S_IWOTH
+_OUT_OF_DATE = {9: "is not valid yet", 10: "has expired"}  # X509_V_ERR of OpenSSL
 
 
 @dataclass(frozen=True)
@@ -70,7 +83,18 @@ def parse_address(text: str, option: str = "listen") -> Address:
     number = int(port) if port.isascii() and port.isdecimal() else -1
     if not colon or not bare or {*"[]"} & {*bare} or (":" in bare) != bracketed or not 0 <= number <= _MAX_PORT:
         raise InputError(f"{option} is {text!r}: expected HOST:PORT (0.0.0.0:50051, [::1]:50051) or unix:PATH")
+    if _is_short_for_an_address(bare):
+        raise InputError(f"{option} is {text!r}: expected an address in full, four numbers as in 127.0.0.1:50051")
     return Address(bare, number)
+
+
+def _is_short_for_an_address(host: str) -> bool:
+    """127.1, 0x7f000001 and the like: some take them for an address and others for a name."""
+    try:
+        socket.inet_aton(host)
+    except OSError:
+        return False
+    return host.count(".") != 3 or not all(part.isdecimal() for part in host.split("."))
 
 
 def check_plaintext(addresses: Iterable[Address], config: ServerConfig) -> None:
@@ -99,6 +123,20 @@ def check_free(address: Address) -> None:
     except OSError as error:
         advice = ": is another server running?" if error.errno == errno.EADDRINUSE else ""
         raise InputError(f"cannot listen at {address}: {os.strerror(error.errno or 0)}{advice}") from error
+
+
+@contextmanager
+def only_for(path: str, mode: str) -> Iterator[None]:
+    """A Unix socket that is bound meanwhile has these permissions from its first moment on, in octal digits."""
+    if not path:
+        yield
+        return
+    before = os.umask(0o777 & ~int(mode, 8))
+    try:
+        yield
+    finally:
+        os.umask(before)
+    os.chmod(path, int(mode, 8))
 
 
 def _check_socket_file(path: str) -> None:
@@ -132,6 +170,18 @@ def tokens_of(config: ServerConfig) -> tuple[str, ...]:
     return tokens
 
 
+def warn_of_files(config: ServerConfig) -> None:
+    """Log which secrets others on this machine can read or change."""
+    said_in = config.origins.get("token", "")
+    written = said_in not in ("", flag_of("token"), variable_of("token"))  # in a file of options
+    files = [config.tls_key, config.token_file, Path(said_in) if written else None]
+    for file in files:
+        with suppress(OSError):
+            if file is not None and (mode := file.stat().st_mode) & _OTHERS:
+                about = {"file": str(file), "mode": stat.filemode(mode)}
+                _log.warning("others on this machine can read or change a secret: chmod 600 it", extra=about)
+
+
 def credentials_of(config: ServerConfig) -> grpc.ServerCredentials | None:
     """TLS as configured, None for plaintext. Certificates that change on disk count for the next connections.
 
@@ -156,6 +206,8 @@ class _Certificates:
         """What gRPC wants. Raises InputError."""
         cert, key, *authority = (_read_pem(file) for file in self._files)
         _check_pair(self._files[0], self._files[1])
+        if problem := _problem_of_date(self._files[0], self._files[1]):
+            _log.warning(f"the certificate {problem}: no client will accept it", extra={"file": str(self._files[0])})
         if authority:
             _check_authority(self._files[2], authority[0])
         return grpc.ssl_server_certificate_configuration([(key, cert)], authority[0] if authority else None)
@@ -201,6 +253,28 @@ def _check_pair(cert: Path, key: Path) -> None:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, no_password)
     except (ssl.SSLError, OSError) as error:
         raise InputError(f"{cert} and {key}: no certificate and its private key in PEM ({_reason(error)})") from error
+
+
+def _problem_of_date(cert: Path, key: Path) -> str:
+    """Empty for a certificate of today: a client here, who trusts it as it is, shakes hands with a server there."""
+    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    server.load_cert_chain(cert, key)
+    client.check_hostname = False
+    client.load_verify_locations(cert)
+    client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    asking = client.wrap_bio(to_client, to_server)
+    answering = server.wrap_bio(to_server, to_client, server_side=True)
+    for side in (asking, answering, asking):
+        try:
+            side.do_handshake()
+        except ssl.SSLWantReadError:
+            continue
+        except ssl.SSLCertVerificationError as error:
+            return _OUT_OF_DATE.get(error.verify_code, "")
+        except ssl.SSLError:
+            return ""
+    return ""
 
 
 def _check_authority(file: Path, pem: bytes) -> None:

@@ -43,7 +43,8 @@ async def serve(
     """Run until SIGTERM, SIGINT or SIGHUP, then let sessions go on for at most config.grace_s.
 
     listening: called when all addresses are bound; ready: when sessions are taken.
-    Returns False where a second signal cut that short. Raises InputError for what cannot be served.
+    Returns False where a second signal cut that short. Raises InputError for what cannot be served, BackendError where
+    a part of the server has died without which it would serve nobody.
     """
     server = GestureServer(config)
     with _signals() as signals:
@@ -51,7 +52,7 @@ async def serve(
             if listening is not None:
                 listening()
             starting = asyncio.create_task(_start(server, ready))
-            number = await _first(starting, signals)
+            number = await _first(starting, signals, server)
             _log.info("draining", extra={"signal": signal.Signals(number).name, "sessions": server.active_sessions})
             draining, hurry = asyncio.create_task(server.drain()), asyncio.create_task(signals.get())
             await asyncio.wait({draining, hurry}, return_when=asyncio.FIRST_COMPLETED)
@@ -79,16 +80,21 @@ async def _start(server: GestureServer, ready: Callable[[Ready], None] | None) -
         ready(said)
 
 
-async def _first(starting: "asyncio.Task[None]", signals: "asyncio.Queue[int]") -> int:
-    """The first signal; it may come while the server is starting. Raises what went wrong with the start."""
-    asked = asyncio.create_task(signals.get())
+async def _first(starting: "asyncio.Task[None]", signals: "asyncio.Queue[int]", server: GestureServer) -> int:
+    """The first signal; it may come while the server is starting. Raises what went wrong with the start, or since."""
+    asked, failing = asyncio.create_task(signals.get()), asyncio.create_task(server.failed())
     try:
-        await asyncio.wait({starting, asked}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({starting, asked, failing}, return_when=asyncio.FIRST_COMPLETED)
         if not asked.done():
-            starting.result()
-        return await asked
+            if starting.done():
+                starting.result()
+            await asyncio.wait({asked, failing}, return_when=asyncio.FIRST_COMPLETED)
+        if not asked.done():
+            failing.result()
+        return asked.result()
     finally:
         asked.cancel()
+        failing.cancel()
 
 
 @contextmanager

@@ -6,6 +6,7 @@ interrupts, shows or closes meanwhile.
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +22,7 @@ from tango_rt.server.messages import Response, finished, started, underrun
 from tango_rt.server.metrics import Metrics
 from tango_rt.server.speech import Speech, SpeechQueue
 from tango_rt.v1 import media_pb2, session_pb2
-from tango_rt.video.codecs import Drawn, FrameCoder
+from tango_rt.video.codecs import Drawn, FrameCoder, is_decoded
 
 __all__ = ["ATTENTION", "Session"]
 
@@ -35,7 +36,6 @@ ATTENTION: dict[int, float] = {
 _PACED_BUDGET_S = 0.01  # of listening, a step: the next frame must not wait
 _FAST_BUDGET_S = 0.05  # others want the thread, too
 
-_ALL_KEY = ("jpeg", "rgb24", "i420")
 _BLENDERS = {
     "flow": media_pb2.BLENDER_FLOW,
     "crossfade": media_pb2.BLENDER_CROSSFADE,
@@ -50,7 +50,7 @@ class _Shown:
 
     step: Step
     drawn: Drawn | None
-    pictures: list[bytes]
+    pictures: Sequence[bytes]
     speech: Speech | None
     starved: Speech | None
     n_frames: int
@@ -261,7 +261,7 @@ class Session:
         sent, step, position = message.frame, shown.step, shown.n_done - 1
         sent.data = shown.pictures[position]
         sent.encoding = self.plan.video_encoding
-        sent.key_frame = position == 0 or self._coder.encoding in _ALL_KEY
+        sent.key_frame = position == 0 or is_decoded(self._coder.encoding)
         sent.frame_index = sent.pts = frame
         source = sent.source
         source.node, source.frame, source.clip = step.node, FRAMES_PER_NODE * step.node + position, shown.clip

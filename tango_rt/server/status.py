@@ -5,6 +5,7 @@ makes sense to try again, RetryInfo says when. Nothing of the server's insides g
 """
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import grpc
@@ -15,7 +16,7 @@ from grpc_status import rpc_status
 from engine.errors import ArtifactError, InputError
 from tango_rt.characters.store import UnknownCharacter
 
-__all__ = ["DOMAIN", "RETRY_S", "Refusal", "abort", "bad_field", "refusal_of"]
+__all__ = ["DOMAIN", "RETRY_S", "Refusal", "abort", "bad_field", "draining", "refusal_of"]
 
 DOMAIN = "tango-rt"
 RETRY_S = 1.0
@@ -44,6 +45,11 @@ class Refusal(Exception):
         self.retry_s = retry_s
         self.metadata = dict(metadata or {})
 
+    @cached_property
+    def answer(self) -> Any:
+        """As gRPC sends it; put together once for what is refused again and again."""
+        return rpc_status.to_status(self.to_status())
+
     def to_status(self) -> status_pb2.Status:
         status = status_pb2.Status(code=self.code.value[0], message=str(self))
         info = error_details_pb2.ErrorInfo(reason=self.reason, domain=DOMAIN, metadata=self.metadata)
@@ -63,6 +69,12 @@ def bad_field(field: str, message: str, reason: str = "BAD_FIELD") -> Refusal:
     return Refusal(grpc.StatusCode.INVALID_ARGUMENT, reason, message, field=field)
 
 
+def draining() -> Refusal:
+    """No more sessions, and those there are end."""
+    message = "the server is going down: connect anew"
+    return Refusal(grpc.StatusCode.UNAVAILABLE, "DRAINING", message, retry_s=RETRY_S)
+
+
 def refusal_of(error: BaseException) -> Refusal:
     """What the caller is told about any error."""
     if isinstance(error, Refusal):
@@ -79,4 +91,4 @@ def refusal_of(error: BaseException) -> Refusal:
 
 async def abort(context: Any, refusal: Refusal) -> None:
     """End the call of a grpc.aio servicer context; always raises. Waits for clients that do not read."""
-    await context.abort_with_status(rpc_status.to_status(refusal.to_status()))
+    await context.abort_with_status(refusal.answer)

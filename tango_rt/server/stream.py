@@ -14,13 +14,14 @@ from typing import Any
 import grpc
 
 from engine.timebase import FPS, FRAMES_PER_NODE
+from tango_rt.server.admission import Yielding
 from tango_rt.server.config import ServerConfig
 from tango_rt.server.messages import Response, pong, warning
 from tango_rt.server.metrics import Metrics
 from tango_rt.server.opening import Opened
 from tango_rt.server.requests import kind_of
 from tango_rt.server.session import ATTENTION
-from tango_rt.server.status import RETRY_S, Refusal, bad_field
+from tango_rt.server.status import Refusal, bad_field, draining
 from tango_rt.v1 import session_pb2
 
 __all__ = ["LiveStream"]
@@ -41,14 +42,17 @@ class LiveStream:
         opened: Opened,
         context: Any,
         executor: Executor,
+        yielding: Yielding,
         server: ServerConfig,
         metrics: Metrics,
         configured_s: float,
     ) -> None:
         """configured_s: when the configuration came, by the loop's clock."""
         self._session = opened.session
+        self._size = opened.accepted.width, opened.accepted.height
         self._context = context
         self._executor = executor
+        self._yielding = yielding
         self._server = server
         self._metrics = metrics
         self._max_queued = opened.max_queued
@@ -157,8 +161,11 @@ class LiveStream:
                     await self._wait_for_speech()
             elif realtime and not await self._sleep(self._due_s()):
                 await self._deliver()
-            elif session.has_frame:  # an interrupt may have come with the very moment
-                await self._show()
+            else:
+                if not realtime:
+                    await self._yielding.turn(session.plan, *self._size)
+                if session.has_frame:  # an interrupt may have come with the very moment
+                    await self._show()
         if session.plan.stats_period_s is not None:
             self._outbox.append(session.stats())
         await self._deliver()
@@ -306,8 +313,7 @@ class LiveStream:
             raise _over("IDLE_TIMEOUT", f"nothing came for {limit_s:g} s: a Ping now and then keeps a session open")
         said = self._writing_s is None and not self._outbox
         if self._cut_off or (self._draining and said and not len(self._session.queue)):
-            message = "the server is going down: connect anew"
-            raise Refusal(grpc.StatusCode.UNAVAILABLE, "DRAINING", message, retry_s=RETRY_S)
+            raise draining()
 
 
 def _ring(waker: "asyncio.Future[bool]", in_time: bool) -> None:

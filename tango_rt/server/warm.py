@@ -1,7 +1,6 @@
 """Before the first session: what sessions call is called once, so that nobody waits for a compiler."""
 
 import logging
-import tempfile
 import time
 from pathlib import Path
 
@@ -10,8 +9,9 @@ import numpy as np
 from engine.appearance import N_CELLS
 from engine.errors import InputError
 from engine.features.onset import OnsetEmbedding
-from engine.folders import temporary_root
+from engine.folders import HELPER, temporary_root
 from engine.graph import CONTINUE, CUT
+from engine.leftovers import scratch_folder, sweep
 from engine.networks import Networks
 from engine.pack import CharacterPack, recording_of
 from engine.pack_embeddings import write_embedding
@@ -28,21 +28,32 @@ from tango_rt.resample import MAX_RATE_HZ, Resampler
 from tango_rt.server.config import ServerConfig
 from tango_rt.video.gop import GopEncoder
 
-__all__ = ["blank_pack", "prepare", "rehearse"]
+__all__ = ["blank_pack", "clear_leftovers", "prepare", "rehearse"]
 
 _log = logging.getLogger(__name__)
 
+_SCRATCH = "tango-rt-blank-"
 _N_NODES = 16
 _WIDTH, _HEIGHT = 96, 64
 _SHOULDER_PX = 20.0
+
+
+def clear_leftovers(characters: Path) -> None:
+    """Remove what servers and builds that were killed have left behind, beside the packs and among temporary files."""
+    places = [(characters, HELPER)]
+    if (root := temporary_root()) is not None:
+        places.append((root, _SCRATCH))
+    removed = [str(folder) for place, prefix in places for folder in sweep(place, prefix)]
+    if removed:
+        _log.info("left-overs removed", extra={"folders": removed})
 
 
 def rehearse(pool: TransitionPool, n_workers: int) -> None:
     """Perform and draw a grey character: compiles every kernel, in this process and in those of the pool."""
     started = time.monotonic()
     try:
-        with tempfile.TemporaryDirectory(prefix="tango-rt-", dir=temporary_root()) as folder:
-            character = character_of(blank_pack(Path(folder) / "blank.tango"))
+        with scratch_folder(_SCRATCH, temporary_root()) as folder:
+            character = character_of(blank_pack(folder / "blank.tango"))
             source = PictureSource(character.pack, "flow", pool)
             cuts = [(first, first + _N_NODES // 2) for first in range(min(n_workers, _N_NODES // 2))]
             for cut in cuts:  # one for each worker, while the others are at theirs

@@ -1,0 +1,84 @@
+"""Metrics by HTTP, for scrapers: in few threads, whoever connects and says nothing."""
+
+import socket
+import threading
+from collections import deque
+from contextlib import suppress
+from socketserver import ThreadingMixIn
+from types import TracebackType
+from typing import Any, Self
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+
+from prometheus_client import CollectorRegistry, make_wsgi_app
+
+from engine.errors import InputError
+
+__all__ = ["MetricsEndpoint"]
+
+_MOST_CONNECTIONS = 8
+_SILENT_S = 5.0
+
+
+class MetricsEndpoint:
+    """`port` is the real one. Raises InputError where it cannot be had."""
+
+    def __init__(self, registry: CollectorRegistry, host: str, port: int) -> None:
+        try:
+            family, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            self._server = _server_of(family)(place[:2], _Handler)
+        except OSError as error:
+            raise InputError(f"metrics cannot be served at {host}:{port}: {error.strerror or error}") from error
+        self._server.set_app(make_wsgi_app(registry))
+        self._thread = threading.Thread(target=self._server.serve_forever, name="tango-metrics", daemon=True)
+        self._thread.start()
+        self.host, self.port = host, int(self._server.server_port)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = _SILENT_S
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        """Nothing: this is no part of the log."""
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    """A thread a connection. Beyond so many the oldest is closed: who scrapes is done in milliseconds."""
+
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, *arguments: Any) -> None:
+        self._open: deque[socket.socket] = deque()
+        self._lock = threading.Lock()
+        super().__init__(*arguments)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._lock:
+            self._open.append(request)
+            if len(self._open) > _MOST_CONNECTIONS:
+                with suppress(OSError):
+                    self._open.popleft().shutdown(socket.SHUT_RDWR)  # its thread ends by itself
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._lock, suppress(ValueError):
+            self._open.remove(request)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Nothing: whoever hangs up is no error."""
+
+
+def _server_of(family: int) -> type[_Server]:
+    """HTTPServer itself listens by IPv4 alone."""
+    return type("_Server", (_Server,), {"address_family": family})
