@@ -10,6 +10,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import NoReturn, cast
 
 import numpy as np
 import pytest
@@ -25,8 +27,13 @@ from tango_rt.pipeline.transitions import Cut, TransitionMaker, TransitionStore,
 from tests.fakes import make_pack
 
 CUTS: list[Cut] = [(5, 12), (9, 3), (14, 6), (7, 15)]
-PICTURES = [b"\0\0\0\1" + bytes(96)] * 8  # 832 bytes as a file
+PICTURES = [b"\0\0\0\1" + bytes([kind]) + bytes(95) for kind in (0x65, 0x41, 0x41, 0x41) * 2]  # 864 bytes as a file
 FLOW = BlendOptions()
+
+
+def pack_at(path: Path, sha256: str = "00" * 32) -> CharacterPack:
+    """As much of a pack as its cache asks for."""
+    return cast(CharacterPack, SimpleNamespace(path=path, sha256=sha256))
 
 
 def eventually(condition: Callable[[], bool], within_s: float = 60.0) -> None:
@@ -123,7 +130,7 @@ def test_to_close_ends_what_is_under_way() -> None:
 
 
 def test_the_cache_keeps_what_was_used_last(tmp_path: Path) -> None:
-    cache = TransitionCache(tmp_path, "key", limit_bytes=10 * 832)
+    cache = TransitionCache(pack_at(tmp_path), "key", limit_bytes=10 * 864)
     for k in range(10):
         cache.keep((k, 0), PICTURES)
         os.utime(tmp_path / f"transitions/key/{k}-0.gops", (k, k))
@@ -141,7 +148,7 @@ def test_the_limit_holds_over_keys_and_processes_and_remnants_go(tmp_path: Path)
     (old / "9-9.77.partial").write_bytes(b"half")
     os.utime(old / "9-9.77.partial", (1, 1))
     (old / "7-7.78.partial").write_bytes(b"half, but of now")
-    caches = [TransitionCache(tmp_path, "key", limit_bytes=20_000) for _ in range(3)]
+    caches = [TransitionCache(pack_at(tmp_path), "key", limit_bytes=20_000) for _ in range(3)]
     threads = [
         threading.Thread(target=lambda cache=cache: [cache.keep((k, 1), PICTURES) for k in range(30)])
         for cache in caches
@@ -151,7 +158,7 @@ def test_the_limit_holds_over_keys_and_processes_and_remnants_go(tmp_path: Path)
     for thread in threads:
         thread.join()
     files = [file for file in tmp_path.rglob("*.gops")]
-    assert sum(file.stat().st_size for file in files) <= 20_000 + 30 * 832  # each knows of the others when it looks
+    assert sum(file.stat().st_size for file in files) <= 20_000 + 30 * 864  # each knows of the others when it looks
     assert sorted(file.name for file in tmp_path.rglob("*.partial")) == ["7-7.78.partial"]
     assert all(file.parent.name == "key" or int(file.name.split("-")[0]) > 20 for file in files)
 
@@ -165,13 +172,13 @@ def test_what_cannot_be_written_is_kept_in_memory_within_bounds(
         (tmp_path / "transitions").write_text("in the way")
     elif trouble == "full disk":
 
-        def full(file: Path, data: bytes) -> int:
-            with file.open("wb") as half:
-                half.write(data[:100])
+        def full(descriptor: int, mode: str) -> NoReturn:
+            os.write(descriptor, bytes(100))
+            os.close(descriptor)
             raise OSError(errno.ENOSPC, "no space left on device")
 
-        monkeypatch.setattr(Path, "write_bytes", full)
-    cache = TransitionCache(tmp_path, "key", limit_bytes=0 if trouble == "no room" else 1 << 30)
+        monkeypatch.setattr(transition_cache.os, "fdopen", full)
+    cache = TransitionCache(pack_at(tmp_path), "key", limit_bytes=0 if trouble == "no room" else 1 << 30)
     for k in range(9):
         cache.keep((k, 0), PICTURES)
     assert [k for k in range(9) if (k, 0) in cache] == [4, 5, 6, 7, 8]
@@ -179,7 +186,7 @@ def test_what_cannot_be_written_is_kept_in_memory_within_bounds(
 
 
 def test_a_deleted_pack_does_not_come_back(tmp_path: Path) -> None:
-    cache = TransitionCache(tmp_path / "anna.tango", "key")
+    cache = TransitionCache(pack_at(tmp_path / "anna.tango"), "key")
     cache.keep((1, 2), PICTURES)
     assert cache.read((1, 2)) == PICTURES and not list(tmp_path.iterdir())
 

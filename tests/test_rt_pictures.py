@@ -39,6 +39,7 @@ class FakePool:
 
     def __init__(self, pack: CharacterPack) -> None:
         self.maker = TransitionMaker(pack, BlendOptions(blender="crossfade"))
+        self.looked: dict[Cut, list[bytes]] = {}
         self.requested: list[Cut] = []
         self.faded: list[tuple[Cut, FadePart]] = []
         self.done: dict[Cut, list[bytes]] = {}
@@ -48,8 +49,19 @@ class FakePool:
     def store(self, pack: CharacterPack, blender: Blender) -> TransitionStore:
         return TransitionStore(pack, BlendOptions(blender=blender))
 
+    def look_up(self, store: TransitionStore, cut: Cut, urgent: bool = False) -> None:
+        self.looked[cut] = store.known(cut) or []
+        if not self.looked[cut]:
+            self.request(store, cut)
+            for part in (FadePart.SECOND, FadePart.FIRST) if urgent else ():
+                self.request_fade(store, cut, part)
+
+    def found(self, store: TransitionStore, cut: Cut, within_s: float | None = 0.0) -> list[bytes] | None:
+        return self.looked.get(cut)
+
     def request(self, store: TransitionStore, cut: Cut) -> None:
-        self.requested.append(cut)
+        if cut not in self.requested:
+            self.requested.append(cut)
 
     def drawn(self, store: TransitionStore, cut: Cut, within_s: float | None = 0.0) -> list[bytes] | None:
         return self.done.get(cut)
@@ -205,7 +217,10 @@ def test_with_a_real_pool(pack: CharacterPack) -> None:
         drawn = [pictures.draw(step) for step in (FIRST, SECOND)]
         assert [p for one in drawn for p in one.packets] == expected
         assert not drawn[0].late
-        assert PictureSource(pack, "flow", pool).draw(FIRST, 0.0) == Drawn(tuple(expected[:4]), "flow")
+        again = PictureSource(pack, "flow", pool)
+        again.draw(Step(4, planned=(CUT,)), 1.0)
+        pool.found(pool.store(pack, "flow"), CUT, None)  # in time until the next step
+        assert again.draw(FIRST, 0.0) == Drawn(tuple(expected[:4]), "flow")
     finally:
         pool.close()
     assert PictureSource(pack, "flow", pool).draw(Step(14, cut_to=6)).blender == "cut"  # closed: nobody hangs

@@ -1,14 +1,15 @@
 """Transitions ahead of their time: worker processes draw what the sessions of a server will probably need.
 
-Two lanes. In the slow one, processes of low priority draw what was asked for (a flow transition of 1280x720 takes 0.7 s
-on one core) and the cache of the pack keeps it. In the quick one a thread mixes crossfades, 50 ms for half of one, for
-whoever cannot wait.
+Three lanes. In the first, threads look into the caches of packs, whose disks may be slow or worse. In the slow one,
+processes of low priority draw what was not there (a flow transition of 1280x720 takes 0.7 s on one core) and the cache
+keeps it. In the quick one a thread mixes crossfades, 50 ms for half of one, for whoever cannot wait.
 """
 
 import logging
 import os
 import signal
 from collections import OrderedDict
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
@@ -38,6 +39,8 @@ Blender = Literal["flow", "crossfade", "cut"]
 _MOST_WAITING = 64
 _MOST_DONE = 32  # results beside the cache: 5 MB at 1280x720
 _MOST_FADES = 64
+_MOST_FOUND = 256  # looks into caches, with what was there
+_N_LOOKING = 2
 _MOST_CACHES = 64
 _MOST_MAKERS = 4  # opened packs of a worker
 _LIMIT_S = 300.0  # a worker that takes longer hangs; on a machine without a free core they take long
@@ -77,7 +80,12 @@ class TransitionPool:
         self._caches: OrderedDict[tuple[str, str], TransitionCache] = OrderedDict()
         self._lock = Lock()
         self._workers = [_Worker() for _ in range(n_workers)]
-        self._slow: Lane[_Key, _Job, list[bytes]] = Lane("transitions", self._workers, _MOST_WAITING, _MOST_DONE)
+        self._slow: Lane[_Key, _Job, list[bytes]] = Lane(
+            "transitions", [self._draw(worker) for worker in self._workers], _MOST_WAITING, _MOST_DONE
+        )
+        self._looking: Lane[_Key, _Look, list[bytes]] = Lane(
+            "caches", [self._look] * _N_LOOKING, _MOST_FOUND, _MOST_FOUND
+        )
         self._quick: Lane[_FadeKey, _FadeJob, list[bytes]] = Lane("crossfades", [_fade], _MOST_WAITING, _MOST_FADES)
 
     def store(self, pack: CharacterPack, blender: Blender) -> TransitionStore:
@@ -87,14 +95,25 @@ class TransitionPool:
         place = str(pack.path), key
         with self._lock:
             if place not in self._caches:
-                self._caches[place] = TransitionCache(pack.path, key, self._cache_limit_bytes)
+                self._caches[place] = TransitionCache(pack, key, self._cache_limit_bytes)
             self._caches.move_to_end(place)
             if len(self._caches) > _MOST_CACHES:
                 self._caches.popitem(last=False)
             return TransitionStore(pack, options, self._caches[place])
 
+    def look_up(self, store: TransitionStore, cut: Cut, urgent: bool = False) -> None:
+        """See whether a transition is cached, and draw it where it is not, before all that was requested earlier.
+
+        urgent: it may be needed before it can be drawn; then a crossfade is mixed, too.
+        """
+        self._looking.request(_key(store, cut), _Look(store, cut, urgent), store.key)
+
+    def found(self, store: TransitionStore, cut: Cut, within_s: float | None = 0.0) -> list[bytes] | None:
+        """What came of looking up: the 8 pictures, nothing where there are none, None where it is not known yet."""
+        return self._looking.result(_key(store, cut), within_s)
+
     def request(self, store: TransitionStore, cut: Cut) -> None:
-        """Draw and cache a transition that is not cached, before all that was requested earlier."""
+        """Draw and cache a transition, before all that was requested earlier."""
         self._slow.request(_key(store, cut), _Job(store, cut), store.key)
 
     def drawn(self, store: TransitionStore, cut: Cut, within_s: float | None = 0.0) -> list[bytes] | None:
@@ -112,6 +131,26 @@ class TransitionPool:
         """The 4 pictures of a requested part of a crossfade, if they come in time."""
         return self._quick.result((_key(store, cut), part), within_s)
 
+    def _look(self, look: "_Look") -> list[bytes]:
+        known = look.store.known(look.cut)
+        if known is not None:
+            return known
+        self.request(look.store, look.cut)
+        if look.urgent and look.store.options.blender == "flow":
+            self.request_fade(look.store, look.cut, FadePart.SECOND)
+            self.request_fade(look.store, look.cut, FadePart.FIRST)
+        return []
+
+    def _draw(self, worker: "_Worker") -> "Callable[[_Job], list[bytes]]":
+        """What a thread of the slow lane does: it may have been drawn meanwhile, by another process for example."""
+
+        def draw(job: _Job) -> list[bytes]:
+            made = job.store.known(job.cut) or worker(job)
+            self._looking.forget(_key(job.store, job.cut))
+            return made
+
+        return draw
+
     def counts(self) -> PoolCounts:
         return PoolCounts(
             n_computed=self._slow.n_done,
@@ -122,6 +161,7 @@ class TransitionPool:
 
     def close(self) -> None:
         """End the processes; what they are at is dropped."""
+        self._looking.close()
         self._quick.close()
         self._slow.close(self._kill)
 
@@ -138,6 +178,11 @@ def _key(store: TransitionStore, cut: Cut) -> _Key:
 class _Job:
     store: TransitionStore
     cut: Cut
+
+
+@dataclass(frozen=True)
+class _Look(_Job):
+    urgent: bool
 
 
 @dataclass(frozen=True)

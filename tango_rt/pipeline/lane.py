@@ -94,6 +94,11 @@ class Lane(Generic[K, J, V]):
             self._done.move_to_end(key)
             return self._done[key]
 
+    def forget(self, key: K) -> None:
+        """What came of it no longer holds: when it is requested again, it is done again."""
+        with self._changed:
+            self._done.pop(key, None)
+
     def close(self, interrupt: Callable[[], None] = lambda: None) -> None:
         """Drop what waits, and end. interrupt: called when no new job can begin, to cut short those that have."""
         with self._changed:

@@ -71,26 +71,25 @@ class PictureSource:
     def _look_ahead(self, planned: Sequence[Cut], pool: TransitionPool) -> None:
         # the nearest last: what is requested last is done first
         for rank, cut in reversed(list(enumerate(planned[:_MOST_PLANNED]))):
-            if cut in self._ready:
-                continue
-            known = self._store.known(cut)
-            if known is not None:
-                self._ready[cut] = known
-                if len(self._ready) > _MOST_READY:
-                    self._ready.popitem(last=False)
-                continue
+            if cut not in self._ready:
+                pool.look_up(self._store, cut, urgent=rank == 0)
+                self._note(cut, pool.found(self._store, cut))
+
+    def _note(self, cut: Cut, found: list[bytes] | None) -> None:
+        """What is known of a cut that is planned. found: its pictures, nothing where they must be drawn."""
+        if found:
+            self._ready[cut] = found
+            if len(self._ready) > _MOST_READY:
+                self._ready.popitem(last=False)
+        elif found is not None:
             self._missed[cut] = None
             if len(self._missed) > _MOST_READY:
                 self._missed.popitem(last=False)
-            pool.request(self._store, cut)
-            if rank == 0 and self._blender == "flow":
-                pool.request_fade(self._store, cut, FadePart.SECOND)
-                pool.request_fade(self._store, cut, FadePart.FIRST)
 
     def _first_half(self, cut: Cut, due_in_s: float | None) -> Drawn:
         if self._blender == "cut":
             return self._hard(cut[0], late=False)
-        known = self._ready.pop(cut, None) or self._store.known(cut)
+        known = self._ready.pop(cut, None) or self._cached(cut, due_in_s)
         packets = known or self._computed(cut, due_in_s)
         if packets is not None:
             self._begun = _Begun(cut, packets)
@@ -105,6 +104,16 @@ class PictureSource:
         self._pool.request_fade(self._store, cut, FadePart.LATE)
         self._begun = _Begun(cut, part=FadePart.LATE)
         return self._hard(cut[0], late=True)
+
+    def _cached(self, cut: Cut, due_in_s: float | None) -> list[bytes] | None:
+        """From the cache; with a pool, as far as another thread has looked there by now."""
+        if self._pool is None:
+            return self._store.known(cut)
+        self._pool.look_up(self._store, cut)
+        found = self._pool.found(self._store, cut, due_in_s)
+        if found is not None and not found:
+            self._missed[cut] = None
+        return found or None
 
     def _computed(self, cut: Cut, due_in_s: float | None) -> list[bytes] | None:
         if self._pool is None:

@@ -1,21 +1,27 @@
 """Where the transitions of a pack are kept: a folder of bounded size, used by any number of processes at a time.
 
-    transitions/KEY/I-J.gops    8 sizes (uint32, little endian), then the 8 encoded pictures
+    transitions/KEY/I-J.gops    a BLAKE2 hash (32 bytes), 8 sizes (uint32, little endian), then the 8 encoded pictures
 
-What was used longest ago goes first, by the time of modification, which reading sets. Nothing here is ever needed: a
-file that is missing, damaged or of a stranger's making counts as absent, and what cannot be written (a full disk, a
-pack that is read-only) is kept in memory.
+The hash is keyed by the pack and covers which cut it is: pictures of another pack or another cut, and damaged ones,
+count as absent. So does everything that is no plain file of a few megabytes. What was used longest ago goes first, by
+the time of modification, which reading sets. Nothing here is ever needed: what cannot be written (a full disk, a pack
+that is read-only) is kept in memory.
 """
 
+import hashlib
 import os
 import threading
 import time
 from collections import OrderedDict
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
+from engine.files import read_plain
+from engine.pack import CharacterPack
+from engine.pack_video import is_closed_group
 from engine.timebase import FRAMES_PER_NODE
 
 __all__ = ["CACHE_LIMIT_BYTES", "Cut", "TransitionCache"]
@@ -29,7 +35,11 @@ _MEMORY_LIMIT_BYTES = 128 << 20
 _FOLDER = "transitions"
 _N_PICTURES = 2 * FRAMES_PER_NODE
 _HEADER = np.dtype("<u4")
-_START_CODE_BYTES = 4
+_DIGEST_BYTES = 32
+_HEAD_BYTES = _N_PICTURES * _HEADER.itemsize
+_MOST_BYTES = 64 << 20  # of a transition; one of 1280x720 has 0.15 MB
+# never into what is there: a link or a FIFO of this name may have come with the pack
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
 _TO_KEEP = 0.9  # of the limit, where it was reached: so that not every new file is a reason to look at all
 _LOOK_EVERY = 256  # files written, because other processes write, too
 _PARTIAL_S = 3600.0  # what was begun so long ago will not be finished
@@ -38,8 +48,9 @@ _PARTIAL_S = 3600.0  # what was begun so long ago will not be finished
 class TransitionCache:
     """The transitions of one pack under one key. Threads may share it."""
 
-    def __init__(self, pack: Path, key: str, limit_bytes: int = CACHE_LIMIT_BYTES) -> None:
-        self._root = pack / _FOLDER
+    def __init__(self, pack: CharacterPack, key: str, limit_bytes: int = CACHE_LIMIT_BYTES) -> None:
+        self._root = pack.path / _FOLDER
+        self._secret = bytes.fromhex(pack.sha256)
         self._folder = self._root / key
         self._limit_bytes = limit_bytes
         self._unsaved: OrderedDict[Cut, list[bytes]] = OrderedDict()
@@ -62,23 +73,20 @@ class TransitionCache:
         try:
             if self._leads_away(file):
                 return None
-            data = file.read_bytes()
+            data = read_plain(file, _MOST_BYTES, follow_links=False)
         except OSError:
             return None
-        head = _N_PICTURES * _HEADER.itemsize
-        if len(data) <= head:
-            return None
-        sizes = np.frombuffer(data[:head], _HEADER)
-        ends = head + np.cumsum(sizes, dtype=np.int64)
-        if ends[-1] != len(data) or sizes.min() <= _START_CODE_BYTES:
+        pictures = _pictures(data[_DIGEST_BYTES:]) if data[:_DIGEST_BYTES] == self._digest(cut, data) else None
+        if pictures is None:
             return None
         with suppress(OSError):
             os.utime(file)
-        return [data[a:b] for a, b in zip([head, *ends[:-1]], ends, strict=True)]
+        return pictures
 
     def keep(self, cut: Cut, pictures: list[bytes]) -> None:
         """On disk, else in memory."""
         data = np.array([len(picture) for picture in pictures], _HEADER).tobytes() + b"".join(pictures)
+        data = self._digest(cut, bytes(_DIGEST_BYTES) + data) + data
         with self._writing:
             written = len(data) <= self._limit_bytes and self._write(self._file(cut), data)
             if written:
@@ -86,6 +94,12 @@ class TransitionCache:
         if not written:
             with self._lock:
                 self._keep_in_memory(cut, pictures)
+
+    def _digest(self, cut: Cut, data: bytes) -> bytes:
+        """Of what is behind the place for it in the file of a cut."""
+        digest = hashlib.blake2b(f"{cut[0]}-{cut[1]}".encode(), digest_size=_DIGEST_BYTES, key=self._secret)
+        digest.update(memoryview(data)[_DIGEST_BYTES:])
+        return digest.digest()
 
     def _file(self, cut: Cut) -> Path:
         return self._folder / f"{cut[0]}-{cut[1]}.gops"
@@ -101,7 +115,8 @@ class TransitionCache:
         try:
             self._root.mkdir(exist_ok=True)  # never with its parents: the pack may have been deleted
             self._folder.mkdir(exist_ok=True)
-            partial.write_bytes(data)
+            with os.fdopen(os.open(partial, _NEW_FILE, 0o666), "wb") as opened:
+                opened.write(data)
             partial.replace(file)
         except OSError:
             return False
@@ -136,6 +151,17 @@ class TransitionCache:
             self._known_bytes -= size
             if self._known_bytes <= _TO_KEEP * self._limit_bytes:
                 return
+
+
+def _pictures(data: bytes) -> list[bytes] | None:
+    """The 8 pictures behind their sizes; None where they are no two groups of H.264."""
+    sizes = np.frombuffer(data[:_HEAD_BYTES].ljust(_HEAD_BYTES, b"\0"), _HEADER)
+    ends = (_HEAD_BYTES + np.cumsum(sizes, dtype=np.int64)).tolist()
+    if ends[-1] != len(data):
+        return None
+    pictures = [data[a:b] for a, b in pairwise([_HEAD_BYTES, *ends])]
+    groups = pictures[:FRAMES_PER_NODE], pictures[FRAMES_PER_NODE:]
+    return pictures if all(map(is_closed_group, groups)) else None
 
 
 def _files(root: Path) -> list[tuple[float, int, str]]:

@@ -128,7 +128,7 @@ class TransitionStore:
         self.pack = pack
         self.options = options
         self.key = cache_key(pack, options)
-        self._cache = cache or TransitionCache(pack.path, self.key)
+        self._cache = cache or TransitionCache(pack, self.key)
         self._maker: TransitionMaker | None = None
 
     def cached(self, cut: Cut) -> bool:
@@ -194,14 +194,10 @@ class TransitionStore:
 
 
 def cache_key(pack: CharacterPack, options: BlendOptions) -> str:
-    """Names the blender and everything else that decides the pixels and their encoding.
-
-    The lengths of the stored pictures stand for the pictures: who still performs a pack that was built anew meanwhile
-    must not write into the cache of its successor.
-    """
-    decisive = hashlib.sha256(repr((BLENDER_VERSIONS[options.blender], options)).encode() + pack.info.extradata)
-    decisive.update(pack["packet_start"].tobytes())
-    return f"{options.blender}-{decisive.hexdigest()[:12]}"
+    """Names the blender and everything else that decides the pixels and their encoding, the whole pack among it: who
+    still performs a pack that was built anew meanwhile must not write into the cache of its successor."""
+    decisive = repr((BLENDER_VERSIONS[options.blender], options, pack.sha256))
+    return f"{options.blender}-{hashlib.sha256(decisive.encode()).hexdigest()[:12]}"
 
 
 _worker_maker: TransitionMaker | None = None

@@ -20,7 +20,9 @@ class Threads:
 
     def __init__(self, paced: ThreadPoolExecutor, n: int) -> None:
         self.opening = ThreadPoolExecutor(n, thread_name_prefix="tango-opening")
-        self.telling = ThreadPoolExecutor(1, thread_name_prefix="tango-telling")  # lists: nobody who opens waits for one
+        self.telling = ThreadPoolExecutor(
+            1, thread_name_prefix="tango-telling"
+        )  # lists: nobody who opens waits for one
         self._paced = paced
         self._pictures = ThreadPoolExecutor(n, "tango-pictures", _stand_back)
         self._unpaced = ThreadPoolExecutor(n, "tango-unpaced", _stand_back)  # whose steps wait for transitions
