@@ -31,6 +31,7 @@ from engine.retrieval import node_rows
 __all__ = [
     "NAMES",
     "StoredEmbedding",
+    "files_of",
     "read_embedding",
     "record_bytes",
     "remove_embedding",
@@ -41,6 +42,7 @@ __all__ = [
 NAMES = ("fitted", "generic", "onset", "mini", "full")
 FOLDER = "embeddings"
 _MARKER = "embedding.json"
+_FILES = frozenset(("low.npy", "high.npy", "fit.npz"))
 _MAX_JSON_BYTES = 1 << 20
 _MAX_FIT_BYTES = 32 << 20
 _MAX_NORM = 1.01  # of a row: 1, but for rounding
@@ -81,6 +83,13 @@ def record_bytes(pack: Path, name: str) -> bytes:
         return _record_bytes(folder)
 
 
+def files_of(pack: Path, name: str) -> list[str]:
+    """Names of the files of one embedding. Raises ArtifactError where they cannot be read, or have other names."""
+    folder = pack / FOLDER / name
+    with reading(f"the motion features in {folder}", _DAMAGED, _REFRESH):
+        return [_MARKER, *_record(folder).files]
+
+
 def write_embedding(pack: Path, embedding: Embedding, recording: Recording, about: dict[str, Any]) -> None:
     """Compute and store the features of a pack's recording; they replace older ones of the same name.
 
@@ -116,8 +125,7 @@ def read_embedding(pack: CharacterPack, name: str) -> StoredEmbedding:
         raise InputError(f"{pack.path} has no motion features of {name!r}: {_REFRESH}")
     folder = pack.path / FOLDER / name
     with reading(f"the motion features in {folder}", _DAMAGED, _REFRESH):
-        record = record_of(_Record, json.loads(_record_bytes(folder)))
-        check_json(record.about)
+        record = _record(folder)
         n_nodes = pack.info.n_nodes
         low, high = (
             read_npy(folder / f"{part}.npy", "float32", n_nodes, MAX_FEATURE_WIDTH, record.files.get(f"{part}.npy", ""))
@@ -129,6 +137,14 @@ def read_embedding(pack: CharacterPack, name: str) -> StoredEmbedding:
     if fitted is not None and fitted.sha256 != record.sha256:
         raise ArtifactError(f"the motion features in {folder} were made by another fit or version: {_REFRESH}")
     return StoredEmbedding(name, record.sha256, low, high, record.about, fitted)
+
+
+def _record(folder: Path) -> _Record:
+    record = record_of(_Record, json.loads(_record_bytes(folder)))
+    check_json(asdict(record))
+    if not _FILES.issuperset(record.files):
+        raise ValueError("it names other files")
+    return record
 
 
 def _record_bytes(folder: Path) -> bytes:

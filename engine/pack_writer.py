@@ -20,7 +20,7 @@ from engine.pack_info import PackInfo, legible
 from engine.pack_video import node_digest
 from engine.timebase import FRAMES_PER_NODE
 
-__all__ = ["PackWriter"]
+__all__ = ["PackWriter", "check_name"]
 
 
 class PackWriter:
@@ -30,7 +30,7 @@ class PackWriter:
         self.path = Path(path)
         if self.path.suffix != SUFFIX:
             raise InputError(f"{self.path} must end in {SUFFIX}, for example anna{SUFFIX}")
-        _check_name(self.path)
+        check_name(self.path)
         with self._writing():
             if self.path.exists() and not (self.path / "pack.json").is_file():
                 raise InputError(f"{self.path} exists and is not a character pack: choose another name")
@@ -95,7 +95,7 @@ class PackWriter:
             raise InputError(f"{self.path}: cannot be written ({error.strerror or 'is the disk full?'})") from error
 
 
-def _check_name(path: Path) -> None:
+def check_name(path: Path) -> None:
     """Raises InputError for a name by which no client could ask, or that another pack has in another spelling."""
     if (reason := unfit(path.stem)) is not None:
         raise InputError(f"{path}: a character cannot be called {path.stem!a}, which {reason}: choose another name")

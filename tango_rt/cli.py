@@ -41,6 +41,9 @@ INSPECT_EXAMPLES = """examples:
   tango-rt character inspect anna.tango
   tango-rt character inspect anna.tango --json | jq .n_nodes_kept
 """
+INSTALL_EXAMPLES = """examples:
+  tango-rt character install anna.tango packs/           a running server goes over to it by itself
+"""
 REFRESH_EXAMPLES = """examples:
   tango-rt character refresh anna.tango                  the fit to the person, anew
   tango-rt character refresh anna.tango --no-mouth       without the lips
@@ -76,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     actions = character.add_subparsers(required=True, metavar="ACTION")
     _add_build(actions)
     _add_inspect(actions)
+    _add_install(actions)
     _add_refresh(actions)
     _add_warm(actions)
     _add_render(commands)
@@ -168,8 +172,17 @@ def _add_bundle(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_inspect(actions: Any) -> None:
-    parser = add_command(actions, "inspect", "what is in a character pack", INSPECT_EXAMPLES, _inspect)
+    parser = add_command(
+        actions, "inspect", "check a character pack and tell what is in it", INSPECT_EXAMPLES, _inspect
+    )
     parser.add_argument("pack", type=Path, metavar="PACK")
+
+
+def _add_install(actions: Any) -> None:
+    summary = "check a pack and put it into a folder that is served, in place of one of its name"
+    parser = add_command(actions, "install", summary, INSTALL_EXAMPLES, _install)
+    parser.add_argument("pack", type=Path, metavar="PACK")
+    parser.add_argument("folder", type=Path, metavar="DIR", help="as 'tango-rt serve --characters' has it")
 
 
 def _add_refresh(actions: Any) -> None:
@@ -292,9 +305,21 @@ def _inspect(arguments: argparse.Namespace) -> None:
     from engine.pack import CharacterPack
     from tango_rt.characters.inspect import describe, summarize
 
-    result = describe(CharacterPack.open(arguments.pack))
+    pack = CharacterPack.open(arguments.pack)
+    pack.verify()
+    result = describe(pack)
     _warn(result["build"].get("warnings", []))
     print_result(arguments, result, summarize(result))
+
+
+def _install(arguments: argparse.Namespace) -> None:
+    from engine.pack import folder_bytes
+    from tango_rt.characters.install import install
+
+    pack = install(arguments.pack, arguments.folder)
+    n_bytes = folder_bytes(pack.path)
+    result = {"path": str(pack.path), "sha256": pack.sha256, "bytes": n_bytes}
+    print_result(arguments, result, f"{pack.path}: installed, {n_bytes / 1e6:.1f} MB")
 
 
 def _refresh(arguments: argparse.Namespace) -> None:

@@ -87,7 +87,7 @@ def _checked(part: str) -> Iterator[None]:
     remedy = {"fit": "make it anew with 'tango-rt character refresh'", "groups": "build the character again"}[part]
     try:
         yield
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except Exception as error:
         raise ArtifactError(f"what the pack says of its {part} is damaged ({error}): {remedy}") from error
 
 

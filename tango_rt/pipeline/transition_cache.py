@@ -24,7 +24,7 @@ from engine.pack import CharacterPack
 from engine.pack_video import is_closed_group
 from engine.timebase import FRAMES_PER_NODE
 
-__all__ = ["CACHE_LIMIT_BYTES", "Cut", "TransitionCache"]
+__all__ = ["CACHE_LIMIT_BYTES", "FOLDER", "Cut", "TransitionCache"]
 
 Cut = tuple[int, int]
 
@@ -32,7 +32,7 @@ CACHE_LIMIT_BYTES = 2 << 30
 """Of one pack: about 14,000 transitions of 1280x720."""
 _MEMORY_LIMIT_BYTES = 128 << 20
 
-_FOLDER = "transitions"
+FOLDER = "transitions"
 _N_PICTURES = 2 * FRAMES_PER_NODE
 _HEADER = np.dtype("<u4")
 _DIGEST_BYTES = 32
@@ -49,7 +49,7 @@ class TransitionCache:
     """The transitions of one pack under one key. Threads may share it."""
 
     def __init__(self, pack: CharacterPack, key: str, limit_bytes: int = CACHE_LIMIT_BYTES) -> None:
-        self._root = pack.path / _FOLDER
+        self._root = pack.path / FOLDER
         self._secret = bytes.fromhex(pack.sha256)
         self._folder = self._root / key
         self._limit_bytes = limit_bytes

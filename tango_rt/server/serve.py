@@ -5,17 +5,21 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from tango_rt import __version__
+from tango_rt.characters.store import MOST_OPEN
 from tango_rt.server.config import ServerConfig
 from tango_rt.server.listening import GestureServer
 
 __all__ = ["Ready", "serve"]
 
 _log = logging.getLogger(__name__)
+
+_ENOUGH_FILES = 65_536
+_OTHER_FILES = 256  # of sockets, workers and libraries
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ async def serve(
     Returns False where a second signal cut that short. Raises InputError for what cannot be served, BackendError where
     a part of the server has died without which it would serve nobody.
     """
+    _allow_descriptors(config)
     server = GestureServer(config)
     with _signals() as signals:
         async with server:
@@ -61,6 +66,23 @@ async def serve(
                 task.cancel()
     _log.info("ended", extra={"in_order": in_order})
     return in_order
+
+
+def _allow_descriptors(config: ServerConfig) -> None:
+    """Raise the limit of open files as far as this user may; say where it is low for the connections admitted."""
+    with suppress(ImportError):  # systems that have no such limit
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        unlimited = resource.RLIM_INFINITY
+        most = _ENOUGH_FILES if hard == unlimited else min(hard, _ENOUGH_FILES)
+        if soft != unlimited and soft < most:
+            with suppress(OSError, ValueError):
+                resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+                soft = most
+        needed = config.max_connections + MOST_OPEN + _OTHER_FILES
+        if soft != unlimited and soft < needed:
+            _log.warning("few files may be open, see 'ulimit -n'", extra={"limit": soft, "wanted": needed})
 
 
 async def _start(server: GestureServer, ready: Callable[[Ready], None] | None) -> None:

@@ -1,0 +1,58 @@
+"""Putting a pack where a server finds it: whole or not at all, also where sessions perform the one before it."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from engine.errors import InputError
+from engine.files import open_plain
+from engine.folders import whole_folder
+from engine.pack import SUFFIX, CharacterPack
+from engine.pack_arrays import ARRAYS
+from engine.pack_embeddings import FOLDER as EMBEDDINGS
+from engine.pack_embeddings import files_of, stored_names
+from engine.pack_writer import check_name
+from tango_rt.pipeline.transition_cache import FOLDER as TRANSITIONS
+
+__all__ = ["install"]
+
+
+def install(source: Path, folder: Path) -> CharacterPack:
+    """Copy the pack `source` into `folder`, checked to the last picture; one of its name is replaced by a rename.
+
+    Sessions go on with what they hold. Files that are no part of a pack are left behind. Raises InputError where it
+    cannot be written, ArtifactError where the pack is damaged.
+    """
+    pack = CharacterPack.open(source)
+    pack.verify()
+    path = folder / source.resolve().name
+    if path.suffix != SUFFIX:
+        raise InputError(f"{source} must end in {SUFFIX}, for example anna{SUFFIX}")
+    if path.resolve() == source.resolve():
+        raise InputError(f"{source} is there already")
+    check_name(path)
+    with whole_folder(path, "pack.json", "a character pack") as copy:
+        try:
+            for name in _names(pack):
+                (copy / name).parent.mkdir(parents=True, exist_ok=True)
+                with _opened(source / name) as read, (copy / name).open("xb") as written:
+                    shutil.copyfileobj(read, written, 1 << 20)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
+        CharacterPack.open(copy).verify()
+    return CharacterPack.open(path)
+
+
+def _names(pack: CharacterPack) -> Iterator[str]:
+    yield from ("pack.json", "video.h264", *(f"{name}.npy" for name in ARRAYS))
+    for name in stored_names(pack.path):
+        yield from (f"{EMBEDDINGS}/{name}/{file}" for file in files_of(pack.path, name))
+    for file in sorted(pack.path.glob(f"{TRANSITIONS}/*/*.gops")):
+        if not any(part.is_symlink() for part in (file, file.parent, file.parent.parent)) and file.is_file():
+            yield str(file.relative_to(pack.path))
+
+
+def _opened(file: Path) -> IO[bytes]:
+    return os.fdopen(open_plain(file, follow_links=False), "rb")
