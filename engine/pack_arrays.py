@@ -79,7 +79,7 @@ def stored_shape(folder: Path, name: str, info: PackInfo) -> tuple[int, ...]:
     """Look at an array of ARRAYS without reading it. Raises OSError or ValueError where it is not what it should be."""
     descriptor = open_plain(folder / f"{name}.npy", follow_links=False)
     try:
-        return _checked(_header(descriptor), name, info).shape
+        return _checked(_header(descriptor, name), name, info).shape
     finally:
         os.close(descriptor)
 
@@ -88,7 +88,7 @@ def read_array(folder: Path, name: str, info: PackInfo) -> np.ndarray:
     """An array of ARRAYS, read-only. Raises OSError, or ValueError where it is not the one that pack.json speaks of."""
     descriptor = open_plain(folder / f"{name}.npy", follow_links=False)
     try:
-        header = _checked(_header(descriptor), name, info)
+        header = _checked(_header(descriptor, name), name, info)
         return _content(descriptor, header, info.sha256.get(name, ""), name)
     finally:
         os.close(descriptor)
@@ -98,7 +98,7 @@ def read_npy(path: Path, dtype: str, n_rows: int, most_columns: int, sha256: str
     """A matrix (n_rows, at most most_columns) of finite numbers, read-only. Raises OSError or ValueError."""
     descriptor = open_plain(path, follow_links=False)
     try:
-        header = _header(descriptor)
+        header = _header(descriptor, path.stem)
         rows, columns = header.shape if len(header.shape) == 2 else (-1, -1)
         if header.dtype != np.dtype(dtype) or rows != n_rows or not 0 <= columns <= most_columns:
             raise ValueError(
@@ -109,19 +109,22 @@ def read_npy(path: Path, dtype: str, n_rows: int, most_columns: int, sha256: str
         os.close(descriptor)
 
 
-def _header(descriptor: int) -> _Header:
+def _header(descriptor: int, name: str) -> _Header:
     head = os.pread(descriptor, _HEAD_BYTES, 0)
     if head[: len(_MAGIC)] != _MAGIC:
-        raise ValueError("a file that is no array")
+        raise ValueError(f"{name} is no array")
     content = io.BytesIO(head)
-    if np.lib.format.read_magic(content) != (1, 0):
-        raise ValueError("an array of another version")
-    shape, fortran, dtype = np.lib.format.read_array_header_1_0(content, max_header_size=_HEAD_BYTES)
+    try:
+        if np.lib.format.read_magic(content) != (1, 0):
+            raise ValueError("another version")
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(content, max_header_size=_HEAD_BYTES)
+    except Exception as error:  # it is parsed as Python is, and that fails in many ways
+        raise ValueError(f"{name} has a damaged header") from error
     if fortran or dtype.hasobject or any(size < 0 for size in shape):
-        raise ValueError("an array of another layout")
+        raise ValueError(f"{name} is an array of another layout")
     header = _Header(dtype, shape, content.tell())
     if (size := os.fstat(descriptor).st_size) != header.file_bytes:
-        raise ValueError(f"an array of {header.file_bytes} bytes in a file of {size}")
+        raise ValueError(f"{name} has {size} bytes, expected {header.file_bytes}")
     return header
 
 
