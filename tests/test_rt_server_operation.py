@@ -12,6 +12,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 
+from tango_rt.characters.store import CharacterStore
+from tango_rt.pipeline.character import Character
 from tango_rt.server import watch
 from tango_rt.server.config import ServerConfig
 from tango_rt.server.listening import GestureServer
@@ -218,3 +220,26 @@ def test_sessions_that_outlast_the_grace_are_cut_off(packs: Path) -> None:
         assert server.active_sessions == 0
 
     within(work)
+
+
+def test_the_watch_goes_on_whatever_a_pack_does(
+    packs: Path, made: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Opened, prepared or verified: no fault of one takes the others, or the watch itself, with it."""
+    shutil.copytree(made / "anna.tango", packs / "bob.tango")
+    damaged = packs / "bob.tango" / "video.h264"
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"?")
+
+    def fails(character: Character, *_: object) -> None:
+        if character.id == "anna":
+            raise ZeroDivisionError
+
+    monkeypatch.setattr(watch, "prepare", fails)
+    metrics = Metrics()
+    folder = watch.FolderWatch(CharacterStore(packs), ServerConfig(characters=packs), metrics)
+    folder.look()
+    assert "tango_rt_characters 2.0\n" in metrics.text() and "ZeroDivisionError" in caplog.text
+    folder.verify()
+    folder.look()
+    assert "tango_rt_characters 1.0\n" in metrics.text() and "tango_rt_characters_damaged 1.0\n" in metrics.text()
+    assert "character unusable" in caplog.text

@@ -1,5 +1,7 @@
 """Characters of a folder: packs come, change and go; damaged ones never stop others; ids never lead out of it."""
 
+import os
+import resource
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -8,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.errors import ArtifactError, InputError
+from engine.errors import ArtifactError, BackendError, InputError
 from engine.folders import folder_beside, replace_folder
 from tango_rt.characters.store import CharacterStore, UnknownCharacter
+from tango_rt.pipeline.character import Character, open_character
 from tests.fakes import make_pack
 
 
@@ -139,3 +142,94 @@ def test_no_id_leads_out_of_the_folder(tmp_path_factory: pytest.TempPathFactory,
     with pytest.raises(UnknownCharacter) as refused:
         store.get(character_id)
     assert len(str(refused.value)) < 1000
+
+
+def test_only_so_many_stay_open_and_all_are_told_of(folder: Path, made: Path) -> None:
+    for name in ("carl", "dora"):
+        shutil.copytree(made / "bob.tango", folder / f"{name}.tango")
+    store = CharacterStore(folder, most_open=2)
+    before = n_descriptors()
+    store.look()
+    assert list(store.listed) == ["anna", "bob", "carl", "dora"]
+    assert n_descriptors() == before + 2
+    anna, carl = store.get("anna"), store.get("carl")
+    assert store.get("anna") is anna and store.get("carl") is carl
+    assert store.get("bob").pack.info.name == "bob"  # in the place of the one used last
+    assert store.get("anna") is not anna and anna.pack.packets(3) == store.get("anna").pack.packets(3)
+
+
+def test_a_look_opens_only_what_has_changed(folder: Path, made: Path) -> None:
+    store = CharacterStore(folder, most_open=1)
+    opened: list[str] = []
+    for _ in range(2):
+        store.look(lambda character: opened.append(character.id))
+    assert opened == ["anna", "bob"]
+    beside = folder_beside(folder / "anna.tango")
+    shutil.copytree(made / "bob.tango", beside, dirs_exist_ok=True)
+    replace_folder(folder / "anna.tango", beside)
+    store.look(lambda character: opened.append(character.id))
+    assert opened == ["anna", "bob", "anna"]
+
+
+def test_a_process_without_descriptors_blames_no_pack(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does it remember: as soon as there are descriptors again, the pack is opened."""
+    store = CharacterStore(folder)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    held: list[int] = []
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (n_descriptors() + 3, hard))
+        with pytest.raises(OSError):
+            while True:
+                held.append(os.open("/dev/null", os.O_RDONLY))
+        os.close(held.pop())  # enough to look into folders
+        with pytest.raises(BackendError, match=r"too many files open, see 'ulimit -n'"):
+            while True:
+                store.get("anna")
+                held.append(os.open("/dev/null", os.O_RDONLY))
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert store.get("anna").id == "anna" and looked(store).problems == {}
+
+
+def test_damage_that_opening_does_not_see_is_found_by_verifying(folder: Path) -> None:
+    video = folder / "anna.tango" / "video.h264"
+    data = bytearray(video.read_bytes())
+    data[-5] ^= 1
+    video.write_bytes(data)
+    store = CharacterStore(folder)
+    assert list(store.listed) == ["anna", "bob"]
+    store.verify("bob")
+    with pytest.raises(ArtifactError, match="pictures of node 31 are damaged"):
+        store.verify("anna")
+    assert list(looked(store).listed) == ["bob"] and "node 31" in store.problems["anna"]
+    with pytest.raises(ArtifactError, match="node 31"):
+        store.get("anna")
+
+
+def test_a_fault_of_ours_stops_no_other_pack(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def opening(path: Path) -> Character:
+        if path.name == "anna.tango":
+            raise ZeroDivisionError
+        return open_character(path)
+
+    monkeypatch.setattr("tango_rt.characters.store.open_character", opening)
+    store = CharacterStore(folder)
+    assert list(store.listed) == ["bob"] and "cannot be opened (ZeroDivisionError)" in store.problems["anna"]
+
+
+def test_pictures_written_over_end_who_performs_them(folder: Path, made: Path) -> None:
+    """Whatever is copied over a pack in use, shorter or longer: an error, no signal, and never another's pictures."""
+    held = CharacterStore(folder).get("anna").pack
+    for name in ("video.h264", "joints.npy"):
+        shutil.copyfile(made / "bob.tango" / name, folder / "anna.tango" / name)
+    for node in range(held.info.n_nodes):
+        with pytest.raises(ArtifactError, match=r"written over.*character install"):
+            held.packets(node)
+    with pytest.raises(ArtifactError, match="damaged"):
+        held["joints"]
+
+
+def n_descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
