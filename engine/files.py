@@ -77,7 +77,8 @@ def reading(path: Path | str, damaged: str, remedy: str) -> Iterator[None]:
     except MemoryError as error:
         raise BackendError(f"{path} cannot be read now: {_LACKING[errno.ENOMEM]}") from error
     except Exception as error:
-        raise ArtifactError(f"{path} {damaged} ({error or type(error).__name__}): {remedy}") from error
+        why = f"no {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
+        raise ArtifactError(f"{path} {damaged} ({why}): {remedy}") from error
 
 
 def _told(error: OSError) -> str:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import ArtifactError, InputError
-from engine.files import open_plain, read_plain
+from engine.files import open_plain, read_plain, reading
 from engine.onnx_files import external_files
 
 __all__ = [
@@ -56,6 +56,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 Profile = Mapping[str, tuple[int, int, int]]
 """Sizes that a network is compiled for: symbol of its inputs' shapes -> least, usual, most."""
+_REMEDY = "make it again with 'tango-export bundle'"
 
 
 @dataclass(frozen=True)
@@ -177,7 +178,7 @@ class Bundle:
     def file(self, name: str) -> Path:
         """Place of a file of the bundle. Raises ArtifactError where there is none of this name or it was changed."""
         if name not in self.files:
-            raise ArtifactError(f"{self.folder} is a bundle without {name}: make it again with 'tango-export bundle'")
+            raise ArtifactError(f"{self.folder} is a bundle without {name}: {_REMEDY}")
         if name not in self._checked:
             with _damage(self.folder):
                 self._check_place(name)
@@ -196,8 +197,10 @@ class Bundle:
             self.file(name)
         path = self.file(spec.file)
         if graph not in self._checked_models:
+            with reading(path, "is no network", _REMEDY):
+                places = external_files(path)
             with _damage(self.folder):
-                for place in external_files(path):
+                for place in places:
                     _expect(place in spec.weights, f"{spec.file} has tensors in {place[:100]!r}, not of its weights")
             self._checked_models.add(graph)
         return path
@@ -286,17 +289,13 @@ class _SchemaError(ValueError):
 @contextmanager
 def _damage(folder: Path) -> Iterator[None]:
     """What is found wrong with a bundle, as an ArtifactError."""
-    try:
-        yield
-    except _SchemaError as error:
-        raise ArtifactError(
-            f"{folder} has bundle schema {error}, this version reads {SCHEMA}: make it again with 'tango-export bundle'"
-        ) from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        reason = f"no {error}" if isinstance(error, KeyError) else str(error)
-        raise ArtifactError(
-            f"{folder} is damaged or not a bundle ({reason}): make it again with 'tango-export bundle'"
-        ) from error
+    with reading(folder, "is damaged or not a bundle", _REMEDY):
+        try:
+            yield
+        except _SchemaError as error:
+            raise ArtifactError(
+                f"{folder} has bundle schema {error}, this version reads {SCHEMA}: {_REMEDY}"
+            ) from error
 
 
 def _profiles(graph: str, inputs: tuple[TensorSpec, ...], fields: Mapping[str, Any]) -> dict[str, Profile]:

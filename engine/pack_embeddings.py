@@ -45,7 +45,7 @@ _MARKER = "embedding.json"
 _FILES = frozenset(("low.npy", "high.npy", "fit.npz"))
 _MAX_JSON_BYTES = 1 << 20
 _MAX_FIT_BYTES = 32 << 20
-_MAX_NORM = 1.01  # of a row: 1, but for rounding
+_MAX_NORM = 1e3  # of a row: 1 at most where it is normalised; products of more would drown all other costs
 _DAMAGED, _REFRESH = "are damaged", "make them anew with 'tango-rt character refresh'"
 
 
@@ -132,7 +132,7 @@ def read_embedding(pack: CharacterPack, name: str) -> StoredEmbedding:
             for part in ("low", "high")
         )
         if not low.shape[1] or max(_longest(low), _longest(high)) > _MAX_NORM:
-            raise ValueError("they are no rows of at most unit length")
+            raise ValueError("they have no columns, or are far longer than one")
         fitted = _fit(folder, record, low.shape[1], high.shape[1])
     if fitted is not None and fitted.sha256 != record.sha256:
         raise ArtifactError(f"the motion features in {folder} were made by another fit or version: {_REFRESH}")

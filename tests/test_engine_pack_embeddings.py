@@ -132,7 +132,7 @@ HOSTILE: dict[str, Callable[[Path], object]] = {
     "nodes of another pack": _array("low", lambda rows: rows[:-1]),
     "another dtype": _array("low", lambda rows: rows.astype(np.float64)),
     "a row": _array("low", lambda rows: rows[0]),
-    "longer than one": _array("low", lambda rows: rows * 3),
+    "far too long": _array("low", lambda rows: rows * 1e4),
     "no columns": _array("low", lambda rows: rows[:, :0]),
     "no hashes": _record(files=...),
     "control characters": _record(about={"why": "\x1b]0;gone\x07"}),
