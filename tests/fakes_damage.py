@@ -24,7 +24,7 @@ def sign(folder: Path) -> None:
 
 def sign_fit(folder: Path) -> None:
     """Have the motion features say that they were made by the fit that lies beside them."""
-    for fit in folder.glob("embeddings/*/fit.npz"):
+    for fit in filter(Path.is_file, folder.glob("embeddings/*/fit.npz")):
         record = json.loads((fit.parent / "embedding.json").read_text())
         record["sha256"] = FittedEmbedding.load(fit.read_bytes()).sha256
         (fit.parent / "embedding.json").write_text(json.dumps(record))
@@ -32,6 +32,8 @@ def sign_fit(folder: Path) -> None:
 
 def sign_video(folder: Path) -> None:
     """Write the hashes of the pictures anew; `sign` must follow."""
+    if not all((folder / name).is_file() for name in ("packet_start.npy", "video.h264")):
+        return
     starts = np.load(folder / "packet_start.npy")[::FRAMES_PER_NODE].tolist()
     video = (folder / "video.h264").read_bytes()
     digests = [node_digest([video[first:last]]) for first, last in pairwise(starts)]

@@ -288,7 +288,9 @@ def _changed(array: np.ndarray, how: str, rng: np.random.Generator) -> np.ndarra
     array = array.copy()
     flat = array.reshape(-1)
     if how == "shape":
-        return [array[:-1], np.concatenate([array, array[:1]]), array[None], array.reshape(-1), array[:0]][rng.integers(5)]
+        return [array[:-1], np.concatenate([array, array[:1]]), array[None], array.reshape(-1), array[:0]][
+            rng.integers(5)
+        ]
     if how == "dtype":
         return array.astype(rng.choice(["f8", "i8", "u1", "f4", "i4", "c16", "f2", ">i8", "S3"]))
     if how == "order":

@@ -123,6 +123,29 @@ def _double_target(folder: Path) -> None:
     np.save(folder / "graph_indices.npy", targets)
 
 
+def _without_edges(lost: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Callable[[Path], None]:
+    """Takes the edges away for which `lost` (source, target) holds."""
+
+    def act(folder: Path) -> None:
+        graph = {name: np.load(folder / f"graph_{name}.npy") for name in ("indptr", "indices", "kind", "distance")}
+        source = np.repeat(np.arange(len(graph["indptr"]) - 1), np.diff(graph["indptr"]))
+        stays = ~lost(source, graph["indices"])
+        graph["indptr"] = np.concatenate([[0], np.cumsum(np.bincount(source[stays], minlength=65))])
+        for name, array in graph.items():
+            np.save(folder / f"graph_{name}.npy", array if name == "indptr" else array[stays])
+
+    return act
+
+
+def _cut_into_the_end(folder: Path) -> None:
+    """A cut to the last node of all, from where no cut may follow as yet."""
+    indptr, targets = (np.load(folder / f"graph_{name}.npy") for name in ("indptr", "indices"))
+    last = int(np.flatnonzero(np.load(folder / "graph_kept.npy"))[-1])
+    node = next(n for n in range(last - 1) if indptr[n + 1] > indptr[n] and targets[indptr[n + 1] - 1] > n + 1)
+    targets[indptr[node + 1] - 1] = last
+    np.save(folder / "graph_indices.npy", targets)
+
+
 HOSTILE: dict[str, Callable[[Path], object]] = {
     "truncated video": lambda f: os.truncate(f / "video.h264", 100),
     "truncated array": lambda f: os.truncate(f / "joints.npy", 1000),
@@ -176,6 +199,10 @@ HOSTILE: dict[str, Callable[[Path], object]] = {
     "far from rest": _replace("rest", _put(1e30, 3)),
     "level below zero": _replace("motion_level", _put(-1, 3)),
     "not a number": _replace("graph_distance", _put(np.nan, 5)),
+    "a node without a way out": _without_edges(lambda source, target: source == 30),
+    "a cut that leads to a dead end": _cut_into_the_end,
+    "a long name": lambda f: _edit(f, name="a" * 2000),
+    "a long text": lambda f: _edit(f, report={"warnings": ["a" * 5000]}),
     "no node kept": _replace("graph_kept", np.zeros_like),
 }
 
