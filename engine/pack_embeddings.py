@@ -25,7 +25,7 @@ from engine.files import read_plain, reading
 from engine.folders import whole_folder
 from engine.pack import CharacterPack
 from engine.pack_arrays import MAX_FEATURE_WIDTH, npy_bytes, read_npy
-from engine.pack_info import check_json, record_of
+from engine.pack_info import check_json, is_sha256, record_of
 from engine.retrieval import node_rows
 
 __all__ = [
@@ -116,8 +116,7 @@ def read_embedding(pack: CharacterPack, name: str) -> StoredEmbedding:
         raise InputError(f"{pack.path} has no motion features of {name!r}: {_REFRESH}")
     folder = pack.path / FOLDER / name
     with reading(f"the motion features in {folder}", _DAMAGED, _REFRESH):
-        record = record_of(_Record, json.loads(_record_bytes(folder)))
-        check_json(record.about)
+        record = _record(folder)
         n_nodes = pack.info.n_nodes
         low, high = (
             read_npy(folder / f"{part}.npy", "float32", n_nodes, MAX_FEATURE_WIDTH, record.files.get(f"{part}.npy", ""))
@@ -129,6 +128,17 @@ def read_embedding(pack: CharacterPack, name: str) -> StoredEmbedding:
     if fitted is not None and fitted.sha256 != record.sha256:
         raise ArtifactError(f"the motion features in {folder} were made by another fit or version: {_REFRESH}")
     return StoredEmbedding(name, record.sha256, low, high, record.about, fitted)
+
+
+def _record(folder: Path) -> _Record:
+    fields = json.loads(_record_bytes(folder))
+    check_json(fields)
+    record = record_of(_Record, fields)
+    if record.name != folder.name:
+        raise ValueError(f"they are of {record.name!r:.100}")
+    if not all(map(is_sha256, (record.sha256, *record.files.values()))):
+        raise ValueError("a hash is none")
+    return record
 
 
 def _record_bytes(folder: Path) -> bytes:

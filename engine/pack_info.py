@@ -10,10 +10,11 @@ from typing import Any, TypeVar, get_type_hints
 from engine.names import MAX_NAME_BYTES, shown
 from engine.timebase import FPS, FRAMES_PER_NODE
 
-__all__ = ["SCHEMA", "Clip", "OtherSchema", "PackInfo", "Source", "check_json", "legible", "record_of"]
+__all__ = ["SCHEMA", "Clip", "OtherSchema", "PackInfo", "Source", "check_json", "is_sha256", "legible", "record_of"]
 
 SCHEMA = 3
 MAX_FRAMES = 4 * 3600 * FPS
+MAX_SOURCE_FRAMES = 1 << 30
 MAX_SIDE_PX = 8192
 MAX_TEXT = 4096  # characters; and of a name, a page of 1000 of which is one message to a client:
 MAX_NAME = 6 * MAX_NAME_BYTES  # with every byte of it spelt out
@@ -98,6 +99,8 @@ class PackInfo:
         ):
             if not 0 < value <= most:
                 raise ValueError(f"{name} is {value}, expected 1 to {most}")
+        if self.width % 2 or self.height % 2:
+            raise ValueError(f"pictures of {self.width} x {self.height}, expected even numbers")
         if len(self.name) > MAX_NAME:
             raise ValueError(f"a name of {len(self.name)} characters, at most {MAX_NAME} are possible")
         if not 0 < self.shoulder_px <= MAX_SIDE_PX:
@@ -108,7 +111,7 @@ class PackInfo:
         warnings = self.report.get("warnings", [])
         if not isinstance(warnings, list) or not all(isinstance(warning, str) for warning in warnings):
             raise ValueError("report.warnings are no list of text")
-        if not all(_is_sha256(digest) for digest in self.sha256.values()):
+        if not all(map(is_sha256, self.sha256.values())):
             raise ValueError("sha256 holds something else")
         self._check_clips()
 
@@ -119,8 +122,10 @@ class PackInfo:
             raise ValueError(f"the clips do not add up to {self.n_frames} frames")
         if any(not 0 <= clip.source < len(self.sources) for clip in self.clips):
             raise ValueError("a clip names a source that does not exist")
-        if any(source.n_frames < 0 for source in self.sources):
-            raise ValueError("a source has less than no frames")
+        if any(not 0 <= source.n_frames <= MAX_SOURCE_FRAMES for source in self.sources):
+            raise ValueError(f"a source has less than no frames, or more than {MAX_SOURCE_FRAMES}")
+        if any(clip.first_frame + clip.n_frames > self.sources[clip.source].n_frames for clip in self.clips):
+            raise ValueError("a clip is longer than its source")
 
 
 def record_of(cls: type[T], fields: Any) -> T:
@@ -183,5 +188,5 @@ def _typed(fields: dict[str, Any], name: str, kind: type[T]) -> T:
     return value
 
 
-def _is_sha256(digest: Any) -> bool:
+def is_sha256(digest: Any) -> bool:
     return isinstance(digest, str) and len(digest) == 64 and _HEX.issuperset(digest)

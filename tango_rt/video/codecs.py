@@ -49,7 +49,7 @@ class FrameCoder:
         self._parameter_sets = info.extradata
         self._decoder: GopDecoder | None = None
         if encoding not in ("h264", "reference"):
-            self._decoder = GopDecoder(info.extradata, info.width, info.height)
+            self._decoder = GopDecoder(info.extradata, info.width, info.height, f"the video of {info.name!r}")
 
     def encode(self, drawn: Drawn, n_frames: int = FRAMES_PER_NODE) -> list[bytes]:
         """The first n_frames pictures of a step, one key frame ahead. Raises ArtifactError for damaged pictures."""
