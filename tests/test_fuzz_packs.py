@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import ROOT
 
-RUNS = {"listed": ["--n", "190", "--seed", "11"], "drawn": ["--n", "130", "--seed", "12", "--random"]}
+RUNS = {"listed": ["--n", "180", "--seed", "11"], "drawn": ["--n", "125", "--seed", "12", "--random"]}
 MOST_S = 400
 
 

@@ -15,10 +15,14 @@ from engine.errors import ArtifactError, InputError
 from engine.graph import CONTINUE
 from engine.pack import CharacterPack
 from engine.pack_writer import PackWriter
+from engine.transitions import BlendOptions
 from tango_rt.characters.inspect import describe, summarize
+from tango_rt.pipeline.perform import PerformOptions, perform
+from tango_rt.pipeline.transitions import TransitionMaker
+from tango_rt.video.codecs import Drawn, FrameCoder
 from tango_rt.video.gop import GopDecoder
 from tests.fakes import HEIGHT, WIDTH, fake_frames, fake_joints, make_pack
-from tests.fakes_damage import sign
+from tests.fakes_damage import sign, sign_video
 
 
 @pytest.fixture(scope="module")
@@ -229,6 +233,30 @@ def test_hostile_pack_is_refused_in_one_line(name: str, signed: bool, whole: Pat
         CharacterPack.open(folder)
     line = str(caught.value)
     assert str(folder) in line and line.isprintable() and len(line) < 600
+
+
+def test_damaged_words_are_those_of_the_pack(whole: Path, tmp_path: Path) -> None:
+    folder, spoken = tmp_path / "copy.tango", tmp_path / "words.json"
+    shutil.copytree(whole, folder)
+    spoken.write_text("[]")
+    _edit(folder, words='[{"word": 7}]')
+    with pytest.raises(ArtifactError, match=r"copy\.tango is damaged \(word 0 .*build it again"):
+        perform(CharacterPack.open(folder), np.zeros(8000, np.float32), PerformOptions(words=spoken))
+
+
+def test_pictures_that_do_not_decode_are_those_of_the_pack(whole: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy.tango"
+    shutil.copytree(whole, folder)
+    video = bytearray((folder / "video.h264").read_bytes())
+    video[30:200] = bytes(170)
+    (folder / "video.h264").write_bytes(video)
+    sign_video(folder)
+    sign(folder)
+    pack = CharacterPack.open(folder)
+    with pytest.raises(ArtifactError, match=r"the video of .*copy\.tango is damaged"):
+        TransitionMaker(pack, BlendOptions(blender="flow")).make((0, 30))
+    with pytest.raises(ArtifactError, match="the video of 'anna' is damaged"):
+        FrameCoder("jpeg", pack.info).encode(Drawn(tuple(pack.packets(0))))
 
 
 def test_another_version_names_the_remedy(whole: Path, tmp_path: Path) -> None:
