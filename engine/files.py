@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from engine.errors import ArtifactError, BackendError, TangoError
+from engine.names import shown
 
 __all__ = ["open_plain", "read_plain", "reading"]
 
@@ -25,6 +26,7 @@ _LACKING = {
 _READING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 _PIECE_BYTES = 1 << 20
+_MOST_SAID = 200
 
 
 def open_plain(path: Path, follow_links: bool = True) -> int:
@@ -77,8 +79,13 @@ def reading(path: Path | str, damaged: str, remedy: str) -> Iterator[None]:
     except MemoryError as error:
         raise BackendError(f"{path} cannot be read now: {_LACKING[errno.ENOMEM]}") from error
     except Exception as error:
-        why = f"no {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
-        raise ArtifactError(f"{path} {damaged} ({why}): {remedy}") from error
+        raise ArtifactError(f"{path} {damaged} ({_brief(error)}): {remedy}") from error
+
+
+def _brief(error: Exception) -> str:
+    text = f"no {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
+    text = shown(text)  # some hold all of what they could not read
+    return text if len(text) <= _MOST_SAID else f"{text[:_MOST_SAID]} ..."
 
 
 def _told(error: OSError) -> str:

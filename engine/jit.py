@@ -25,6 +25,7 @@ from engine.folders import cache_folder, private_folder, temporary_places, why_n
 __all__ = ["kernel_folder", "njit"]
 
 _PACKAGE = Path(__file__).resolve().parent
+_DECISIVE = ("BOUNDSCHECK", "OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "DISABLE_INTEL_SVML", "DEBUGINFO_DEFAULT")
 
 _log = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ class _Place:
     def __init__(self, function: Callable[..., Any], folder: Path) -> None:
         self._py_file = function.__code__.co_filename
         self._module = function.__module__
-        self._path = folder / hashlib.sha256(os.fsencode(_PACKAGE)).hexdigest()[:16]
+        self._path = folder / hashlib.sha256(os.fsencode(_PACKAGE) + _settings().encode()).hexdigest()[:16]
 
     @classmethod
     def from_function(cls, function: Callable[..., Any], _: str) -> "_Place | None":
@@ -114,6 +115,11 @@ class _Cache(FunctionCache):
             super().save_overload(sig, data)  # type: ignore[no-untyped-call]
         except Exception as error:  # a full disk, for example
             _say_not_kept(f"{self.cache_path} cannot be written ({getattr(error, 'strerror', '') or error})")
+
+
+def _settings() -> str:
+    """What of Numba's environment decides the code: its own index would give checked code for unchecked, and back."""
+    return repr([(name, getattr(numba.config, name, None)) for name in _DECISIVE])
 
 
 @functools.cache

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from engine.connect import MIN_DWELL
 from engine.graph import CONTINUE, CUT, RELAXED
 from engine.pack_info import PackInfo
 from engine.timebase import FRAMES_PER_NODE
@@ -56,6 +57,21 @@ def _check_graph(arrays: Mapping[str, np.ndarray]) -> None:
         raise ValueError("graph_distance is out of range")
     begins = np.zeros(len(kept) + 1, bool)
     begins[arrays["clip_start"]] = True
-    goes_on = kind == CONTINUE  # at most one a node, for targets are unique
-    if np.any(goes_on & ((target != source + 1) | begins[target])):
+    continues = kind == CONTINUE  # at most one a node, for targets are unique
+    if np.any(continues & ((target != source + 1) | begins[target])):
         raise ValueError("an edge that continues does not lead to the next node of its clip")
+    _check_ways(indptr, kept, source[continues], target[~continues])
+
+
+def _check_ways(indptr: np.ndarray, kept: np.ndarray, continued: np.ndarray, entered: np.ndarray) -> None:
+    """No path may die: searches count on a way on from wherever they are, under the dwell rule (engine.connect).
+
+    continued: nodes that have a continue edge; entered: nodes that cuts lead to.
+    """
+    if np.any(kept & (indptr[1:] == indptr[:-1])):
+        raise ValueError("a node that is kept has no way out")
+    goes_on = np.zeros(len(kept) + MIN_DWELL, bool)
+    goes_on[continued] = True
+    for ahead in range(MIN_DWELL - 1):  # only then it may be left by a cut again
+        if not goes_on[entered + ahead].all():
+            raise ValueError("a cut leads to where the path ends before it may cut again")

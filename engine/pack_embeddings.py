@@ -25,7 +25,7 @@ from engine.files import read_plain, reading
 from engine.folders import whole_folder
 from engine.pack import CharacterPack
 from engine.pack_arrays import MAX_FEATURE_WIDTH, npy_bytes, read_npy
-from engine.pack_info import check_json, record_of
+from engine.pack_info import check_json, is_sha256, record_of
 from engine.retrieval import node_rows
 
 __all__ = [
@@ -140,8 +140,13 @@ def read_embedding(pack: CharacterPack, name: str) -> StoredEmbedding:
 
 
 def _record(folder: Path) -> _Record:
-    record = record_of(_Record, json.loads(_record_bytes(folder)))
-    check_json(asdict(record))
+    fields = json.loads(_record_bytes(folder))
+    check_json(fields)
+    record = record_of(_Record, fields)
+    if record.name != folder.name:
+        raise ValueError(f"they are of {record.name!r:.100}")
+    if not all(map(is_sha256, (record.sha256, *record.files.values()))):
+        raise ValueError("a hash is none")
     if not _FILES.issuperset(record.files):
         raise ValueError("it names other files")
     return record

@@ -7,14 +7,17 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeVar, get_type_hints
 
-from engine.names import shown
+from engine.names import MAX_NAME_BYTES, shown
 from engine.timebase import FPS, FRAMES_PER_NODE
 
-__all__ = ["SCHEMA", "Clip", "OtherSchema", "PackInfo", "Source", "check_json", "legible", "record_of"]
+__all__ = ["SCHEMA", "Clip", "OtherSchema", "PackInfo", "Source", "check_json", "is_sha256", "legible", "record_of"]
 
 SCHEMA = 3
 MAX_FRAMES = 4 * 3600 * FPS
+MAX_SOURCE_FRAMES = 1 << 30
 MAX_SIDE_PX = 8192
+MAX_TEXT = 4096  # characters; and of a name, a page of 1000 of which is one message to a client:
+MAX_NAME = 6 * MAX_NAME_BYTES  # with every byte of it spelt out
 MAX_EXTRADATA_BYTES = 1 << 16  # it goes before every key frame; that of our encoder has 40 bytes
 _START_CODE = b"\x00\x00\x01"
 _HEX = frozenset("0123456789abcdef")
@@ -79,8 +82,9 @@ class PackInfo:
         if (schema := fields.get("schema")) != SCHEMA:
             raise OtherSchema(schema if isinstance(schema, int) else "of no number")
         words = fields.pop("words", "")
-        check_json(fields)
-        fields["extradata"] = base64.b64decode(_typed(fields, "extradata", str), validate=True)
+        extradata = base64.b64decode(_typed(fields, "extradata", str), validate=True)
+        check_json(fields | {"extradata": ""})
+        fields["extradata"] = extradata
         for name, record in (("sources", Source), ("clips", Clip)):
             fields[name] = tuple(record_of(record, one) for one in _typed(fields, name, list))
         info = record_of(cls, {**fields, "words": words})
@@ -95,6 +99,10 @@ class PackInfo:
         ):
             if not 0 < value <= most:
                 raise ValueError(f"{name} is {value}, expected 1 to {most}")
+        if self.width % 2 or self.height % 2:
+            raise ValueError(f"pictures of {self.width} x {self.height}, expected even numbers")
+        if len(self.name) > MAX_NAME:
+            raise ValueError(f"a name of {len(self.name)} characters, at most {MAX_NAME} are possible")
         if not 0 < self.shoulder_px <= MAX_SIDE_PX:
             raise ValueError(f"shoulder_px is {self.shoulder_px}")
         if len(self.extradata) > MAX_EXTRADATA_BYTES or _START_CODE not in self.extradata[:4]:
@@ -103,7 +111,7 @@ class PackInfo:
         warnings = self.report.get("warnings", [])
         if not isinstance(warnings, list) or not all(isinstance(warning, str) for warning in warnings):
             raise ValueError("report.warnings are no list of text")
-        if not all(_is_sha256(digest) for digest in self.sha256.values()):
+        if not all(map(is_sha256, self.sha256.values())):
             raise ValueError("sha256 holds something else")
         self._check_clips()
 
@@ -114,8 +122,10 @@ class PackInfo:
             raise ValueError(f"the clips do not add up to {self.n_frames} frames")
         if any(not 0 <= clip.source < len(self.sources) for clip in self.clips):
             raise ValueError("a clip names a source that does not exist")
-        if any(source.n_frames < 0 for source in self.sources):
-            raise ValueError("a source has less than no frames")
+        if any(not 0 <= source.n_frames <= MAX_SOURCE_FRAMES for source in self.sources):
+            raise ValueError(f"a source has less than no frames, or more than {MAX_SOURCE_FRAMES}")
+        if any(clip.first_frame + clip.n_frames > self.sources[clip.source].n_frames for clip in self.clips):
+            raise ValueError("a clip is longer than its source")
 
 
 def record_of(cls: type[T], fields: Any) -> T:
@@ -139,6 +149,8 @@ def record_of(cls: type[T], fields: Any) -> T:
 def check_json(value: Any) -> None:
     """Raises ValueError for text that cannot be shown to people and for numbers that are none, however deep inside."""
     if isinstance(value, str):
+        if len(value) > MAX_TEXT:
+            raise ValueError(f"text of {len(value)} characters, at most {MAX_TEXT} are read")
         if shown(value) != value:
             raise ValueError(f"text with control characters: {value!a:.100}")
     elif isinstance(value, float):
@@ -161,7 +173,7 @@ def legible(info: PackInfo) -> PackInfo:
 
 def _legible_json(value: Any) -> Any:
     if isinstance(value, str):
-        return shown(value)
+        return shown(value)[:MAX_TEXT]
     if isinstance(value, list | tuple):
         return [_legible_json(one) for one in value]
     if isinstance(value, dict):
@@ -176,5 +188,5 @@ def _typed(fields: dict[str, Any], name: str, kind: type[T]) -> T:
     return value
 
 
-def _is_sha256(digest: Any) -> bool:
+def is_sha256(digest: Any) -> bool:
     return isinstance(digest, str) and len(digest) == 64 and _HEX.issuperset(digest)

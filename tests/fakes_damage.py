@@ -2,11 +2,17 @@
 
 import hashlib
 import json
+from itertools import pairwise
 from pathlib import Path
 
-from engine.pack_arrays import ARRAYS
+import numpy as np
 
-__all__ = ["sign"]
+from engine.features.fitted import FittedEmbedding
+from engine.pack_arrays import ARRAYS, npy_bytes
+from engine.pack_video import node_digest
+from engine.timebase import FRAMES_PER_NODE
+
+__all__ = ["sign", "sign_fit", "sign_video"]
 
 
 def sign(folder: Path) -> None:
@@ -14,6 +20,25 @@ def sign(folder: Path) -> None:
     _put_hashes(folder / "pack.json", "sha256", {name: folder / f"{name}.npy" for name in ARRAYS})
     for record in folder.glob("embeddings/*/embedding.json"):
         _put_hashes(record, "files", {file.name: file for file in record.parent.iterdir() if file != record})
+
+
+def sign_fit(folder: Path) -> None:
+    """Have the motion features say that they were made by the fit that lies beside them."""
+    for fit in filter(Path.is_file, folder.glob("embeddings/*/fit.npz")):
+        record = json.loads((fit.parent / "embedding.json").read_text())
+        record["sha256"] = FittedEmbedding.load(fit.read_bytes()).sha256
+        (fit.parent / "embedding.json").write_text(json.dumps(record))
+
+
+def sign_video(folder: Path) -> None:
+    """Write the hashes of the pictures anew; `sign` must follow."""
+    if not all((folder / name).is_file() for name in ("packet_start.npy", "video.h264")):
+        return
+    starts = np.load(folder / "packet_start.npy")[::FRAMES_PER_NODE].tolist()
+    video = (folder / "video.h264").read_bytes()
+    digests = [node_digest([video[first:last]]) for first, last in pairwise(starts)]
+    array = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32)
+    (folder / "node_sha256.npy").write_bytes(npy_bytes(array))
 
 
 def _put_hashes(record: Path, field: str, files: dict[str, Path]) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from engine import jit
@@ -59,6 +60,25 @@ def test_a_change_anywhere_compiles_anew(folder: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(jit, "_sources_digest", lambda: "of other sources")
     assert not was_found() and was_found()
     assert len(files(folder, ".nbc")) == 1, "what is stale is replaced"
+
+
+def beyond(values: np.ndarray) -> float:
+    return values[3]
+
+
+def test_code_with_bounds_checks_is_kept_apart(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    three = np.zeros(3)
+    njit()(beyond)(np.zeros(9))
+    with monkeypatch.context() as patch:
+        patch.setattr("numba.config.BOUNDSCHECK", 1)
+        for _ in range(2):
+            kernel = njit()(beyond)
+            with pytest.raises(IndexError):
+                kernel(three)
+        assert sum(kernel.stats.cache_hits.values()) == 1
+    kernel = njit()(beyond)
+    kernel(np.zeros(9))
+    assert sum(kernel.stats.cache_hits.values()) == 1, "the other is still there"
 
 
 def test_the_digest_is_of_every_file_with_kernels() -> None:

@@ -300,9 +300,9 @@ def report_of(**changes: object) -> FitReport:
 
 def test_a_user_is_warned_of_a_poor_fit() -> None:
     def warned(**changes: object) -> list[str]:
-        return fit_warnings({"fitted": report_of(**changes).to_dict()})
+        return fit_warnings({"fitted": report_of(**changes).to_dict()}, Path("a.tango"))
 
-    assert warned() == [] and fit_warnings({"onset": {}}) == []
+    assert warned() == [] and fit_warnings({"onset": {}}, Path("a.tango")) == []
     (little,) = warned(speech_s=9.4)
     assert "only 9 s of speech" in little and "15 s" in little
     (none,) = warned(choice="onset", why="nothing was found")

@@ -15,10 +15,14 @@ from engine.errors import ArtifactError, InputError
 from engine.graph import CONTINUE
 from engine.pack import CharacterPack
 from engine.pack_writer import PackWriter
+from engine.transitions import BlendOptions
 from tango_rt.characters.inspect import describe, summarize
+from tango_rt.pipeline.perform import PerformOptions, perform
+from tango_rt.pipeline.transitions import TransitionMaker
+from tango_rt.video.codecs import Drawn, FrameCoder
 from tango_rt.video.gop import GopDecoder
 from tests.fakes import HEIGHT, WIDTH, fake_frames, fake_joints, make_pack
-from tests.fakes_damage import sign
+from tests.fakes_damage import sign, sign_video
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +55,11 @@ def test_description(whole: Path) -> None:
 def _edit(folder: Path, **changes: object) -> None:
     file = folder / "pack.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+def _edit_first(folder: Path, field: str, **changes: object) -> None:
+    first, *others = json.loads((folder / "pack.json").read_text())[field]
+    _edit(folder, **{field: [{**first, **changes}, *others]})
 
 
 def _replace(name: str, change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Path], None]:
@@ -123,6 +132,29 @@ def _double_target(folder: Path) -> None:
     np.save(folder / "graph_indices.npy", targets)
 
 
+def _without_edges(lost: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Callable[[Path], None]:
+    """Takes the edges away for which `lost` (source, target) holds."""
+
+    def act(folder: Path) -> None:
+        graph = {name: np.load(folder / f"graph_{name}.npy") for name in ("indptr", "indices", "kind", "distance")}
+        source = np.repeat(np.arange(len(graph["indptr"]) - 1), np.diff(graph["indptr"]))
+        stays = ~lost(source, graph["indices"])
+        graph["indptr"] = np.concatenate([[0], np.cumsum(np.bincount(source[stays], minlength=65))])
+        for name, array in graph.items():
+            np.save(folder / f"graph_{name}.npy", array if name == "indptr" else array[stays])
+
+    return act
+
+
+def _cut_into_the_end(folder: Path) -> None:
+    """A cut to the last node of all, from where no cut may follow as yet."""
+    indptr, targets = (np.load(folder / f"graph_{name}.npy") for name in ("indptr", "indices"))
+    last = int(np.flatnonzero(np.load(folder / "graph_kept.npy"))[-1])
+    node = next(n for n in range(last - 1) if indptr[n + 1] > indptr[n] and targets[indptr[n + 1] - 1] > n + 1)
+    targets[indptr[node + 1] - 1] = last
+    np.save(folder / "graph_indices.npy", targets)
+
+
 HOSTILE: dict[str, Callable[[Path], object]] = {
     "truncated video": lambda f: os.truncate(f / "video.h264", 100),
     "truncated array": lambda f: os.truncate(f / "joints.npy", 1000),
@@ -148,6 +180,7 @@ HOSTILE: dict[str, Callable[[Path], object]] = {
     "descending offsets": _replace("packet_start", _put(0, 5)),
     "descending rows": _replace("graph_indptr", _put(10_000, 5)),
     "a pack.json that never ends": lambda f: ((f / "pack.json").unlink(), os.mkfifo(f / "pack.json")),
+    "a header that goes on into the numbers": lambda f: _byte(f / "rest.npy", b"\x76\x00", b"\xff\x00"),
     "a FIFO for an array": lambda f: ((f / "joints.npy").unlink(), os.mkfifo(f / "joints.npy")),
     "a FIFO for a video": lambda f: ((f / "video.h264").unlink(), os.mkfifo(f / "video.h264")),
     "an archive for an array": lambda f: (f / "rest.npy").write_bytes(b"PK" + (f / "rest.npy").read_bytes()[2:]),
@@ -159,6 +192,9 @@ HOSTILE: dict[str, Callable[[Path], object]] = {
     "a width that is true": lambda f: _edit(f, width=True),
     "a source without a name": lambda f: _edit(f, sources=[{"sha256": "0" * 64, "n_frames": 260}]),
     "a source of another kind": lambda f: _edit(f, sources=[{"name": [], "sha256": "0" * 64, "n_frames": 260}]),
+    "an odd width": lambda f: _edit(f, width=WIDTH - 1),
+    "a clip beyond its source": lambda f: _edit_first(f, "clips", first_frame=1 << 63),
+    "a source without an end": lambda f: _edit_first(f, "sources", n_frames=1 << 63),
     "infinite shoulders": lambda f: _edit(f, shoulder_px=float("inf")),
     "no parameter sets": lambda f: _edit(f, extradata=""),
     "8 MB of parameter sets": lambda f: _edit(f, extradata=base64.b64encode(b"\0\0\0\1" + bytes(8 << 20)).decode()),
@@ -176,6 +212,10 @@ HOSTILE: dict[str, Callable[[Path], object]] = {
     "far from rest": _replace("rest", _put(1e30, 3)),
     "level below zero": _replace("motion_level", _put(-1, 3)),
     "not a number": _replace("graph_distance", _put(np.nan, 5)),
+    "a node without a way out": _without_edges(lambda source, target: source == 30),
+    "a cut that leads to a dead end": _cut_into_the_end,
+    "a long name": lambda f: _edit(f, name="a" * 2000),
+    "a long text": lambda f: _edit(f, report={"warnings": ["a" * 5000]}),
     "no node kept": _replace("graph_kept", np.zeros_like),
 }
 
@@ -191,7 +231,32 @@ def test_hostile_pack_is_refused_in_one_line(name: str, signed: bool, whole: Pat
             sign(folder)
     with pytest.raises(ArtifactError) as caught:
         CharacterPack.open(folder)
-    assert str(folder) in str(caught.value)
+    line = str(caught.value)
+    assert str(folder) in line and line.isprintable() and len(line) < 600
+
+
+def test_damaged_words_are_those_of_the_pack(whole: Path, tmp_path: Path) -> None:
+    folder, spoken = tmp_path / "copy.tango", tmp_path / "words.json"
+    shutil.copytree(whole, folder)
+    spoken.write_text("[]")
+    _edit(folder, words='[{"word": 7}]')
+    with pytest.raises(ArtifactError, match=r"copy\.tango is damaged \(word 0 .*build it again"):
+        perform(CharacterPack.open(folder), np.zeros(8000, np.float32), PerformOptions(words=spoken))
+
+
+def test_pictures_that_do_not_decode_are_those_of_the_pack(whole: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy.tango"
+    shutil.copytree(whole, folder)
+    video = bytearray((folder / "video.h264").read_bytes())
+    video[30:200] = bytes(170)
+    (folder / "video.h264").write_bytes(video)
+    sign_video(folder)
+    sign(folder)
+    pack = CharacterPack.open(folder)
+    with pytest.raises(ArtifactError, match=r"the video of .*copy\.tango is damaged"):
+        TransitionMaker(pack, BlendOptions(blender="flow")).make((0, 30))
+    with pytest.raises(ArtifactError, match="the video of 'anna' is damaged"):
+        FrameCoder("jpeg", pack.info).encode(Drawn(tuple(pack.packets(0))))
 
 
 def test_another_version_names_the_remedy(whole: Path, tmp_path: Path) -> None:

@@ -1,13 +1,13 @@
 """What is in a pack, as numbers and as a few lines."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from engine.errors import ArtifactError
 from engine.features.validation import MIN_SPEECH_S
+from engine.files import reading
 from engine.pack import CharacterPack, folder_bytes
 from engine.pack_embeddings import read_embedding, stored_names
 from engine.timebase import FPS
@@ -21,7 +21,7 @@ def describe(pack: CharacterPack) -> dict[str, Any]:
     """Figures of a pack, ready for JSON."""
     info, graph = pack.info, pack.graph
     retrieval = _retrieval(pack)
-    warnings = [*info.report.get("warnings", []), *fit_warnings(retrieval)]
+    warnings = [*info.report.get("warnings", []), *fit_warnings(retrieval, pack.path)]
     return {
         "name": info.name,
         "path": str(pack.path),
@@ -53,11 +53,11 @@ def _retrieval(pack: CharacterPack) -> dict[str, Any]:
     return {one.name: {"sha256": one.sha256, **one.about} for one in stored}
 
 
-def fit_warnings(retrieval: dict[str, Any]) -> list[str]:
-    """What a user should know before trusting the fit; retrieval: what describe says of the embeddings."""
+def fit_warnings(retrieval: dict[str, Any], pack: Path) -> list[str]:
+    """What a user should know before trusting the fit; retrieval: what describe says of the embeddings of `pack`."""
     if "fitted" not in retrieval:
         return []
-    with _checked("fit"):
+    with _saying(pack, "fit", "make it anew with 'tango-rt character refresh'"):
         fit, warnings = retrieval["fitted"], []
         if fit["speech_s"] < MIN_SPEECH_S:
             warnings.append(
@@ -69,11 +69,11 @@ def fit_warnings(retrieval: dict[str, Any]) -> list[str]:
     return warnings
 
 
-def _fit_lines(retrieval: dict[str, Any]) -> list[str]:
+def _fit_lines(retrieval: dict[str, Any], pack: str) -> list[str]:
     if "fitted" not in retrieval:
         return [f"  retrieval: {', '.join(retrieval) or 'none'}"]
     fit = retrieval["fitted"]
-    with _checked("fit"):
+    with _saying(pack, "fit", "make it anew with 'tango-rt character refresh'"):
         return [
             f"  retrieval: {fit['choice']}, for {fit['why']}",
             f"  motion follows the voice by {fit['lag_frames']} frames; {fit['speech_s']:.0f} s of speech; "
@@ -81,20 +81,15 @@ def _fit_lines(retrieval: dict[str, Any]) -> list[str]:
         ]
 
 
-@contextmanager
-def _checked(part: str) -> Iterator[None]:
+def _saying(pack: Path | str, part: str, remedy: str) -> AbstractContextManager[None]:
     """What a stranger's pack says of itself may be anything."""
-    remedy = {"fit": "make it anew with 'tango-rt character refresh'", "groups": "build the character again"}[part]
-    try:
-        yield
-    except Exception as error:
-        raise ArtifactError(f"what the pack says of its {part} is damaged ({error}): {remedy}") from error
+    return reading(f"what {pack} says of its {part}", "is damaged", remedy)
 
 
-def _group_lines(groups: list[dict[str, Any]]) -> list[str]:
+def _group_lines(groups: list[dict[str, Any]], pack: str) -> list[str]:
     """People, outfits or places of the videos, where there is more than one."""
     lines = []
-    with _checked("groups"):
+    with _saying(pack, "groups", "build the character again"):
         for number, group in enumerate(groups if len(groups) > 1 else [], 1):
             spans = [f"{s['source']} {s['first_s']:.1f} to {s['last_s']:.1f} s" for s in group["spans"]]
             if len(spans) > MAX_SPANS_LISTED:
@@ -114,8 +109,8 @@ def summarize(figures: dict[str, Any]) -> str:
         f"  graph: {figures['n_nodes_kept']} of {figures['n_nodes']} nodes, {figures['n_cut_edges']} cuts, "
         f"{figures['n_relaxed_edges']} of them relaxed",
     ]
-    lines += _group_lines(figures["build"].get("groups", []))
-    lines += _fit_lines(figures["retrieval"])
+    lines += _group_lines(figures["build"].get("groups", []), figures["path"])
+    lines += _fit_lines(figures["retrieval"], figures["path"])
     if "report" in figures:
         lines.append(f"  report: {figures['report']}")
     return "\n".join(lines)

@@ -147,7 +147,7 @@ def _draw_pairs(pack: CharacterPack, file: Path, best: bool) -> None:
         apart = all(abs(source[edge] - source[other]) > FPS // FRAMES_PER_NODE for other in chosen)
         if apart and len(chosen) < N_PAIRS:
             chosen.append(edge)
-    decoder = GopDecoder(pack.info.extradata, pack.info.width, pack.info.height)
+    decoder = GopDecoder(pack.info.extradata, pack.info.width, pack.info.height, f"the video of {pack.path}")
     pairs = []
     for edge in chosen:
         i, j = int(source[edge]), int(graph.indices[edge])

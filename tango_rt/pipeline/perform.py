@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from scipy.sparse import csr_array
 
-from engine.errors import InputError
+from engine.errors import ArtifactError, InputError
 from engine.graph import CONTINUE
 from engine.official import OfficialGraph, OfficialSearchOptions, search_official
 from engine.pack import CharacterPack
@@ -17,7 +17,7 @@ from engine.search import Path as NodePath
 from engine.search import SearchOptions
 from engine.timebase import FPS, FRAMES_PER_NODE, SAMPLE_RATE, frame_count
 from engine.variety import varied_path
-from engine.words import keyword_bonus, parse_words
+from engine.words import Word, keyword_bonus, parse_words
 from tango_rt.pipeline.retrieval import Retrieval, RetrievalOptions, open_retrieval
 from tango_rt.pipeline.transitions import Cut
 from tango_rt.words import read_words
@@ -125,13 +125,20 @@ def _bonus(pack: CharacterPack, words: Path | None, n_steps: int, duration_s: fl
     if not pack.info.words:
         raise InputError(f"{pack.path} was built without --words: build it again with the reference's word timings")
     spoken = parse_words(read_words(words), duration_s)
-    reference = parse_words(pack.info.words)
+    reference = _reference_words(pack)
     start_s = np.full(pack.info.n_nodes, np.nan)
     for clip, first in zip(pack.info.clips, pack["clip_start"][:-1], strict=True):
         if clip.source == 0:
             n = clip.n_frames // FRAMES_PER_NODE
             start_s[first : first + n] = (clip.first_frame + FRAMES_PER_NODE * np.arange(n)) / FPS
     return keyword_bonus(spoken, reference, n_steps, start_s, np.asarray(pack["clip_start"]))
+
+
+def _reference_words(pack: CharacterPack) -> tuple[Word, ...]:
+    try:
+        return parse_words(pack.info.words)
+    except InputError as error:
+        raise ArtifactError(f"{pack.path} is damaged ({error}): build it again") from error
 
 
 def _official_path(pack: CharacterPack, motion: MotionVectors, steps: SpeechSteps) -> NodePath:

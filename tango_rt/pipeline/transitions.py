@@ -43,9 +43,10 @@ class TransitionMaker:
         self._pack = pack
         self._options = options
         info = pack.info
-        self._decoder = GopDecoder(info.extradata, info.width, info.height)
-        self._encoder = GopEncoder(info.width, info.height, expected_extradata=info.extradata)
-        self._fade_encoder = GopEncoder(info.width, info.height, _FADE_ENCODING, info.extradata)
+        name = f"the video of {pack.path}"
+        self._decoder = GopDecoder(info.extradata, info.width, info.height, name)
+        self._encoder = GopEncoder(info.width, info.height, GopOptions(), info.extradata, name)
+        self._fade_encoder = GopEncoder(info.width, info.height, _FADE_ENCODING, info.extradata, name)
 
     def make(self, cut: Cut) -> list[bytes]:
         """The 8 encoded pictures that replace nodes i and j of the cut i -> j."""

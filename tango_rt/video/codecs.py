@@ -58,7 +58,7 @@ class FrameCoder:
         self._decoder: GopDecoder | None = None
         self._origin = hashlib.blake2b(f"{encoding} {info.width} {info.height} ".encode() + info.extradata)
         if is_decoded(encoding):
-            self._decoder = GopDecoder(info.extradata, info.width, info.height)
+            self._decoder = GopDecoder(info.extradata, info.width, info.height, f"the video of {info.name!r}")
 
     def encode(self, drawn: Drawn, n_frames: int = FRAMES_PER_NODE) -> Sequence[bytes]:
         """The first n_frames pictures of a step, one key frame ahead. Raises ArtifactError for damaged pictures."""

@@ -72,8 +72,10 @@ class GopEncoder:
         height: int,
         options: GopOptions = GopOptions(),
         expected_extradata: bytes | None = None,
+        name: str = "the stored video",
     ) -> None:
-        """Raises InputError for odd sizes, ArtifactError if the parameter sets are not the expected ones."""
+        """name: what an ArtifactError calls the video. Raises InputError for odd sizes, ArtifactError if the parameter
+        sets are not the expected ones."""
         if width < 2 or height < 2 or width % 2 or height % 2:
             raise InputError(f"a video of {width}x{height} px cannot be stored: width and height must be even")
         self._width = width
@@ -82,7 +84,7 @@ class GopEncoder:
         self._reformatter = VideoReformatter()
         self.extradata = bytes(self._open().extradata or b"")
         if expected_extradata is not None and expected_extradata != self.extradata:
-            raise ArtifactError("the stored video was encoded by another version of x264: build the character again")
+            raise ArtifactError(f"{name} was encoded by another version of x264: build the character again")
 
     def encode(self, frames: np.ndarray) -> list[bytes]:
         """frames: uint8 (4, height, width, 3) RGB. Returns 4 packets, the first one an IDR picture."""
@@ -159,7 +161,9 @@ def _slice_only(packet: bytes) -> bytes:
 class GopDecoder:
     """Decodes GOPs of one stream into RGB; opened once, used for any GOP in any order."""
 
-    def __init__(self, extradata: bytes, width: int, height: int) -> None:
+    def __init__(self, extradata: bytes, width: int, height: int, name: str = "the stored video") -> None:
+        """name: what an ArtifactError calls the video."""
+        self._name = name
         self._width = width
         self._height = height
         self._reformatter = VideoReformatter()
@@ -174,16 +178,18 @@ class GopDecoder:
 
         Raises ArtifactError where the packets are damaged or of another size.
         """
+        pictures = self._pictures(packets)
         frames = np.empty((len(packets), self._height, self._width, 3), np.uint8)
-        for frame, picture in zip(frames, self._pictures(packets), strict=True):
+        for frame, picture in zip(frames, pictures, strict=True):
             frame[:] = self._to_rgb(picture)
         return frames
 
     def decode_i420(self, packets: Sequence[bytes]) -> np.ndarray:
         """As decode, without conversion: uint8 (len(packets), height * 3 / 2, width), planes Y, U, V one behind the
         other, BT.709 in limited range."""
+        pictures = self._pictures(packets)
         frames = np.empty((len(packets), self._height * 3 // 2, self._width), np.uint8)
-        for frame, picture in zip(frames, self._pictures(packets), strict=True):
+        for frame, picture in zip(frames, pictures, strict=True):
             frame[:] = picture.to_ndarray()
         return frames
 
@@ -191,15 +197,15 @@ class GopDecoder:
         try:
             pictures = [picture for packet in packets for picture in self._decoder.decode(av.Packet(packet))]
         except av.FFmpegError as error:
-            raise ArtifactError(f"stored video is damaged ({error.strerror})") from error
+            raise ArtifactError(f"{self._name} is damaged ({error.strerror})") from error
         finally:
             self._decoder.flush_buffers()
         if len(pictures) != len(packets):
-            raise ArtifactError(f"stored video is damaged: {len(pictures)} of {len(packets)} pictures decode")
+            raise ArtifactError(f"{self._name} is damaged: {len(pictures)} of {len(packets)} pictures decode")
         for picture in pictures:
             found = f"{picture.width}x{picture.height} px {picture.format.name}"
             if found != f"{self._width}x{self._height} px yuv420p":
-                raise ArtifactError(f"stored video is {found}, wanted {self._width}x{self._height} px yuv420p")
+                raise ArtifactError(f"{self._name} is {found}, wanted {self._width}x{self._height} px yuv420p")
         return pictures
 
     def _to_rgb(self, picture: av.VideoFrame) -> np.ndarray:
