@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.appearance import N_CELLS
+from engine.connect import MIN_DWELL
 from engine.errors import InputError
 from engine.features.onset import OnsetEmbedding
 from engine.folders import HELPER, temporary_root
@@ -129,10 +130,10 @@ def blank_pack(path: Path) -> CharacterPack:
 
 
 def _edges() -> dict[str, np.ndarray]:
-    """From every node on to the next, and to one of the other half."""
-    half = _N_NODES // 2
+    """From every node on to the next, and to one far away from which the path goes on until it may cut again."""
+    half, last = _N_NODES // 2, _N_NODES - MIN_DWELL
     targets: list[list[tuple[int, int, float]]] = [
-        [*([(node + 1, CONTINUE, 0.0)] if node + 1 < _N_NODES else []), ((node + half) % _N_NODES, CUT, 0.1)]
+        [*([(node + 1, CONTINUE, 0.0)] if node + 1 < _N_NODES else []), ((node + half) % (last + 1), CUT, 0.1)]
         for node in range(_N_NODES)
     ]
     edges = [edge for of_node in targets for edge in sorted(of_node)]
