@@ -29,7 +29,7 @@ import numpy as np
 from benchmarks.bench_faults import witness
 from benchmarks.bench_live import speech_file
 from benchmarks.live_server import LiveServer, family
-from benchmarks.soak_attacks import Target
+from benchmarks.soak_target import Target
 from engine.cores import usable_cores
 from engine.timebase import FPS
 
@@ -209,7 +209,7 @@ def _slow(times: list[tuple[str, float, float]], arrivals: np.ndarray) -> dict[s
         row = found.setdefault(name, {"seconds": 0.0, "slow": 0})
         row["seconds"] = round(row["seconds"] + ended_s - began_s, 1)
         row["slow"] += int(((ends > began_s) & (ends < ended_s + 0.1)).sum())
-    return dict(sorted(found.items(), key=lambda one: -one[1]["slow"] / one[1]["seconds"]))
+    return dict(sorted(found.items(), key=lambda one: -one[1]["slow"] / max(one[1]["seconds"], 0.1)))
 
 
 def _held(of: Sample) -> Row:
@@ -244,7 +244,7 @@ def print_tables(result: Row) -> None:
     print(f"lines in the log: {result['log_lines']}; errors among them: {len(result['errors'])}\n")
     print(", ".join(f"{name} {n}" for name, n in result["attacks"].items()))
     print("slow intervals a second of it: ", end="")
-    print(", ".join(f"{name} {row['slow'] / row['seconds']:.2f}" for name, row in result["slow"].items()))
+    print(", ".join(f"{name} {row['slow'] / max(row['seconds'], 0.1):.2f}" for name, row in result["slow"].items()))
     for line in result["errors"]:
         print(line)
 

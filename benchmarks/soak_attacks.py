@@ -1,39 +1,34 @@
 """What hostile clients do to a server, all kinds of it by turns, from one process at moderate rates.
 
-    python -m benchmarks.soak_attacks TARGET.json    (started by bench_soak; prints what it did as JSON when it is ended)
+    python -m benchmarks.soak_attacks TARGET.json    (started by bench_soak; tells what it did at its end)
 
 A few threads each take an attack at random, carry it out, rest a little and take the next. On the disk, packs that
 nobody but the attackers performs are damaged and replaced; into the cache of transitions of all packs they put rubbish.
 """
 
 import json
-import os
 import random
-import shutil
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import grpc
-import numpy as np
 
 from benchmarks.bench_faults import garbage_bytes
-from benchmarks.raw_stream import PREFACE, RawStream, call_headers, http2_frame
+from benchmarks.raw_stream import PREFACE, call_headers, http2_frame
+from benchmarks.soak_disk import copied_over, damaged_pack, installed, rubbish_in_cache
+from benchmarks.soak_target import Attack, Target, message, options_of, read_for, refused_calls, sound
 from engine.timebase import SAMPLE_RATE
-from tango_rt.characters.install import install
-from tango_rt.client import SessionOptions
-from tango_rt.v1 import service_pb2, service_pb2_grpc, session_pb2
+from tango_rt.v1 import service_pb2, session_pb2
 
-__all__ = ["ATTACKS", "Target"]
+__all__ = ["ATTACKS"]
 
 _N_THREADS = 4
 _REST_S = (0.05, 0.6)
@@ -42,74 +37,6 @@ _END_HEADERS = 4
 _STREAM = "/tango_rt.v1.GestureService/StreamGestures"
 _WATCH = "/grpc.health.v1.Health/Watch"
 _REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
-_ENCODINGS = ("h264", "h264", "reference", "jpeg", "rgb24", "i420")
-_disk = threading.Lock()
-
-Attack = Callable[["Target", random.Random], None]
-
-
-@dataclass(frozen=True)
-class Target:
-    """Whom to attack. sources: folders a and b, with a pack of the same name but different content in each."""
-
-    host: str
-    port: int
-    token: str
-    characters: str
-    sources: str
-    pack: str  # its name; installed again and again
-    victim: str  # the name of a pack that is copied over where it lies
-    seed: int = 0
-
-    def save(self, path: Path) -> Path:
-        path.write_text(json.dumps(asdict(self)))
-        return path
-
-    def stream(self) -> RawStream:
-        return RawStream(self.host, self.port, token=self.token)
-
-    @contextmanager
-    def stub(self, token: str | None = None) -> Iterator[Callable[[str, Any], Any]]:
-        """Calls a method of the service, on a connection of its own."""
-        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_metadata_size", 1 << 20)]
-        with grpc.insecure_channel(f"{self.host}:{self.port}", options) as channel:
-            service = service_pb2_grpc.GestureServiceStub(channel)
-            said = self.token if token is None else token
-            headers = [("authorization", f"Bearer {said}")] if said else []
-            yield lambda name, request, **more: getattr(service, name)(request, timeout=30, metadata=headers, **more)
-
-
-def _message(**fields: Any) -> bytes:
-    return session_pb2.StreamGesturesRequest(**fields).SerializeToString()
-
-
-def _sound(rng: random.Random, n_samples: int) -> bytes:
-    noise = np.random.default_rng(rng.randrange(2**32)).normal(0, 3000, n_samples)
-    return _message(audio=session_pb2.AudioChunk(data=noise.astype("<i2").tobytes()))
-
-
-def _options(target: Target, rng: random.Random, **fixed: Any) -> SessionOptions:
-    chosen: dict[str, Any] = {
-        "video_encoding": rng.choice(_ENCODINGS),
-        "pacing": rng.choice(("realtime", "realtime", "fast")),
-        "blender": rng.choice(("flow", "crossfade", "cut")),
-        "lookahead_nodes": rng.choice((None, 0, 2, 8)),
-        "whole_utterance": rng.random() < 0.2,
-        "seed": rng.choice((0, rng.randrange(1, 2**62))),
-        "audio_echo": rng.random() < 0.3,
-        "timings": rng.random() < 0.3,
-        "late_policy": rng.choice(("drop", "block")),
-        "stats_period_s": rng.choice((None, 0.1, 1.0)),
-    }
-    return SessionOptions(rng.choice((target.pack, target.victim)), **{**chosen, **fixed})
-
-
-def _read(stream: RawStream, seconds: float) -> None:
-    ends_s = time.monotonic() + seconds
-    while not stream.ended and time.monotonic() < ends_s:
-        for _ in stream.receive():
-            pass
-        time.sleep(0.02)
 
 
 # --- sessions
@@ -118,32 +45,32 @@ def _read(stream: RawStream, seconds: float) -> None:
 def watched_and_killed(target: Target, rng: random.Random) -> None:
     """Speech and frames for a while, then an end that is none; some never read, some are still speaking."""
     stream = target.stream()
-    stream.send(_message(config=_options(target, rng).to_config()))
+    stream.send(message(config=options_of(target, rng).to_config()))
     reads = rng.random() < 0.8
     for _ in range(rng.randrange(1, 20)):
         if stream.ended:
             break
-        stream.send(_sound(rng, SAMPLE_RATE // 5))
-        _read(stream, 0.2) if reads else time.sleep(0.2)
+        stream.send(sound(rng, SAMPLE_RATE // 5))
+        read_for(stream, 0.2) if reads else time.sleep(0.2)
     rng.choice((stream.cancel, stream.close, stream.half_close))()
-    _read(stream, 0.5)
+    read_for(stream, 0.5)
     stream.close()
 
 
 def fast(target: Target, rng: random.Random) -> None:
     stream = target.stream()
     encoding = rng.choice(("h264", "h264", "jpeg"))
-    stream.send(_message(config=_options(target, rng, pacing="fast", video_encoding=encoding).to_config()))
+    stream.send(message(config=options_of(target, rng, pacing="fast", video_encoding=encoding).to_config()))
     for _ in range(4):
-        stream.send(_sound(rng, 5 * SAMPLE_RATE))
+        stream.send(sound(rng, 5 * SAMPLE_RATE))
     stream.half_close()
-    _read(stream, rng.uniform(0.5, 4))
+    read_for(stream, rng.uniform(0.5, 4))
     stream.close()
 
 
 def refused(target: Target, rng: random.Random) -> None:
     for _ in range(20):
-        config = _options(target, rng).to_config()
+        config = options_of(target, rng).to_config()
         field, value = rng.choice(
             (
                 ("character", "nobody"),
@@ -157,16 +84,16 @@ def refused(target: Target, rng: random.Random) -> None:
         )
         setattr(config, field, value)
         stream = target.stream()
-        stream.send(_message(config=config))
-        _read(stream, 0.06)
+        stream.send(message(config=config))
+        read_for(stream, 0.06)
         stream.close()
 
 
 def clip(target: Target, rng: random.Random) -> None:
-    options = _options(target, rng, pacing="fast", video_encoding="h264", stats_period_s=None, idle=False)
-    sound = session_pb2.StreamGesturesRequest.FromString(_sound(rng, 30 * SAMPLE_RATE)).audio.data
+    options = options_of(target, rng, pacing="fast", video_encoding="h264", stats_period_s=None, idle=False)
+    speech = session_pb2.StreamGesturesRequest.FromString(sound(rng, 30 * SAMPLE_RATE)).audio.data
     with target.stub() as call:
-        frames = call("RenderClip", service_pb2.RenderClipRequest(config=options.to_config(), audio=sound))
+        frames = call("RenderClip", service_pb2.RenderClipRequest(config=options.to_config(), audio=speech))
         most = rng.choice((1, 100, 10_000))
         for _ in zip(range(most), frames, strict=False):
             pass
@@ -176,29 +103,29 @@ def clip(target: Target, rng: random.Random) -> None:
 def _flood(make: Callable[[random.Random, int], bytes], n: int) -> Attack:
     def attack(target: Target, rng: random.Random) -> None:
         stream = target.stream()
-        stream.send(_message(config=_options(target, rng, pacing="realtime", video_encoding="h264").to_config()))
+        stream.send(message(config=options_of(target, rng, pacing="realtime", video_encoding="h264").to_config()))
         for number in range(n):
             if number % 100 == 0:
-                stream.send(_sound(rng, 1600))
+                stream.send(sound(rng, 1600))
                 for _ in stream.receive():
                     pass
             stream.send(make(rng, number))
-        _read(stream, 1)
+        read_for(stream, 1)
         stream.close()
 
     return attack
 
 
 def _interrupt(rng: random.Random, _: int) -> bytes:
-    return _message(interrupt=session_pb2.Interrupt(mode=rng.randrange(3)))
+    return message(interrupt=session_pb2.Interrupt(mode=rng.randrange(3)))
 
 
 def _tiny(rng: random.Random, _: int) -> bytes:
-    return _message(audio=session_pb2.AudioChunk(data=rng.choice((b"", b"\1\0"))))
+    return message(audio=session_pb2.AudioChunk(data=rng.choice((b"", b"\1\0"))))
 
 
 def _state(rng: random.Random, _: int) -> bytes:
-    return _message(set_state=session_pb2.SetState(state=rng.randrange(4)))
+    return message(set_state=session_pb2.SetState(state=rng.randrange(4)))
 
 
 def garbage_messages(target: Target, rng: random.Random) -> None:
@@ -206,9 +133,9 @@ def garbage_messages(target: Target, rng: random.Random) -> None:
     for k in range(20):
         stream = target.stream()
         if k % 2:
-            stream.send(_message(config=_options(target, rng).to_config()))
+            stream.send(message(config=options_of(target, rng).to_config()))
         stream.send(rng.randbytes(rng.choice((1, 3, 100, 100_000))))
-        _read(stream, 0.1)
+        read_for(stream, 0.1)
         stream.close()
 
 
@@ -267,95 +194,38 @@ def garbage(target: Target, rng: random.Random) -> None:
     garbage_bytes(target.host, target.port, 6)
 
 
-def _refused_calls(target: Target, name: str, requests: Iterator[Any], token: str | None = None, **more: Any) -> None:
-    with target.stub(token) as call:
-        for request in requests:
-            with suppress(grpc.RpcError):
-                call(name, request, **more)
-
-
 def unknown_ids(target: Target, rng: random.Random) -> None:
-    ids = ("\U00020000" * 64, "a" * (1 << 20), "..", "../" + target.pack, "a\0b", "\u202e", target.pack.upper())
-    _refused_calls(target, "GetCharacter", (service_pb2.GetCharacterRequest(id=rng.choice(ids)) for _ in range(30)))
+    ids = (
+        "\U00020000" * 64,
+        "a" * (1 << 20),
+        "..",
+        "../" + target.pack,
+        "a\0b",
+        "\u202e",
+        target.pack.upper(),
+        "\u0f71\u0f72" * 200_000,
+    )
+    refused_calls(target, "GetCharacter", (service_pb2.GetCharacterRequest(id=rng.choice(ids)) for _ in range(30)))
 
 
 def lists(target: Target, rng: random.Random) -> None:
     sizes = (0, 1, 1000, -1)
     requests = (service_pb2.ListCharactersRequest(page_size=rng.choice(sizes)) for _ in range(200))
-    _refused_calls(target, "ListCharacters", requests)
+    refused_calls(target, "ListCharacters", requests)
 
 
 def without_token(target: Target, rng: random.Random) -> None:
     token = rng.choice(("", "wrong", target.token[:-1], "x" * 7000))
-    _refused_calls(target, "GetServerInfo", (service_pb2.GetServerInfoRequest() for _ in range(100)), token)
+    refused_calls(target, "GetServerInfo", (service_pb2.GetServerInfoRequest() for _ in range(100)), token)
 
 
 def gzip_bomb(target: Target, rng: random.Random) -> None:
     bomb = service_pb2.GetCharacterRequest(id="a" * (rng.choice((15, 64)) << 20))
-    _refused_calls(target, "GetCharacter", iter([bomb]), compression=grpc.Compression.Gzip)
+    refused_calls(target, "GetCharacter", iter([bomb]), compression=grpc.Compression.Gzip)
 
 
 def too_large(target: Target, rng: random.Random) -> None:
-    _refused_calls(target, "GetCharacter", iter([service_pb2.GetCharacterRequest(id="a" * (17 << 20))]))
-
-
-# --- on the disk
-
-
-def damaged_pack(target: Target, rng: random.Random) -> None:
-    """A pack with some bytes changed, placed, asked for and removed."""
-    name = f"bad{rng.randrange(4)}"
-    place, copy = Path(target.characters) / f"{name}.tango", Path(target.sources) / "bad"
-    with _disk:
-        shutil.copytree(Path(target.sources) / "b" / f"{target.pack}.tango", copy)
-        file = rng.choice([file for file in sorted(copy.rglob("*")) if file.is_file()])
-        content = bytearray(file.read_bytes())
-        for _ in range(rng.choice((1, 1, 20))):
-            content[rng.randrange(min(len(content), rng.choice((128, 1 << 30))))] ^= 1 << rng.randrange(8)
-        file.write_bytes(content[: rng.choice((len(content), len(content), len(content) // 2))])
-        shutil.rmtree(place, ignore_errors=True)
-        copy.rename(place)
-    _refused_calls(target, "GetCharacter", iter([service_pb2.GetCharacterRequest(id=name)]))
-    stream = target.stream()
-    stream.send(_message(config=SessionOptions(name).to_config()))
-    stream.send(_sound(rng, SAMPLE_RATE))
-    _read(stream, rng.uniform(0.5, 4))
-    stream.close()
-    with _disk:
-        shutil.rmtree(place, ignore_errors=True)
-
-
-def installed(target: Target, rng: random.Random) -> None:
-    with _disk:
-        install(Path(target.sources) / rng.choice("ab") / f"{target.pack}.tango", Path(target.characters))
-
-
-def copied_over(target: Target, rng: random.Random) -> None:
-    """File by file, as `cp` does it, the files becoming shorter and longer under those who read them."""
-    with _disk:
-        source = Path(target.sources) / rng.choice("ab") / f"{target.pack}.tango"
-        subprocess.run(["cp", "-r", f"{source}/.", f"{target.characters}/{target.victim}.tango/"], check=True)
-
-
-def rubbish_in_cache(target: Target, rng: random.Random) -> None:
-    """A FIFO, a huge sparse file, a folder or noise where a drawn transition was, or will be looked for."""
-    with _disk:
-        cache = rng.choice(sorted(Path(target.characters).glob("*.tango"))) / "transitions"
-        keys = [key for key in cache.glob("*") if key.is_dir()] or [cache / ("0" * 16)]
-        key = rng.choice(keys)
-        key.mkdir(parents=True, exist_ok=True)
-        names = [*(file.name for file in key.glob("*.gops")), f"{rng.randrange(99)}-{rng.randrange(99)}.gops"]
-        file = key / rng.choice(names)
-        file.unlink() if file.exists() and not file.is_dir() else shutil.rmtree(file, ignore_errors=True)
-        kind = rng.randrange(4)
-        if kind == 0:
-            os.mkfifo(file)
-        elif kind == 1:
-            file.mkdir()
-        else:
-            file.write_bytes(rng.randbytes(rng.choice((0, 10, 100_000))))
-            if kind == 2:
-                os.truncate(file, 3 << 30)
+    refused_calls(target, "GetCharacter", iter([service_pb2.GetCharacterRequest(id="a" * (17 << 20))]))
 
 
 ATTACKS: dict[str, Attack] = {
@@ -366,7 +236,7 @@ ATTACKS: dict[str, Attack] = {
     "clips of 30 s": clip,
     "2,000 interrupts": _flood(_interrupt, 2000),
     "10,000 tiny messages": _flood(_tiny, 10_000),
-    "5,000 pings": _flood(lambda _, number: _message(ping=session_pb2.Ping(number=number)), 5000),
+    "5,000 pings": _flood(lambda _, number: message(ping=session_pb2.Ping(number=number)), 5000),
     "1,000 states": _flood(_state, 1000),
     "garbage messages": garbage_messages,
     "40 streams without configuration": _many(_STREAM, 40),
