@@ -12,89 +12,37 @@ import os
 import platform
 import resource
 import shutil
-import subprocess
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.bench_live import markdown
+from benchmarks.hour_pack import hour_pack
 from benchmarks.live_server import LiveServer
 from engine.cores import usable_cores
-from engine.features.onset import OnsetEmbedding
-from engine.graph import CONTINUE, CUT
-from engine.pack import CharacterPack, folder_bytes, recording_of
-from engine.pack_arrays import ARRAYS
-from engine.pack_embeddings import write_embedding
-from engine.pack_info import Clip
-from engine.pack_writer import PackWriter
-from engine.timebase import FRAMES_PER_NODE, frame_start
+from engine.pack import CharacterPack, folder_bytes
 from tango_rt.client import Client, ServerError, SessionOptions
 from tango_rt.pipeline.character import character_of
 from tango_rt.server.config import ServerConfig
-from tango_rt.server.warm import blank_pack, prepare
+from tango_rt.server.warm import prepare
 from tests.fakes import make_pack
 
 __all__ = ["packs"]
 
 Row = dict[str, Any]
 
-_HOUR_NODES, _EDGES = 27_000, 48
+_HOUR_NODES = 27_000
 _N_OPEN, _N_SERVED, _N_EMPTY, _N_ASKING = 50, 600, 5000, 20
 _N_FILES = 1024
 _IDLE_S = 10
-
-
-def hour_pack(folder: Path, n_nodes: int) -> Path:
-    """One clip in which a grey picture does not move; from every node on to the next and to 47 others."""
-    blank = blank_pack(folder / "blank.tango")
-    rng = np.random.default_rng(0)
-    n_frames = n_nodes * FRAMES_PER_NODE
-    arrays = {name: np.resize(blank[name], (n_frames, *blank[name].shape[1:])) for name in _of_frames(blank)}
-    arrays |= {name: np.resize(blank[name], n_nodes) for name in ("motion_level", "rest")}
-    arrays["audio"] = rng.integers(-1000, 1000, frame_start(n_frames)).astype(np.int16)
-    arrays["clip_start"] = np.array([0, n_nodes])
-    # ascending and not the node behind it: that is the edge to continue by
-    steps = np.sort(rng.integers(2, n_nodes, (n_nodes, _EDGES + 12)), axis=1)
-    nodes = np.arange(n_nodes)
-    rows = [np.unique((node + row) % n_nodes)[: _EDGES - 1] for node, row in zip(nodes, steps, strict=True)]
-    rows = [np.union1d(row, node + 1) if node + 1 < n_nodes else row for node, row in zip(nodes, rows, strict=True)]
-    indices = np.concatenate(rows)
-    of_node = np.repeat(nodes, [len(row) for row in rows])
-    cuts = indices != of_node + 1
-    arrays |= {
-        "graph_indptr": np.cumsum([0, *map(len, rows)]),
-        "graph_indices": indices.astype(np.int32),
-        "graph_kind": np.where(cuts, CUT, CONTINUE).astype(np.uint8),
-        "graph_distance": np.where(cuts, rng.random(len(indices)), 0).astype(np.float32),
-        "graph_kept": np.ones(n_nodes, bool),
-    }
-    with PackWriter(folder / "hour.tango") as writer:
-        group = blank.packets(0)
-        for _ in range(n_nodes):
-            writer.add_packets(group)
-        info = replace(
-            blank.info,
-            name="hour",
-            n_frames=n_frames,
-            clips=(Clip(0, 0, n_frames),),
-            sources=(replace(blank.info.sources[0], n_frames=n_frames),),
-        )
-        write_embedding(writer.folder, OnsetEmbedding(), recording_of("hour", arrays, info.shoulder_px), {})
-        writer.commit(info, arrays)
-    shutil.rmtree(blank.path)
-    return folder / "hour.tango"
-
-
-def _of_frames(pack: CharacterPack) -> list[str]:
-    return [name for name, (_, shape) in ARRAYS.items() if shape[0] == "F"]
 
 
 def one_pack(path: Path) -> Row:
@@ -157,12 +105,10 @@ def many_served(n: int) -> Row:
             shutil.copytree(one.path, characters / f"p{k:04}.tango", copy_function=os.link)
         began_s = time.monotonic()
         with LiveServer(characters / f"p{n - 1:04}.tango", keep=True, before=_few_files) as server:
-            ready_s = time.monotonic() - began_s
-            row = {"packs": n, "serving after s": round(ready_s, 1), "files": server.n_files()}
+            row: Row = {"packs": n, "serving after s": round(time.monotonic() - began_s, 1), "files": server.n_files()}
             row |= {"first frame s": first_frame_s(server), "files then": server.n_files()}
-            return (
-                row | {"rss MB": round(server.rss_mb()), "usable": int(server.metric("characters"))} | _at_rest(server)
-            )
+            row |= {"rss MB": round(server.rss_mb()), "usable": int(server.metric("characters"))}
+            return row | _at_rest(server)
 
 
 def _few_files() -> None:
@@ -194,7 +140,7 @@ def many_empty(pack: Path, n: int) -> Row:
         began_s = time.monotonic()
         with LiveServer(characters / pack.name, keep=True) as server:
             row = {"empty packs": n, "serving after s": round(time.monotonic() - began_s, 1)}
-            row |= _at_rest(server) | {"first frame s, alone": first_frame_s(server)}
+            row |= _at_rest(server) | {"first frame s": first_frame_s(server)}
             ending = threading.Event()
             answers = [0] * _N_ASKING
             asking = [threading.Thread(target=_ask, args=(server, ending, answers, k)) for k in range(_N_ASKING)]
@@ -205,11 +151,11 @@ def many_empty(pack: Path, n: int) -> Row:
             ending.set()
             for thread in asking:
                 thread.join()
-            return row | {
-                "median, asked": round(float(np.median(times)), 3),
-                "most, asked": max(times),
-                "ids": sum(answers),
+            row |= {
+                "first frame s beside them, median": round(float(np.median(times)), 3),
+                "first frame s beside them, most": max(times),
             }
+            return row | {"ids asked for": sum(answers)}
 
 
 def _ask(server: LiveServer, ending: threading.Event, answers: list[int], k: int) -> None:
@@ -223,22 +169,19 @@ def _ask(server: LiveServer, ending: threading.Event, answers: list[int], k: int
 def packs(pack: Path, quick: bool) -> dict[str, list[Row]]:
     tenth = 10 if quick else 1
     with tempfile.TemporaryDirectory() as scratch:
-        hour = _apart("hour_pack", Path(scratch), _HOUR_NODES // tenth)
-        one = [_apart("one_pack", pack), _apart("one_pack", Path(hour))]
+        hour = _apart(hour_pack, Path(scratch), _HOUR_NODES // tenth)
+        one = [_apart(one_pack, pack), _apart(one_pack, hour)]
     return {
         "one pack": one,
-        "open at once": [_apart("many_open", pack, _N_OPEN // tenth)],
+        "open at once": [_apart(many_open, pack, _N_OPEN // tenth)],
         "a folder of packs": [many_served(_N_SERVED // tenth)],
         "a folder of empty packs": [many_empty(pack, _N_EMPTY // tenth)],
     }
 
 
-def _apart(name: str, *arguments: Any) -> Any:
-    """Call a function of this module in a process of its own."""
-    code = "import json, sys; from pathlib import Path; from benchmarks import bench_packs as b; a = json.loads(sys.argv[2])"
-    code += "; print(json.dumps(getattr(b, sys.argv[1])(Path(a[0]), *a[1:]), default=str))"
-    command = [sys.executable, "-c", code, name, json.dumps(arguments, default=str)]
-    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+def _apart(act: Callable[..., Any], *arguments: Any) -> Any:
+    with ProcessPoolExecutor(1, get_context("spawn")) as process:
+        return process.submit(act, *arguments).result()
 
 
 def main() -> None:

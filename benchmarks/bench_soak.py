@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +42,7 @@ _SAMPLE_S = 5.0
 _SETTLE_S = 40.0
 _MOST_LINES = 40
 _SLOW_S = 0.06
-_ERROR = re.compile(r"\bERROR\b|\bCRITICAL\b|Traceback|^E\d{4} ", re.MULTILINE)
+_ERROR = re.compile(r"\bERROR\b|\bCRITICAL\b|Traceback|^E\d{4} ")
 
 
 @dataclass(frozen=True)
@@ -72,12 +72,16 @@ def sample(server: LiveServer) -> Sample:
         server.n_files(),
         server.n_threads(),
         int(server.metric("sessions_active")),
-        len(_ERROR.findall(server.log)),
+        len(_errors(server.log)),
         os.getloadavg()[0],
         _busy_s(),
         _spent_s(family(os.getpid())),
         server.cpu_s(),
     )
+
+
+def _errors(log: str) -> list[str]:
+    return [line for line in log.splitlines() if _ERROR.search(line)]
 
 
 def _busy_s() -> float:
@@ -86,7 +90,7 @@ def _busy_s() -> float:
     return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
 
 
-def _spent_s(processes: Iterator[int] | Any) -> float:
+def _spent_s(processes: Iterable[int]) -> float:
     """Of these, and of their children that have ended."""
     ticks = 0
     for pid in processes:
@@ -124,7 +128,7 @@ def soak(packs: Path, minutes: float, speech: Path, seed: int) -> Row:
                 marks, samples, told = _run(server, target, scratch, minutes)
             log = server.log
     rows = [_row(name, before, after, seen["arrivals"]) for name, before, after in marks]
-    errors = [line for line in log.splitlines() if _ERROR.search(line)]
+    errors = _errors(log)
     return {
         "rows": rows,
         "attacks": told["counts"],
