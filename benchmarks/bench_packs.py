@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -100,19 +101,16 @@ def many_served(n: int) -> Row:
     """A server that may open 1,024 files, over a folder of n small packs: its start, and a session on the last."""
     with tempfile.TemporaryDirectory() as name:
         characters = Path(name)
+        few_files = partial(resource.setrlimit, resource.RLIMIT_NOFILE, (_N_FILES, _N_FILES))
         one = make_pack(characters / "p0000.tango")
         for k in range(1, n):
             shutil.copytree(one.path, characters / f"p{k:04}.tango", copy_function=os.link)
         began_s = time.monotonic()
-        with LiveServer(characters / f"p{n - 1:04}.tango", keep=True, before=_few_files) as server:
+        with LiveServer(characters / f"p{n - 1:04}.tango", keep=True, before=few_files) as server:
             row: Row = {"packs": n, "serving after s": round(time.monotonic() - began_s, 1), "files": server.n_files()}
             row |= {"first frame s": first_frame_s(server), "files then": server.n_files()}
             row |= {"rss MB": round(server.rss_mb()), "usable": int(server.metric("characters"))}
             return row | _at_rest(server)
-
-
-def _few_files() -> None:
-    resource.setrlimit(resource.RLIMIT_NOFILE, (_N_FILES, _N_FILES))
 
 
 def first_frame_s(server: LiveServer) -> float:
