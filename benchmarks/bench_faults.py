@@ -34,7 +34,7 @@ from engine.timebase import SAMPLE_RATE
 from tango_rt.client import Client, ServerError, SessionOptions
 from tango_rt.v1 import session_pb2
 
-__all__ = ["faults"]
+__all__ = ["faults", "garbage_bytes", "witness"]
 
 Row = dict[str, Any]
 
@@ -43,34 +43,41 @@ _SMALL_FILE_BYTES = 65_536  # less than the eight pictures of a transition at 72
 
 
 @contextmanager
-def watched(server: LiveServer, speech: Path) -> Iterator[Row]:
-    """One well-behaved conversation meanwhile; the row has what it saw when the with is left."""
-    row: Row = {}
+def witness(server: LiveServer, speech: Path) -> Iterator[dict[str, np.ndarray]]:
+    """One well-behaved conversation from a process of its own; has what live_clients tells when the with is left."""
+    seen: dict[str, np.ndarray] = {}
     with tempfile.TemporaryDirectory() as scratch:
         out = f"{scratch}/seen.npz"
-        spec = ClientSpec(
-            server.host, server.port, server.character, str(speech), out, seconds=3600, ramp_s=0, chunk_ms=20
-        )
+        at = (server.host, server.port, server.character)
+        spec = ClientSpec(*at, str(speech), out, seconds=7200, ramp_s=0, chunk_ms=20, token=server.token)
         file = spec.save(Path(scratch) / "spec.json")
         client = subprocess.Popen([sys.executable, "-m", "benchmarks.live_clients", str(file)])
         try:
             time.sleep(5)
-            yield row
+            yield seen
         finally:
             time.sleep(1)
             client.send_signal(signal.SIGTERM)
             client.wait()
-        seen = np.load(out)
-        intervals = 1000 * seen["intervals"]
-        row |= {
-            "watched_frames": int(seen["frames"]),
-            "watched_interval_p50_ms": round(float(np.percentile(intervals, 50)), 1),
-            "watched_interval_p99_ms": round(float(np.percentile(intervals, 99)), 1),
-            "watched_interval_max_ms": round(float(intervals.max()), 1),
-            "watched_underruns": int(seen["underruns"]),
-            "watched_dropped": int(seen["dropped"]),
-            "watched_failed": bool(seen["failed"]),
-        }
+        seen |= np.load(out)
+
+
+@contextmanager
+def watched(server: LiveServer, speech: Path) -> Iterator[Row]:
+    """One well-behaved conversation meanwhile; the row has what it saw when the with is left."""
+    row: Row = {}
+    with witness(server, speech) as seen:
+        yield row
+    intervals = 1000 * seen["intervals"]
+    row |= {
+        "watched_frames": int(seen["frames"]),
+        "watched_interval_p50_ms": round(float(np.percentile(intervals, 50)), 1),
+        "watched_interval_p99_ms": round(float(np.percentile(intervals, 99)), 1),
+        "watched_interval_max_ms": round(float(intervals.max()), 1),
+        "watched_underruns": int(seen["underruns"]),
+        "watched_dropped": int(seen["dropped"]),
+        "watched_failed": bool(seen["failed"]),
+    }
 
 
 def during(server: LiveServer, speech: Path, name: str, fault: Callable[[], Row]) -> Row:
@@ -201,12 +208,12 @@ def garbage_messages(server: LiveServer, n: int) -> Row:
     return {"calls": n, "ended_by_server": ended}
 
 
-def garbage_bytes(server: LiveServer, n: int) -> Row:
+def garbage_bytes(host: str, port: int, n: int) -> Row:
     """Bytes that are no HTTP/2, and HTTP/2 whose frames are nonsense."""
     rng = random.Random(0)
     closed = 0
     for k in range(n):
-        with socket.create_connection((server.host, server.port)) as connection:
+        with socket.create_connection((host, port)) as connection:
             if k % 3:
                 connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\4\0\0\0\0\0")
             connection.settimeout(10)
@@ -320,7 +327,7 @@ def faults(pack: Path, speech: Path, quick: bool, only: Sequence[str] = ()) -> d
                 "readers who never read": lambda: slow_readers(server, 8, 30 / few + 5, 0),
                 "half-open peers": lambda: half_open_peers(server, 8),
                 "garbage messages": lambda: garbage_messages(server, 300 // few),
-                "garbage bytes": lambda: garbage_bytes(server, 300 // few),
+                "garbage bytes": lambda: garbage_bytes(server.host, server.port, 300 // few),
             }
             return [during(server, speech, name, fault) for name, fault in parts.items() if not only or name in only]
 

@@ -50,6 +50,7 @@ class ClientSpec:
     n_scripts: int = 4
     blender: str = "flow"
     video_encoding: str = "h264"
+    token: str = ""
 
     def save(self, path: Path) -> Path:
         path.write_text(json.dumps(asdict(self)))
@@ -88,7 +89,7 @@ class _Conversation:
         self._name = ""
 
     def open(self) -> RawStream:
-        self.stream = RawStream(self.spec.host, self.spec.port)
+        self.stream = RawStream(self.spec.host, self.spec.port, token=self.spec.token)
         return self.stream
 
     def configure(self, now: float) -> None:
@@ -207,15 +208,17 @@ def _serve(one: _Conversation, selector: selectors.BaseSelector) -> None:
 
 
 def _gather(crowd: list[_Conversation], counted_from: float) -> dict[str, np.ndarray]:
-    """Seconds: intervals, first_frames, waits (client), server_waits; counts: the rest."""
-    intervals, holes = [np.zeros(0)], 0
+    """Seconds: arrivals (monotonic clock), intervals, first_frames, waits (client), server_waits; counts: the rest."""
+    arrived, intervals, holes = [np.zeros(0)], [np.zeros(0)], 0
     for one in crowd:
         arrivals, indices = np.array(one.arrivals), np.array(one.indices)
         counted = arrivals[1:] >= counted_from
+        arrived.append(arrivals)
         intervals.append(np.diff(arrivals)[counted] if len(arrivals) > 1 else np.zeros(0))
         holes += int(indices[-1] + 1 - len(indices)) if len(indices) else 0
     stats = [one.stats for one in crowd]
     return {
+        "arrivals": np.concatenate(arrived),
         "intervals": np.concatenate(intervals),
         "first_frames": np.array([one.first_frame_s - one.config_s for one in crowd if one.arrivals]),
         "waits": np.array([wait for one in crowd for wait in one.waits]),

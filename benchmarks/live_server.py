@@ -23,15 +23,25 @@ class LiveServer:
     """Use it in a with: it is warm inside, and ended behind it."""
 
     def __init__(
-        self, pack: Path, *flags: str, before: Callable[[], object] | None = None, port: int = 0, keep: bool = False
+        self,
+        pack: Path,
+        *flags: str,
+        before: Callable[[], object] | None = None,
+        port: int = 0,
+        keep: bool = False,
+        token: str = "",
     ) -> None:
-        """before: runs in the process before it becomes the server. keep: serve the pack in its own folder."""
+        """token: that clients have to bring. before: runs in the process before it becomes the server.
+
+        keep: serve the pack in its own folder.
+        """
         self._scratch = Path(tempfile.mkdtemp(prefix="tango-live-"))
         self.characters = pack.parent if keep else self._scratch / "characters"
         if not keep:
             shutil.copytree(pack, self.characters / pack.name)
         self.character = pack.name.removesuffix(".tango")
-        self._flags = flags
+        self._flags = (*flags, "--token", token) if token else flags
+        self.token = token
         self._before = before
         self._port = port
         self.host = "127.0.0.1"
@@ -82,6 +92,10 @@ class LiveServer:
         """Resident memory of the process that serves."""
         return _status_kb(self.process.pid, "VmRSS") / 1024
 
+    def workers_mb(self) -> float:
+        """Resident memory of its workers together, pages that they share counted for each."""
+        return sum(_status_kb(pid, "VmRSS") for pid in family(self.process.pid)[1:]) / 1024
+
     def family_mb(self) -> float:
         """Memory of all its processes together, shared pages counted once."""
         return sum(proportional_mb(pid) for pid in family(self.process.pid))
@@ -120,8 +134,12 @@ def _cpu_s(pid: int) -> float:
 
 
 def _status_kb(pid: int, key: str) -> float:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return float(next(line.split()[1] for line in lines if line.startswith(f"{key}:")))
+    """0 for what has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return next((float(line.split()[1]) for line in lines if line.startswith(f"{key}:")), 0.0)
 
 
 def proportional_mb(pid: int) -> float:

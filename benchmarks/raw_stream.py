@@ -10,9 +10,9 @@ import struct
 from collections import deque
 from collections.abc import Iterator
 
-__all__ = ["RawStream"]
+__all__ = ["PREFACE", "RawStream", "call_headers", "http2_frame"]
 
-_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY, _WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
 _END_STREAM, _END_HEADERS, _ACK = 1, 4, 1
 _INITIAL_WINDOW_SIZE, _MAX_FRAME_SIZE = 4, 5
@@ -27,7 +27,9 @@ _PATH = "/tango_rt.v1.GestureService/StreamGestures"
 class RawStream:
     """A stream of one call, not blocking. send() what there is to say, receive() when the socket is readable."""
 
-    def __init__(self, host: str, port: int, window: int = _MOST_WINDOW, receive_buffer: int | None = None) -> None:
+    def __init__(
+        self, host: str, port: int, window: int = _MOST_WINDOW, receive_buffer: int | None = None, token: str = ""
+    ) -> None:
         """window: bytes that the server may send before they are read; receive_buffer: of the socket."""
         self.ended = False
         self.ready = False
@@ -38,7 +40,7 @@ class RawStream:
         self.socket.connect((host, port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.setblocking(False)
-        self._out = bytearray(_PREFACE)
+        self._out = bytearray(PREFACE)
         self._in = bytearray()
         self._message = bytearray()
         self._refill = window // 2
@@ -48,15 +50,7 @@ class RawStream:
         self._frame(_SETTINGS, 0, 0, struct.pack(">HIHI", _INITIAL_WINDOW_SIZE, window, _MAX_FRAME_SIZE, 2**24 - 1))
         if window > _DEFAULT_WINDOW:
             self._frame(_WINDOW_UPDATE, 0, 0, struct.pack(">I", window - _DEFAULT_WINDOW))
-        headers = {
-            ":method": "POST",
-            ":scheme": "http",
-            ":path": _PATH,
-            ":authority": f"{host}:{port}",
-            "te": "trailers",
-            "content-type": "application/grpc",
-        }
-        self._frame(_HEADERS, _END_HEADERS, 1, b"".join(_literal(name, value) for name, value in headers.items()))
+        self._frame(_HEADERS, _END_HEADERS, 1, call_headers(f"{host}:{port}", _PATH, token))
         self.flush()
 
     def send(self, message: bytes) -> None:
@@ -159,7 +153,26 @@ class RawStream:
             self.ended = True
 
     def _frame(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
-        self._out += struct.pack(">IBI", len(payload) << 8 | kind, flags, stream) + payload
+        self._out += http2_frame(kind, flags, stream, payload)
+
+
+def http2_frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    return struct.pack(">IBI", len(payload) << 8 | kind, flags, stream) + payload
+
+
+def call_headers(authority: str, path: str, token: str = "") -> bytes:
+    """The block of headers with which a call begins."""
+    headers = {
+        ":method": "POST",
+        ":scheme": "http",
+        ":path": path,
+        ":authority": authority,
+        "te": "trailers",
+        "content-type": "application/grpc",
+    }
+    if token:
+        headers["authorization"] = f"Bearer {token}"
+    return b"".join(_literal(name, value) for name, value in headers.items())
 
 
 def _literal(name: str, value: str) -> bytes:

@@ -7,6 +7,8 @@ __all__ = ["MAX_NAME_BYTES", "canonical", "shown", "unfit"]
 MAX_NAME_BYTES = 249
 """In UTF-8: with .tango behind it no file system takes more."""
 
+_MOST_SPELT = 4 * MAX_NAME_BYTES  # characters: spelt out, a letter of a name becomes four at the most
+
 # what cannot be seen and yet belongs to a word or a picture: joiners of many scripts and emoji, letters of flags
 _JOINERS = {"\u200c", "\u200d"} | {chr(code) for code in range(0xE0020, 0xE0080)}
 _UNFIT = {
@@ -29,16 +31,24 @@ def unfit(name: str) -> str | None:
         return "begins or ends with a blank"
     if name[0] in ".-":
         return f"begins with {name[0]!r}, as what is hidden or an option does"
+    n_bytes = len(name.encode("utf-8", "surrogatepass"))
+    if n_bytes > MAX_NAME_BYTES:  # first: a stranger's name may have millions
+        return f"has {n_bytes} bytes, at most {MAX_NAME_BYTES} are possible"
     for character in name:
         found = _UNFIT.get(unicodedata.category(character))
         if found is not None and character not in _JOINERS:
             return f"holds {found} ({character!a})"
-    n_bytes = len(name.encode())
-    return f"has {n_bytes} bytes, at most {MAX_NAME_BYTES} are possible" if n_bytes > MAX_NAME_BYTES else None
+    return None
 
 
 def canonical(name: str) -> str:
-    """One form for all spellings of a name, Unicode's NFC: a letter with an accent is one character there, not two."""
+    """One form for all spellings of a name, Unicode's NFC: a letter with an accent is one character there, not two.
+
+    What is too long for any name stays as it is: marks are put in order in a time that grows with their square, and
+    nothing else in the process runs meanwhile.
+    """
+    if len(name) > _MOST_SPELT:
+        return name
     return unicodedata.normalize("NFC", name)
 
 

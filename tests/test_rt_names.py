@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import shutil
+import time
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import grpc
 import pytest
 
 from engine.errors import ArtifactError, InputError
-from engine.names import MAX_NAME_BYTES, unfit
+from engine.names import MAX_NAME_BYTES, canonical, unfit
 from engine.pack import CharacterPack
 from engine.pack_writer import PackWriter
 from tango_rt.characters.store import CharacterStore, UnknownCharacter
@@ -234,3 +235,20 @@ def test_damage_in_a_name_of_a_strangers_pack(made: Path, tmp_path: Path, name: 
     assert list(store.listed) == ["bob"] and "damaged" in store.problems["anna"]
     with pytest.raises(ArtifactError, match="damaged"):
         store.get("anna")
+
+
+@pytest.mark.parametrize("marks", ["\u0f71\u0f72", "\u0301\u0327"])
+def test_names_of_any_length_are_looked_at_in_no_time(marks: str) -> None:
+    """Two marks out of order, again and again, are put in order in quadratic time."""
+    name = "a" + marks * (1 << 19)
+    began_s = time.monotonic()
+    assert canonical(name) == name
+    assert "bytes, at most" in str(unfit(name))
+    assert time.monotonic() - began_s < 1
+
+
+def test_every_name_that_fits_has_one_spelling() -> None:
+    for letter in ("\u1ec7", "\ud55c", "\u1f82"):
+        name = letter * (MAX_NAME_BYTES // len(letter.encode()))
+        assert unfit(name) is None
+        assert canonical(unicodedata.normalize("NFD", name)) == name

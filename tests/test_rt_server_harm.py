@@ -31,6 +31,7 @@ from tango_rt.server.clients import client_of
 from tango_rt.server.config import ServerConfig, from_sources
 from tango_rt.server.metrics import Metrics
 from tango_rt.server.refusals import RefusalLog
+from tango_rt.server.rooms import SilentCalls
 from tango_rt.server.security import credentials_of, parse_address, warn_of_files
 from tango_rt.server.serve import serve
 from tango_rt.server.service import GestureService
@@ -262,6 +263,30 @@ def test_a_client_that_leaves_too_early_is_no_failure(packs: Path, caplog: pytes
         text = asyncio.run(talk()).text()
     assert 'sessions_closed_total{reason="CANCELLED"} 2.0' in text and "INTERNAL" not in text
     assert not caplog.records
+
+
+@pytest.mark.parametrize("said", [grpc.aio.EOF, service_pb2.GetServerInfoRequest()], ids=["nothing", "a request"])
+def test_a_client_that_leaves_before_it_is_answered_is_no_failure(packs: Path, said: Any) -> None:
+    """Neither where it is refused nor where it is answered; gRPC logs an error of any call that raises another one."""
+
+    async def gone(*_: Any) -> None:
+        raise cygrpc.ExecuteBatchError("Failed to send")
+
+    context = SimpleNamespace(
+        peer=lambda: "ipv4:10.0.0.1:5000", read=lambda: asyncio.sleep(0, said), abort_with_status=gone, write=gone
+    )
+
+    async def work() -> None:
+        config = ServerConfig(packs)
+        door = gate.Gate([], config, Metrics(), SilentCalls(10), RefusalLog())
+        answer = grpc.unary_unary_rpc_method_handler(lambda *_: asyncio.sleep(0, "answer"))
+        with pytest.raises(asyncio.CancelledError):
+            await door._counted("/tango_rt.v1.GestureService/GetServerInfo", answer).stream_stream(None, context)
+        cold = await door.intercept_service(None, SimpleNamespace(method="/tango_rt.v1.X/Y", invocation_metadata=()))
+        with pytest.raises(asyncio.CancelledError):
+            await cold.stream_stream(None, context)
+
+    asyncio.run(work())
 
 
 def test_a_clip_that_is_cut_off_by_the_end_is_told_why(packs: Path) -> None:

@@ -8,8 +8,8 @@ import asyncio
 import hashlib
 import hmac
 import inspect
-from collections.abc import Awaitable, Callable, Iterable
-from contextlib import nullcontext
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import grpc
@@ -80,7 +80,8 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             return None if handler is None else self._counted(method, handler)
 
         async def refuse(_: Any, context: Any) -> None:
-            await self._refuse(refusal, method, context)
+            with _unless_gone():
+                await self._refuse(refusal, method, context)
 
         # fits calls of every kind, and answers before the client has said anything
         return grpc.stream_stream_rpc_method_handler(refuse)
@@ -91,6 +92,10 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         behave = handler.stream_stream or handler.unary_stream or handler.unary_unary
 
         async def counted(requests: Any, context: Any) -> None:
+            with _unless_gone():
+                await take(requests, context)
+
+        async def take(requests: Any, context: Any) -> None:
             try:
                 if not handler.request_streaming:
                     requests = await received(context, self._silent, self._config.idle_timeout_s)
@@ -138,6 +143,15 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             return False
         given = _digest(token)
         return any([hmac.compare_digest(given, known) for known in self._digests])
+
+
+@contextmanager
+def _unless_gone() -> Iterator[None]:
+    """A client may have gone before gRPC says so: what could not leave then ends the call as a cancel does."""
+    try:
+        yield
+    except grpc.aio.InternalError as error:
+        raise asyncio.CancelledError from error
 
 
 async def _answer(behave: Callable[[Any, Any], Any], requests: Any, context: Any) -> None:
