@@ -30,7 +30,7 @@ Cut = tuple[int, int]
 
 CACHE_LIMIT_BYTES = 2 << 30
 """Of one pack: about 14,000 transitions of 1280x720."""
-_MEMORY_LIMIT_BYTES = 128 << 20
+_MEMORY_LIMIT_BYTES = 32 << 20
 
 FOLDER = "transitions"
 _N_PICTURES = 2 * FRAMES_PER_NODE

@@ -24,6 +24,7 @@ __all__ = ["FolderWatch", "watch_characters", "watch_loop"]
 _log = logging.getLogger(__name__)
 
 _LOOK_S = 2.0
+_REST = 20.0  # times as long as a look takes, of thousands of packs, nobody looks: a twentieth of a core is enough
 _LAG_S = 0.1
 _LAGS_KEPT = 100  # 10 s
 _LAG_TOLD_S = 0.25
@@ -51,10 +52,12 @@ async def watch_characters(
     loop = asyncio.get_running_loop()
     await loop.run_in_executor(executor, rehearse, pool, n_workers)
     while True:
+        began_s = loop.time()
         await loop.run_in_executor(executor, folder.look)
+        took_s = loop.time() - began_s
         looked.set()
         await loop.run_in_executor(executor, folder.verify)
-        await asyncio.sleep(_LOOK_S)
+        await asyncio.sleep(max(_LOOK_S, _REST * took_s))
 
 
 class FolderWatch:
