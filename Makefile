@@ -38,8 +38,8 @@ check: .venv/.tested
 
 # what watches the clock of a live stream runs by itself: beside other tests, frames would be late
 test: check models
-	$(BIN)/pytest -n auto --dist loadfile -m "not alone"
-	$(BIN)/pytest -m alone
+	$(BIN)/pytest -n auto --dist loadfile -m "not alone" --durations 20
+	$(BIN)/pytest -m alone --durations 10
 
 bench: .venv/.tested models
 	$(BIN)/python -m benchmarks.run

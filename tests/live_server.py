@@ -170,7 +170,7 @@ async def converse(live: Live, requests: list[Request | float], half_close: bool
     call = live.stub.StreamGestures()
     heard = Heard()
     saying = asyncio.create_task(_say(call, requests, half_close))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(90):  # the first session of all may compile kernels
         await listen(call, heard)
     saying.cancel()
     await asyncio.gather(saying, return_exceptions=True)

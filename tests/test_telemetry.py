@@ -216,7 +216,11 @@ print(hub.HF_HUB_OFFLINE, hub.HF_HUB_DISABLE_TELEMETRY)
 
 
 @pytest.mark.parametrize(("asked", "said"), [("downloads", "False True"), ("nothing", "True True")])
-def test_the_hub_is_asked_for_nothing_unless_the_user_says_so(tmp_path: Path, asked: str, said: str) -> None:
+def test_the_hub_is_asked_for_nothing_unless_the_user_says_so(
+    tmp_path: Path, asked: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("huggingface_hub")
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK"):
+        monkeypatch.delenv(name, raising=False)  # other tests have said something, too
     found = observed(python(OFFLINE, asked), tmp_path / "watched")
     assert clean(found) and found.stdout.strip() == said
