@@ -165,6 +165,19 @@ class _Ended:
         return [(key, value) for key, value in self._trailing]
 
 
+def run(packs: Path, talk: Any, **options: Any) -> Any:
+    """What `talk` returns, on a server that is left without a session."""
+
+    async def whole() -> Any:
+        async with live_server(packs, **options) as live:
+            answer = await talk(live)
+            await live.empty()
+            assert live.service.active_sessions == 0
+            return answer
+
+    return asyncio.run(whole())
+
+
 async def converse(live: Live, requests: list[Request | float], half_close: bool = True) -> Heard:
     """Say all of it (numbers are pauses in seconds) and hear everything until the session ends."""
     call = live.stub.StreamGestures()

@@ -25,7 +25,7 @@ from tango_rt.v1 import media_pb2, service_pb2, session_pb2
 from tango_rt.video import codecs
 from tango_rt.video.shared_pictures import SharedPictures
 from tests.fakes import HEIGHT, WIDTH, make_pack
-from tests.live_server import FAST, Heard, Live, audio, config, converse, end, listen, live_server, speech
+from tests.live_server import FAST, Heard, Live, audio, config, converse, end, listen, run, speech
 
 C = grpc.StatusCode
 CONFIG = ServerConfig(Path("packs"), picture_cores=1.0)
@@ -222,17 +222,6 @@ def packs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("packs")
     make_pack(folder / "anna.tango")
     return folder
-
-
-def run(packs: Path, talk: Any, **options: Any) -> Any:
-    async def whole() -> Any:
-        async with live_server(packs, **options) as live:
-            answer = await talk(live)
-            await live.empty()
-            assert live.service.active_sessions == 0
-            return answer
-
-    return asyncio.run(whole())
 
 
 async def opened(live: Live, **fields: Any) -> Any:

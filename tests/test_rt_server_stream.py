@@ -30,7 +30,7 @@ from tests.live_server import (
     end,
     interrupt,
     listen,
-    live_server,
+    run,
     speech,
 )
 
@@ -43,17 +43,6 @@ def packs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("packs")
     make_pack(folder / "anna.tango")
     return folder
-
-
-def run(packs: Path, talk: Any, **options: Any) -> Any:
-    async def whole() -> Any:
-        async with live_server(packs, **options) as live:
-            answer = await talk(live)
-            await live.empty()
-            assert live.service.active_sessions == 0
-            return answer
-
-    return asyncio.run(whole())
 
 
 def said(packs: Path, *requests: Request | float, half_close: bool = True, **options: Any) -> Heard:
