@@ -24,7 +24,7 @@ from typing import Any
 
 from benchmarks import bench_full
 from benchmarks.gpu_networks import SEED, bundle_at
-from engine.machine import can_build, missing_precision
+from engine.inference.machine import can_build, missing_precision
 
 __all__ = ["markdown", "measure"]
 
@@ -32,7 +32,7 @@ BACKENDS = ("openvino", "onnxruntime")
 OPEN = """
 import sys
 from pathlib import Path
-from engine.networks import NetworkOptions, Networks
+from engine.inference.networks import NetworkOptions, Networks
 
 options = NetworkOptions(sys.argv[2], sys.argv[3], engines=Path(sys.argv[4]))
 with Networks.open(Path(sys.argv[1]), options) as networks:
@@ -124,7 +124,7 @@ def _opened(folder: Path, backend: str, precision: str, engines: Path) -> float:
 
 def _parity(folder: Path) -> dict[str, dict[str, float]]:
     """ONNX against torch, by back end: the worst of all outputs of all networks over all trials."""
-    from engine.manifest import Bundle
+    from engine.inference.manifest import Bundle
 
     worst: dict[str, dict[str, float]] = {}
     for graph in Bundle.open(folder).graphs.values():

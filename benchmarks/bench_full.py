@@ -157,7 +157,7 @@ def _work(arguments: argparse.Namespace) -> None:
 
 def _exported(arguments: argparse.Namespace) -> Hear:
     from engine.features.full import FullEmbedding
-    from engine.networks import NetworkOptions, Networks
+    from engine.inference.networks import NetworkOptions, Networks
 
     backend, precision = arguments.worker.split()
     options = NetworkOptions(backend, precision, n_threads=arguments.threads, unverified=True)

@@ -25,9 +25,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from engine import skeleton  # noqa: E402
-from engine.appearance import slow_colours  # noqa: E402
-from engine.graph import CONTINUE, CUT, GraphOptions, MotionGraph, build_graph  # noqa: E402
-from engine.official import (  # noqa: E402
+from engine.character.pack import CharacterPack  # noqa: E402
+from engine.features.appearance import slow_colours  # noqa: E402
+from engine.motion_graph.graph import CONTINUE, CUT, GraphOptions, MotionGraph, build_graph  # noqa: E402
+from engine.motion_graph.official import (  # noqa: E402
     OfficialFrames,
     OfficialGraph,
     frames_of_joints,
@@ -35,8 +36,7 @@ from engine.official import (  # noqa: E402
     official_edges,
     search_official,
 )
-from engine.pack import CharacterPack  # noqa: E402
-from engine.search import SearchOptions, viterbi  # noqa: E402
+from engine.motion_graph.search import SearchOptions, viterbi  # noqa: E402
 from engine.timebase import FPS, FRAMES_PER_NODE  # noqa: E402
 from tests import naive_graph, naive_search  # noqa: E402
 

@@ -262,7 +262,7 @@ def _say_for(session: Session, voice: np.ndarray, n_seconds: int) -> None:
 def speech_file(folder: Path, speech: Path | None) -> Path:
     """int16 (n,) at 16 kHz as .npy: of the file, else bursts of noise with the rhythm of syllables."""
     if speech is not None:
-        from tango_rt.audio import read_audio
+        from tango_rt.sound.audio import read_audio
 
         samples = read_audio(speech)
     else:

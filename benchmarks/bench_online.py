@@ -3,8 +3,8 @@
     python -m benchmarks.bench_online [--json] [--packs PACK.tango ...] [--speech FILE ...]
 
 Always: seconds a node on random graphs. With packs and speech: regret, the cost of a path a step beyond that of the
-best one found offline (engine.variety), both under the features of the whole speech, by look-ahead; and idling.
-Every speech is performed by every character, and every character's own recording by itself.
+best one found offline (engine.motion_graph.variety), both under the features of the whole speech, by look-ahead; and
+idling. Every speech is performed by every character, and every character's own recording by itself.
 """
 
 import argparse
@@ -26,16 +26,17 @@ from engine.cores import usable_cores
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from engine.character.pack import CharacterPack  # noqa: E402
+from engine.character.retrieval import Retrieval, open_retrieval  # noqa: E402
+from engine.character.steps import speech_steps  # noqa: E402
 from engine.features.speech import LOOKAHEAD_SAMPLES  # noqa: E402
-from engine.graph import CONTINUE, CUT, MotionGraph  # noqa: E402
-from engine.online import OnlineGraph, OnlineOptions, OnlineSearch  # noqa: E402
-from engine.pack import CharacterPack  # noqa: E402
-from engine.retrieval import CostOptions, MotionVectors, SpeechSteps, node_costs, resting, speech_steps  # noqa: E402
-from engine.search import SearchOptions, cut_costs  # noqa: E402
+from engine.motion_graph.costs import CostOptions, MotionVectors, SpeechSteps, node_costs, resting  # noqa: E402
+from engine.motion_graph.graph import CONTINUE, CUT, MotionGraph  # noqa: E402
+from engine.motion_graph.online import OnlineGraph, OnlineOptions, OnlineSearch  # noqa: E402
+from engine.motion_graph.search import SearchOptions, cut_costs  # noqa: E402
+from engine.motion_graph.variety import VarietyOptions, repetition_costs, varied_path  # noqa: E402
 from engine.timebase import FPS, FRAMES_PER_NODE, SAMPLE_RATE  # noqa: E402
-from engine.variety import VarietyOptions, repetition_costs, varied_path  # noqa: E402
-from tango_rt.audio import read_audio  # noqa: E402
-from tango_rt.pipeline.retrieval import Retrieval, open_retrieval  # noqa: E402
+from tango_rt.sound.audio import read_audio  # noqa: E402
 
 Row = dict[str, float | int | str]
 

@@ -28,8 +28,8 @@ import numpy as np
 from benchmarks.bench_live import markdown
 from benchmarks.hour_pack import hour_pack
 from benchmarks.live_server import LiveServer
+from engine.character.pack import CharacterPack, folder_bytes
 from engine.cores import usable_cores
-from engine.pack import CharacterPack, folder_bytes
 from tango_rt.client import Client, ServerError, SessionOptions
 from tango_rt.pipeline.character import character_of
 from tango_rt.server.config import ServerConfig

@@ -23,10 +23,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from engine.backends.opening import open_graph
 from engine.cores import usable_cores
-from engine.machine import missing_precision
-from engine.session import Backend, Precision, RunOptions
+from engine.inference.backends.opening import open_graph
+from engine.inference.machine import missing_precision
+from engine.inference.session import Backend, Precision, RunOptions
 from export.models.aumoclip import AuMoCLIPConfig, MotionTower
 from export.onnx_export import Graph, export_graph
 

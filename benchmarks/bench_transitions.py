@@ -24,9 +24,9 @@ from typing import Any
 import cv2
 import numpy as np
 
+from engine.blending.morph import TRANSITION_FRAMES, BlendOptions, Take, blend_gap, blend_sync
 from engine.cores import usable_cores
 from engine.skeleton import joint_weights
-from engine.transitions import TRANSITION_FRAMES, BlendOptions, Take, blend_gap, blend_sync
 from tango_rt.characters.source import track_source
 from tango_rt.video.reader import VideoReader
 

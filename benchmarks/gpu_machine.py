@@ -47,7 +47,7 @@ def usable_backends(device: str) -> dict[str, str | None]:
 
 def buildable_backends(device: str) -> list[str]:
     """Back ends that compile here what they cannot run here."""
-    from engine.machine import can_build
+    from engine.inference.machine import can_build
 
     unusable = [backend for backend, reason in usable_backends(device).items() if reason is not None]
     return [backend for backend in unusable if backend.startswith("tensorrt") and can_build(backend) is None]
@@ -71,7 +71,7 @@ def torch_on(device: str) -> dict[str, Any]:
 
 
 def _why_not(backend: str, device: str) -> str | None:
-    from engine.machine import installed
+    from engine.inference.machine import installed
 
     if (device == "cpu") != (backend in ("onnxruntime", "openvino")) and backend != "onnxruntime":
         return "it runs on a GPU" if device == "cpu" else "it runs on a CPU"

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from engine.manifest import GraphSpec, TensorSpec
+from engine.inference.manifest import GraphSpec, TensorSpec
 
 __all__ = ["CASES", "Case", "Runner", "TorchRunner", "bundle_at", "case_inputs", "modules"]
 
@@ -51,7 +51,7 @@ CASES = {
 
 
 class Runner(Protocol):
-    """What runs networks, for example engine.networks.Networks."""
+    """What runs networks, for example engine.inference.networks.Networks."""
 
     def run(self, graph: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]: ...
 

@@ -116,7 +116,7 @@ def _bundle(name: str, settings: Settings, tell: Tell) -> None:
 
 def _engine(case: Case, settings: Settings, tell: Tell, backend: Any, precision: Any, runs: bool) -> None:
     """Compile, then measure what a user would run, where it can be run."""
-    from engine.network_choice import NetworkOptions
+    from engine.inference.choice import NetworkOptions
     from export.compile import CompileOptions, compile_bundle
 
     folder, contender = settings.work / case.bundle, f"{backend} {precision}"
@@ -165,7 +165,7 @@ def _tell_more(tell: Tell, named: dict[str, Any], found: dict[str, Any]) -> None
 
 def _run(case: Case, settings: Settings, tell: Tell, options: Any) -> dict[str, np.ndarray]:
     """Open, compare, time; gives the outputs at the usual sizes."""
-    from engine.networks import Networks
+    from engine.inference.networks import Networks
 
     before, opened = used_mb(settings.device), time.perf_counter()
     with Networks.open(settings.work / case.bundle, options) as networks:
@@ -228,7 +228,7 @@ def _other_sizes(case: Case, networks: Any, specs: Any, inputs: Any) -> dict[str
 
 
 def _profiles(folder: Path) -> tuple[str, ...]:
-    from engine.manifest import Bundle
+    from engine.inference.manifest import Bundle
 
     return Bundle.open(folder).profile_names
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
+from engine.character.arrays import ARRAYS
+from engine.character.embeddings import write_embedding
+from engine.character.info import Clip
+from engine.character.pack import recording_of
+from engine.character.writer import PackWriter
 from engine.features.onset import OnsetEmbedding
-from engine.graph import CONTINUE, CUT
-from engine.pack import recording_of
-from engine.pack_arrays import ARRAYS
-from engine.pack_embeddings import write_embedding
-from engine.pack_info import Clip
-from engine.pack_writer import PackWriter
+from engine.motion_graph.graph import CONTINUE, CUT
 from engine.timebase import FRAMES_PER_NODE, frame_start
 from tango_rt.server.warm import blank_pack
 

@@ -26,8 +26,8 @@ MOUTH = (33, 263, 13, 14)
 def frames_of(clip: str, n_frames: int) -> list[np.ndarray]:
     """The first frames of a clip as the estimator sees them, RGB, long side 640 px."""
     if clip == "presenter":
-        from tango_rt.audio import read_audio
         from tango_rt.demo.presenter import REFERENCE_SPEECH, presenter_frames
+        from tango_rt.sound.audio import read_audio
 
         speech = read_audio(Path(REFERENCE_SPEECH))
         return list(islice(presenter_frames(speech, height=480), 120, 120 + n_frames))

@@ -27,9 +27,9 @@ import cv2
 
 from benchmarks import bench_faults, bench_graph, bench_live, bench_online, bench_transitions
 from benchmarks.live_server import family, proportional_mb
+from engine.character.pack import folder_bytes
 from engine.cores import usable_cores
 from engine.folders import cache_folder
-from engine.pack import folder_bytes
 from export.evaluation.run import EvaluateOptions, evaluate
 from export.evaluation.tables import markdown
 
@@ -145,7 +145,7 @@ def characters(videos: Sequence[Path], work: Path) -> list[str]:
 
 def _duration_s(video: Path) -> float:
     from engine.timebase import SAMPLE_RATE
-    from tango_rt.audio import read_audio
+    from tango_rt.sound.audio import read_audio
 
     return len(read_audio(video)) / SAMPLE_RATE
 

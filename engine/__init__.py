@@ -1,1 +1,1 @@
-"""Inference engine: arrays in, arrays out. No torch, no media, no network."""
+"""Arrays in, arrays out: everything that knows no media file, no network protocol and no command line."""

@@ -22,7 +22,10 @@ from numba.core.caching import CompileResultCacheImpl, FunctionCache
 
 from engine.folders import cache_folder, private_folder, temporary_places, why_no_cache
 
-__all__ = ["kernel_folder", "njit"]
+__all__ = ["FASTMATH", "kernel_folder", "njit"]
+
+# Every relaxation that leaves NaN and infinity honest: path search uses inf for "unreachable".
+FASTMATH = {"nsz", "arcp", "contract", "afn", "reassoc"}
 
 _PACKAGE = Path(__file__).resolve().parent
 _DECISIVE = ("BOUNDSCHECK", "OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "DISABLE_INTEL_SVML", "DEBUGINFO_DEFAULT")

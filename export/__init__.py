@@ -1,1 +1,1 @@
-"""Export: the only room where torch may be imported. Empty until the first network is compiled."""
+"""Networks from checkpoint to engine: the only room where torch may be imported."""

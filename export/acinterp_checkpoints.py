@@ -22,7 +22,7 @@ from torch import Tensor
 from transformers import CLIPVisionConfig
 
 from engine.errors import ArtifactError, InputError
-from engine.session import one_line
+from engine.inference.session import one_line
 from export.checkpoints import check_complete, read_tensors
 from export.models.acinterp.config import GuiderConfig, UNetConfig
 from export.models.acinterp.motion import Positions

@@ -6,19 +6,20 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.acinterp import FRAMES, GIVEN, PX_PER_LATENT, GraphRunner, Interpolator, background_flow
-from engine.denoise import DenoiseOptions
+from engine.blending.acinterp import FRAMES, GIVEN, PX_PER_LATENT, GraphRunner, Interpolator, background_flow
+from engine.blending.denoise import DenoiseOptions
+from engine.character.embeddings import read_embedding, stored_names
+from engine.character.pack import CharacterPack
+from engine.character.steps import node_rows, speech_steps
 from engine.errors import InputError
 from engine.features.embedding import Embedding
 from engine.features.learned import learned_embedding
-from engine.manifest import Bundle
-from engine.networks import Networks
-from engine.pack import CharacterPack
-from engine.pack_embeddings import read_embedding, stored_names
-from engine.report import PathAgreement, TransitionAgreement
-from engine.retrieval import CostOptions, MotionVectors, SpeechSteps, node_costs, node_rows, speech_steps
+from engine.inference.manifest import Bundle
+from engine.inference.networks import Networks
+from engine.inference.report import PathAgreement, TransitionAgreement
+from engine.motion_graph.costs import CostOptions, MotionVectors, SpeechSteps, node_costs
+from engine.motion_graph.variety import varied_path
 from engine.timebase import SAMPLE_RATE
-from engine.variety import varied_path
 from export.recordings import read_wav
 
 __all__ = [

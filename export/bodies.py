@@ -14,7 +14,7 @@ from scipy.interpolate import CubicSpline
 from scipy.spatial.transform import Rotation, Slerp
 
 from engine.errors import InputError
-from engine.motion import axis_angle_to_matrix
+from engine.features.motion import axis_angle_to_matrix
 from engine.skeleton import LEFT_HAND, LEFT_HIP, LEFT_SHOULDER, N_JOINTS, NOSE, RIGHT_HAND, RIGHT_HIP, RIGHT_SHOULDER
 from engine.timebase import FPS
 

@@ -12,12 +12,12 @@ from typing import Any
 
 from tqdm import tqdm
 
-from engine.backends.opening import open_graph
 from engine.cores import usable_cores
 from engine.errors import BackendError
 from engine.folders import whole_folder
-from engine.manifest import MANIFEST, Bundle, FileSpec, GraphSpec, bundle_sha256, file_spec
-from engine.session import Backend, RunOptions
+from engine.inference.backends.opening import open_graph
+from engine.inference.manifest import MANIFEST, Bundle, FileSpec, GraphSpec, bundle_sha256, file_spec
+from engine.inference.session import Backend, RunOptions
 from export.onnx_export import OPSET, Graph, export_graph
 from export.parity import Tolerance, compare, torch_outputs
 from export.shared_weights import SharedWeights

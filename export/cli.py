@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from engine.console import add_command, positive, print_result, run_command
 from engine.errors import InputError
 from export.engine_commands import add_engine_commands
 from export.extra import export_extra, stay_offline
+from tango_rt.console import add_command, positive, print_result, run_command
 
 __all__ = ["main"]
 
@@ -207,7 +207,7 @@ def _acinterp(arguments: argparse.Namespace) -> None:
 
 
 def _write(arguments: argparse.Namespace, recipe: Any) -> None:
-    from engine.manifest import Bundle
+    from engine.inference.manifest import Bundle
     from export.bundle import write_bundle
     from export.inspect import summarize
 

@@ -12,9 +12,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from engine.engine_key import content_digest
-from engine.engine_sets import check_precision, profile_of
-from engine.engines import (
+from engine.errors import ArtifactError, BackendError
+from engine.folders import cache_folder, private_folder
+from engine.inference.engine_key import content_digest
+from engine.inference.engine_sets import check_precision, profile_of
+from engine.inference.engines import (
     NOT_COMPILED,
     Engine,
     EngineKey,
@@ -26,13 +28,11 @@ from engine.engines import (
     work_folder,
     write_engine,
 )
-from engine.errors import ArtifactError, BackendError
-from engine.folders import cache_folder, private_folder
-from engine.machine import can_build, installed, machine_for
-from engine.manifest import Bundle
-from engine.precision import describe
-from engine.report import Report, read_report
-from engine.session import Backend, Precision
+from engine.inference.machine import can_build, installed, machine_for
+from engine.inference.manifest import Bundle
+from engine.inference.precision import describe
+from engine.inference.report import Report, read_report
+from engine.inference.session import Backend, Precision
 from export.report import table as report_table
 
 __all__ = ["CompileOptions", "compile_bundle", "summarize"]

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from engine.backends import BACKENDS, PRECISIONS
-from engine.console import add_command, print_result
 from engine.errors import BackendError, InputError
+from engine.inference.target import BACKENDS, PRECISIONS
 from export.extra import export_extra
+from tango_rt.console import add_command, print_result
 
 __all__ = ["add_engine_commands"]
 
@@ -117,7 +117,7 @@ def _compile(arguments: argparse.Namespace) -> None:
 
 @export_extra(torch=False)
 def _verify(arguments: argparse.Namespace) -> None:
-    from engine.manifest import Bundle
+    from engine.inference.manifest import Bundle
     from export.inspect import compiled_sets
     from export.report import table
     from export.verify import verify
@@ -144,7 +144,7 @@ def _verify(arguments: argparse.Namespace) -> None:
 
 
 def _inspect(arguments: argparse.Namespace) -> None:
-    from engine.manifest import Bundle
+    from engine.inference.manifest import Bundle
     from export.inspect import describe, summarize
 
     bundle = Bundle.open(arguments.bundle)

@@ -5,14 +5,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from engine.engine_sets import EngineSet, check_precision, read_set
-from engine.engines import EngineKey, EngineMiss, engines_folder, read_plain_json, read_record, set_folder
 from engine.errors import ArtifactError, BackendError, InputError
-from engine.manifest import ENGINES, MANIFEST, MAX_MANIFEST_BYTES, Bundle, Profile, TensorSpec
-from engine.precision import describe as policy_in_words
-from engine.precision import policy_digest
-from engine.report import Report, report_of
-from engine.session import PRECISIONS, Precision
+from engine.inference.engine_sets import EngineSet, check_precision, read_set
+from engine.inference.engines import EngineKey, EngineMiss, engines_folder, read_plain_json, read_record, set_folder
+from engine.inference.manifest import ENGINES, MANIFEST, MAX_MANIFEST_BYTES, Bundle, Profile, TensorSpec
+from engine.inference.precision import describe as policy_in_words
+from engine.inference.precision import policy_digest
+from engine.inference.report import Report, report_of
+from engine.inference.session import PRECISIONS, Precision
 
 __all__ = ["compiled_sets", "describe", "engine_rows", "list_bundles", "summarize", "summarize_list"]
 

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from engine.errors import BackendError
-from engine.manifest import GraphSpec, Profile, TensorSpec
+from engine.inference.manifest import GraphSpec, Profile, TensorSpec
 from export.shared_weights import SharedWeights
 
 __all__ = ["OPSET", "Graph", "export_graph"]

@@ -10,7 +10,7 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from engine.errors import ArtifactError
-from engine.session import one_line
+from engine.inference.session import one_line
 
 __all__ = ["WeightWriter", "Weights"]
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from engine.errors import BackendError
-from engine.session import Session
+from engine.inference.session import Session
 from export.onnx_export import Graph
 
 __all__ = ["Expected", "OutputParity", "ParityReport", "Tolerance", "compare", "torch_outputs"]

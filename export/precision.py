@@ -1,4 +1,4 @@
-"""fp32 ONNX -> ONNX whose types say what is computed in fp16 or bf16; the policy is engine.precision."""
+"""fp32 ONNX -> ONNX whose types say what is computed in fp16 or bf16; the policy is engine.inference.precision."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -10,15 +10,15 @@ import onnx
 from onnx import TensorProto, defs, helper
 
 from engine.errors import ArtifactError, BackendError
-from engine.manifest import GraphSpec
-from engine.precision import (
+from engine.inference.manifest import GraphSpec
+from engine.inference.precision import (
     FLOWING_OPS,
     LEAST_SCALAR,
     LOW_OPS,
     MOST,
     TYPE_BLIND_OPS,
 )
-from engine.session import Precision, one_line
+from engine.inference.session import Precision, one_line
 from export.onnx_weights import Weights, WeightWriter
 from export.precision_rules import angle_nodes, captured, reads_sound, resamples
 
@@ -46,7 +46,7 @@ class TypedModel:
 
 
 def typed_model(source: Path, target: Path, precision: Precision, spec: GraphSpec) -> TypedModel:
-    """Write a float32 network in fp16 or bf16 with float32 where engine.precision wants it.
+    """Write a float32 network in fp16 or bf16 with float32 where engine.inference.precision wants it.
 
     Inputs and outputs stay as they are. Weights are converted one by one; those of networks over 2 GiB are read from
     and written to files beside them. Raises ArtifactError where `source` is no sane network, BackendError where it

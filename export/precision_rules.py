@@ -3,8 +3,8 @@
 import onnx
 
 from engine.errors import BackendError
-from engine.manifest import GraphSpec
-from engine.precision import FLOWING_OPS, LOW_OPS, SINUSOIDS
+from engine.inference.manifest import GraphSpec
+from engine.inference.precision import FLOWING_OPS, LOW_OPS, SINUSOIDS
 
 __all__ = ["angle_nodes", "captured", "reads_sound", "resamples"]
 

@@ -16,9 +16,9 @@ import numpy as np
 from scipy.io import wavfile
 from scipy.signal import resample_poly
 
+from engine.character.pack import SUFFIX, CharacterPack
 from engine.errors import InputError
 from engine.features.recording import Recording
-from engine.pack import SUFFIX, CharacterPack
 from engine.skeleton import LEFT_SHOULDER, RIGHT_SHOULDER
 from engine.timebase import FPS, FRAMES_PER_NODE, SAMPLE_RATE, frame_start
 from export.bodies import read_joint_text, read_smplx_joints

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from engine.report import Agreement, Latency, NetworkReport, Report
+from engine.inference.report import Agreement, Latency, NetworkReport, Report
 
 __all__ = ["table", "verdict"]
 

@@ -22,12 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.engine_sets import EngineSet, profile_of, read_set
-from engine.engines import Engine, engine_precision, engines_folder
 from engine.errors import ArtifactError, InputError
 from engine.folders import whole_folder
-from engine.manifest import Bundle, GraphSpec, Profile, TensorSpec
-from engine.session import Backend, Precision
+from engine.inference.engine_sets import EngineSet, profile_of, read_set
+from engine.inference.engines import Engine, engine_precision, engines_folder
+from engine.inference.manifest import Bundle, GraphSpec, Profile, TensorSpec
+from engine.inference.session import Backend, Precision
 
 __all__ = ["MARKER", "write_triton"]
 

@@ -12,16 +12,16 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.backends.opening import open_graph
 from engine.cores import usable_cores
-from engine.engine_sets import EngineSet, check_precision, profile_of, read_set
-from engine.engines import Engine, adopt_engine, engines_folder
 from engine.errors import ArtifactError, BackendError
-from engine.machine import backend_version, installed, machine_for
-from engine.manifest import Bundle, GraphSpec, Profile, TensorSpec
-from engine.network_choice import Choice
-from engine.networks import Networks
-from engine.report import (
+from engine.inference.backends.opening import open_graph
+from engine.inference.choice import Choice
+from engine.inference.engine_sets import EngineSet, check_precision, profile_of, read_set
+from engine.inference.engines import Engine, adopt_engine, engines_folder
+from engine.inference.machine import backend_version, installed, machine_for
+from engine.inference.manifest import Bundle, GraphSpec, Profile, TensorSpec
+from engine.inference.networks import Networks
+from engine.inference.report import (
     Agreement,
     Gate,
     Latency,
@@ -31,7 +31,7 @@ from engine.report import (
     TransitionAgreement,
     write_report,
 )
-from engine.session import Backend, Precision, RunOptions, Session
+from engine.inference.session import Backend, Precision, RunOptions, Session
 from export.agreement import path_agreement, transition_agreement, transition_frames
 
 __all__ = ["GATES", "compare_outputs", "measure_latency", "random_inputs", "trial_sizes", "verify"]

@@ -7,17 +7,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.backends import BACKENDS, PRECISIONS
-from engine.console import add_command, positive, print_result, run_command
 from engine.cores import usable_cores
 from engine.errors import InputError
+from engine.inference.target import BACKENDS, PRECISIONS
 from tango_rt import __version__
 from tango_rt.client.command import add_send
+from tango_rt.console import add_command, positive, print_result, run_command
 from tango_rt.models.command import add_models
 from tango_rt.server.command import add_serve
 
 if TYPE_CHECKING:
-    from engine.networks import Networks
+    from engine.inference.networks import Networks
 
 __all__ = ["main"]
 
@@ -242,7 +242,7 @@ def _networks(arguments: argparse.Namespace) -> "Iterator[Networks | None]":
         yield None
         return
     from engine.features.learned import open_embedding_networks
-    from engine.networks import NetworkOptions
+    from engine.inference.networks import NetworkOptions
 
     options = NetworkOptions(
         backend=arguments.backend,
@@ -302,7 +302,7 @@ def _warn(warnings: Sequence[str]) -> None:
 
 
 def _inspect(arguments: argparse.Namespace) -> None:
-    from engine.pack import CharacterPack
+    from engine.character.pack import CharacterPack
     from tango_rt.characters.inspect import describe, summarize
 
     pack = CharacterPack.open(arguments.pack)
@@ -313,7 +313,7 @@ def _inspect(arguments: argparse.Namespace) -> None:
 
 
 def _install(arguments: argparse.Namespace) -> None:
-    from engine.pack import folder_bytes
+    from engine.character.pack import folder_bytes
     from tango_rt.characters.install import install
 
     pack = install(arguments.pack, arguments.folder)
@@ -323,7 +323,7 @@ def _install(arguments: argparse.Namespace) -> None:
 
 
 def _refresh(arguments: argparse.Namespace) -> None:
-    from engine.pack import CharacterPack
+    from engine.character.pack import CharacterPack
     from tango_rt.characters.embed import EmbedOptions, refresh
     from tango_rt.characters.inspect import describe, summarize
 
@@ -341,7 +341,7 @@ def _refresh(arguments: argparse.Namespace) -> None:
 
 
 def _warm(arguments: argparse.Namespace) -> None:
-    from tango_rt.characters.warm import WarmOptions, warm_transitions
+    from tango_rt.pipeline.warm import WarmOptions, warm_transitions
 
     options = WarmOptions(arguments.blender, arguments.cuts, arguments.lookahead, arguments.jobs)
     result = warm_transitions(arguments.pack, arguments.speeches, options)
@@ -355,9 +355,9 @@ def _warm(arguments: argparse.Namespace) -> None:
 
 
 def _render(arguments: argparse.Namespace) -> None:
-    from engine.pack import CharacterPack
+    from engine.character.pack import CharacterPack
+    from engine.character.retrieval import RetrievalOptions
     from tango_rt.pipeline.render import RenderOptions, render
-    from tango_rt.pipeline.retrieval import RetrievalOptions
 
     with _networks(arguments) as networks:
         options = RenderOptions(

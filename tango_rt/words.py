@@ -11,7 +11,7 @@ MAX_BYTES = 16 << 20
 
 
 def read_words(path: Path) -> str:
-    """Text of a file with word timings, for engine.words.parse_words. Raises InputError."""
+    """Text of a file with word timings, for engine.motion_graph.words.parse_words. Raises InputError."""
     try:
         text = read_plain(path, MAX_BYTES).decode("utf-8-sig")  # recognisers on Windows write a byte order mark
     except (OSError, UnicodeDecodeError) as error:

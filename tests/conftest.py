@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from engine.backends import PRECISIONS
 from engine.folders import cache_folder
+from engine.inference.target import PRECISIONS
 from tango_rt.models.folder import MODELS_VARIABLE, models_folder
 
 # channels that tests open themselves lead to servers of their own, on machines with a proxy too
@@ -22,7 +22,7 @@ settings.load_profile("untimed")
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# tests import these libraries without engine.backends.libraries, too, and shall report to nobody either
+# tests import these libraries without engine.inference.backends.libraries, too, and shall report to nobody either
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 # where they are without it: a test that has a cache of its own, and starts processes, does not compile all kernels anew
@@ -73,14 +73,14 @@ def every_precision(monkeypatch: pytest.MonkeyPatch) -> None:
 
     Where it is not true, OpenVINO computes in float32 instead.
     """
-    monkeypatch.setattr("engine.backends.openvino.cpu_precisions", lambda: frozenset(PRECISIONS))
+    monkeypatch.setattr("engine.inference.backends.openvino.cpu_precisions", lambda: frozenset(PRECISIONS))
 
 
 @pytest.fixture
 def float32_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """A CPU said to compute in float32 alone, and no GPU for ONNX Runtime."""
-    monkeypatch.setattr("engine.backends.openvino.cpu_precisions", lambda: frozenset({"fp32"}))
-    monkeypatch.setattr("engine.machine.onnxruntime_uses_gpu", lambda: False)
+    monkeypatch.setattr("engine.inference.backends.openvino.cpu_precisions", lambda: frozenset({"fp32"}))
+    monkeypatch.setattr("engine.inference.machine.onnxruntime_uses_gpu", lambda: False)
 
 
 def _folder(variable: str, default: str) -> Path:

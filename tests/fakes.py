@@ -6,16 +6,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from engine.appearance import N_CELLS
+from engine.character.embeddings import write_embedding
+from engine.character.info import Clip, PackInfo, Source
+from engine.character.pack import CharacterPack
+from engine.character.steps import motion_level
+from engine.character.writer import PackWriter
+from engine.features.appearance import N_CELLS
 from engine.features.onset import OnsetEmbedding
 from engine.features.recording import Recording
-from engine.graph import build_graph
-from engine.pack import CharacterPack
-from engine.pack_embeddings import write_embedding
-from engine.pack_info import Clip, PackInfo, Source
-from engine.pack_writer import PackWriter
-from engine.rest import rest_distance
-from engine.retrieval import motion_level
+from engine.features.rest import rest_distance
+from engine.motion_graph.graph import build_graph
 from engine.skeleton import LEFT_WRIST, N_JOINTS, PARENTS, RIGHT_WRIST, joint_weights
 from engine.timebase import FRAMES_PER_NODE, frame_start
 from tango_rt.video.gop import GopEncoder

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from engine.character.arrays import ARRAYS, npy_bytes
+from engine.character.video import node_digest
 from engine.features.fitted import FittedEmbedding
-from engine.pack_arrays import ARRAYS, npy_bytes
-from engine.pack_video import node_digest
 from engine.timebase import FRAMES_PER_NODE
 
 __all__ = ["sign", "sign_fit", "sign_video"]

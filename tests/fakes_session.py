@@ -9,8 +9,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from engine.manifest import MANIFEST, Bundle, GraphSpec, TensorSpec, bundle_sha256, file_spec
-from engine.session import check_inputs
+from engine.inference.manifest import MANIFEST, Bundle, GraphSpec, TensorSpec, bundle_sha256, file_spec
+from engine.inference.session import check_inputs
 
 LINEAR = GraphSpec(
     name="linear",
@@ -23,7 +23,7 @@ WEIGHT = np.arange(8, dtype=np.float32).reshape(4, 2) / 8
 
 
 class FunctionSession:
-    """Runs a function in place of a network; satisfies engine.session.Session."""
+    """Runs a function in place of a network; satisfies engine.inference.session.Session."""
 
     def __init__(self, function: Callable[..., tuple[np.ndarray, ...]], spec: GraphSpec) -> None:
         self.spec = spec

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.manifest import GraphSpec
+from engine.inference.manifest import GraphSpec
 
 Function = Callable[..., tuple[np.ndarray, ...]]
 GPU = "NVIDIA Fake 9000"

@@ -13,7 +13,7 @@ import numpy as np
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from tango_rt.characters.store import CharacterStore
+from tango_rt.pipeline.store import CharacterStore
 from tango_rt.server.config import ServerConfig
 from tango_rt.server.metrics import Metrics
 from tango_rt.server.service import SERVICE, GestureService

@@ -2,8 +2,8 @@
 
 import pytest
 
-from engine.backends import Backend, Precision
-from engine.machine import can_build, missing_precision
+from engine.inference.machine import can_build, missing_precision
+from engine.inference.target import Backend, Precision
 
 __all__ = ["cannot_build", "need"]
 

@@ -1,4 +1,4 @@
-"""The kernels of engine.kernels.blend written the obvious way: one point after the other, in float64."""
+"""The kernels of engine.blending.kernels written the obvious way: one point after the other, in float64."""
 
 import math
 

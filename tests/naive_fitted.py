@@ -1,4 +1,4 @@
-"""Slow, obvious versions of what engine.features.linear and engine.scores compute."""
+"""Slow, obvious versions of what engine.features.linear and engine.features.scores compute."""
 
 import numpy as np
 

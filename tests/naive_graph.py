@@ -1,4 +1,6 @@
-"""The obvious way to do what engine/graph.py, engine/connect.py and engine/official.py do fast."""
+"""The obvious way to do what engine/motion_graph/graph.py, engine/motion_graph/connect.py and
+engine/motion_graph/official.py do fast.
+"""
 
 import networkx as nx
 import numpy as np

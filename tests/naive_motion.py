@@ -1,4 +1,4 @@
-"""Slow, obvious twins of engine/motion.py, by SciPy's rotations."""
+"""Slow, obvious twins of engine/features/motion.py, by SciPy's rotations."""
 
 import numpy as np
 from scipy.spatial.transform import Rotation

@@ -1,10 +1,10 @@
-"""The obvious way to do what engine/online.py does fast: a table over all states, in plain Python."""
+"""The obvious way to do what engine/motion_graph/online.py does fast: a table over all states, in plain Python."""
 
 import math
 
 import numpy as np
 
-from engine.search import node_jitter
+from engine.motion_graph.search import node_jitter
 from tests.naive_search import edges_of
 
 SAME_MOMENT_STEPS, NEAR_NODES = 4, 1

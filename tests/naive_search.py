@@ -1,4 +1,4 @@
-"""The obvious way to do what engine/search.py and the search of engine/official.py do fast."""
+"""The obvious way to do what engine.motion_graph.search and the search of .official do fast."""
 
 import math
 

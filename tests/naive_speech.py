@@ -1,9 +1,9 @@
-"""Slow, obvious versions of what engine.features.speech, engine.features.onset and engine.retrieval compute."""
+"""Slow, obvious versions of what engine.features.speech, .onset and engine.character.steps compute."""
 
 import numpy as np
 from scipy.stats import norm
 
-from engine import retrieval
+from engine.character import steps as retrieval
 from engine.features import onset, speech
 from engine.timebase import FRAMES_PER_NODE, frame_count, frame_start, node_count
 

@@ -35,15 +35,15 @@ import numba
 import numpy as np
 from hypothesis import strategies as st
 
+from engine.blending.morph import BlendOptions
+from engine.character.embeddings import write_embedding
+from engine.character.retrieval import RetrievalOptions
 from engine.errors import ArtifactError, InputError
-from engine.pack_embeddings import write_embedding
-from engine.transitions import BlendOptions
 from tango_rt import cli
-from tango_rt.characters.store import CharacterStore
 from tango_rt.pipeline.character import Character
 from tango_rt.pipeline.live import LiveOptions, Step
 from tango_rt.pipeline.pictures import PictureSource
-from tango_rt.pipeline.retrieval import RetrievalOptions
+from tango_rt.pipeline.store import CharacterStore
 from tango_rt.pipeline.transitions import TransitionStore
 from tango_rt.server.listing import list_characters
 from tango_rt.v1 import service_pb2

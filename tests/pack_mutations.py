@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from engine.pack_arrays import ARRAYS, npy_bytes
+from engine.character.arrays import ARRAYS, npy_bytes
 
 __all__ = ["CACHE", "Mutation", "mutations", "systematic"]
 

@@ -73,7 +73,7 @@ def test_libraries_with_a_life_of_their_own_are_imported_in_one_place() -> None:
     """Numba writes where it likes, OpenVINO and ONNX Runtime report to their makers: unless they are held to more."""
     places = {
         "engine/jit.py": r"from numba import .*\bn?jit\b|\bnumba\.n?jit\b|cache=True",
-        "engine/backends/libraries.py": r"^\s*(import|from) (openvino|onnxruntime)\b(?!\.frontend)",
+        "engine/inference/backends/libraries.py": r"^\s*(import|from) (openvino|onnxruntime)\b(?!\.frontend)",
     }
     for place, use in places.items():
         found = {

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from engine.acinterp import FRAMES, GIVEN, Interpolator, background_flow, clip_pixels, pictures
-from engine.denoise import DenoiseOptions
+from engine.blending.acinterp import FRAMES, GIVEN, Interpolator, background_flow, clip_pixels, pictures
+from engine.blending.denoise import DenoiseOptions
 from engine.errors import InputError
 
 SIZE = (64, 128)  # height, width

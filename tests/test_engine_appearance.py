@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from engine.appearance import COLUMNS, N_CELLS, ROWS, coarse_colours, slow_colours
-from engine.graph import GraphOptions, build_graph
+from engine.features.appearance import COLUMNS, N_CELLS, ROWS, coarse_colours, slow_colours
+from engine.motion_graph.graph import GraphOptions, build_graph
 
 
 def test_cells_are_mean_colours() -> None:

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-import engine.backends.onnxruntime as ort
-from engine.backends.onnxruntime import DeviceBinding, OnnxRuntimeSession, onnxruntime_providers
-from engine.backends.opening import open_graph
-from engine.backends.openvino import shared_core
+import engine.inference.backends.onnxruntime as ort
 from engine.errors import ArtifactError, BackendError, InputError
-from engine.manifest import GraphSpec, TensorSpec
-from engine.session import Precision, RunOptions
+from engine.inference.backends.onnxruntime import DeviceBinding, OnnxRuntimeSession, onnxruntime_providers
+from engine.inference.backends.opening import open_graph
+from engine.inference.backends.openvino import shared_core
+from engine.inference.manifest import GraphSpec, TensorSpec
+from engine.inference.session import Precision, RunOptions
 from tests.fakes_session import LINEAR, linear, linear_onnx
 
 onnx = pytest.importorskip("onnx")

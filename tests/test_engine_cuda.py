@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.backends.cuda import Cuda, find_gpu, is_frozen
 from engine.errors import BackendError
+from engine.inference.backends.cuda import Cuda, find_gpu, is_frozen
 from tests.fakes_tensorrt import DRIVER, GPU, FakeCuda, fake_nvml
 
 

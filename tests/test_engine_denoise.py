@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.denoise import DenoiseOptions, Denoisers, Priors, context_windows, denoise
+from engine.blending.denoise import DenoiseOptions, Denoisers, Priors, context_windows, denoise
 from engine.errors import InputError
 
 GOLDEN = Path(os.environ.get("TANGO_GOLDEN_DIR", Path(__file__).parents[2] / "shared" / "golden")) / "animate_anyone"

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import engine.engines as engines_module
-from engine.engine_key import BUILD_OPTIONS, EngineKey, engine_precision, key_of
-from engine.engines import (
+import engine.inference.engines as engines_module
+from engine.errors import ArtifactError, InputError
+from engine.inference.engine_key import BUILD_OPTIONS, EngineKey, engine_precision, key_of
+from engine.inference.engines import (
     NOT_COMPILED,
     Engine,
     EngineMiss,
@@ -24,10 +25,9 @@ from engine.engines import (
     set_folder,
     write_engine,
 )
-from engine.errors import ArtifactError, InputError
-from engine.machine import Machine
-from engine.manifest import Bundle
-from engine.session import BACKENDS
+from engine.inference.machine import Machine
+from engine.inference.manifest import Bundle
+from engine.inference.session import BACKENDS
 from tests.fakes_session import LINEAR, write_fake_bundle
 
 MACHINE = Machine(cpu="", gpu="NVIDIA H100", compute_capability="9.0", cuda="13.1", driver="570.1")
@@ -335,7 +335,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException, after: int) -
             raise error
         real(source, target)
 
-    monkeypatch.setattr("engine.engines.os.replace", broken)
+    monkeypatch.setattr("engine.inference.engines.os.replace", broken)
 
 
 @pytest.mark.parametrize("after", [0, 1, 2])
@@ -363,7 +363,7 @@ def test_a_killed_process_leaves_an_engine_or_none(folder: Path, monkeypatch: py
     with monkeypatch.context() as patch:
         failing(patch, KeyboardInterrupt(), 1)
         patch.setattr(engines_module, "_remove", lambda *_: None)
-        patch.setattr("engine.engines.shutil.rmtree", lambda *_, **__: None)
+        patch.setattr("engine.inference.engines.shutil.rmtree", lambda *_, **__: None)
         with pytest.raises(KeyboardInterrupt):
             write(folder)
     assert (folder / "linear.engine").exists()
@@ -392,7 +392,7 @@ def test_a_disk_that_refuses_is_named(folder: Path, monkeypatch: pytest.MonkeyPa
         raise OSError(number, os.strerror(number))
 
     with monkeypatch.context() as patch:
-        patch.setattr("engine.engines.shutil.move", refuse)
+        patch.setattr("engine.inference.engines.shutil.move", refuse)
         with pytest.raises(InputError) as caught:
             write(folder, replace(KEY, backend_version="11"))
     assert str(caught.value) == f"{folder} cannot be written ({os.strerror(number)}): {words}"

@@ -13,6 +13,7 @@ from engine.features.fit import FitOptions, contexts_of, fit_embedding
 from engine.features.fitted import FittedEmbedding
 from engine.features.onset import OnsetEmbedding
 from engine.features.recording import Recording
+from engine.features.scores import CONTROL_SHIFTS, REACH, low_hits
 from engine.features.speech import N_COLUMNS, PITCH, speech_features
 from engine.features.validation import (
     BESIDE,
@@ -24,7 +25,6 @@ from engine.features.validation import (
     hear,
     lag_profile,
 )
-from engine.scores import CONTROL_SHIFTS, REACH, low_hits
 from tests.fakes_recording import (
     at_ease,
     gestures,

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engine.character.embeddings import read_embedding, write_embedding
+from engine.character.pack import CharacterPack
 from engine.errors import ArtifactError
 from engine.features.archive import read_arrays
 from engine.features.fitted import FittedEmbedding
-from engine.pack import CharacterPack
-from engine.pack_embeddings import read_embedding, write_embedding
 from tests.fakes import make_pack
 from tests.fakes_damage import sign
 from tests.fakes_recording import random_rows, recording_of, restless

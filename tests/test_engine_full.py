@@ -14,7 +14,7 @@ from engine.features.embedding import Features, embed_speech
 from engine.features.full import FullEmbedding
 from engine.features.recording import Recording
 from engine.features.released_windows import WINDOW_SAMPLES, audio_rows, audio_segments
-from engine.manifest import Bundle, GraphSpec, TensorSpec
+from engine.inference.manifest import Bundle, GraphSpec, TensorSpec
 from engine.timebase import frame_count, frame_start
 from tests.fakes_session import FunctionSession, write_fake_bundle
 

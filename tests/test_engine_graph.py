@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.connect import MIN_DWELL
 from engine.errors import InputError
-from engine.graph import CONTINUE, CUT, RELAXED, GraphOptions, build_graph, natural_thresholds
-from engine.kernels import cuts as cut_kernels
-from engine.kernels.cuts import NO_NODE, cheapest_cuts, nearest_cuts, spread_out
-from engine.kernels.distances import cut_distances, distance, natural_distances, node_features
-from engine.official import frames_of_joints
+from engine.motion_graph.connect import MIN_DWELL
+from engine.motion_graph.graph import CONTINUE, CUT, RELAXED, GraphOptions, build_graph, natural_thresholds
+from engine.motion_graph.kernels import cuts as cut_kernels
+from engine.motion_graph.kernels.cuts import NO_NODE, cheapest_cuts, nearest_cuts, spread_out
+from engine.motion_graph.kernels.distances import cut_distances, distance, natural_distances, node_features
+from engine.motion_graph.official import frames_of_joints
 from tests import naive_graph as naive
 
 N_JOINTS, N_WORDS, UNIT_PX = 13, 6, 100.0

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from engine import machine
 from engine.errors import BackendError
-from engine.machine import (
+from engine.inference import machine
+from engine.inference.machine import (
     Machine,
     backend_version,
     can_build,
@@ -18,7 +18,7 @@ from engine.machine import (
     machine_for,
     missing_precision,
 )
-from engine.session import BACKENDS, PRECISIONS
+from engine.inference.session import BACKENDS, PRECISIONS
 from tests.fakes_tensorrt import DRIVER, GPU, FakeCuda, FakeTensorRt, fake_nvml
 
 X86 = "processor\t: 0\nmodel name\t: Some CPU @ 2.00GHz\nflags\t\t: fpu avx2 avx512f amx_bf16 sse\n\nprocessor\t: 1\n"
@@ -101,7 +101,7 @@ def test_precisions_of_gpus(gpu: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_precisions_of_this_cpu_are_what_its_library_says(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("openvino")
-    from engine.backends import openvino
+    from engine.inference.backends import openvino
 
     says = openvino.shared_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     for precision in PRECISIONS:
@@ -127,7 +127,7 @@ def test_versions(backend: Any) -> None:
 
 def test_asking_opens_no_library_of_a_cpu() -> None:
     code = (
-        "import sys\nfrom engine.machine import *\nfor backend in ('onnxruntime', 'openvino'):\n"
+        "import sys\nfrom engine.inference.machine import *\nfor backend in ('onnxruntime', 'openvino'):\n"
         "    machine_for(backend)\n    if installed(backend) is None: backend_version(backend)\n"
         "assert not {'onnxruntime', 'openvino', 'torch', 'tensorrt_rtx_bindings'} & set(sys.modules)\n"
     )

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import ArtifactError, InputError
-from engine.machine import installed
-from engine.manifest import MANIFEST, Bundle, FileSpec, bundle_sha256
-from engine.networks import NetworkOptions, Networks
-from engine.session import Backend
+from engine.inference.machine import installed
+from engine.inference.manifest import MANIFEST, Bundle, FileSpec, bundle_sha256
+from engine.inference.networks import NetworkOptions, Networks
+from engine.inference.session import Backend
 from tests.fakes_session import LINEAR, linear_onnx, write_fake_bundle, write_manifest
 
 # a network without any graph: what is asked of it here is that it refers to no other file

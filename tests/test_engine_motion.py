@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from engine.motion import axis_angle_to_matrix, motion_vectors, smplx_motion_vectors, velocities
+from engine.features.motion import axis_angle_to_matrix, motion_vectors, smplx_motion_vectors, velocities
 from engine.skeleton import LEFT_ELBOW, LEFT_HAND, LEFT_SHOULDER, LEFT_WRIST, N_JOINTS, PARENTS, RIGHT_SHOULDER
 from tests.naive_motion import motion_of_clip
 

@@ -9,16 +9,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import engine.engine_key as engine_key
-import engine.network_choice as network_choice
-from engine.engine_sets import profile_of, read_set
-from engine.engines import REPORT, engines_folder
+import engine.inference.choice as network_choice
+import engine.inference.engine_key as engine_key
 from engine.errors import ArtifactError, BackendError, InputError
-from engine.machine import Machine, machine_for
-from engine.manifest import Bundle
-from engine.networks import NetworkOptions, Networks
-from engine.report import Agreement, Gate, Latency, NetworkReport, Report, read_report, report_of, write_report
-from engine.session import Backend, Precision
+from engine.inference.engine_sets import profile_of, read_set
+from engine.inference.engines import REPORT, engines_folder
+from engine.inference.machine import Machine, machine_for
+from engine.inference.manifest import Bundle
+from engine.inference.networks import NetworkOptions, Networks
+from engine.inference.report import (
+    Agreement,
+    Gate,
+    Latency,
+    NetworkReport,
+    Report,
+    read_report,
+    report_of,
+    write_report,
+)
+from engine.inference.session import Backend, Precision
 from export.compile import CompileOptions, compile_bundle
 from tests.fakes_session import LINEAR, linear, linear_onnx, write_fake_bundle
 
@@ -300,7 +309,7 @@ def test_engines_in_a_precision_that_the_machine_has_lost(
 ) -> None:
     """As after a move to another CPU of the same name."""
     with monkeypatch.context() as patch:
-        patch.setattr("engine.backends.openvino.cpu_precisions", lambda: frozenset(("fp32", "bf16")))
+        patch.setattr("engine.inference.backends.openvino.cpu_precisions", lambda: frozenset(("fp32", "bf16")))
         compiled(bundle, "openvino", "bf16")
         vouch(bundle, "openvino", "bf16", ms=0.1)
     request.getfixturevalue("float32_alone")

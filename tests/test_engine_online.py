@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import InputError
-from engine.graph import CONTINUE, CUT, MotionGraph
-from engine.kernels.online import node_noise
-from engine.online import OnlineGraph, OnlineOptions, OnlineSearch
-from engine.retrieval import CostOptions, MotionVectors, SpeechSteps, node_costs, resting
-from engine.search import SearchOptions, node_jitter, viterbi
-from engine.variety import VarietyOptions
+from engine.motion_graph.costs import CostOptions, MotionVectors, SpeechSteps, node_costs, resting
+from engine.motion_graph.graph import CONTINUE, CUT, MotionGraph
+from engine.motion_graph.kernels.online import node_noise
+from engine.motion_graph.online import OnlineGraph, OnlineOptions, OnlineSearch
+from engine.motion_graph.search import SearchOptions, node_jitter, viterbi
+from engine.motion_graph.variety import VarietyOptions
 from tests.naive_online import NaiveOnline
 from tests.test_engine_search import make_graph
 

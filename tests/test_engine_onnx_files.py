@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 onnx = pytest.importorskip("onnx")
 from onnx import ModelProto, TensorProto, helper  # noqa: E402
 
-from engine import onnx_files  # noqa: E402
-from engine.onnx_files import external_files  # noqa: E402
+from engine.inference import onnx_files  # noqa: E402
+from engine.inference.onnx_files import external_files  # noqa: E402
 from tests.fakes_session import linear_onnx  # noqa: E402
 
 

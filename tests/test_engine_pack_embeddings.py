@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engine.character.arrays import MAX_FEATURE_WIDTH
+from engine.character.embeddings import NAMES, read_embedding, stored_names, write_embedding
+from engine.character.pack import CharacterPack
+from engine.character.steps import node_rows
 from engine.errors import ArtifactError, InputError
 from engine.features.embedding import Features
 from engine.features.onset import OnsetEmbedding
 from engine.features.recording import Recording
-from engine.pack import CharacterPack
-from engine.pack_arrays import MAX_FEATURE_WIDTH
-from engine.pack_embeddings import NAMES, read_embedding, stored_names, write_embedding
-from engine.retrieval import node_rows
 from tests.fakes import make_pack
 from tests.fakes_damage import sign
 from tests.test_engine_fitted import fitted_of

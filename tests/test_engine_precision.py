@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from engine import precision
-from engine.precision import FLOWING_OPS, LOW_OPS, TYPE_BLIND_OPS, describe, policy_digest
+from engine.inference import precision
+from engine.inference.precision import FLOWING_OPS, LOW_OPS, TYPE_BLIND_OPS, describe, policy_digest
 from tests.fakes_session import LINEAR
 
 KEPT = replace(LINEAR, keep_fp32=True)
@@ -62,6 +62,7 @@ def test_description() -> None:
 
 
 def test_keys_are_made_without_heavy_libraries() -> None:
-    code = "import sys, engine.precision; print(*{'torch', 'onnx', 'onnxruntime', 'openvino'} & sys.modules.keys())"
+    heavy = {"torch", "onnx", "onnxruntime", "openvino"}
+    code = f"import sys, engine.inference.precision; print(*{heavy!r} & sys.modules.keys())"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.split() == []

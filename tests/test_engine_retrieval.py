@@ -8,21 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.character.steps import LEVEL_FRAMES, SpeechListener, motion_level, node_rows, speech_steps
 from engine.features.embedding import Embedding, embed_speech
 from engine.features.onset import HIGH_FRAMES, OnsetEmbedding, OnsetListener, body_rhythm
+from engine.features.rest import rest_distance
 from engine.features.speech import LOOKAHEAD_SAMPLES, speech_features
-from engine.rest import rest_distance
-from engine.retrieval import (
-    LEVEL_FRAMES,
-    CostOptions,
-    MotionVectors,
-    SpeechListener,
-    SpeechSteps,
-    motion_level,
-    node_costs,
-    node_rows,
-    speech_steps,
-)
+from engine.motion_graph.costs import CostOptions, MotionVectors, SpeechSteps, node_costs
 from engine.skeleton import LEFT_SHOULDER, LEFT_WRIST, N_JOINTS, RIGHT_SHOULDER, RIGHT_WRIST
 from engine.timebase import FRAMES_PER_NODE, SAMPLE_RATE, frame_count, frame_start, node_count
 from tests import naive_speech as naive

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.blending.schedule import N_TIMESTEPS, Schedule, boundary_scales, make_schedule
 from engine.errors import InputError
-from engine.schedule import N_TIMESTEPS, Schedule, boundary_scales, make_schedule
 
 GOLDEN = Path(os.environ.get("TANGO_GOLDEN_DIR", Path(__file__).parents[2] / "shared" / "golden")) / "animate_anyone"
 SCHEDULE = make_schedule()

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.features.embedding import Features
-from engine.scores import (
+from engine.features.scores import (
     MAX_WINDOWS,
     NEAR,
     REACH,

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import InputError
-from engine.graph import CONTINUE, CUT, RELAXED, MotionGraph
-from engine.search import SearchOptions, node_jitter, viterbi, viterbi_blocks
+from engine.motion_graph.graph import CONTINUE, CUT, RELAXED, MotionGraph
+from engine.motion_graph.search import SearchOptions, node_jitter, viterbi, viterbi_blocks
 from tests import naive_search as naive
 
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.backends.opening import open_graph
-from engine.backends.openvino import shared_core
 from engine.errors import ArtifactError, BackendError, InputError
-from engine.manifest import Bundle, TensorSpec
-from engine.session import RunOptions, Session, check_inputs
+from engine.inference.backends.opening import open_graph
+from engine.inference.backends.openvino import shared_core
+from engine.inference.manifest import Bundle, TensorSpec
+from engine.inference.session import RunOptions, Session, check_inputs
 from tests.fakes_session import LINEAR, FunctionSession, linear, linear_onnx, write_fake_bundle
 
 pytest.importorskip("onnx")
@@ -217,7 +217,8 @@ def test_a_broken_package_is_not_called_missing(
 def test_quiet(bundle: Bundle, backend: str) -> None:
     pytest.importorskip(backend)
     code = (
-        "import sys, numpy as np\nfrom engine.manifest import Bundle\nfrom engine.backends.opening import open_graph\n"
+        "import sys, numpy as np\nfrom engine.inference.manifest import Bundle\n"
+        "from engine.inference.backends.opening import open_graph\n"
         "assert not {'onnxruntime', 'openvino', 'torch'} & set(sys.modules)\n"
         f"bundle = Bundle.open({str(bundle.folder)!r})\n"
         f"session = open_graph(bundle.model('linear'), bundle.graph('linear'), {backend!r})\n"
@@ -248,7 +249,8 @@ def test_signals_do_no_harm_after_networks_are_closed(bundle: Bundle) -> None:
     """In the order of their opening, which is the one that matters to openvino."""
     pytest.importorskip("openvino")
     code = (
-        "import signal\nfrom engine.manifest import Bundle\nfrom engine.backends.opening import open_graph\n"
+        "import signal\nfrom engine.inference.manifest import Bundle\n"
+        "from engine.inference.backends.opening import open_graph\n"
         f"bundle = Bundle.open({str(bundle.folder)!r})\n"
         "for _ in range(2):\n"
         "    model, spec = bundle.model('linear'), bundle.graph('linear')\n"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from engine import signing
-from engine.signing import KEY, is_own, signed
+from engine.inference import signing
+from engine.inference.signing import KEY, is_own, signed
 
 CONTENT = {"passed": True, "engines": {"linear": "0" * 64}, "seconds": 1.25, "why": "Grüße", "none": None}
 ROOT = Path(__file__).resolve().parent.parent
@@ -138,7 +138,7 @@ def test_a_key_that_is_not_for_this_user_alone_is_made_anew(state: Path, damage:
 
 WITHOUT = """
 import json, sys
-from engine.signing import is_own, signed
+from engine.inference.signing import is_own, signed
 said = signed({"passed": True})
 signed({"passed": False})
 print(json.dumps([said, is_own(said)]))

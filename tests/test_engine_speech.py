@@ -174,7 +174,7 @@ def test_real_recordings(
     data_dir: Path, name: str, least: float, most: float, pauses_s: list[tuple[float, float]]
 ) -> None:
     """Shares and pauses as seen on the waveforms; the first is old and noisy, the last has clicks."""
-    audio = pytest.importorskip("tango_rt.audio")
+    audio = pytest.importorskip("tango_rt.sound.audio")
     said = speaking(audio.read_audio(data_dir / "speech" / name))
     assert least < said.mean() < most
     for start, end in pauses_s:

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.backends.opening import open_graph
-from engine.backends.tensorrt import MAX_SHAPES, TensorRtSession
-from engine.backends.tensorrt_library import error_log, load, version
 from engine.errors import ArtifactError, BackendError, InputError
-from engine.manifest import GraphSpec, TensorSpec
-from engine.session import RunOptions
+from engine.inference.backends.opening import open_graph
+from engine.inference.backends.tensorrt import MAX_SHAPES, TensorRtSession
+from engine.inference.backends.tensorrt_library import error_log, load, version
+from engine.inference.manifest import GraphSpec, TensorSpec
+from engine.inference.session import RunOptions
 from tests.fakes_session import LINEAR, linear, linear_onnx
 from tests.fakes_tensorrt import FakeContext, FakeCuda, FakeTensorRt, engine_bytes, fake_nvml
 

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.arms import arm_guide
+from engine.blending import kernels
+from engine.blending.arms import arm_guide
+from engine.blending.morph import BlendOptions, Take, blend_gap, blend_sync
 from engine.errors import InputError
-from engine.kernels import blend as kernels
 from engine.skeleton import LEFT_ELBOW, LEFT_HAND, LEFT_SHOULDER, LEFT_WRIST, N_JOINTS, RIGHT_SHOULDER
-from engine.transitions import BlendOptions, Take, blend_gap, blend_sync
 from tests import naive_blend as naive
 
 FLOW = BlendOptions()

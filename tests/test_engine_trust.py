@@ -13,12 +13,12 @@ pytest.importorskip("onnx")
 pytest.importorskip("openvino")
 
 import export.verify as verify_module
-from engine import networks as networks_module
-from engine.engine_sets import read_set
-from engine.engines import REPORT, UNTRUSTED, read_record
 from engine.errors import ArtifactError
-from engine.manifest import Bundle
-from engine.networks import NetworkOptions
+from engine.inference import networks as networks_module
+from engine.inference.engine_sets import read_set
+from engine.inference.engines import REPORT, UNTRUSTED, read_record
+from engine.inference.manifest import Bundle
+from engine.inference.networks import NetworkOptions
 from export.cli import main
 from export.compile import CompileOptions, compile_bundle
 from export.inspect import engine_rows
@@ -214,7 +214,7 @@ def test_a_user_without_a_home_verifies_what_it_compiles(
     monkeypatch.setenv("HOME", str(tmp_path / "nonexistent"))
     made = compile_bundle(bundle.folder, CompileOptions("openvino", progress=False))
     assert made["report"]["passed"]
-    monkeypatch.setattr("engine.signing._process_key", lambda: os.urandom(32))  # as in another process
+    monkeypatch.setattr("engine.inference.signing._process_key", lambda: os.urandom(32))  # as in another process
     assert read_set(bundle, bundle.folder / "engines", "openvino", "fp32", "live").miss == UNTRUSTED
     with opened(bundle, "openvino", trust_engines=True) as networks:
         assert networks.engine_key

@@ -4,9 +4,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.graph import CONTINUE, CUT, MotionGraph
-from engine.search import SearchOptions, viterbi
-from engine.variety import VarietyOptions, repetition_costs, varied_path
+from engine.motion_graph.graph import CONTINUE, CUT, MotionGraph
+from engine.motion_graph.search import SearchOptions, viterbi
+from engine.motion_graph.variety import VarietyOptions, repetition_costs, varied_path
 
 
 def naive_repetition_costs(nodes: list[int], away: np.ndarray, options: VarietyOptions) -> np.ndarray:

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import InputError
+from engine.motion_graph.words import KeywordOptions, Word, keyword_bonus, parse_words
 from engine.timebase import FPS, FRAMES_PER_NODE
-from engine.words import KeywordOptions, Word, keyword_bonus, parse_words
 
 NODE_S = FRAMES_PER_NODE / FPS
 LIST = [{"word": " Hello,", "start": 0.5, "end": 0.9}, {"word": "world", "start": 0, "end": 0.4, "score": 1}]

@@ -12,11 +12,11 @@ pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 pytest.importorskip("transformers")
 
-from engine.acinterp import FRAMES, GIVEN, Interpolator, background_flow  # noqa: E402
-from engine.denoise import DenoiseOptions  # noqa: E402
-from engine.manifest import Bundle, GraphSpec  # noqa: E402
-from engine.networks import Networks  # noqa: E402
-from engine.session import check_inputs  # noqa: E402
+from engine.blending.acinterp import FRAMES, GIVEN, Interpolator, background_flow  # noqa: E402
+from engine.blending.denoise import DenoiseOptions  # noqa: E402
+from engine.inference.manifest import Bundle, GraphSpec  # noqa: E402
+from engine.inference.networks import Networks  # noqa: E402
+from engine.inference.session import check_inputs  # noqa: E402
 from export.onnx_export import Graph  # noqa: E402
 from export.recipes.acinterp import SIZES_PX, random_recipe  # noqa: E402
 from tests.fakes_acinterp import small_acinterp  # noqa: E402

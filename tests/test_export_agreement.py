@@ -10,21 +10,21 @@ import pytest
 
 pytest.importorskip("onnx")
 
-from engine.acinterp import FRAMES, GIVEN
-from engine.engines import engines_folder, key_of, set_folder, write_engine
+from engine.blending.acinterp import FRAMES, GIVEN
+from engine.character.embeddings import write_embedding
+from engine.character.pack import CharacterPack
+from engine.character.perform import PerformOptions, perform
+from engine.character.retrieval import RetrievalOptions
 from engine.errors import InputError
 from engine.features.learned import learned_embedding
-from engine.machine import machine_for
-from engine.manifest import MANIFEST, Bundle, GraphSpec, TensorSpec
-from engine.networks import Networks
-from engine.pack import CharacterPack
-from engine.pack_embeddings import write_embedding
+from engine.inference.engines import engines_folder, key_of, set_folder, write_engine
+from engine.inference.machine import machine_for
+from engine.inference.manifest import MANIFEST, Bundle, GraphSpec, TensorSpec
+from engine.inference.networks import Networks
 from export.agreement import path_agreement, psnr_db, transition_agreement, transition_frames
 from export.compile import CompileOptions, compile_bundle
 from export.report import table
 from export.verify import verify
-from tango_rt.pipeline.perform import PerformOptions, perform
-from tango_rt.pipeline.retrieval import RetrievalOptions
 from tests.fakes import make_pack
 from tests.fakes_session import write_fake_bundle, write_manifest
 from tests.test_rt_cli import write_speech

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from engine.manifest import Bundle
+from engine.inference.manifest import Bundle
 from export.cli import main
 from tests.fakes_session import LINEAR, write_fake_bundle
 

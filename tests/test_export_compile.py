@@ -13,11 +13,11 @@ import pytest
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
-from engine import engine_key
 from engine.errors import ArtifactError, BackendError, InputError
-from engine.machine import can_build, installed
-from engine.manifest import Bundle
-from engine.session import Backend, Precision
+from engine.inference import engine_key
+from engine.inference.machine import can_build, installed
+from engine.inference.manifest import Bundle
+from engine.inference.session import Backend, Precision
 from export import compilers
 from export.compile import CompileOptions, compile_bundle, summarize
 from tests.fakes_session import LINEAR, linear_onnx, write_fake_bundle

@@ -15,13 +15,13 @@ import pytest
 
 onnx = pytest.importorskip("onnx")
 
-from engine.backends.openvino import shared_core  # noqa: E402
-from engine.backends.tensorrt_library import error_log, load  # noqa: E402
-from engine.engines import EngineKey, key_of  # noqa: E402
 from engine.errors import ArtifactError, BackendError  # noqa: E402
-from engine.machine import Machine, can_build  # noqa: E402
-from engine.manifest import GraphSpec, Profile, TensorSpec  # noqa: E402
-from engine.session import Backend, Precision  # noqa: E402
+from engine.inference.backends.openvino import shared_core  # noqa: E402
+from engine.inference.backends.tensorrt_library import error_log, load  # noqa: E402
+from engine.inference.engines import EngineKey, key_of  # noqa: E402
+from engine.inference.machine import Machine, can_build  # noqa: E402
+from engine.inference.manifest import GraphSpec, Profile, TensorSpec  # noqa: E402
+from engine.inference.session import Backend, Precision  # noqa: E402
 from export.compilers import CompileJob, compile_network  # noqa: E402
 from tests.fakes_session import write_fake_bundle  # noqa: E402
 from tests.machine import need  # noqa: E402

@@ -11,9 +11,9 @@ import pytest
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
-from engine.engines import set_folder, write_engine
-from engine.machine import machine_for
-from engine.manifest import Bundle
+from engine.inference.engines import set_folder, write_engine
+from engine.inference.machine import machine_for
+from engine.inference.manifest import Bundle
 from export.cli import main
 from tests.fakes_session import LINEAR, linear_onnx, write_fake_bundle
 
@@ -89,7 +89,7 @@ def test_a_breach_is_an_exit_code(bundle: Bundle, capsys: pytest.CaptureFixture[
     (tmp_path / "wrong").write_bytes(model.SerializeToString())
     folder = set_folder(bundle.folder / "engines", "onnxruntime", "fp32", "live", machine_for("onnxruntime"))
     key = json.loads((folder / "linear.json").read_text())["key"]
-    from engine.engine_key import EngineKey
+    from engine.inference.engine_key import EngineKey
 
     write_engine(folder, EngineKey.from_dict(key), {"linear.engine": tmp_path / "wrong"}, {})
     for command in ("compile", "verify"):

@@ -12,8 +12,8 @@ from engine.errors import ArtifactError, InputError
 from engine.features.embedding import Features
 from engine.features.fit import FitOptions
 from engine.features.recording import Recording
+from engine.features.scores import WINDOW
 from engine.features.validation import outside
-from engine.scores import WINDOW
 from engine.timebase import SAMPLE_RATE
 from export.evaluation import run
 from export.evaluation.baselines import CorrelationEmbedding, LaggedEmbedding

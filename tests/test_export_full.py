@@ -14,8 +14,8 @@ pytest.importorskip("tokenizers")
 from engine.features.embedding import embed_speech  # noqa: E402
 from engine.features.full import FullEmbedding  # noqa: E402
 from engine.features.text import TextTokens, align, read_ctc_vocabulary, tokens_of, transcribe  # noqa: E402
-from engine.manifest import Bundle  # noqa: E402
-from engine.networks import NetworkOptions, Networks  # noqa: E402
+from engine.inference.manifest import Bundle  # noqa: E402
+from engine.inference.networks import NetworkOptions, Networks  # noqa: E402
 from export.bundle import write_bundle  # noqa: E402
 from export.recipes.full import recipe_of  # noqa: E402
 from tests.fakes_full import small_full  # noqa: E402

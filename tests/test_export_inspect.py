@@ -8,11 +8,11 @@ import pytest
 
 pytest.importorskip("onnx")
 
-import engine.engine_key as engine_key
-from engine.engines import engines_folder, read_record, write_engine
+import engine.inference.engine_key as engine_key
 from engine.errors import ArtifactError, BackendError, InputError
-from engine.machine import Machine
-from engine.manifest import MANIFEST, Bundle
+from engine.inference.engines import engines_folder, read_record, write_engine
+from engine.inference.machine import Machine
+from engine.inference.manifest import MANIFEST, Bundle
 from export.compile import CompileOptions, compile_bundle
 from export.inspect import compiled_sets, describe, engine_rows, list_bundles, summarize, summarize_list
 from export.verify import verify

@@ -13,7 +13,7 @@ from engine.features.embedding import embed_speech  # noqa: E402
 from engine.features.mini import MiniEmbedding, motion_rows  # noqa: E402
 from engine.features.recording import Recording  # noqa: E402
 from engine.features.speech import N_COLUMNS, speech_features  # noqa: E402
-from engine.networks import Networks  # noqa: E402
+from engine.inference.networks import Networks  # noqa: E402
 from engine.timebase import frame_start  # noqa: E402
 from export.bundle import write_bundle  # noqa: E402
 from export.losses import global_loss  # noqa: E402

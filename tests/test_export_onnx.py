@@ -13,7 +13,7 @@ pytest.importorskip("onnxscript")
 from torch import nn  # noqa: E402
 
 from engine.errors import BackendError  # noqa: E402
-from engine.manifest import GraphSpec, TensorSpec  # noqa: E402
+from engine.inference.manifest import GraphSpec, TensorSpec  # noqa: E402
 from export import onnx_export  # noqa: E402
 from export.onnx_export import Graph, export_graph  # noqa: E402
 from export.parity import Tolerance, compare  # noqa: E402
@@ -99,7 +99,7 @@ def test_axes_are_named(exported: tuple[Path, GraphSpec]) -> None:
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 def test_agrees_with_torch_in_every_shape(exported: tuple[Path, GraphSpec], backend: str) -> None:
     pytest.importorskip(backend)
-    from engine.backends.opening import open_graph
+    from engine.inference.backends.opening import open_graph
 
     with open_graph(*exported, backend=backend) as session:  # type: ignore[arg-type]
         report = compare(session, tower(), Tolerance())
@@ -123,7 +123,7 @@ def test_nothing_of_this_machine_is_in_it(exported: tuple[Path, GraphSpec]) -> N
 
 def test_an_example_of_size_1_does_not_fix_the_axis(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
-    from engine.backends.opening import open_graph
+    from engine.inference.backends.opening import open_graph
 
     graph = tower(batch=1)
     spec = export_graph(graph, tmp_path / "tower.onnx")
@@ -134,7 +134,7 @@ def test_an_example_of_size_1_does_not_fix_the_axis(tmp_path: Path) -> None:
 
 def test_whole_numbers(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
-    from engine.backends.opening import open_graph
+    from engine.inference.backends.opening import open_graph
 
     spec = export_graph(lookup(), tmp_path / "lookup.onnx")
     assert spec.inputs[0] == TensorSpec("ids", "int64", ("batch", "tokens"))
@@ -166,7 +166,7 @@ def test_too_large_for_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 def test_weights_beside_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
     pytest.importorskip(backend)
-    from engine.backends.opening import open_graph
+    from engine.inference.backends.opening import open_graph
 
     monkeypatch.setattr(onnx_export, "MOST_BYTES", 1000)
     graph = replace(tower(), share_weights=True)
@@ -224,7 +224,7 @@ class Gathers(nn.Module):
 
 def test_a_variable_number_of_inputs(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
-    from engine.backends.opening import open_graph
+    from engine.inference.backends.opening import open_graph
 
     trials = tuple({"rows": rows(n, 3), "a": rows(n, m), "b": rows(n, 2 * m)} for n, m in ((4, 3), (2, 5), (1, 1)))
     dynamic = {"rows": {0: "frames"}, "a": {0: "frames", 1: "width"}, "b": {0: "frames", 1: "height"}}

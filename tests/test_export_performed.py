@@ -11,10 +11,10 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnxruntime")
 
-from engine.backends import BACKENDS, PRECISIONS, Backend  # noqa: E402
 from engine.errors import ArtifactError  # noqa: E402
-from engine.machine import installed, missing_precision  # noqa: E402
-from engine.manifest import Bundle  # noqa: E402
+from engine.inference.machine import installed, missing_precision  # noqa: E402
+from engine.inference.manifest import Bundle  # noqa: E402
+from engine.inference.target import BACKENDS, PRECISIONS, Backend  # noqa: E402
 from export.bundle import write_bundle  # noqa: E402
 from export.cli import main as export_main  # noqa: E402
 from export.models.mini import AuMoMini, MiniConfig  # noqa: E402

@@ -16,14 +16,14 @@ pytest.importorskip("grpc_tools")
 pytest.importorskip("onnxruntime")
 onnx = pytest.importorskip("onnx")
 
-from engine import engine_key, engine_sets  # noqa: E402
-from engine.backends.opening import open_graph  # noqa: E402
-from engine.engines import key_of, set_folder, write_engine  # noqa: E402
 from engine.errors import ArtifactError, InputError  # noqa: E402
-from engine.machine import Machine  # noqa: E402
-from engine.manifest import MANIFEST, Bundle, GraphSpec, TensorSpec, bundle_sha256, file_spec  # noqa: E402
-from engine.report import Report, write_report  # noqa: E402
-from engine.session import RunOptions  # noqa: E402
+from engine.inference import engine_key, engine_sets  # noqa: E402
+from engine.inference.backends.opening import open_graph  # noqa: E402
+from engine.inference.engines import key_of, set_folder, write_engine  # noqa: E402
+from engine.inference.machine import Machine  # noqa: E402
+from engine.inference.manifest import MANIFEST, Bundle, GraphSpec, TensorSpec, bundle_sha256, file_spec  # noqa: E402
+from engine.inference.report import Report, write_report  # noqa: E402
+from engine.inference.session import RunOptions  # noqa: E402
 from export import triton  # noqa: E402
 from export.triton import MARKER, write_triton  # noqa: E402
 

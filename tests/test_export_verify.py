@@ -11,15 +11,15 @@ import pytest
 pytest.importorskip("onnx")
 
 import export.verify as verify_module
-from engine.backends.opening import open_graph
-from engine.engine_sets import read_set
-from engine.engines import REPORT, engines_folder, key_of, set_folder, write_engine
 from engine.errors import ArtifactError, BackendError, InputError
-from engine.machine import machine_for
-from engine.manifest import Bundle, GraphSpec, TensorSpec
-from engine.networks import NetworkOptions, Networks
-from engine.report import Agreement, report_of
-from engine.session import RunOptions
+from engine.inference.backends.opening import open_graph
+from engine.inference.engine_sets import read_set
+from engine.inference.engines import REPORT, engines_folder, key_of, set_folder, write_engine
+from engine.inference.machine import machine_for
+from engine.inference.manifest import Bundle, GraphSpec, TensorSpec
+from engine.inference.networks import NetworkOptions, Networks
+from engine.inference.report import Agreement, report_of
+from engine.inference.session import RunOptions
 from export.compile import CompileOptions, compile_bundle
 from export.report import table, verdict
 from export.verify import GATES, compare_outputs, measure_latency, random_inputs, trial_sizes, verify
@@ -247,7 +247,7 @@ def test_a_disk_that_is_full_is_named(bundle: Bundle, monkeypatch: pytest.Monkey
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("engine.report.os.replace", full)
+    monkeypatch.setattr("engine.inference.report.os.replace", full)
     with pytest.raises(InputError, match="No space left on device"):
         verify(bundle, "onnxruntime")
     assert sorted(path.name for path in folder.iterdir()) == [

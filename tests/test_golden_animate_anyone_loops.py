@@ -1,4 +1,6 @@
-"""Loops and the whole pipeline of engine.denoise and engine.acinterp against what the public AnimateAnyone computed."""
+"""Loops and the whole pipeline of engine.blending.denoise and engine.blending.acinterp against what the public
+AnimateAnyone computed.
+"""
 
 import json
 import os
@@ -19,11 +21,11 @@ from diffusers import AutoencoderKL  # noqa: E402
 from torch import nn  # noqa: E402
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection  # noqa: E402
 
-from engine.acinterp import Interpolator, background_flow, clip_pixels  # noqa: E402
-from engine.backends.opening import open_graph  # noqa: E402
-from engine.denoise import DenoiseOptions, Denoisers, Priors, denoise  # noqa: E402
-from engine.manifest import GraphSpec, TensorSpec  # noqa: E402
-from engine.session import Session  # noqa: E402
+from engine.blending.acinterp import Interpolator, background_flow, clip_pixels  # noqa: E402
+from engine.blending.denoise import DenoiseOptions, Denoisers, Priors, denoise  # noqa: E402
+from engine.inference.backends.opening import open_graph  # noqa: E402
+from engine.inference.manifest import GraphSpec, TensorSpec  # noqa: E402
+from engine.inference.session import Session  # noqa: E402
 from export.models.acinterp import Denoiser, Guider, GuiderConfig, ReferenceNetwork, UNetConfig  # noqa: E402
 from export.onnx_export import Graph, export_graph  # noqa: E402
 from export.recipes.acinterp import recipe_of  # noqa: E402
@@ -120,7 +122,7 @@ def _in_torch(graph: Graph) -> Session:
 
 
 class Sessions:
-    """The networks of a case; satisfies engine.acinterp.GraphRunner."""
+    """The networks of a case; satisfies engine.blending.acinterp.GraphRunner."""
 
     def __init__(self, sessions: Mapping[str, Session]) -> None:
         self._sessions = sessions

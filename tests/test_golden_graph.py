@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import InputError
-from engine.official import (
+from engine.motion_graph.official import (
     OfficialFrames,
     OfficialGraph,
     OfficialSearchOptions,

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.motion import axis_angle_to_matrix, smplx_motion_vectors, velocities
+from engine.features.motion import axis_angle_to_matrix, smplx_motion_vectors, velocities
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = Path(os.environ.get("TANGO_GOLDEN_DIR", ROOT.parent / "shared" / "golden")) / "misc"

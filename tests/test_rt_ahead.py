@@ -16,14 +16,15 @@ from typing import NoReturn, cast
 import numpy as np
 import pytest
 
+from engine.blending.morph import BlendOptions
+from engine.character.pack import CharacterPack
 from engine.errors import ArtifactError
-from engine.pack import CharacterPack
-from engine.transitions import BlendOptions
+from engine.motion_graph.graph import Cut
 from tango_rt.pipeline import transition_cache
 from tango_rt.pipeline.ahead import FadePart, TransitionPool
 from tango_rt.pipeline.lane import Lane
 from tango_rt.pipeline.transition_cache import TransitionCache
-from tango_rt.pipeline.transitions import Cut, TransitionMaker, TransitionStore, cache_key
+from tango_rt.pipeline.transitions import TransitionMaker, TransitionStore, cache_key
 from tests.fakes import make_pack
 
 CUTS: list[Cut] = [(5, 12), (9, 3), (14, 6), (7, 15)]

@@ -8,7 +8,7 @@ import pytest
 from av.stream import Disposition
 
 from engine.errors import InputError
-from tango_rt.audio import audio_blocks, check_audible, read_audio
+from tango_rt.sound.audio import audio_blocks, check_audible, read_audio
 from tests.media_files import gray_pictures, join, restamp, write_audio, write_video
 
 

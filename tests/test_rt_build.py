@@ -11,24 +11,24 @@ import cv2
 import numpy as np
 import pytest
 
+from engine.character.arrays import ARRAYS
+from engine.character.embeddings import read_embedding, stored_names
+from engine.character.info import Clip
+from engine.character.pack import CharacterPack
+from engine.character.retrieval import open_retrieval
+from engine.character.writer import PackWriter
 from engine.errors import InputError
 from engine.features.fit import FitOptions
 from engine.features.validation import fit_person
-from engine.graph import CONTINUE
-from engine.pack import CharacterPack
-from engine.pack_arrays import ARRAYS
-from engine.pack_embeddings import read_embedding, stored_names
-from engine.pack_info import Clip
-from engine.pack_writer import PackWriter
+from engine.motion_graph.graph import CONTINUE
 from engine.timebase import FPS, SAMPLE_RATE, frame_count, frame_start
-from tango_rt.audio import read_audio
 from tango_rt.characters.build import BuildOptions, build_character
 from tango_rt.characters.clips import cut_into_clips, gather_audio, gather_tracks
 from tango_rt.characters.inspect import describe
 from tango_rt.characters.source import TrackedSource
 from tango_rt.characters.tracking import Track
 from tango_rt.cli import main
-from tango_rt.pipeline.retrieval import open_retrieval
+from tango_rt.sound.audio import read_audio
 from tango_rt.video.reader import VideoReader
 from tests.fakes import fake_joints, make_pack
 from tests.media_files import gray_pictures, write_audio, write_video

@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 import pytest
 
-from engine.appearance import coarse_colours
+from engine.character.info import Clip
+from engine.character.pack import CharacterPack
 from engine.errors import ArtifactError, InputError
-from engine.graph import CONTINUE, CUT, RELAXED, MotionGraph
-from engine.pack import CharacterPack
-from engine.pack_info import Clip
+from engine.features.appearance import coarse_colours
+from engine.motion_graph.graph import CONTINUE, CUT, RELAXED, MotionGraph
 from engine.skeleton import LEFT_SHOULDER, N_JOINTS, RIGHT_SHOULDER
 from engine.timebase import FPS, SAMPLE_RATE, frame_start
 from tango_rt.characters.build import BuildOptions, build_character

@@ -8,8 +8,8 @@ import pytest
 from scipy.io import wavfile
 
 from engine.timebase import SAMPLE_RATE, frame_count
-from tango_rt.audio import read_audio
 from tango_rt.cli import main
+from tango_rt.sound.audio import read_audio
 from tango_rt.video.reader import VideoReader
 from tests.fakes import make_pack
 

@@ -17,10 +17,10 @@ import pytest
 
 from engine.errors import BackendError
 from engine.timebase import FPS, FRAMES_PER_NODE, SAMPLE_RATE, frame_count
-from tango_rt.audio import read_audio
 from tango_rt.cli import main
 from tango_rt.client import Client, ServerError, SessionOptions
 from tango_rt.client.microphone import Microphone
+from tango_rt.sound.audio import read_audio
 from tango_rt.v1 import media_pb2, session_pb2
 from tango_rt.video.reader import VideoReader
 from tests.fakes import make_pack

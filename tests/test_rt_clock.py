@@ -11,8 +11,8 @@ import av
 import numpy as np
 import pytest
 
-from tango_rt.audio import read_audio
-from tango_rt.clock import _Pieces, read_clock
+from tango_rt.media.clock import _Pieces, read_clock
+from tango_rt.sound.audio import read_audio
 from tango_rt.video.reader import VideoReader
 from tests.media_files import gray_pictures, join, restamp, write_audio, write_talk, write_video
 

@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
+from engine.character.pack import CharacterPack
 from engine.errors import ArtifactError
-from engine.pack import CharacterPack
 from tango_rt.video.codecs import Drawn, Encoding, FrameCoder
 from tango_rt.video.gop import GopDecoder
 from tests.fakes import HEIGHT, WIDTH, make_pack

@@ -8,7 +8,7 @@ import pytest
 from av.audio.layout import AudioLayout
 from av.audio.resampler import AudioResampler
 
-from tango_rt.audio import read_audio
+from tango_rt.sound.audio import read_audio
 from tango_rt.sound.downmix import Downmix
 from tests.media_files import write_audio
 

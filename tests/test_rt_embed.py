@@ -8,25 +8,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engine.character.embeddings import read_embedding, stored_names, write_embedding
+from engine.character.pack import CharacterPack
+from engine.character.perform import PerformOptions, perform
+from engine.character.retrieval import RetrievalOptions, open_retrieval
+from engine.character.steps import speech_steps
 from engine.errors import ArtifactError, InputError
 from engine.features.body import BODY_COLUMNS
 from engine.features.fit import FitOptions, prior_of
 from engine.features.mini import AUDIO_GRAPH, MOTION_GRAPH, mini_config
 from engine.features.onset import OnsetEmbedding
 from engine.features.prior import save_prior
+from engine.features.scores import Interval
 from engine.features.speech import N_COLUMNS, speech_features
 from engine.features.validation import FitReport, fit_person
-from engine.manifest import MANIFEST, GraphSpec, TensorSpec
-from engine.pack import CharacterPack
-from engine.pack_embeddings import read_embedding, stored_names, write_embedding
-from engine.retrieval import CostOptions, MotionVectors, SpeechSteps, node_costs, speech_steps
-from engine.scores import Interval
+from engine.inference.manifest import MANIFEST, GraphSpec, TensorSpec
+from engine.motion_graph.costs import CostOptions, MotionVectors, SpeechSteps, node_costs
 from engine.timebase import SAMPLE_RATE
-from tango_rt.audio import read_audio
 from tango_rt.characters.embed import EmbedOptions, embed
 from tango_rt.characters.inspect import fit_warnings
-from tango_rt.pipeline.perform import PerformOptions, perform
-from tango_rt.pipeline.retrieval import RetrievalOptions, open_retrieval
+from tango_rt.sound.audio import read_audio
 from tango_rt.video.reader import VideoReader
 from tests.fakes import make_pack
 from tests.fakes_session import write_fake_bundle, write_manifest
@@ -163,7 +164,7 @@ def test_similarities_count_by_the_weight_of_the_embedding(
         seen.append(options)
         return node_costs(steps, motion, rest, options)
 
-    monkeypatch.setattr("tango_rt.pipeline.perform.node_costs", watched)
+    monkeypatch.setattr("engine.character.perform.node_costs", watched)
     costs = CostOptions(similarity_weight=0.5, level_weight=3.0)
     perform(pack, samples, PerformOptions(retrieval=RetrievalOptions(name), costs=costs))  # type: ignore[arg-type]
     assert seen and all(options == replace(costs, similarity_weight=weight) for options in seen)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from engine.blending.morph import BlendOptions
+from engine.character.pack import CharacterPack
 from engine.errors import ArtifactError, InputError
-from engine.pack import CharacterPack
-from engine.transitions import BlendOptions
 from tango_rt.characters.install import install
-from tango_rt.characters.store import CharacterStore
 from tango_rt.cli import main
+from tango_rt.pipeline.store import CharacterStore
 from tango_rt.pipeline.transitions import TransitionStore
 from tests.fakes import make_pack
 

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from engine.character.perform import PerformOptions, perform
 from engine.errors import InputError
 from engine.features.speech import LOOKAHEAD_SAMPLES
-from engine.graph import CONTINUE
+from engine.motion_graph.graph import CONTINUE
 from engine.timebase import FRAMES_PER_NODE, frame_count, frame_start, node_count
 from tango_rt.pipeline.character import Character, open_character
 from tango_rt.pipeline.live import LiveOptions, LivePerformer, Step
-from tango_rt.pipeline.perform import PerformOptions, perform
 from tests.fakes import make_pack
 
 WHOLE = LiveOptions(lookahead_nodes=None, idle=False)

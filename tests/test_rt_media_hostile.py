@@ -13,18 +13,18 @@ import numpy as np
 import pytest
 
 from engine.errors import InputError, TangoError
-from tango_rt.audio import read_audio
 from tango_rt.characters.smplx import read_smplx
 from tango_rt.characters.source import _Found, _load
 from tango_rt.client import ConnectOptions
 from tango_rt.client.channel import channel_options, credentials
 from tango_rt.client.connection import connection_of
 from tango_rt.client.route import route_to
-from tango_rt.joined import end_within
-from tango_rt.media import open_media
+from tango_rt.media.container import open_media
+from tango_rt.media.joined import end_within
 from tango_rt.models.folder import file_states
 from tango_rt.server.config import ServerConfig, from_sources
 from tango_rt.server.security import credentials_of, tokens_of
+from tango_rt.sound.audio import read_audio
 from tango_rt.video.reader import VideoReader
 from tango_rt.words import read_words
 from tests.media_files import gray_pictures, write_audio, write_video
@@ -81,8 +81,8 @@ def test_lists_and_scripts_are_refused(tmp_path: Path, name: str) -> None:
 OPEN = """
 import sys
 from pathlib import Path
-from tango_rt.joined import end_within
-from tango_rt.media import open_media
+from tango_rt.media.joined import end_within
+from tango_rt.media.container import open_media
 for name in sys.argv[1:]:
     try:
         open_media(Path(name))
@@ -225,7 +225,7 @@ def found(n: int = 30) -> _Found:
 
 
 def _cells() -> tuple[int, int]:
-    from engine.appearance import N_CELLS
+    from engine.features.appearance import N_CELLS
 
     return N_CELLS, 3
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from engine.errors import InputError
-from tango_rt.audio import audio_blocks
+from tango_rt.sound.audio import audio_blocks
 from tango_rt.video.gop import GopEncoder
 from tango_rt.video.mp4 import Mp4Writer
 from tests.test_rt_audio import chirp, lag, rms

@@ -12,13 +12,13 @@ from typing import Any
 import grpc
 import pytest
 
+from engine.character.pack import CharacterPack
+from engine.character.writer import PackWriter
 from engine.errors import ArtifactError, InputError
 from engine.names import MAX_NAME_BYTES, canonical, unfit
-from engine.pack import CharacterPack
-from engine.pack_writer import PackWriter
-from tango_rt.characters.store import CharacterStore, UnknownCharacter
 from tango_rt.client.options import SessionOptions
 from tango_rt.pipeline.character import open_character
+from tango_rt.pipeline.store import CharacterStore, UnknownCharacter
 from tango_rt.server.config import ServerConfig
 from tango_rt.server.warm import prepare
 from tango_rt.v1 import service_pb2

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engine.blending.morph import BlendOptions
+from engine.character.pack import CharacterPack
+from engine.character.perform import PerformOptions, perform
+from engine.character.writer import PackWriter
 from engine.errors import ArtifactError, InputError
-from engine.graph import CONTINUE
-from engine.pack import CharacterPack
-from engine.pack_writer import PackWriter
-from engine.transitions import BlendOptions
+from engine.motion_graph.graph import CONTINUE
 from tango_rt.characters.inspect import describe, summarize
-from tango_rt.pipeline.perform import PerformOptions, perform
 from tango_rt.pipeline.transitions import TransitionMaker
 from tango_rt.video.codecs import Drawn, FrameCoder
 from tango_rt.video.gop import GopDecoder

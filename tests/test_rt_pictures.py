@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engine.blending.morph import BlendOptions
+from engine.character.pack import CharacterPack
 from engine.errors import ArtifactError
-from engine.pack import CharacterPack
-from engine.transitions import BlendOptions
+from engine.motion_graph.graph import Cut
 from tango_rt.pipeline.ahead import Blender, FadePart, TransitionPool
 from tango_rt.pipeline.live import Step
 from tango_rt.pipeline.pictures import PictureSource
-from tango_rt.pipeline.transitions import Cut, TransitionMaker, TransitionStore
+from tango_rt.pipeline.transitions import TransitionMaker, TransitionStore
 from tango_rt.video.codecs import Drawn
 from tango_rt.video.gop import GopDecoder
 from tests.fakes import HEIGHT, WIDTH, make_pack

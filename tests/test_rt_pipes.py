@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from engine.errors import InputError
-from tango_rt import pipes
-from tango_rt.audio import check_audible, read_audio
-from tango_rt.pipes import rereadable
+from tango_rt.media.container import pipes
+from tango_rt.media.pipes import rereadable
+from tango_rt.sound.audio import check_audible, read_audio
 from tango_rt.video.reader import VideoReader
 from tests.media_files import gray_pictures, join, piped, write_audio, write_video
 
@@ -47,7 +47,7 @@ def test_a_named_pipe(tmp_path: Path) -> None:
 READ = """
 import sys
 from pathlib import Path
-from tango_rt.audio import read_audio
+from tango_rt.sound.audio import read_audio
 print(len(read_audio(Path(sys.argv[1]))))
 """
 

@@ -18,18 +18,18 @@ import numpy as np
 import pytest
 from scipy.io import wavfile
 
+from engine.blending.morph import BlendOptions
+from engine.character.pack import CharacterPack
+from engine.character.perform import Performance, PerformOptions, perform, planned_transitions
 from engine.errors import InputError
-from engine.graph import CONTINUE
-from engine.pack import CharacterPack
+from engine.motion_graph.graph import CONTINUE, Cut
+from engine.motion_graph.words import KeywordOptions
 from engine.timebase import FPS, FRAMES_PER_NODE, SAMPLE_RATE, frame_count, frame_start
-from engine.transitions import BlendOptions
-from engine.words import KeywordOptions
-from tango_rt.audio import read_audio
 from tango_rt.cli import main
 from tango_rt.pipeline import transitions as transitions_module
-from tango_rt.pipeline.perform import Performance, PerformOptions, perform, planned_transitions
 from tango_rt.pipeline.render import RenderOptions, render
-from tango_rt.pipeline.transitions import Cut, TransitionStore
+from tango_rt.pipeline.transitions import TransitionStore
+from tango_rt.sound.audio import read_audio
 from tango_rt.video.reader import VideoReader
 from tango_rt.words import read_words
 from tests.fakes import make_pack
@@ -322,7 +322,7 @@ def test_sentence_of_the_reference_is_performed_as_it_was(
     pack: CharacterPack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # dear enough to win against anything else: this is about the right place, not about the right weight
-    monkeypatch.setattr("engine.words.KeywordOptions", partial(KeywordOptions, weight=5.0))
+    monkeypatch.setattr("engine.motion_graph.words.KeywordOptions", partial(KeywordOptions, weight=5.0))
     node_s = FRAMES_PER_NODE / FPS
     sentence = range(42, 58)  # nodes of the second clip, a word each
     said_at = range(20, 36)  # steps of the speech

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.signal import resample_poly
 
 from engine.errors import InputError
-from tango_rt.resample import MAX_RATE_HZ, MIN_RATE_HZ, Resampler
+from tango_rt.sound.resample import MAX_RATE_HZ, MIN_RATE_HZ, Resampler
 
 RATES = [8000, 11025, 12000, 22050, 24000, 32000, 37123, 44100, 48000]
 

@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from engine.errors import ArtifactError, BackendError, InputError
-from tango_rt.characters.store import UnknownCharacter
+from tango_rt.pipeline.store import UnknownCharacter
 from tango_rt.server.session import Session
 from tango_rt.server.status import DOMAIN, MAX_MESSAGE_CHARACTERS, Refusal, refusal_of
 from tango_rt.v1 import media_pb2, service_pb2, session_pb2

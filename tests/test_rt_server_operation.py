@@ -12,8 +12,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 
-from tango_rt.characters.store import CharacterStore
 from tango_rt.pipeline.character import Character
+from tango_rt.pipeline.store import CharacterStore
 from tango_rt.server import watch
 from tango_rt.server.config import ServerConfig
 from tango_rt.server.listening import GestureServer

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tango_rt.characters.store import CharacterStore
+from tango_rt.pipeline.store import CharacterStore
 from tango_rt.server import session as session_module
 from tango_rt.server.checks import SessionPlan, checked_plan
 from tango_rt.server.config import ServerConfig

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.appearance import N_CELLS
+from engine.features.appearance import N_CELLS
 from tango_rt.characters.pose import MASK_ROWS
 from tango_rt.characters.source import _Found, _load, _save
 

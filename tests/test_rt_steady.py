@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tango_rt.audio import audio_blocks
+from tango_rt.sound.audio import audio_blocks
 from tango_rt.sound.steady import Steady
 from tango_rt.sound.stretching import Stretcher
 from tests.media_files import restamp, write_audio

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from engine.errors import ArtifactError, BackendError, InputError
 from engine.folders import folder_beside, replace_folder
-from tango_rt.characters.store import CharacterStore, UnknownCharacter
 from tango_rt.pipeline.character import Character, open_character
+from tango_rt.pipeline.store import CharacterStore, UnknownCharacter
 from tests.fakes import make_pack
 
 
@@ -214,7 +214,7 @@ def test_a_fault_of_ours_stops_no_other_pack(folder: Path, monkeypatch: pytest.M
             raise ZeroDivisionError
         return open_character(path)
 
-    monkeypatch.setattr("tango_rt.characters.store.open_character", opening)
+    monkeypatch.setattr("tango_rt.pipeline.store.open_character", opening)
     store = CharacterStore(folder)
     assert list(store.listed) == ["bob"] and "cannot be opened (ZeroDivisionError)" in store.problems["anna"]
 

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from engine.pack import CharacterPack
-from engine.transitions import BlendOptions
+from engine.blending.morph import BlendOptions
+from engine.character.pack import CharacterPack
+from engine.motion_graph.graph import Cut
 from tango_rt.pipeline import transition_cache
 from tango_rt.pipeline.ahead import TransitionPool
 from tango_rt.pipeline.live import Step
 from tango_rt.pipeline.pictures import PictureSource
 from tango_rt.pipeline.transition_cache import TransitionCache
-from tango_rt.pipeline.transitions import Cut, TransitionMaker, TransitionStore, cache_key
+from tango_rt.pipeline.transitions import TransitionMaker, TransitionStore, cache_key
 from tests.fakes import make_pack
 from tests.test_rt_ahead import PICTURES, pack_at
 

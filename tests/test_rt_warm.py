@@ -6,16 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.graph import CONTINUE
-from engine.pack import CharacterPack
-from engine.transitions import BlendOptions
-from tango_rt.audio import read_audio
-from tango_rt.characters import warm as warm_module
-from tango_rt.characters.warm import WarmOptions, likely_cuts, warm_transitions
+from engine.blending.morph import BlendOptions
+from engine.character.pack import CharacterPack
+from engine.motion_graph.graph import CONTINUE
 from tango_rt.cli import main
+from tango_rt.pipeline import warm as warm_module
 from tango_rt.pipeline.character import open_character
 from tango_rt.pipeline.live import LiveOptions
 from tango_rt.pipeline.transitions import TransitionStore
+from tango_rt.pipeline.warm import WarmOptions, likely_cuts, warm_transitions
+from tango_rt.sound.audio import read_audio
 from tests.fakes import make_pack
 from tests.test_rt_cli import write_speech
 

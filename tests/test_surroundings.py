@@ -154,7 +154,7 @@ def sealed(place: Place, shm: str) -> list[object]:
 
 DRAWN = """
 import argparse, pathlib, sys
-from engine.console import add_command, run_command
+from tango_rt.console import add_command, run_command
 def draw(_):
     from matplotlib.figure import Figure
     Figure().savefig(pathlib.Path(sys.argv[1]))

@@ -12,8 +12,8 @@ import pytest
 from engine.folders import cache_folder
 from engine.jit import kernel_folder
 from engine.timebase import FRAMES_PER_NODE, SAMPLE_RATE
-from tango_rt.audio import read_audio
 from tango_rt.demo.presenter import REFERENCE_SPEECH, presenter_frames
+from tango_rt.sound.audio import read_audio
 from tango_rt.video.gop import GopEncoder
 from tango_rt.video.mp4 import Mp4Writer
 from tests import watcher
@@ -102,7 +102,7 @@ def test_libraries_report_to_nobody(tmp_path: Path, library: str) -> None:
     code = """
 import time
 from pathlib import Path
-from engine.backends.opening import open_graph
+from engine.inference.backends.opening import open_graph
 from tests.fakes_session import LINEAR
 with open_graph(Path(sys.argv[1]), LINEAR, sys.argv[2]):
     time.sleep(1)  # reports are sent by threads
@@ -115,7 +115,7 @@ def test_what_others_use_is_left_to_them(tmp_path: Path) -> None:
     """Who asks for the package that reports gets it, after us as before us."""
     code = """
 import types
-from engine.backends.libraries import import_openvino
+from engine.inference.backends.libraries import import_openvino
 sys.modules["openvino"] = types.ModuleType("openvino")
 mine = sys.modules["openvino_telemetry"] = types.ModuleType("openvino_telemetry")
 assert import_openvino() is sys.modules["openvino"] and sys.modules["openvino_telemetry"] is mine

@@ -51,7 +51,7 @@ class Embedding(Protocol):
 
     @property
     def weight(self) -> float:
-        """What a similarity counts in the costs of nodes (engine.retrieval.CostOptions)."""
+        """What a similarity counts in the costs of nodes (engine.motion_graph.costs.CostOptions)."""
 
     def hurried(self, lookahead_frames: int) -> "Embedding":
         """The same embedding for a listener who waits no longer than this, if it can do with less."""

@@ -26,7 +26,7 @@ from engine.features.released_windows import (
 )
 from engine.features.text import TextTokens, align, read_ctc_vocabulary, tokens_of, transcribe
 from engine.features.windows import WindowedStream, WindowPlan
-from engine.networks import Networks
+from engine.inference.networks import Networks
 
 __all__ = ["FullEmbedding", "plan_ahead"]
 

@@ -7,8 +7,8 @@ from engine.errors import InputError
 from engine.features.embedding import Embedding
 from engine.features.full import FullEmbedding
 from engine.features.mini import MiniEmbedding
-from engine.manifest import Bundle
-from engine.networks import NetworkOptions, Networks
+from engine.inference.manifest import Bundle
+from engine.inference.networks import NetworkOptions, Networks
 
 __all__ = ["learned_embedding", "open_embedding_networks"]
 

@@ -14,8 +14,7 @@ from engine.features.body import BODY_COLUMNS, MOUTH_COLUMNS, body_descriptors
 from engine.features.embedding import Features
 from engine.features.recording import Recording
 from engine.features.speech import LOUDNESS, NOVELTY, PITCH
-from engine.jit import njit
-from engine.kernels import FASTMATH
+from engine.jit import FASTMATH, njit
 
 __all__ = [
     "AUDIO_COLUMNS",

@@ -11,8 +11,8 @@ from engine.features.embedding import Features
 from engine.features.recording import Recording
 from engine.features.speech import N_COLUMNS
 from engine.features.windows import WindowedStream, WindowPlan
-from engine.networks import Networks
-from engine.session import Session
+from engine.inference.networks import Networks
+from engine.inference.session import Session
 from engine.timebase import FRAMES_PER_NODE
 
 __all__ = [

@@ -14,8 +14,7 @@ from engine.features.body import joint_speeds
 from engine.features.embedding import Features
 from engine.features.recording import Recording
 from engine.features.speech import FLUX, N_COLUMNS, SMOOTH_ENERGY
-from engine.jit import njit
-from engine.kernels import FASTMATH
+from engine.jit import FASTMATH, njit
 from engine.skeleton import LEFT_ELBOW, LEFT_WRIST, NOSE, RIGHT_ELBOW, RIGHT_WRIST
 
 __all__ = ["HIGH_FRAMES", "LOW_FRAMES", "OnsetEmbedding", "body_rhythm"]

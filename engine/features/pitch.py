@@ -6,8 +6,7 @@ near 1 and falls with noise alone.
 
 import numpy as np
 
-from engine.jit import njit
-from engine.kernels import FASTMATH
+from engine.jit import FASTMATH, njit
 from engine.timebase import SAMPLE_RATE
 
 __all__ = ["MIN_STRENGTH", "pitches"]

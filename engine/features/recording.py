@@ -19,7 +19,8 @@ class Recording:
     samples: float32 (S,), 16 kHz, frame f starts at frame_start(f). joints: float32 (F, 75, 3), finite. confidence:
     float32 (F, 75), 0 where a joint was made up. clip_start: int64 (C + 1,), in nodes; nothing is continuous across the
     start of a clip. unit_px: shoulder width in the unit of the joints. mouth: float32 (F, 2), opening and width of the
-    mouth, None where unknown. motion: float32 (F, J, 15), see engine.motion; J is 55 where it comes from SMPL-X.
+    mouth, None where unknown. motion: float32 (F, J, 15), see engine.features.motion; J is 55 where it comes from
+    SMPL-X.
     """
 
     name: str

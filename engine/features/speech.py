@@ -9,8 +9,7 @@ import numpy as np
 
 from engine.errors import InputError
 from engine.features.pitch import MIN_STRENGTH, pitches
-from engine.jit import njit
-from engine.kernels import FASTMATH
+from engine.jit import FASTMATH, njit
 from engine.timebase import FPS, SAMPLE_RATE, frame_count, frame_start
 
 __all__ = [

@@ -25,8 +25,8 @@ from engine.features.fitted import FittedEmbedding
 from engine.features.linear import AUDIO_COLUMNS, steady_descriptors
 from engine.features.onset import LOW_FRAMES, OnsetEmbedding
 from engine.features.recording import Recording
+from engine.features.scores import CONTROL_SHIFTS, REACH, Interval, interval, low_hits
 from engine.features.speech import SPEAKING, speech_features
-from engine.scores import CONTROL_SHIFTS, REACH, Interval, interval, low_hits
 from engine.timebase import FPS
 
 __all__ = [

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.engines import EngineKey
 from engine.errors import BackendError
-from engine.manifest import GraphSpec
+from engine.inference.engines import EngineKey
+from engine.inference.manifest import GraphSpec
 
 __all__ = ["CompileJob", "compile_network", "out_of_memory"]
 

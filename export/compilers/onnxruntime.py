@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from engine.backends.libraries import import_onnxruntime
 from engine.errors import ArtifactError, BackendError
-from engine.machine import missing_precision, onnxruntime_uses_gpu
-from engine.session import one_line
+from engine.inference.backends.libraries import import_onnxruntime
+from engine.inference.machine import missing_precision, onnxruntime_uses_gpu
+from engine.inference.session import one_line
 from export.compilers import CompileJob, out_of_memory
 
 __all__ = ["compile_onnxruntime"]

@@ -6,11 +6,11 @@ A blob holds shapes, but neither precision nor threads: who imports it says both
 from pathlib import Path
 from typing import Any
 
-from engine.backends.libraries import import_openvino
-from engine.backends.openvino import HINTS, read_onnx, shared_core
 from engine.errors import ArtifactError, BackendError
-from engine.machine import missing_precision
-from engine.session import one_line
+from engine.inference.backends.libraries import import_openvino
+from engine.inference.backends.openvino import HINTS, read_onnx, shared_core
+from engine.inference.machine import missing_precision
+from engine.inference.session import one_line
 from export.compilers import CompileJob, out_of_memory
 
 __all__ = ["compile_openvino"]

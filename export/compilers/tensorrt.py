@@ -15,9 +15,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from engine.backends.tensorrt_library import error_log, load
 from engine.errors import ArtifactError, BackendError
-from engine.session import one_line
+from engine.inference.backends.tensorrt_library import error_log, load
+from engine.inference.session import one_line
 from export.compilers import CompileJob, out_of_memory
 
 __all__ = ["compile_tensorrt"]

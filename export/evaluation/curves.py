@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from engine.character.steps import SpeechListener
 from engine.features.embedding import Embedding
 from engine.features.fit import LOOKAHEADS, FitOptions, Prior, contexts_of, fit_embedding, prior_of
 from engine.features.fitted import FittedEmbedding
 from engine.features.onset import OnsetEmbedding
 from engine.features.recording import Recording
+from engine.features.scores import REACH, low_hits
 from engine.features.speech import speech_features
 from engine.features.validation import BESIDE, fit_person
-from engine.retrieval import SpeechListener
-from engine.scores import REACH, low_hits
 from engine.timebase import FPS, FRAMES_PER_NODE, SAMPLE_RATE, frame_start
 from export.evaluation.measures import BLOCK_FRAMES, interval_of
 from export.evaluation.people import Person, features_of, heard_by

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from engine.features.embedding import Features
-from engine.scores import CONTROL_SHIFTS, STRIDE, WINDOW, Interval, interval, low_hits, window_scores
+from engine.features.scores import CONTROL_SHIFTS, STRIDE, WINDOW, Interval, interval, low_hits, window_scores
 from engine.timebase import FPS
 from export.evaluation.people import Person, features_of
 from export.evaluation.rivals import Rival

@@ -12,8 +12,8 @@ from engine.errors import InputError
 from engine.features.embedding import Embedding, Features
 from engine.features.mini import motion_rows
 from engine.features.recording import Recording
+from engine.features.scores import REACH
 from engine.features.validation import BESIDE
-from engine.scores import REACH
 from engine.timebase import FRAMES_PER_NODE
 from export.evaluation.baselines import WholeListener
 from export.evaluation.people import Person

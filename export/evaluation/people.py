@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
+from engine.character.pack import SUFFIX, CharacterPack
 from engine.features.body import joint_speeds
 from engine.features.embedding import Embedding, Features
 from engine.features.fit import Contexts, FitOptions, contexts_of
 from engine.features.recording import Recording
+from engine.features.scores import REACH, WINDOW, window_starts
 from engine.features.speech import SMOOTH_ENERGY, SPEAKING, speech_features
 from engine.features.validation import folds
-from engine.pack import SUFFIX, CharacterPack
-from engine.scores import REACH, WINDOW, window_starts
 from engine.skeleton import LEFT_ELBOW, LEFT_WRIST, NOSE, RIGHT_ELBOW, RIGHT_WRIST
 from engine.timebase import FPS
 from export.recordings import read_recordings

@@ -7,16 +7,17 @@ from typing import Any
 
 import numpy as np
 
+from engine.character.steps import motion_level, node_rows, speech_steps
 from engine.errors import InputError
 from engine.features.embedding import Embedding
+from engine.features.rest import rest_distance
+from engine.features.scores import STRIDE, WINDOW
 from engine.features.validation import N_FOLDS
-from engine.graph import MotionGraph
-from engine.rest import rest_distance
-from engine.retrieval import CostOptions, MotionVectors, motion_level, node_costs, node_rows, speech_steps
-from engine.scores import STRIDE, WINDOW
-from engine.search import Path as ShownPath
+from engine.motion_graph.costs import CostOptions, MotionVectors, node_costs
+from engine.motion_graph.graph import MotionGraph
+from engine.motion_graph.search import Path as ShownPath
+from engine.motion_graph.variety import varied_path
 from engine.timebase import FPS, FRAMES_PER_NODE
-from engine.variety import varied_path
 from export.evaluation.measures import correlation, interval_of
 from export.evaluation.people import Person, smooth
 from export.evaluation.rivals import Rival

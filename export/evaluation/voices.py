@@ -7,8 +7,8 @@ import numpy as np
 
 from engine.features.embedding import Embedding
 from engine.features.fit import FitOptions, fit_embedding
+from engine.features.scores import WINDOW, low_hits
 from engine.features.speech import speech_features
-from engine.scores import WINDOW, low_hits
 from engine.timebase import FPS
 from export.evaluation.effects import EFFECTS
 from export.evaluation.measures import BLOCK_FRAMES, correlation, interval_of, score_windows

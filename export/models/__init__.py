@@ -1,0 +1,1 @@
+"""Networks in torch, as published and at small size."""

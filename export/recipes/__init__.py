@@ -1,0 +1,1 @@
+"""How each kind of bundle is made of its networks."""

@@ -13,8 +13,8 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from transformers import CLIPVisionModelWithProjection
 
-from engine.acinterp import FRAMES, GIVEN, PX_PER_LATENT
-from engine.manifest import Profile
+from engine.blending.acinterp import FRAMES, GIVEN, PX_PER_LATENT
+from engine.inference.manifest import Profile
 from export.acinterp_checkpoints import ACInterpParts, Width, load_acinterp, random_acinterp
 from export.bundle import Recipe
 from export.models.acinterp import Denoiser, Guider, ReferenceNetwork, UNetConfig, block_names

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.features.mini import AUDIO_GRAPH, HOP_FRAMES, MOTION_GRAPH, mini_config
-from engine.manifest import Profile
+from engine.inference.manifest import Profile
 from export.bundle import Recipe
 from export.models.mini import AuMoMini, MiniConfig, MiniTower
 from export.onnx_export import Graph

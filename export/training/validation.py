@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import torch
 
-from engine.scores import CONTROL_SHIFTS, REACH, low_hits
+from engine.features.scores import CONTROL_SHIFTS, REACH, low_hits
 from export.models.mini import AuMoMini, MiniTower
 from export.training.batches import Take
 
@@ -15,7 +15,7 @@ __all__ = ["known", "low_accuracy"]
 
 @torch.no_grad()
 def low_accuracy(model: AuMoMini, takes: Iterable[Take]) -> dict[str, float]:
-    """Low accuracy of engine.scores, and its control with shifted speech.
+    """Low accuracy of engine.features.scores, and its control with shifted speech.
 
     Only frames whose candidates have all of their context inside a clip are asked. `frames`: how many they are; where
     there are none, the accuracies are NaN.

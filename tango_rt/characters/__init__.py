@@ -1,0 +1,1 @@
+"""From video to a pack: people, poses, shots, takes; inspection and reports."""

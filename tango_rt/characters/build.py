@@ -13,17 +13,17 @@ from typing import Any, Literal
 import numpy as np
 from tqdm import tqdm
 
-from engine.appearance import slow_colours
+from engine.character.info import Clip, PackInfo, Source
+from engine.character.pack import CharacterPack, recording_of
+from engine.character.steps import motion_level
+from engine.character.writer import PackWriter
 from engine.errors import InputError
-from engine.graph import GraphOptions, MotionGraph, build_graph
-from engine.pack import CharacterPack, recording_of
-from engine.pack_info import Clip, PackInfo, Source
-from engine.pack_writer import PackWriter
-from engine.rest import rest_distance
-from engine.retrieval import motion_level
+from engine.features.appearance import slow_colours
+from engine.features.rest import rest_distance
+from engine.motion_graph.graph import GraphOptions, MotionGraph, build_graph
+from engine.motion_graph.words import parse_words
 from engine.skeleton import joint_weights
 from engine.timebase import FPS, FRAMES_PER_NODE
-from engine.words import parse_words
 from tango_rt.characters.clips import cut_into_clips, gather_audio, gather_tracks
 from tango_rt.characters.embed import EmbedOptions, embed
 from tango_rt.characters.groups import Keep, Selection, select, unjoined

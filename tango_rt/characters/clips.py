@@ -5,10 +5,10 @@ from itertools import pairwise
 
 import numpy as np
 
-from engine.connect import MIN_DWELL
+from engine.character.info import Clip
 from engine.errors import InputError
-from engine.motion import motion_vectors
-from engine.pack_info import Clip
+from engine.features.motion import motion_vectors
+from engine.motion_graph.connect import MIN_DWELL
 from engine.skeleton import PARENTS
 from engine.timebase import FRAMES_PER_NODE, frame_start
 from tango_rt.characters.source import TrackedSource
@@ -54,7 +54,7 @@ def _seen_stretches(source: TrackedSource) -> list[tuple[int, int]]:
 
 
 def gather_tracks(sources: Sequence[TrackedSource], clips: Sequence[Clip], unit_px: float) -> dict[str, np.ndarray]:
-    """Arrays per frame of ARRAYS (engine.pack), F frames in the order of the clips."""
+    """Arrays per frame of ARRAYS (engine.character.pack), F frames in the order of the clips."""
     names = ("joints", "confidence", "valid", "hands_found", "hand_boxes", "surface", "mouth")
     arrays = {
         name: np.concatenate([getattr(sources[clip.source].track, name)[_frames(clip)] for clip in clips])

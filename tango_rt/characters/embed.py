@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.character.embeddings import remove_embedding, write_embedding
+from engine.character.pack import CharacterPack
 from engine.features.embedding import Embedding
 from engine.features.fit import FitOptions
 from engine.features.onset import OnsetEmbedding
 from engine.features.prior import load_prior
 from engine.features.recording import Recording
 from engine.features.validation import FitReport, fit_person
-from engine.pack import CharacterPack
-from engine.pack_embeddings import remove_embedding, write_embedding
 
 __all__ = ["EmbedOptions", "embed", "refresh"]
 

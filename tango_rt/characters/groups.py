@@ -8,8 +8,8 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from engine.graph import CUT, MotionGraph
-from engine.pack_info import Clip
+from engine.character.info import Clip
+from engine.motion_graph.graph import CUT, MotionGraph
 from engine.timebase import FPS
 from tango_rt.characters.looks import group_clips
 from tango_rt.characters.source import TrackedSource

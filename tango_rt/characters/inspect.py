@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from engine.character.embeddings import read_embedding, stored_names
+from engine.character.pack import CharacterPack, folder_bytes
 from engine.features.validation import MIN_SPEECH_S
 from engine.files import reading
-from engine.pack import CharacterPack, folder_bytes
-from engine.pack_embeddings import read_embedding, stored_names
 from engine.timebase import FPS
 
 __all__ = ["describe", "fit_warnings", "summarize"]

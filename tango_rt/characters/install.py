@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from engine.character.arrays import ARRAYS
+from engine.character.embeddings import FOLDER as EMBEDDINGS
+from engine.character.embeddings import files_of, stored_names
+from engine.character.pack import SUFFIX, CharacterPack
+from engine.character.writer import check_name
 from engine.errors import InputError
 from engine.files import open_plain
 from engine.folders import whole_folder
-from engine.pack import SUFFIX, CharacterPack
-from engine.pack_arrays import ARRAYS
-from engine.pack_embeddings import FOLDER as EMBEDDINGS
-from engine.pack_embeddings import files_of, stored_names
-from engine.pack_writer import check_name
 from tango_rt.pipeline.transition_cache import FOLDER as TRANSITIONS
 
 __all__ = ["install"]

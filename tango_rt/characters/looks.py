@@ -12,8 +12,8 @@ from functools import cached_property
 import cv2
 import numpy as np
 
-from engine.appearance import lab_colours
-from engine.pack_info import Clip
+from engine.character.info import Clip
+from engine.features.appearance import lab_colours
 from tango_rt.characters.pose import MASK_COLUMNS, MASK_ROWS
 from tango_rt.characters.source import THUMBNAIL_FRAMES, TrackedSource
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from engine.character.embeddings import read_embedding, stored_names
+from engine.character.pack import CharacterPack
 from engine.features.speech import speech_features
 from engine.features.validation import MAX_LAG_FRAMES, lag_profile
-from engine.graph import CUT, RELAXED
-from engine.pack import CharacterPack
-from engine.pack_embeddings import read_embedding, stored_names
+from engine.motion_graph.graph import CUT, RELAXED
 from engine.programs import without_programs
 from engine.timebase import FPS, FRAMES_PER_NODE
 from tango_rt.characters.inspect import describe, summarize

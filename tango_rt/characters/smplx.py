@@ -18,8 +18,8 @@ import numpy as np
 from scipy.spatial.transform import Rotation, Slerp
 
 from engine.errors import InputError
+from engine.features.motion import axis_angle_to_matrix
 from engine.files import open_plain
-from engine.motion import axis_angle_to_matrix
 from engine.timebase import FPS
 
 __all__ = ["N_SMPLX_JOINTS", "BodyModel", "SmplxMotion", "joint_positions", "read_body_model", "read_smplx"]

@@ -16,19 +16,19 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from engine.appearance import N_CELLS, coarse_colours
 from engine.errors import InputError
+from engine.features.appearance import N_CELLS, coarse_colours
 from engine.features.archive import read_arrays
+from engine.features.motion import smplx_motion_vectors
 from engine.files import read_plain
 from engine.folders import cache_folder, why_no_cache
-from engine.motion import smplx_motion_vectors
-from tango_rt.audio import check_audible, read_audio
 from tango_rt.characters.pose import BLOCK_FRAMES, MASK_ROWS, RawPose, estimate_poses
 from tango_rt.characters.shots import ShotDetector
 from tango_rt.characters.smplx import joint_positions, read_body_model, read_smplx
 from tango_rt.characters.stillness import Stillness
 from tango_rt.characters.subject import SAMPLE_FRAMES, find_subject
 from tango_rt.characters.tracking import Track, build_track
+from tango_rt.sound.audio import check_audible, read_audio
 from tango_rt.video.reader import MAX_FRAMES, VideoReader
 
 __all__ = ["THUMBNAIL_FRAMES", "TrackedSource", "track_source"]
@@ -58,7 +58,7 @@ class TrackedSource:
     n_frames: int
     shots: tuple[int, ...]
     track: Track
-    appearance: np.ndarray  # uint8 (F, cells, 3): engine.appearance.coarse_colours
+    appearance: np.ndarray  # uint8 (F, cells, 3): engine.features.appearance.coarse_colours
     thumbnails: np.ndarray  # uint8 (ceil(F / THUMBNAIL_FRAMES), 24, 32, 3)
     motion: np.ndarray | None
     audio: np.ndarray

@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.console import add_command, print_result
 from engine.errors import InputError
 from tango_rt.client.connection import add_connection, connection_of, quiet
+from tango_rt.console import add_command, print_result
 
 if TYPE_CHECKING:
     from tango_rt.client.send import SendOptions, SendResult

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
 
+from engine.character.pack import CharacterPack
 from engine.errors import BackendError, InputError
-from engine.pack import CharacterPack
 from engine.timebase import FRAMES_PER_NODE
 from tango_rt.client.playable import Playable
 from tango_rt.v1 import media_pb2, session_pb2

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from engine.character.pack import CharacterPack
 from engine.errors import BackendError, InputError
-from engine.pack import CharacterPack
 from engine.timebase import FPS, SAMPLE_RATE, frame_count
-from tango_rt.audio import Warn, audio_blocks, check_audible, said_before
 from tango_rt.client.channel import ConnectOptions
 from tango_rt.client.errors import ServerError, ended_early
 from tango_rt.client.microphone import Microphone
@@ -24,8 +23,9 @@ from tango_rt.client.plain import Client, Session
 from tango_rt.client.received import Received, SendResult
 from tango_rt.client.sound import SOUND_RATE, Echo, Sound, Speech
 from tango_rt.client.speaker import Speaker
-from tango_rt.media import MAX_HOURS
-from tango_rt.pipes import rereadable
+from tango_rt.media.container import MAX_HOURS
+from tango_rt.media.pipes import rereadable
+from tango_rt.sound.audio import Warn, audio_blocks, check_audible, said_before
 from tango_rt.v1 import media_pb2, session_pb2
 from tango_rt.video.mp4 import Mp4Writer
 

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from engine.timebase import FPS
-from tango_rt.audio import audio_blocks, said_before
+from tango_rt.sound.audio import audio_blocks, said_before
 from tango_rt.v1 import media_pb2
 
 __all__ = ["SOUND_RATE", "Echo", "Sound", "Speech"]

@@ -10,8 +10,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from engine.jit import njit
-from engine.kernels import FASTMATH
+from engine.jit import FASTMATH, njit
 
 __all__ = ["CONE_FIELDS", "CUFF", "FINGER", "LIGHT", "NAIL", "SKIN", "SLEEVE", "Limbs", "Palette", "paste"]
 

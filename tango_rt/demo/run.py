@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from engine.character.pack import CharacterPack
 from engine.errors import BackendError, InputError
-from engine.pack import CharacterPack
 from engine.timebase import FRAMES_PER_NODE, SAMPLE_RATE, frame_count
-from tango_rt.audio import read_audio
 from tango_rt.characters.build import BuildOptions, build_character
 from tango_rt.demo.presenter import REFERENCE_SPEECH, TARGET_SPEECH, presenter_frames
 from tango_rt.demo.stream import stream_speech
 from tango_rt.pipeline.live import DEFAULT_LOOKAHEAD_NODES
 from tango_rt.pipeline.plot import contact_sheet
 from tango_rt.pipeline.render import RenderOptions, render
+from tango_rt.sound.audio import read_audio
 from tango_rt.video.gop import GopEncoder, encode_nodes
 from tango_rt.video.mp4 import Mp4Writer
 

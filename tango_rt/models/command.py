@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from engine.console import add_command, print_result
 from engine.errors import BackendError
+from tango_rt.console import add_command, print_result
 
 __all__ = ["add_models"]
 

@@ -1,0 +1,1 @@
+"""From an opened character to pictures: the live object, transitions, renders."""

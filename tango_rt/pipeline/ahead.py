@@ -22,13 +22,14 @@ from typing import Literal
 import cv2
 from threadpoolctl import threadpool_limits
 
+from engine.blending.morph import BlendOptions
+from engine.character.pack import CharacterPack
 from engine.errors import ArtifactError, BackendError, TangoError
-from engine.pack import CharacterPack
-from engine.transitions import BlendOptions
+from engine.motion_graph.graph import Cut
 from tango_rt.interrupts import interrupts_held
 from tango_rt.pipeline.lane import Lane
 from tango_rt.pipeline.transition_cache import TransitionCache
-from tango_rt.pipeline.transitions import Cut, TransitionMaker, TransitionStore, cache_key
+from tango_rt.pipeline.transitions import TransitionMaker, TransitionStore, cache_key
 
 __all__ = ["Blender", "FadePart", "PoolCounts", "TransitionPool"]
 

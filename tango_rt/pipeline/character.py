@@ -8,17 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
+from engine.character.embeddings import record_bytes, stored_names
+from engine.character.pack import CharacterPack
+from engine.character.perform import Performance, PerformOptions, perform, seeded
+from engine.character.retrieval import Retrieval, RetrievalOptions, open_retrieval
+from engine.motion_graph.costs import CostOptions
+from engine.motion_graph.online import OnlineGraph, OnlineOptions
+from engine.motion_graph.search import SearchOptions
+from engine.motion_graph.variety import VarietyOptions
 from engine.names import canonical
-from engine.online import OnlineGraph, OnlineOptions
-from engine.pack import CharacterPack
-from engine.pack_embeddings import record_bytes, stored_names
-from engine.retrieval import CostOptions
-from engine.search import SearchOptions
 from engine.timebase import FRAMES_PER_NODE
-from engine.variety import VarietyOptions
 from tango_rt.pipeline.live import LiveOptions, LivePerformer
-from tango_rt.pipeline.perform import Performance, PerformOptions, perform, seeded
-from tango_rt.pipeline.retrieval import Retrieval, RetrievalOptions, open_retrieval
 
 __all__ = ["Character", "character_of", "open_character"]
 

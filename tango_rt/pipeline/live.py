@@ -7,18 +7,17 @@ comes out depends on the samples and on the order of these calls, never on how t
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 
+from engine.character.perform import Performance
+from engine.character.retrieval import Retrieval, RetrievalOptions
 from engine.errors import InputError
-from engine.online import Decision, OnlineGraph, OnlineSearch
-from engine.retrieval import resting
+from engine.motion_graph.costs import resting
+from engine.motion_graph.graph import Cut
+from engine.motion_graph.online import Decision, OnlineGraph, OnlineSearch
 from engine.timebase import FRAMES_PER_NODE, frame_count, frame_start
-from tango_rt.pipeline.perform import Performance
-from tango_rt.pipeline.retrieval import Retrieval, RetrievalOptions
-from tango_rt.pipeline.transitions import Cut
 from tango_rt.pipeline.utterance import (
     Planner,
     StreamedUtterance,
@@ -46,7 +45,7 @@ class LiveOptions:
     retrieval: RetrievalOptions = field(default_factory=RetrievalOptions)
     search: Literal["viterbi", "official"] = "viterbi"
     seed: int = 0
-    words: Path | None = None
+    words: str | None = None
 
     def __post_init__(self) -> None:
         nodes = self.lookahead_nodes

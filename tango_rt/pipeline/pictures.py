@@ -4,12 +4,13 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from engine.pack import CharacterPack
+from engine.blending.morph import BlendOptions
+from engine.character.pack import CharacterPack
+from engine.motion_graph.graph import Cut
 from engine.timebase import FRAMES_PER_NODE
-from engine.transitions import BlendOptions
 from tango_rt.pipeline.ahead import Blender, FadePart, TransitionPool
 from tango_rt.pipeline.live import Step
-from tango_rt.pipeline.transitions import Cut, TransitionStore
+from tango_rt.pipeline.transitions import TransitionStore
 from tango_rt.video.codecs import Drawn
 
 __all__ = ["PictureSource"]

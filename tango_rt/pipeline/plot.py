@@ -5,9 +5,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from engine.character.perform import Performance
 from engine.programs import without_programs
 from engine.timebase import FPS, FRAMES_PER_NODE, SAMPLE_RATE
-from tango_rt.pipeline.perform import Performance
 from tango_rt.video.reader import VideoReader
 
 __all__ = ["contact_sheet", "plot_performance"]

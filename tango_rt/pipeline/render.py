@@ -10,21 +10,23 @@ from typing import Any, Literal
 import numpy as np
 from tqdm import tqdm
 
+from engine.blending.morph import BlendOptions
+from engine.character.pack import CharacterPack
+from engine.character.perform import Performance
+from engine.character.retrieval import RetrievalOptions
+from engine.character.steps import speech_steps
 from engine.errors import InputError
 from engine.features.onset import OnsetEmbedding
-from engine.pack import CharacterPack
-from engine.retrieval import speech_steps
+from engine.motion_graph.graph import Cut
 from engine.timebase import SAMPLE_RATE, frame_count
-from engine.transitions import BlendOptions
-from tango_rt.audio import audio_blocks, check_audible, read_audio, said_before
+from tango_rt.media.pipes import rereadable
 from tango_rt.pipeline.character import Character, character_of
 from tango_rt.pipeline.live import LiveOptions, Step
-from tango_rt.pipeline.perform import Performance
 from tango_rt.pipeline.pictures import PictureSource
-from tango_rt.pipeline.retrieval import RetrievalOptions
-from tango_rt.pipeline.transitions import Cut, TransitionStore
-from tango_rt.pipes import rereadable
+from tango_rt.pipeline.transitions import TransitionStore
+from tango_rt.sound.audio import audio_blocks, check_audible, read_audio, said_before
 from tango_rt.video.mp4 import Mp4Writer
+from tango_rt.words import read_words
 
 __all__ = ["RenderOptions", "RenderResult", "perform_speech", "render"]
 
@@ -90,7 +92,8 @@ def _render(
     samples = read_audio(speech, warn=warnings.append)
     check_audible(samples, speech)
     n_frames = frame_count(len(samples))
-    live = LiveOptions(options.lookahead_nodes, False, options.retrieval, options.search, options.seed, options.words)
+    words = None if options.words is None else read_words(options.words)
+    live = LiveOptions(options.lookahead_nodes, False, options.retrieval, options.search, options.seed, words)
     # opened before the work, so that a place where nothing can be written is known at once
     with Mp4Writer(output, pack.info.extradata, SOUND_RATE, n_frames) as writer:
         steps, performance = perform_speech(character_of(pack), samples, live)

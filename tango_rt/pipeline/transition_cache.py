@@ -19,14 +19,13 @@ from pathlib import Path
 
 import numpy as np
 
+from engine.character.pack import CharacterPack
+from engine.character.video import is_closed_group
 from engine.files import read_plain
-from engine.pack import CharacterPack
-from engine.pack_video import is_closed_group
+from engine.motion_graph.graph import Cut
 from engine.timebase import FRAMES_PER_NODE
 
-__all__ = ["CACHE_LIMIT_BYTES", "FOLDER", "Cut", "TransitionCache"]
-
-Cut = tuple[int, int]
+__all__ = ["CACHE_LIMIT_BYTES", "FOLDER", "TransitionCache"]
 
 CACHE_LIMIT_BYTES = 2 << 30
 """Of one pack: about 14,000 transitions of 1280x720."""

@@ -17,15 +17,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from engine.blending.morph import TRANSITION_FRAMES, BlendOptions, Take, blend_gap, blend_sync
+from engine.character.pack import CharacterPack
 from engine.errors import BackendError
-from engine.pack import CharacterPack
+from engine.motion_graph.graph import Cut
 from engine.timebase import FRAMES_PER_NODE
-from engine.transitions import TRANSITION_FRAMES, BlendOptions, Take, blend_gap, blend_sync
 from tango_rt.interrupts import interrupts_held
-from tango_rt.pipeline.transition_cache import Cut, TransitionCache
+from tango_rt.pipeline.transition_cache import TransitionCache
 from tango_rt.video.gop import GopDecoder, GopEncoder, GopOptions
 
-__all__ = ["Cut", "TransitionMaker", "TransitionStore", "cache_key"]
+__all__ = ["TransitionMaker", "TransitionStore", "cache_key"]
 
 _log = logging.getLogger(__name__)
 

@@ -5,13 +5,14 @@ from typing import Protocol
 
 import numpy as np
 
+from engine.character.perform import Performance, planned_transitions
+from engine.character.steps import SpeechListener
 from engine.errors import InputError
 from engine.features.embedding import Embedding
 from engine.features.speech import LOOKAHEAD_SAMPLES
-from engine.online import Decision, OnlineSearch
-from engine.retrieval import MotionVectors, SpeechListener, SpeechSteps, resting
+from engine.motion_graph.costs import MotionVectors, SpeechSteps, resting
+from engine.motion_graph.online import Decision, OnlineSearch
 from engine.timebase import FRAMES_PER_NODE, frame_count, frame_start, node_count
-from tango_rt.pipeline.perform import Performance, planned_transitions
 
 __all__ = ["Planner", "StreamedUtterance", "Utterance", "WholeUtterance", "heard_samples"]
 

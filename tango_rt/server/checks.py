@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tango_rt.pipeline.live import MAX_LOOKAHEAD_NODES
-from tango_rt.resample import MAX_RATE_HZ, MIN_RATE_HZ
 from tango_rt.server.config import ServerConfig
 from tango_rt.server.status import bad_field
+from tango_rt.sound.resample import MAX_RATE_HZ, MIN_RATE_HZ
 from tango_rt.v1 import media_pb2, session_pb2
 from tango_rt.video.codecs import Encoding
 

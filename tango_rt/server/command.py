@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from engine.console import add_command
+from tango_rt.console import add_command
 from tango_rt.server.config import (
     ServerConfig,
     describe,

@@ -12,9 +12,9 @@ from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from engine.backends import BACKENDS, PRECISIONS, Backend, Precision
 from engine.errors import InputError
 from engine.files import read_plain
+from engine.inference.target import BACKENDS, PRECISIONS, Backend, Precision
 from tango_rt.server.options import addresses, checked, choice, mode, number, path, seconds, switch, text, whole
 
 __all__ = ["ServerConfig", "describe", "flag_of", "from_sources", "misspelt_variables", "options", "variable_of"]

@@ -6,9 +6,9 @@ import numpy as np
 
 from engine.timebase import FPS, FRAMES_PER_NODE, SAMPLE_RATE, frame_count, frame_start
 from tango_rt.pipeline.live import LivePerformer
-from tango_rt.resample import Resampler
 from tango_rt.server.checks import SessionPlan
 from tango_rt.server.speech import Speech, SpeechQueue
+from tango_rt.sound.resample import Resampler
 from tango_rt.v1 import media_pb2
 
 __all__ = ["MIN_JITTER_S", "Hearing"]

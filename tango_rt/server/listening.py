@@ -16,9 +16,9 @@ from threadpoolctl import threadpool_limits
 
 from engine.errors import BackendError, InputError
 from engine.features.learned import open_embedding_networks
-from engine.networks import NetworkOptions, Networks
-from tango_rt.characters.store import CharacterStore
+from engine.inference.networks import NetworkOptions, Networks
 from tango_rt.pipeline.ahead import TransitionPool
+from tango_rt.pipeline.store import CharacterStore
 from tango_rt.server.config import ServerConfig
 from tango_rt.server.gate import Gate
 from tango_rt.server.health import Health

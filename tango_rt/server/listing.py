@@ -3,14 +3,14 @@
 import platform
 from dataclasses import asdict
 
-from engine.backends import BACKENDS
 from engine.cores import usable_cores
-from engine.machine import installed
+from engine.inference.machine import installed
+from engine.inference.networks import Networks
+from engine.inference.target import BACKENDS
 from engine.names import canonical
-from engine.networks import Networks
 from tango_rt import __version__
-from tango_rt.characters.listed import Listed, listed
-from tango_rt.characters.store import CharacterStore
+from tango_rt.pipeline.listed import Listed, listed
+from tango_rt.pipeline.store import CharacterStore
 from tango_rt.server.config import ServerConfig
 from tango_rt.server.messages import duration
 from tango_rt.server.opening import character_of

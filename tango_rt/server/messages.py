@@ -7,7 +7,7 @@ from typing import Any
 
 from google.protobuf import duration_pb2
 
-from engine.pack_info import PackInfo
+from engine.character.info import PackInfo
 from engine.timebase import FPS, FRAMES_PER_NODE
 from tango_rt import __version__
 from tango_rt.server.checks import SessionPlan

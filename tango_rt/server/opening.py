@@ -4,16 +4,15 @@ from dataclasses import dataclass
 
 import grpc
 
+from engine.character.retrieval import RetrievalOptions
 from engine.errors import ArtifactError, BackendError, InputError
-from engine.networks import Networks
+from engine.inference.networks import Networks
 from engine.timebase import SAMPLE_RATE
-from tango_rt.characters.store import CharacterStore, UnknownCharacter
 from tango_rt.pipeline.ahead import TransitionPool
 from tango_rt.pipeline.character import Character
 from tango_rt.pipeline.live import LiveOptions, LivePerformer
 from tango_rt.pipeline.pictures import PictureSource
-from tango_rt.pipeline.retrieval import RetrievalOptions
-from tango_rt.resample import Resampler
+from tango_rt.pipeline.store import CharacterStore, UnknownCharacter
 from tango_rt.server.checks import SessionPlan
 from tango_rt.server.config import ServerConfig
 from tango_rt.server.hearing import MIN_JITTER_S
@@ -22,6 +21,7 @@ from tango_rt.server.metrics import Metrics
 from tango_rt.server.session import Session
 from tango_rt.server.speech import SpeechQueue
 from tango_rt.server.status import Refusal
+from tango_rt.sound.resample import Resampler
 from tango_rt.v1 import session_pb2
 from tango_rt.video.codecs import FrameCoder
 from tango_rt.video.shared_pictures import SharedPictures

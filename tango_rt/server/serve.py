@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tango_rt import __version__
-from tango_rt.characters.store import MOST_OPEN
+from tango_rt.pipeline.store import MOST_OPEN
 from tango_rt.server.config import ServerConfig
 from tango_rt.server.listening import GestureServer
 

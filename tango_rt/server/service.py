@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 
 import grpc
 
-from engine.networks import Networks
-from tango_rt.characters.store import CharacterStore
+from engine.inference.networks import Networks
 from tango_rt.pipeline.ahead import TransitionPool
+from tango_rt.pipeline.store import CharacterStore
 from tango_rt.server.admission import Admission, Yielding
 from tango_rt.server.checks import checked_plan
 from tango_rt.server.clients import client_of

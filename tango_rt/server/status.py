@@ -14,7 +14,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from engine.errors import ArtifactError, InputError
-from tango_rt.characters.store import UnknownCharacter
+from tango_rt.pipeline.store import UnknownCharacter
 
 __all__ = ["DOMAIN", "RETRY_S", "Refusal", "abort", "bad_field", "draining", "refusal_of"]
 

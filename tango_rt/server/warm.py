@@ -6,27 +6,27 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.appearance import N_CELLS
-from engine.connect import MIN_DWELL
+from engine.character.embeddings import write_embedding
+from engine.character.info import Clip, PackInfo, Source
+from engine.character.pack import CharacterPack, recording_of
+from engine.character.retrieval import RetrievalOptions
+from engine.character.writer import PackWriter
 from engine.errors import InputError
+from engine.features.appearance import N_CELLS
 from engine.features.onset import OnsetEmbedding
 from engine.folders import HELPER, temporary_root
-from engine.graph import CONTINUE, CUT
+from engine.inference.networks import Networks
 from engine.leftovers import scratch_folder, sweep
-from engine.networks import Networks
-from engine.pack import CharacterPack, recording_of
-from engine.pack_embeddings import write_embedding
-from engine.pack_info import Clip, PackInfo, Source
-from engine.pack_writer import PackWriter
+from engine.motion_graph.connect import MIN_DWELL
+from engine.motion_graph.graph import CONTINUE, CUT
 from engine.skeleton import N_JOINTS
 from engine.timebase import FRAMES_PER_NODE, SAMPLE_RATE, frame_start
 from tango_rt.pipeline.ahead import TransitionPool
 from tango_rt.pipeline.character import Character, character_of
 from tango_rt.pipeline.live import LiveOptions, Step
 from tango_rt.pipeline.pictures import PictureSource
-from tango_rt.pipeline.retrieval import RetrievalOptions
-from tango_rt.resample import MAX_RATE_HZ, Resampler
 from tango_rt.server.config import ServerConfig
+from tango_rt.sound.resample import MAX_RATE_HZ, Resampler
 from tango_rt.video.gop import GopEncoder
 
 __all__ = ["blank_pack", "clear_leftovers", "prepare", "rehearse"]

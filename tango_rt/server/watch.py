@@ -10,11 +10,11 @@ from concurrent.futures import Executor
 from contextlib import suppress
 
 from engine.errors import TangoError
-from engine.networks import Networks
-from tango_rt.characters.listed import Listed
-from tango_rt.characters.store import CharacterStore
+from engine.inference.networks import Networks
 from tango_rt.pipeline.ahead import TransitionPool
 from tango_rt.pipeline.character import Character
+from tango_rt.pipeline.listed import Listed
+from tango_rt.pipeline.store import CharacterStore
 from tango_rt.server.config import ServerConfig
 from tango_rt.server.metrics import Metrics
 from tango_rt.server.warm import prepare, rehearse

@@ -17,8 +17,8 @@ from statistics import fmean, median
 
 from av.audio.frame import AudioFrame
 
-from tango_rt.decoding import PacketDecoder
-from tango_rt.media import MAX_JUMP_S
+from tango_rt.media.container import MAX_JUMP_S
+from tango_rt.media.decoding import PacketDecoder
 
 __all__ = ["SoundBlock", "Steady"]
 

@@ -8,7 +8,7 @@ from typing import Literal, TypeGuard
 import cv2
 import numpy as np
 
-from engine.pack_info import PackInfo
+from engine.character.info import PackInfo
 from engine.timebase import FRAMES_PER_NODE
 from tango_rt.video.gop import GopDecoder
 from tango_rt.video.shared_pictures import Pictures, SharedPictures

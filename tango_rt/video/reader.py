@@ -22,8 +22,8 @@ from av.video.stream import VideoStream
 
 from engine.errors import InputError
 from engine.timebase import FPS
-from tango_rt.decoding import PacketDecoder, frame_rate, timed_pictures
-from tango_rt.media import MAX_HOURS, audio_stream, open_media, video_stream
+from tango_rt.media.container import MAX_HOURS, audio_stream, open_media, video_stream
+from tango_rt.media.decoding import PacketDecoder, frame_rate, timed_pictures
 from tango_rt.video.alpha import alpha_decoder, has_alpha_track
 from tango_rt.video.convert import BACKGROUND, Converter
 from tango_rt.video.interlace import deinterlaced

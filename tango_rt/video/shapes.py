@@ -18,7 +18,7 @@ from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
-from tango_rt.media import Packets, open_media, video_stream
+from tango_rt.media.container import Packets, open_media, video_stream
 from tango_rt.video.view import Shape, shape_of
 from tango_rt.video.vp9 import Vp9Sizes
 

@@ -1,0 +1,1 @@
+"""The frames around a cut: morphs, arms, and the diffusion model ACInterp."""

@@ -1,0 +1,175 @@
+"""Motion features inside a pack, by embedding: made once from the pack's own joints, used at every render.
+
+    embeddings/NAME/embedding.json    whose they are: name, hash of what made them, what is known about it
+    embeddings/NAME/low.npy           float32 (N, D), a row a node
+    embeddings/NAME/high.npy          float32 (N, E)
+    embeddings/NAME/fit.npz           the embedding itself, where it was fitted to this person
+
+Features of another hash are refused, never compared: the numbers would mean something else.
+"""
+
+import hashlib
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine.character.arrays import MAX_FEATURE_WIDTH, npy_bytes, read_npy
+from engine.character.info import check_json, is_sha256, record_of
+from engine.character.pack import CharacterPack
+from engine.character.steps import node_rows
+from engine.errors import ArtifactError, InputError
+from engine.features.embedding import Embedding
+from engine.features.fitted import FittedEmbedding
+from engine.features.recording import Recording
+from engine.files import read_plain, reading
+from engine.folders import whole_folder
+
+__all__ = [
+    "NAMES",
+    "StoredEmbedding",
+    "files_of",
+    "read_embedding",
+    "record_bytes",
+    "remove_embedding",
+    "stored_names",
+    "write_embedding",
+]
+
+NAMES = ("fitted", "generic", "onset", "mini", "full")
+FOLDER = "embeddings"
+_MARKER = "embedding.json"
+_FILES = frozenset(("low.npy", "high.npy", "fit.npz"))
+_MAX_JSON_BYTES = 1 << 20
+_MAX_FIT_BYTES = 32 << 20
+_MAX_NORM = 1e3  # of a row: 1 at most where it is normalised; products of more would drown all other costs
+_DAMAGED, _REFRESH = "are damaged", "make them anew with 'tango-rt character refresh'"
+
+
+@dataclass(frozen=True, eq=False)
+class StoredEmbedding:
+    """low float32 (N, D), high float32 (N, E), read-only. fitted: the embedding, where the pack carries it."""
+
+    name: str
+    sha256: str
+    low: np.ndarray
+    high: np.ndarray
+    about: dict[str, Any]
+    fitted: FittedEmbedding | None
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What embedding.json says. files: the sha256 of every other file by name."""
+
+    name: str
+    sha256: str
+    about: dict[str, Any]
+    files: dict[str, str]
+
+
+def stored_names(pack: Path) -> list[str]:
+    """Embeddings of which the pack has features."""
+    return [name for name in NAMES if (pack / FOLDER / name / _MARKER).is_file()]
+
+
+def record_bytes(pack: Path, name: str) -> bytes:
+    """What says whose features these are. Raises ArtifactError where it cannot be read."""
+    folder = pack / FOLDER / name
+    with reading(f"the motion features in {folder}", _DAMAGED, _REFRESH):
+        return _record_bytes(folder)
+
+
+def files_of(pack: Path, name: str) -> list[str]:
+    """Names of the files of one embedding. Raises ArtifactError where they cannot be read, or have other names."""
+    folder = pack / FOLDER / name
+    with reading(f"the motion features in {folder}", _DAMAGED, _REFRESH):
+        return [_MARKER, *_record(folder).files]
+
+
+def write_embedding(pack: Path, embedding: Embedding, recording: Recording, about: dict[str, Any]) -> None:
+    """Compute and store the features of a pack's recording; they replace older ones of the same name.
+
+    Raises InputError where the embedding cannot be applied to the recording or the disk is full.
+    """
+    place = pack / FOLDER / embedding.name
+    if _is_linked(place):
+        raise InputError(f"{place} is a link: motion features are written into the pack alone")
+    features = embedding.motion(recording)
+    try:
+        with whole_folder(place, _MARKER, "motion features") as folder:
+            for name, rows in features._asdict().items():
+                (folder / f"{name}.npy").write_bytes(npy_bytes(node_rows(rows)))
+            if isinstance(embedding, FittedEmbedding):
+                embedding.save(folder / "fit.npz")
+            hashes = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.iterdir())}
+            record = _Record(embedding.name, embedding.sha256, about, hashes)
+            (folder / _MARKER).write_text(json.dumps(asdict(record), indent=1), "utf-8")
+    except OSError as error:
+        raise InputError(f"{place}: cannot be written ({error.strerror or 'is the disk full?'})") from error
+
+
+def remove_embedding(pack: Path, name: str) -> None:
+    """Forget the features of one embedding, if there are any."""
+    place = pack / FOLDER / name
+    if not _is_linked(place):
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def read_embedding(pack: CharacterPack, name: str) -> StoredEmbedding:
+    """Raises InputError when the pack has none of this name, ArtifactError when it is damaged."""
+    if name not in stored_names(pack.path):
+        raise InputError(f"{pack.path} has no motion features of {name!r}: {_REFRESH}")
+    folder = pack.path / FOLDER / name
+    with reading(f"the motion features in {folder}", _DAMAGED, _REFRESH):
+        record = _record(folder)
+        n_nodes = pack.info.n_nodes
+        low, high = (
+            read_npy(folder / f"{part}.npy", "float32", n_nodes, MAX_FEATURE_WIDTH, record.files.get(f"{part}.npy", ""))
+            for part in ("low", "high")
+        )
+        if not low.shape[1] or max(_longest(low), _longest(high)) > _MAX_NORM:
+            raise ValueError("they have no columns, or are far longer than one")
+        fitted = _fit(folder, record, low.shape[1], high.shape[1])
+    if fitted is not None and fitted.sha256 != record.sha256:
+        raise ArtifactError(f"the motion features in {folder} were made by another fit or version: {_REFRESH}")
+    return StoredEmbedding(name, record.sha256, low, high, record.about, fitted)
+
+
+def _record(folder: Path) -> _Record:
+    fields = json.loads(_record_bytes(folder))
+    check_json(fields)
+    record = record_of(_Record, fields)
+    if record.name != folder.name:
+        raise ValueError(f"they are of {record.name!r:.100}")
+    if not all(map(is_sha256, (record.sha256, *record.files.values()))):
+        raise ValueError("a hash is none")
+    if not _FILES.issuperset(record.files):
+        raise ValueError("it names other files")
+    return record
+
+
+def _record_bytes(folder: Path) -> bytes:
+    if _is_linked(folder):
+        raise ValueError("the folder is a link")
+    return read_plain(folder / _MARKER, _MAX_JSON_BYTES, follow_links=False)
+
+
+def _fit(folder: Path, record: _Record, *widths: int) -> FittedEmbedding | None:
+    if "fit.npz" not in record.files:
+        return None
+    content = read_plain(folder / "fit.npz", _MAX_FIT_BYTES, follow_links=False)
+    if hashlib.sha256(content).hexdigest() != record.files["fit.npz"]:
+        raise ValueError("fit.npz is not what was written: its sha256 is another")
+    return FittedEmbedding.load(content, record.name)
+
+
+def _longest(rows: np.ndarray) -> float:
+    return float(np.sqrt(np.einsum("nd,nd->n", rows, rows).max(initial=0)))
+
+
+def _is_linked(folder: Path) -> bool:
+    return folder.is_symlink() or folder.parent.is_symlink()

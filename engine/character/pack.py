@@ -1,0 +1,126 @@
+"""Character pack: the folder NAME.tango, everything that is needed to perform a person.
+
+    pack.json        what it is: schema, size, sources, clips, build report, hashes (engine.character.info)
+    video.h264       closed groups of 4 pictures, one behind the other, one a node (engine.character.video)
+    ARRAY.npy        the arrays of engine.character.arrays
+    embeddings/      motion features by embedding (engine.character.embeddings)
+    transitions/     the cache of generated frames (tango_rt.pipeline.transitions)
+
+A pack is whole or absent: it is written to a temporary folder and renamed (engine.character.writer). A pack from a
+stranger cannot run code (no pickle), cannot leave its folder (fixed file names, no links), cannot make us wait or
+allocate (regular files of the size that follows from the frame count), and cannot lead a kernel out of its arrays
+(engine.character.checks). Its identity, the sha256 of pack.json, covers all arrays and pictures.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from engine.character.arrays import ARRAYS, RESIDENT, read_array, stored_shape
+from engine.character.checks import check_arrays
+from engine.character.info import SCHEMA, OtherSchema, PackInfo
+from engine.character.video import StoredVideo
+from engine.errors import ArtifactError, InputError
+from engine.features.recording import Recording
+from engine.files import read_plain, reading
+from engine.motion_graph.graph import MotionGraph
+
+__all__ = ["DAMAGED", "REBUILD", "SUFFIX", "CharacterPack", "folder_bytes", "recording_of"]
+
+SUFFIX = ".tango"
+DAMAGED, REBUILD = "is damaged or not a character pack", "rebuild it"
+_MAX_JSON_BYTES = 64 << 20
+
+
+class CharacterPack:
+    """An opened pack: one open file, and in memory only what every performance needs. Any thread may read it.
+
+    sha256: of pack.json. What is not in memory is read when it is asked for, and must still be what was written then.
+    """
+
+    def __init__(
+        self, path: Path, info: PackInfo, sha256: str, arrays: dict[str, np.ndarray], video: StoredVideo
+    ) -> None:
+        self.path = path
+        self.info = info
+        self.sha256 = sha256
+        self._arrays = arrays
+        self._video = video
+
+    @classmethod
+    def open(cls, path: str | Path) -> "CharacterPack":
+        """Check and open a pack folder.
+
+        Raises InputError when there is none, ArtifactError when it is unusable, whatever is wrong with it, BackendError
+        where this process may open no more files.
+        """
+        folder = Path(path)
+        if not folder.is_dir():
+            raise InputError(f"no character at {folder}: expected a folder made by 'tango-rt character build'")
+        with reading(folder, DAMAGED, REBUILD):
+            content = read_plain(folder / "pack.json", _MAX_JSON_BYTES, follow_links=False)
+            try:
+                info = PackInfo.from_json(content.decode())
+            except OtherSchema as error:
+                raise ArtifactError(
+                    f"{folder} has pack schema {error}, this version reads {SCHEMA}: "
+                    "rebuild it with 'tango-rt character build'"
+                ) from error
+            for name in ARRAYS.keys() - set(RESIDENT):
+                stored_shape(folder, name, info)
+            arrays = {name: read_array(folder, name, info) for name in RESIDENT}
+            check_arrays(info, arrays)
+            video = StoredVideo(folder / "video.h264", arrays["packet_start"], arrays["node_sha256"])
+        return cls(folder, info, hashlib.sha256(content).hexdigest(), arrays, video)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """An array of ARRAYS, read-only. Raises ArtifactError where it is damaged or another's by now."""
+        if name not in self._arrays:
+            with reading(self.path, DAMAGED, REBUILD):
+                self._arrays[name] = read_array(self.path, name, self.info)
+        return self._arrays[name]
+
+    @cached_property
+    def graph(self) -> MotionGraph:
+        return MotionGraph(
+            n_nodes=self.info.n_nodes,
+            clip_start=self["clip_start"],
+            indptr=self["graph_indptr"],
+            indices=self["graph_indices"],
+            distance=self["graph_distance"],
+            kind=self["graph_kind"],
+            kept=self["graph_kept"],
+        )
+
+    @property
+    def recording(self) -> Recording:
+        """The person and the voice of the reference: what embeddings are made from."""
+        arrays = {name: self[name] for name in ("joints", "confidence", "clip_start", "mouth", "motion", "audio")}
+        return recording_of(self.info.name, arrays, self.info.shoulder_px)
+
+    def packets(self, node: int) -> list[bytes]:
+        """The 4 encoded pictures of a node: a closed group of pictures. Raises ArtifactError for damaged ones."""
+        return self._video.packets(node)
+
+    def verify(self) -> None:
+        """Read all of it, a second for a gigabyte. Raises ArtifactError that names what is damaged."""
+        for name in ARRAYS.keys() - set(self._arrays):
+            with reading(self.path, DAMAGED, REBUILD):
+                read_array(self.path, name, self.info)
+        for node in range(self.info.n_nodes):
+            self.packets(node)
+
+
+def recording_of(name: str, arrays: Mapping[str, np.ndarray], shoulder_px: float) -> Recording:
+    """The arrays of a pack that say who moves and speaks how."""
+    chosen = {key: np.asarray(arrays[key]) for key in ("joints", "confidence", "clip_start", "mouth", "motion")}
+    samples = arrays["audio"].astype(np.float32) / 32768
+    return Recording(name=name, samples=samples, unit_px=shoulder_px, **chosen)
+
+
+def folder_bytes(folder: Path) -> int:
+    """Size of a pack on disk."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file() and not file.is_symlink())

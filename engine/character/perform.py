@@ -1,0 +1,159 @@
+"""Speech -> path: what is heard, what each node would cost at each step, and the cheapest way through the graph."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from engine.character.pack import CharacterPack
+from engine.character.retrieval import Retrieval, RetrievalOptions, open_retrieval
+from engine.character.steps import speech_steps
+from engine.errors import ArtifactError, InputError
+from engine.motion_graph.costs import CostOptions, MotionVectors, SpeechSteps, node_costs
+from engine.motion_graph.graph import CONTINUE, Cut
+from engine.motion_graph.official import OfficialGraph, OfficialSearchOptions, search_official
+from engine.motion_graph.search import Path as NodePath
+from engine.motion_graph.search import SearchOptions
+from engine.motion_graph.variety import varied_path
+from engine.motion_graph.words import Word, keyword_bonus, parse_words
+from engine.timebase import FPS, FRAMES_PER_NODE, SAMPLE_RATE, frame_count
+
+__all__ = ["PerformOptions", "Performance", "perform", "planned_transitions", "seeded"]
+
+SEED_VARIATION = 0.4
+"""About the standard deviation of one row of node costs by onsets, and a bit more than half of one by the fit."""
+
+_BLOCK_STEPS = 512  # node costs in memory at once: 55 MB for an hour of reference
+
+
+@dataclass(frozen=True)
+class PerformOptions:
+    retrieval: RetrievalOptions = field(default_factory=RetrievalOptions)
+    search: Literal["viterbi", "official"] = "viterbi"
+    seed: int = 0
+    words: str | None = None  # word timings of the speech, as engine.motion_graph.words reads them
+    costs: CostOptions = field(default_factory=CostOptions)
+    weights: SearchOptions = field(default_factory=SearchOptions)
+
+
+@dataclass(frozen=True)
+class Performance:
+    """A path through a character's graph, one node per 4 frames of video."""
+
+    nodes: np.ndarray  # int32 (T,)
+    cuts: np.ndarray  # int (K,): steps t whose successor t + 1 is a cut
+    n_frames: int  # frames of the video; the last node may be shown in part
+    speaking: np.ndarray  # float32 (T,), 0..1
+    cost: float | None  # of the exact search
+    retrieval: str
+
+
+def perform(
+    pack: CharacterPack,
+    samples: np.ndarray,
+    options: PerformOptions,
+    retrieval: Retrieval | None = None,
+    start: tuple[int, int] | None = None,
+) -> Performance:
+    """The best path for a speech that was heard whole; samples: float32 (n,) at 16 kHz.
+
+    retrieval: opened already, else by the options. start: first node, and nodes since the last cut there. Raises
+    InputError for word timings or samples that cannot be used.
+    """
+    retrieval = retrieval or open_retrieval(pack, options.retrieval)
+    steps = speech_steps(retrieval.embedding, samples)
+    bonus = _bonus(pack, options.words, len(steps.low), len(samples) / SAMPLE_RATE)
+    if options.search == "official":
+        path = _official_path(pack, retrieval.motion, steps)
+    else:
+        weight = options.costs.similarity_weight * retrieval.embedding.weight
+        costs = replace(options.costs, similarity_weight=weight)
+        path = varied_path(
+            lambda: _cost_blocks(pack["rest"], retrieval.motion, steps, bonus, costs),
+            pack.graph,
+            pack["rest"],
+            seeded(options.weights, options.seed),
+            start=start,
+        )
+    return Performance(
+        nodes=path.nodes,
+        cuts=path.cuts,
+        n_frames=frame_count(len(samples)),
+        speaking=steps.speaking,
+        cost=path.cost,
+        retrieval=retrieval.embedding.name + ("" if bonus is None else "+words"),
+    )
+
+
+def planned_transitions(performance: Performance) -> dict[int, Cut]:
+    """Step t -> cut, for every cut that is blended: its pictures replace those of steps t and t + 1.
+
+    Paths of the exact search keep cuts apart. Those of the release's search may not; there the earlier cut is blended
+    and the one that would need a picture already taken stays hard, as in the release.
+    """
+    planned: dict[int, Cut] = {}
+    for t in performance.cuts.tolist():
+        if t - 1 not in planned:
+            planned[t] = (int(performance.nodes[t]), int(performance.nodes[t + 1]))
+    return planned
+
+
+def seeded(weights: SearchOptions, seed: int) -> SearchOptions:
+    """Seed 0 is the best path; every other seed is the best one under its own small disturbance of the costs."""
+    return replace(weights, seed=seed, variation=SEED_VARIATION if seed else 0.0)
+
+
+def _cost_blocks(
+    rest: np.ndarray, motion: MotionVectors, steps: SpeechSteps, bonus: csr_array | None, options: CostOptions
+) -> Iterator[np.ndarray]:
+    for start in range(0, len(steps.low), _BLOCK_STEPS):
+        part = slice(start, start + _BLOCK_STEPS)
+        costs = node_costs(steps[part], motion, rest, options)
+        if bonus is not None:
+            costs -= bonus[part].toarray()
+        yield costs
+
+
+def _bonus(pack: CharacterPack, words: str | None, n_steps: int, duration_s: float) -> csr_array | None:
+    """Keyword matches to subtract from the costs, sparse (T, N); None where there are no words."""
+    if words is None:
+        return None
+    if not pack.info.words:
+        raise InputError(f"{pack.path} was built without --words: build it again with the reference's word timings")
+    spoken = parse_words(words, duration_s)
+    reference = _reference_words(pack)
+    start_s = np.full(pack.info.n_nodes, np.nan)
+    for clip, first in zip(pack.info.clips, pack["clip_start"][:-1], strict=True):
+        if clip.source == 0:
+            n = clip.n_frames // FRAMES_PER_NODE
+            start_s[first : first + n] = (clip.first_frame + FRAMES_PER_NODE * np.arange(n)) / FPS
+    return keyword_bonus(spoken, reference, n_steps, start_s, np.asarray(pack["clip_start"]))
+
+
+def _reference_words(pack: CharacterPack) -> tuple[Word, ...]:
+    try:
+        return parse_words(pack.info.words)
+    except InputError as error:
+        raise ArtifactError(f"{pack.path} is damaged ({error}): build it again") from error
+
+
+def _official_path(pack: CharacterPack, motion: MotionVectors, steps: SpeechSteps) -> NodePath:
+    """The release's search on the nodes of this graph: paths start where a clip does, and nothing keeps cuts apart."""
+    graph = pack.graph
+    kept = np.flatnonzero(graph.kept)
+    number = np.full(graph.n_nodes, -1)
+    number[kept] = np.arange(len(kept))
+    continues = graph.kind == CONTINUE
+    entered = np.zeros(graph.n_nodes, bool)
+    entered[graph.indices[continues]] = True
+    nodes = OfficialGraph(
+        edges=np.column_stack([number[graph.sources], number[graph.indices]]),
+        is_continue=continues,
+        previous=np.where(entered, np.arange(graph.n_nodes) - 1, -1)[kept],
+        frames=kept,
+    )
+    options = OfficialSearchOptions(mode="both" if motion.high.shape[1] else "low_level")
+    best, *_ = search_official(nodes, motion.low[kept], motion.high[kept], steps.low, steps.high, options)
+    return NodePath(kept[best.nodes].astype(np.int32), best.cost, np.flatnonzero(~best.is_continue))

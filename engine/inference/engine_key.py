@@ -1,0 +1,158 @@
+"""What decides which engine a compiler makes of a network: another driver or another shape is another engine."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from types import MappingProxyType
+from typing import Any
+
+from engine.errors import ArtifactError
+from engine.inference.machine import Machine, backend_version, machine_for
+from engine.inference.manifest import Bundle, GraphSpec, Profile
+from engine.inference.precision import policy_digest
+from engine.inference.session import BACKENDS, PRECISIONS, Backend, Precision
+
+__all__ = ["BUILD_OPTIONS", "EngineKey", "content_digest", "engine_precision", "key_of"]
+
+BUILD_OPTIONS: Mapping[Backend, Mapping[str, str | int | bool]] = MappingProxyType(
+    {
+        "onnxruntime": MappingProxyType({"graph_optimization": "all"}),
+        "openvino": MappingProxyType({"performance_hint": "LATENCY"}),
+        # TF32 has 10 bits of mantissa: float32 parity of 1e-4 is out of its reach
+        "tensorrt": MappingProxyType({"strongly_typed": True, "tf32": False, "optimization_level": 3}),
+        "tensorrt-rtx": MappingProxyType({"strongly_typed": True, "tf32": False}),
+    }
+)
+"""What the compiler of a back end is told beside precision and shapes."""
+
+_MOST_CHARACTERS = 500
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class EngineKey:
+    """All that decides what a compiler makes of a network; equal keys may share an engine, others never."""
+
+    graph: str
+    onnx_sha256: str  # of the network with its weights
+    backend: Backend
+    backend_version: str
+    machine: Machine
+    precision: Precision
+    policy: str  # digest of which operators keep float32
+    profile: str  # "" where the bundle has none
+    shapes: Profile
+    options: Mapping[str, str | int | bool]
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "EngineKey":
+        """Raises ValueError, KeyError, TypeError or AttributeError for anything that is not a sane key."""
+        texts: dict[str, Any] = {name: _text(content[name]) for name in _TEXTS}
+        machine = Machine(**{field.name: _text(content["machine"][field.name]) for field in fields(Machine)})
+        _expect(content["backend"] in BACKENDS, "its back end is unknown")
+        _expect(content["precision"] in PRECISIONS, "its precision is unknown")
+        shapes = {_text(symbol): _bounds(sizes) for symbol, sizes in content["shapes"].items()}
+        options = {_text(name): value for name, value in content["options"].items()}
+        _expect(all(type(value) in (str, int, bool) for value in options.values()), "an option is no plain value")
+        known = {field.name for field in fields(cls)}
+        _expect(content.keys() == known and content["machine"].keys() == asdict(machine).keys(), "it has unknown parts")
+        texts |= {name: content[name] for name in ("backend", "precision")}
+        return cls(**texts, machine=machine, shapes=shapes, options=options)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON gives it back."""
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}
+        shapes = {symbol: list(sizes) for symbol, sizes in self.shapes.items()}
+        return {**parts, "machine": asdict(self.machine), "shapes": shapes, "options": dict(self.options)}
+
+    @property
+    def digest(self) -> str:
+        """sha256 of all of it, in hex."""
+        return content_digest(self.to_dict())
+
+    def differences(self, other: "EngineKey") -> list[str]:
+        """What is another in `other`, as "driver 570.1 -> 580.2"; none where the keys are equal."""
+        old, new = _flat(self), _flat(other)
+        return [
+            f"{name} {' -> '.join(_shown(old.get(name, 'none'), new.get(name, 'none')))}"
+            for name in dict.fromkeys((*old, *new))
+            if old.get(name) != new.get(name)
+        ]
+
+
+def engine_precision(spec: GraphSpec, precision: Precision) -> Precision:
+    """The precision in which a network is computed where `precision` is asked of its bundle."""
+    return "fp32" if spec.keep_fp32 else precision
+
+
+def key_of(bundle: Bundle, graph: str, backend: Backend, precision: Precision, profile_name: str) -> EngineKey:
+    """The key of an engine made here and now; profile_name: one of the bundle's, "" where it has none.
+
+    Raises ArtifactError where the bundle has no such graph or profile, BackendError where the back end is missing.
+    """
+    spec = bundle.graph(graph)
+    if profile_name not in (spec.profiles or ("",)):
+        known = ", ".join(spec.profiles) or "none"
+        raise ArtifactError(f"{bundle.folder} has no profile {profile_name!r}: it has {known}")
+    computed = engine_precision(spec, precision)
+    return EngineKey(
+        graph=graph,
+        onnx_sha256=bundle.graph_sha256(graph),
+        backend=backend,
+        backend_version=backend_version(backend),
+        machine=machine_for(backend),
+        precision=computed,
+        policy=policy_digest(spec, computed),
+        profile=profile_name,
+        shapes=dict(spec.profiles.get(profile_name, {})),
+        options=dict(BUILD_OPTIONS[backend]),
+    )
+
+
+def content_digest(content: Mapping[str, Any]) -> str:
+    """sha256 in hex of plain values, however their keys are ordered."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+_TEXTS = ("graph", "onnx_sha256", "backend_version", "policy", "profile")
+
+
+def _flat(key: EngineKey) -> dict[str, str]:
+    """Every part of a key by the name that a person reads."""
+    flat: dict[str, str] = {}
+    for field, value in key.to_dict().items():
+        if field == "machine":
+            flat.update({part.replace("_", " "): text or "none" for part, text in value.items()})
+        elif field == "shapes":
+            flat.update({f"size of {symbol}": "..".join(map(str, sizes)) for symbol, sizes in value.items()})
+        elif field == "options":
+            flat.update({f"option {name}": json.dumps(option) for name, option in value.items()})
+        else:
+            flat[field.replace("_", " ")] = value or "none"
+    return flat
+
+
+def _shown(old: str, new: str) -> tuple[str, str]:
+    """Both values of a difference; hashes by what tells them apart."""
+    if _SHA256.fullmatch(old) and _SHA256.fullmatch(new) and old[:12] != new[:12]:
+        return old[:12], new[:12]
+    return old, new
+
+
+def _bounds(sizes: Any) -> tuple[int, int, int]:
+    least, usual, most = sizes
+    _expect(all(type(size) is int for size in (least, usual, most)), "a size is no whole number")
+    return least, usual, most
+
+
+def _text(value: Any) -> str:
+    _expect(isinstance(value, str) and len(value) <= _MOST_CHARACTERS, f"{repr(value)[:40]} is no short text")
+    return str(value)
+
+
+def _expect(fits: object, otherwise: str) -> None:
+    if not fits:
+        raise ValueError(otherwise)

@@ -1,0 +1,335 @@
+"""Bundle: the folder of networks that `tango-export bundle` writes and the run time opens.
+
+    manifest.json    what it is: name, config, graphs with their inputs and outputs, hashes of all files, parity reached
+    GRAPH.onnx       one network each
+    FILE             whatever else the networks need: weights of networks over 2 GiB, vocabularies
+    engines/         what 'tango-export compile' made of the networks for this machine; see engine.inference.engines
+
+A bundle may come from a stranger: names are plain, nothing is linked, sizes are bounded before anything is read, and
+a file is given out only if it has the hash that the manifest gives it. There is no file in the folder that the manifest
+does not know but hidden ones, which nothing reads: a network is given out only if all its tensors lie in files that
+were checked with it.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from engine.errors import ArtifactError, InputError
+from engine.files import open_plain, read_plain, reading
+from engine.inference.onnx_files import external_files
+
+__all__ = [
+    "DTYPES",
+    "ENGINES",
+    "MANIFEST",
+    "SCHEMA",
+    "Bundle",
+    "FileSpec",
+    "GraphSpec",
+    "Profile",
+    "TensorSpec",
+    "bundle_sha256",
+    "file_spec",
+]
+
+SCHEMA = 1
+MANIFEST = "manifest.json"
+ENGINES = "engines"
+DTYPES = ("float32", "float64", "int32", "int64", "bool")
+
+MAX_MANIFEST_BYTES = 8 << 20
+MAX_FILE_BYTES = 8 << 30
+MAX_FILES = 256
+MAX_TENSORS = 64
+MAX_RANK = 8
+MAX_SIZE = 1 << 31
+MAX_PROFILES = 16
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+Profile = Mapping[str, tuple[int, int, int]]
+"""Sizes that a network is compiled for: symbol of its inputs' shapes -> least, usual, most."""
+_REMEDY = "make it again with 'tango-export bundle'"
+
+
+@dataclass(frozen=True)
+class FileSpec:
+    """Content of a file of the bundle."""
+
+    sha256: str
+    bytes: int
+
+    def __post_init__(self) -> None:
+        _expect(isinstance(self.sha256, str) and _SHA256.fullmatch(self.sha256), "a sha256 is malformed")
+        _expect(type(self.bytes) is int and 0 <= self.bytes <= MAX_FILE_BYTES, f"a file of {self.bytes!r} bytes")
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """An input or output: dtype of DTYPES; shape of fixed sizes and of symbols, as "batch" or "2*frames".
+
+    below: integers of this input are at least 0 and less than this.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+    below: int | None = None
+
+    def __post_init__(self) -> None:
+        _expect(isinstance(self.name, str) and 0 < len(self.name) <= 200, "a tensor has no plain name")
+        _expect(self.dtype in DTYPES, f"tensor {self.name} has dtype {self.dtype!r}")
+        _expect(len(self.shape) <= MAX_RANK, f"tensor {self.name} has {len(self.shape)} axes")
+        for size in self.shape:
+            fits = 0 <= size <= MAX_SIZE if type(size) is int else isinstance(size, str) and 0 < len(size) <= 200
+            _expect(fits, f"tensor {self.name} has size {size!r}")
+        bounded = self.below is None or (type(self.below) is int and 0 < self.below <= MAX_SIZE)
+        _expect(bounded, f"tensor {self.name} has integers below {self.below!r}")
+
+
+@dataclass(frozen=True)
+class GraphSpec:
+    """One network: its file, what it takes and gives, and how closely it was found to agree with its origin.
+
+    weights: files of the bundle that hold its larger tensors; networks may share them. profiles: by name, what it may
+    be compiled for. keep_fp32: it is not computed in fp16 or bf16 whatever is asked.
+    """
+
+    name: str
+    file: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    parity: Mapping[str, Any]
+    weights: tuple[str, ...] = ()
+    profiles: Mapping[str, Profile] = field(default_factory=dict)
+    keep_fp32: bool = False
+
+    @classmethod
+    def from_dict(cls, name: str, fields: Mapping[str, Any]) -> "GraphSpec":
+        """Raises ValueError, KeyError or TypeError for anything that is not a sane graph."""
+        inputs, outputs = (
+            tuple(
+                TensorSpec(t["name"], t["dtype"], tuple(t["shape"]), t.get("below"))
+                for t in fields[way][: MAX_TENSORS + 1]
+            )
+            for way in ("inputs", "outputs")
+        )
+        for tensors in (inputs, outputs):
+            unique = len({tensor.name for tensor in tensors}) == len(tensors)
+            _expect(0 < len(tensors) <= MAX_TENSORS and unique, f"graph {name} has no sane inputs and outputs")
+        for record in fields["parity"].values():
+            for output in record["reached"].values():
+                figures = (output["max_abs"], output["mean_abs"], output["cosine"])
+                _expect(all(isinstance(figure, float | int) for figure in figures), f"graph {name} has no sane parity")
+        weights = fields.get("weights", [])
+        _expect(isinstance(weights, list) and len(weights) <= MAX_FILES, f"graph {name} has no sane weights")
+        profiles = _profiles(name, inputs, fields.get("profiles", {}))
+        keep_fp32 = fields.get("keep_fp32", False)
+        _expect(type(keep_fp32) is bool, f"graph {name}: keep_fp32 is neither true nor false")
+        files = _plain(fields["file"]), tuple(map(_plain, weights))
+        # other endings mean other formats to libraries: ".ort" is not ONNX to ONNX Runtime
+        _expect(files[0].endswith(".onnx"), f"graph {name} is in {files[0]}, not in an .onnx file")
+        return cls(_plain(name), files[0], inputs, outputs, fields["parity"], files[1], profiles, keep_fp32)
+
+    def to_dict(self) -> dict[str, Any]:
+        fields = asdict(self)
+        del fields["name"]
+        return fields
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle: every file is there with its size; its content is checked when it is first asked for."""
+
+    folder: Path
+    name: str
+    sha256: str  # of all files and the config: equal hashes give equal features
+    config: Mapping[str, Any]
+    graphs: Mapping[str, GraphSpec]
+    files: Mapping[str, FileSpec]
+    licence: str  # of the weights
+    versions: Mapping[str, str]  # of what wrote it
+    _checked: set[str] = field(default_factory=set, repr=False, compare=False)  # files whose hash was found right
+    _checked_models: set[str] = field(default_factory=set, repr=False, compare=False)  # their tensors are in place
+
+    @classmethod
+    def open(cls, path: str | Path) -> "Bundle":
+        """Check a bundle folder. Raises InputError when there is none, ArtifactError when it is unusable."""
+        folder = Path(path)
+        if not folder.is_dir():
+            raise InputError(f"no bundle at {folder}: expected a folder made by 'tango-export bundle'")
+        with _damage(folder):
+            bundle = cls._from_dict(folder, _read_manifest(folder))
+            bundle._check_folder()
+        return bundle
+
+    def check(self) -> None:
+        """Check the content of all files. Raises ArtifactError for the first that is not what the manifest says."""
+        for name in self.files:
+            self.file(name)
+
+    def file(self, name: str) -> Path:
+        """Place of a file of the bundle. Raises ArtifactError where there is none of this name or it was changed."""
+        if name not in self.files:
+            raise ArtifactError(f"{self.folder} is a bundle without {name}: {_REMEDY}")
+        if name not in self._checked:
+            with _damage(self.folder):
+                self._check_place(name)
+                changed = file_spec(self.folder / name).sha256 != self.files[name].sha256
+                _expect(not changed, f"{name} was changed, its sha256 is another")
+            self._checked.add(name)
+        return self.folder / name
+
+    def model(self, graph: str) -> Path:
+        """Place of a network's ONNX file, which was checked with the weights beside it; raises as `file`, `graph`.
+
+        And where it would read a tensor from any other file.
+        """
+        spec = self.graph(graph)
+        for name in spec.weights:
+            self.file(name)
+        path = self.file(spec.file)
+        if graph not in self._checked_models:
+            with reading(path, "is no network", _REMEDY):
+                places = external_files(path)
+            with _damage(self.folder):
+                for place in places:
+                    _expect(place in spec.weights, f"{spec.file} has tensors in {place[:100]!r}, not of its weights")
+            self._checked_models.add(graph)
+        return path
+
+    def graph_sha256(self, graph: str) -> str:
+        """Identity of a network with its weights, by what the manifest says of them; no file is read."""
+        spec = self.graph(graph)
+        parts = [(name, self.files[name].sha256) for name in (spec.file, *sorted(spec.weights))]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    @property
+    def profile_names(self) -> tuple[str, ...]:
+        """What its networks may be compiled for; the first is the usual one, none is there in old bundles."""
+        return next((tuple(graph.profiles) for graph in self.graphs.values()), ())
+
+    def graph(self, name: str) -> GraphSpec:
+        """A network by name. Raises ArtifactError where there is none."""
+        if name not in self.graphs:
+            raise ArtifactError(f"bundle {self.name} has the graphs {', '.join(self.graphs)}, none is called {name}")
+        return self.graphs[name]
+
+    def to_dict(self) -> dict[str, Any]:
+        """What manifest.json holds."""
+        return {
+            "schema": SCHEMA,
+            "name": self.name,
+            "sha256": self.sha256,
+            "licence": self.licence,
+            "versions": dict(self.versions),
+            "config": dict(self.config),
+            "graphs": {name: graph.to_dict() for name, graph in self.graphs.items()},
+            "files": {name: asdict(spec) for name, spec in self.files.items()},
+        }
+
+    @classmethod
+    def _from_dict(cls, folder: Path, fields: dict[str, Any]) -> "Bundle":
+        if fields["schema"] != SCHEMA:
+            raise _SchemaError(repr(fields["schema"])[:40])
+        _expect(len(fields["files"]) <= MAX_FILES, f"{len(fields['files'])} files")
+        files = {_plain(name): FileSpec(spec["sha256"], spec["bytes"]) for name, spec in fields["files"].items()}
+        graphs = {name: GraphSpec.from_dict(name, graph) for name, graph in fields["graphs"].items()}
+        for graph in graphs.values():
+            _expect({graph.file, *graph.weights} <= files.keys(), f"a file of graph {graph.name} is not listed")
+        _expect(len({tuple(graph.profiles) for graph in graphs.values()}) <= 1, "its graphs have different profiles")
+        _expect(isinstance(fields["config"], dict), "config is no object")
+        for name, texts in (("licence", [fields["licence"]]), ("versions", fields["versions"].values())):
+            _expect(all(isinstance(text, str) for text in texts), f"{name} is no text")
+        _expect(fields["sha256"] == bundle_sha256(files, fields["config"]), "its sha256 does not match its content")
+        named = _plain(fields["name"])
+        return cls(
+            folder, named, fields["sha256"], fields["config"], graphs, files, fields["licence"], fields["versions"]
+        )
+
+    def _check_folder(self) -> None:
+        known = {MANIFEST, ENGINES, *self.files}
+        for entry in self.folder.iterdir():
+            hidden = entry.name.startswith(".")  # what desktops and editors leave about
+            _expect(hidden or entry.name in known, f"{entry.name[:100]} is not in its manifest")
+        for name in self.files:
+            self._check_place(name)
+
+    def _check_place(self, name: str) -> None:
+        path = self.folder / name
+        _expect(not path.is_symlink() and path.is_file(), f"{name} is missing or not a plain file")
+        size, written = path.stat().st_size, self.files[name].bytes
+        _expect(size == written, f"{name} has {size} bytes, {written} were written")
+
+
+def file_spec(path: Path) -> FileSpec:
+    """Size and hash of a file."""
+    with open(open_plain(path, follow_links=False), "rb") as file:
+        return FileSpec(hashlib.file_digest(file, "sha256").hexdigest(), os.fstat(file.fileno()).st_size)
+
+
+def bundle_sha256(files: Mapping[str, FileSpec], config: Mapping[str, Any]) -> str:
+    """Identity of a bundle, over its files and its config."""
+    content = {"files": sorted((name, spec.sha256) for name, spec in files.items()), "config": config}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class _SchemaError(ValueError):
+    """The bundle is of another version."""
+
+
+@contextmanager
+def _damage(folder: Path) -> Iterator[None]:
+    """What is found wrong with a bundle, as an ArtifactError."""
+    with reading(folder, "is damaged or not a bundle", _REMEDY):
+        try:
+            yield
+        except _SchemaError as error:
+            raise ArtifactError(
+                f"{folder} has bundle schema {error}, this version reads {SCHEMA}: {_REMEDY}"
+            ) from error
+
+
+def _profiles(graph: str, inputs: tuple[TensorSpec, ...], fields: Mapping[str, Any]) -> dict[str, Profile]:
+    """Raises ValueError or TypeError where a profile does not say in order how large each symbol of the inputs is."""
+    symbols = {size for tensor in inputs for size in tensor.shape if isinstance(size, str)}
+    _expect(len(fields) <= MAX_PROFILES, f"graph {graph} has {len(fields)} profiles")
+    profiles: dict[str, Profile] = {}
+    for name, bounds in fields.items():
+        _expect(set(bounds) == symbols, f"profile {name!r} of graph {graph} does not bound just its inputs' sizes")
+        profile: dict[str, tuple[int, int, int]] = {}
+        for symbol, (least, usual, most) in bounds.items():
+            whole = all(type(size) is int for size in (least, usual, most))
+            _expect(whole and 0 < least <= usual <= most <= MAX_SIZE, f"profile {name!r} of graph {graph} has no order")
+            profile[symbol] = (least, usual, most)
+        profiles[_plain(name)] = profile
+    return profiles
+
+
+def _expect(fits: object, otherwise: str) -> None:
+    if not fits:
+        raise ValueError(otherwise)
+
+
+def _plain(name: object) -> str:
+    """A name that is one part of a path, on every system, and not the manifest's own."""
+    fits = isinstance(name, str) and _NAME.fullmatch(name) and name.lower() not in (MANIFEST, ENGINES)
+    _expect(fits, f"{str(name)[:100]!r} is no plain name")
+    return str(name)
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    _expect(not path.is_symlink() and path.is_file(), f"{MANIFEST} is missing or not a plain file")
+    _expect(path.stat().st_size <= MAX_MANIFEST_BYTES, f"{MANIFEST} has over {MAX_MANIFEST_BYTES} bytes")
+    fields = json.loads(read_plain(path, MAX_MANIFEST_BYTES, follow_links=False).decode("utf-8"))
+    _expect(isinstance(fields, dict), f"{MANIFEST} is no object")
+    return dict(fields)

@@ -1,0 +1,1 @@
+"""Nodes, cuts and the paths through them: distances, connection, offline and online search."""

@@ -1,0 +1,1 @@
+"""Numba kernels of graph and search. Public wrappers check; the jitted functions below them check nothing."""

@@ -1,0 +1,283 @@
+"""Which cuts are cheap: search over all pairs of nodes, exact, without ever holding all pairs.
+
+A cut i -> j shows the frames of nodes i, i+1 morphing into those of j-1, j, so it costs the *window* distance
+(d(i, j-1) + d(i+1, j)) / 2. Where i ends its clip or j starts its own there is no such window, and it costs
+d(i, j). Bounds of kernels/distances.py rule most pairs out; the rest are looked at in the order of their
+bounds.
+"""
+
+import numpy as np
+
+from engine.jit import FASTMATH, njit
+from engine.motion_graph.kernels.distances import NodeFeatures, pose_distance, surface_distance
+
+__all__ = ["NO_NODE", "cheapest_cuts", "nearest_cuts", "spread_out"]
+
+NO_NODE = -1
+"""Fills the places of cuts that do not exist."""
+
+_BLOCK = 256  # columns whose bounds stay in the first-level cache while the groups add up
+_N_BINS = 64
+_SLACK = np.float32(1 - 1e-5)  # a bound is a sum of rounded numbers: it must never exceed the distance
+
+
+def nearest_cuts(
+    features: NodeFeatures, rows: range, limits: np.ndarray, n_best: int, min_skip: int, windowed: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """The n_best cheapest cuts out of each node of `rows` among those that cost at most limits[node].
+
+    limits float32 (N,). Targets i-1 .. i+min_skip of the same clip are left out. Not windowed: every cut
+    costs d(i, j). Returns targets int32 (len(rows), n_best) filled with NO_NODE, and costs float32 of the
+    same shape filled with inf, in no order of use; of equal costs the lower target is kept. Releases the GIL:
+    threads may share the rows out.
+    """
+    targets = np.full((len(rows), n_best), NO_NODE, np.int32)
+    costs = np.full((len(rows), n_best), np.inf, np.float32)
+    _nearest_cuts(
+        features.pose, features.surface, features.surface_bits, features.scale,
+        features.group_means, features.pivots, np.flatnonzero(features.clip_first), features.clip_last,
+        features.clip, rows.start, limits, min_skip, windowed, targets, costs,
+    )  # fmt: skip
+    return targets, costs
+
+
+def cheapest_cuts(
+    features: NodeFeatures, source_group: np.ndarray, target_group: np.ndarray, min_skip: int, windowed: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The one cheapest cut from each group of source nodes to each group of target nodes, whatever it costs.
+
+    source_group and target_group int (N,): the number of the group, negative for nodes that may not serve.
+    Targets i-1 .. i+min_skip of the same clip are left out. Returns sources and targets int32
+    (n_source_groups, n_target_groups), NO_NODE where no pair is allowed, and costs float32, inf there.
+    """
+    shape = (int(source_group.max()) + 1, int(target_group.max()) + 1)
+    sources, targets = np.full(shape, NO_NODE, np.int32), np.full(shape, NO_NODE, np.int32)
+    costs = np.full(shape, np.inf, np.float32)
+    _cheapest_cuts(
+        features.pose, features.surface, features.surface_bits, features.scale,
+        np.ascontiguousarray(features.group_means.transpose(2, 0, 1)),
+        np.ascontiguousarray(features.pivots.T), features.clip_first, features.clip_last, features.clip,
+        np.flatnonzero(source_group >= 0), np.flatnonzero(target_group >= 0), source_group.astype(np.int64),
+        target_group.astype(np.int64), min_skip, windowed, sources, targets, costs,
+    )  # fmt: skip
+    return sources, targets, costs
+
+
+def spread_out(targets: np.ndarray, costs: np.ndarray, n_keep: int, radius: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of each row the n_keep cheapest cuts to different places; then, if places run out, the cheapest of the
+    others.
+
+    Two targets at most `radius` nodes apart are the same place. Takes what nearest_cuts returns and returns
+    the same with n_keep columns. (2 radius + 1) n_keep columns are enough to lose nothing.
+    """
+    kept_targets = np.full((len(targets), n_keep), NO_NODE, np.int32)
+    kept_costs = np.full((len(targets), n_keep), np.inf, np.float32)
+    _spread_out(targets, costs, radius, kept_targets, kept_costs)
+    return kept_targets, kept_costs
+
+
+@njit(nogil=True, fastmath=FASTMATH)
+def _row_bounds(group_means, pivots, i, pose_bound, bound):  # type: ignore[no-untyped-def]
+    """Bounds between node i and every other: of d_pose, and of the whole distance."""
+    n_nodes = pose_bound.shape[0]
+    for start in range(0, n_nodes, _BLOCK):
+        stop = min(start + _BLOCK, n_nodes)
+        # Slices count from 0: with range(start, stop) the compiler allows for negative indices and gives up
+        # vector code.
+        of_pose, of_all = pose_bound[start:stop], bound[start:stop]
+        of_pose[:] = 0
+        of_all[:] = 0
+        for g in range(group_means.shape[0]):
+            x, y, z = group_means[g, 0, i], group_means[g, 1, i], group_means[g, 2, i]
+            xs, ys, zs = (
+                group_means[g, 0, start:stop],
+                group_means[g, 1, start:stop],
+                group_means[g, 2, start:stop],
+            )
+            for k in range(of_pose.shape[0]):
+                dx, dy, dz = xs[k] - x, ys[k] - y, zs[k] - z
+                of_pose[k] += np.sqrt(dx * dx + dy * dy + dz * dz)
+        for p in range(pivots.shape[0]):
+            mine, theirs = pivots[p, i], pivots[p, start:stop]
+            for k in range(of_all.shape[0]):
+                of_all[k] = max(of_all[k], abs(theirs[k] - mine))
+        for k in range(of_all.shape[0]):
+            of_pose[k] *= _SLACK
+            of_all[k] = of_pose[k] + of_all[k] * _SLACK
+
+
+@njit(nogil=True)
+def _by_bound(bound, limit, order, bin_end):  # type: ignore[no-untyped-def]
+    """Columns whose bound is within the limit, into `order`, ascending by bound but for the width of a
+    bin."""
+    scale = np.float32(_N_BINS) / limit if limit > 0 else np.float32(0)
+    bin_end[:] = 0
+    for b in range(bound.shape[0]):
+        if bound[b] <= limit:
+            bin_end[min(int(bound[b] * scale), _N_BINS - 1)] += 1
+    total = 0
+    for k in range(_N_BINS):
+        total, bin_end[k] = total + bin_end[k], total
+    for b in range(bound.shape[0]):
+        if bound[b] <= limit:
+            k = min(int(bound[b] * scale), _N_BINS - 1)
+            order[bin_end[k]] = b
+            bin_end[k] += 1
+    return total
+
+
+@njit(nogil=True)
+def _dearer(cost, target, than_cost, than_target):  # type: ignore[no-untyped-def]
+    return cost > than_cost or (cost == than_cost and target > than_target)
+
+
+@njit(nogil=True)
+def _offer(costs, targets, n_held, cost, target):  # type: ignore[no-untyped-def]
+    """Keep the cheapest pairs in a heap whose root is the dearest; returns how many are held."""
+    if n_held < costs.shape[0]:
+        k = n_held
+        while k > 0 and _dearer(cost, target, costs[(k - 1) // 2], targets[(k - 1) // 2]):
+            costs[k], targets[k] = costs[(k - 1) // 2], targets[(k - 1) // 2]
+            k = (k - 1) // 2
+        costs[k], targets[k] = cost, target
+        return n_held + 1
+    if not _dearer(costs[0], targets[0], cost, target):
+        return n_held
+    k = 0
+    while 2 * k + 1 < n_held:
+        child = 2 * k + 1
+        if child + 1 < n_held and _dearer(costs[child + 1], targets[child + 1], costs[child], targets[child]):
+            child += 1
+        if not _dearer(costs[child], targets[child], cost, target):
+            break
+        costs[k], targets[k] = costs[child], targets[child]
+        k = child
+    costs[k], targets[k] = cost, target
+    return n_held
+
+
+@njit(nogil=True, fastmath=FASTMATH)
+def _nearest_cuts(  # type: ignore[no-untyped-def]
+    pose, surface, surface_bits, scale, group_means, pivots, clip_firsts, clip_last, clip,
+    first_row, limits, min_skip, windowed, targets, costs,
+):  # fmt: skip
+    n_nodes, n_best = pose.shape[0], costs.shape[1]
+    order = np.empty(n_nodes, np.int64)
+    bin_end = np.empty(_N_BINS, np.int64)
+    window_bound = np.full(n_nodes, np.inf, np.float32)
+    # Row i reads d(i, .) and d(i+1, .), row i+1 the latter again: [0] is here, [1] ahead, and they change
+    # places.
+    pose_bound, bound = np.empty((2, n_nodes), np.float32), np.empty((2, n_nodes), np.float32)
+    apart, exact = np.full((2, n_nodes), np.nan, np.float32), np.full((2, n_nodes), np.nan, np.float32)
+    here, ahead = 0, 1
+    _row_bounds(group_means, pivots, first_row, pose_bound[here], bound[here])
+    for row in range(costs.shape[0]):
+        i = first_row + row
+        limit, n_held = limits[i], 0
+        window = windowed and not clip_last[i]
+        if i + 1 < n_nodes:
+            _row_bounds(group_means, pivots, i + 1, pose_bound[ahead], bound[ahead])
+        if window:
+            for b in range(n_nodes - 1):
+                window_bound[b] = np.float32(0.5) * (bound[here, b] + bound[ahead, b + 1])
+        step = 1 if window else 0
+        row_bound = window_bound if window else bound[here]
+        n_near = _by_bound(row_bound, limit, order, bin_end)
+        for k in range(n_near + clip_firsts.shape[0] * step):
+            listed = k < n_near
+            shift = step if listed else 0
+            b = order[k] if listed else clip_firsts[k - n_near]
+            j = b + shift
+            if (shift == 1 and clip_last[b]) or (clip[j] == clip[i] and i - 1 <= j <= i + min_skip):
+                continue
+            if (row_bound[b] if listed else bound[here, b]) > limit:
+                continue
+            if np.isnan(apart[here, b]):
+                apart[here, b] = surface_distance(surface, surface_bits, scale, i, b)
+            floor = pose_bound[here, b] + apart[here, b]
+            if shift == 1:
+                if np.isnan(apart[ahead, j]):
+                    apart[ahead, j] = surface_distance(surface, surface_bits, scale, i + 1, j)
+                floor = np.float32(0.5) * (floor + pose_bound[ahead, j] + apart[ahead, j])
+            if floor * _SLACK > limit:
+                continue
+            if np.isnan(exact[here, b]):
+                exact[here, b] = pose_distance(pose, i, b) + apart[here, b]
+            cost = exact[here, b]
+            if shift == 1:
+                if np.isnan(exact[ahead, j]):
+                    exact[ahead, j] = pose_distance(pose, i + 1, j) + apart[ahead, j]
+                cost = np.float32(0.5) * (cost + exact[ahead, j])
+            if cost <= limit:
+                n_held = _offer(costs[row], targets[row], n_held, cost, j)
+                if n_held == n_best:
+                    limit = costs[row, 0]
+        here, ahead = ahead, here
+        apart[ahead] = np.nan
+        exact[ahead] = np.nan
+
+
+@njit(nogil=True, fastmath=FASTMATH)
+def _pair_bound(group_means, pivots, a, b):  # type: ignore[no-untyped-def]
+    total = np.float32(0)
+    for g in range(group_means.shape[1]):
+        dx = group_means[a, g, 0] - group_means[b, g, 0]
+        dy = group_means[a, g, 1] - group_means[b, g, 1]
+        dz = group_means[a, g, 2] - group_means[b, g, 2]
+        total += np.sqrt(dx * dx + dy * dy + dz * dz)
+    apart = np.float32(0)
+    for p in range(pivots.shape[1]):
+        apart = max(apart, abs(pivots[a, p] - pivots[b, p]))
+    return (total + apart) * _SLACK
+
+
+@njit(nogil=True, fastmath=FASTMATH)
+def _cheapest_cuts(  # type: ignore[no-untyped-def]
+    pose, surface, surface_bits, scale, group_means, pivots, clip_first, clip_last, clip,
+    from_nodes, to_nodes, source_group, target_group, min_skip, windowed, sources, targets, costs,
+):  # fmt: skip
+    for i in from_nodes:
+        r = source_group[i]
+        for j in to_nodes:
+            if clip[j] == clip[i] and i - 1 <= j <= i + min_skip:
+                continue
+            c = target_group[j]
+            window = windowed and not clip_last[i] and not clip_first[j]
+            b = j - 1 if window else j
+            floor = _pair_bound(group_means, pivots, i, b)
+            if window:
+                floor = np.float32(0.5) * (floor + _pair_bound(group_means, pivots, i + 1, j))
+            if floor >= costs[r, c]:
+                continue
+            cost = pose_distance(pose, i, b) + surface_distance(surface, surface_bits, scale, i, b)
+            if window:
+                apart = surface_distance(surface, surface_bits, scale, i + 1, j)
+                cost = np.float32(0.5) * (cost + pose_distance(pose, i + 1, j) + apart)
+            if cost < costs[r, c]:
+                costs[r, c] = cost
+                sources[r, c], targets[r, c] = i, j
+
+
+@njit(nogil=True)
+def _spread_out(targets, costs, radius, kept_targets, kept_costs):  # type: ignore[no-untyped-def]
+    n_keep = kept_targets.shape[1]
+    for row in range(targets.shape[0]):
+        by_target = np.argsort(targets[row], kind="mergesort")
+        order = by_target[np.argsort(costs[row][by_target], kind="mergesort")]
+        taken = np.zeros(targets.shape[1], np.bool_)
+        n_kept = 0
+        for respect_places in (True, False):
+            for k in order:
+                j = targets[row, k]
+                if n_kept == n_keep or j == NO_NODE:
+                    break
+                if taken[k]:
+                    continue
+                near = False
+                if respect_places:
+                    for other in kept_targets[row, :n_kept]:
+                        near |= abs(other - j) <= radius
+                if not near:
+                    taken[k] = True
+                    kept_targets[row, n_kept], kept_costs[row, n_kept] = j, costs[row, k]
+                    n_kept += 1

@@ -1,0 +1,1 @@
+"""Any media in: containers, files joined to one, pipes, one clock for sound and picture."""
