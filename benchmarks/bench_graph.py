@@ -38,7 +38,7 @@ from engine.motion_graph.official import (  # noqa: E402
 )
 from engine.motion_graph.search import SearchOptions, viterbi  # noqa: E402
 from engine.timebase import FPS, FRAMES_PER_NODE  # noqa: E402
-from tests import naive_graph, naive_search  # noqa: E402
+from tests.helpers import naive_graph, naive_search  # noqa: E402
 
 UNIT_PX = 230.0
 WIDTH_PX, HEIGHT_PX = 1280, 720

@@ -34,7 +34,7 @@ from tango_rt.client import Client, ServerError, SessionOptions
 from tango_rt.pipeline.character import character_of
 from tango_rt.server.config import ServerConfig
 from tango_rt.server.warm import prepare
-from tests.fakes import make_pack
+from tests.helpers.fakes import make_pack
 
 __all__ = ["packs"]
 

@@ -24,10 +24,10 @@ from tango_rt import __version__
 from tango_rt.client import Client, SessionOptions
 from tango_rt.v1 import media_pb2
 from tango_rt.video.reader import VideoReader
-from tests.fakes import make_pack
-from tests.installing import CLIENT, ROOT, built_wheel, pip, run
-from tests.live_server import speech as noise
-from tests.real_server import real_server
+from tests.helpers.fakes import make_pack
+from tests.helpers.installing import CLIENT, ROOT, built_wheel, pip, run
+from tests.helpers.live_server import speech as noise
+from tests.helpers.real_server import real_server
 
 SPEECH_S = 1.3
 N_FRAMES = frame_count(round(SPEECH_S * SAMPLE_RATE))

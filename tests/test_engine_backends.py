@@ -17,7 +17,7 @@ from engine.inference.backends.opening import open_graph
 from engine.inference.backends.openvino import shared_core
 from engine.inference.manifest import GraphSpec, TensorSpec
 from engine.inference.session import Precision, RunOptions
-from tests.fakes_session import LINEAR, linear, linear_onnx
+from tests.helpers.fakes_session import LINEAR, linear, linear_onnx
 
 onnx = pytest.importorskip("onnx")
 BOTH = pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])

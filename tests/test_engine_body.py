@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from engine.features.body import BODY_COLUMNS, MOUTH_COLUMNS, body_descriptors, joint_speeds, mirrored
 from engine.features.recording import Recording
 from engine.skeleton import LEFT_HAND, LEFT_SHOULDER, LEFT_WRIST, N_BODY, N_JOINTS, NOSE, RIGHT_HAND, RIGHT_WRIST
-from tests.fakes_recording import UNIT_PX, at_ease, moved_by, recording_of, restless, unseen
+from tests.helpers.fakes_recording import UNIT_PX, at_ease, moved_by, recording_of, restless, unseen
 
 COLUMN = {name: place for place, name in enumerate((*BODY_COLUMNS, *MOUTH_COLUMNS))}
 # MediaPipe's face: nose, left eye (3), right eye (3), ears, mouth; from the shoulders on left and right alternate

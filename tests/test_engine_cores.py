@@ -9,7 +9,7 @@ import pytest
 
 from engine import cores
 from engine.cores import tell_libraries, usable_cores
-from tests.fakes import make_pack
+from tests.helpers.fakes import make_pack
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from engine.errors import BackendError
 from engine.inference.backends.cuda import Cuda, find_gpu, is_frozen
-from tests.fakes_tensorrt import DRIVER, GPU, FakeCuda, fake_nvml
+from tests.helpers.fakes_tensorrt import DRIVER, GPU, FakeCuda, fake_nvml
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from engine.inference.engines import (
 from engine.inference.machine import Machine
 from engine.inference.manifest import Bundle
 from engine.inference.session import BACKENDS
-from tests.fakes_session import LINEAR, write_fake_bundle
+from tests.helpers.fakes_session import LINEAR, write_fake_bundle
 
 MACHINE = Machine(cpu="", gpu="NVIDIA H100", compute_capability="9.0", cuda="13.1", driver="570.1")
 PROFILES = {"live": {"batch": (1, 1, 2), "frames": (4, 8, 16)}, "wide": {"batch": (1, 4, 8), "frames": (4, 8, 999)}}

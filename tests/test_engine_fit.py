@@ -25,7 +25,7 @@ from engine.features.validation import (
     hear,
     lag_profile,
 )
-from tests.fakes_recording import (
+from tests.helpers.fakes_recording import (
     at_ease,
     gestures,
     noise,

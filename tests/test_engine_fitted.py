@@ -14,8 +14,8 @@ from engine.features.fit import LOOKAHEADS
 from engine.features.fitted import FittedEmbedding
 from engine.features.linear import AUDIO_COLUMNS, LinearEmbedding, bin_means, bin_offsets
 from engine.features.onset import OnsetEmbedding
-from tests import naive_fitted as naive
-from tests.fakes_recording import random_rows, recording_of, restless
+from tests.helpers import naive_fitted as naive
+from tests.helpers.fakes_recording import random_rows, recording_of, restless
 
 NO_SAMPLES = np.empty(0, np.float32)
 HALF = 12

@@ -16,9 +16,9 @@ from engine.character.pack import CharacterPack
 from engine.errors import ArtifactError
 from engine.features.archive import read_arrays
 from engine.features.fitted import FittedEmbedding
-from tests.fakes import make_pack
-from tests.fakes_damage import sign
-from tests.fakes_recording import random_rows, recording_of, restless
+from tests.helpers.fakes import make_pack
+from tests.helpers.fakes_damage import sign
+from tests.helpers.fakes_recording import random_rows, recording_of, restless
 from tests.test_engine_fitted import HALF, WIDTH, fitted_of, heard, linear_of
 
 

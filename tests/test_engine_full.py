@@ -16,7 +16,7 @@ from engine.features.recording import Recording
 from engine.features.released_windows import WINDOW_SAMPLES, audio_rows, audio_segments
 from engine.inference.manifest import Bundle, GraphSpec, TensorSpec
 from engine.timebase import frame_count, frame_start
-from tests.fakes_session import FunctionSession, write_fake_bundle
+from tests.helpers.fakes_session import FunctionSession, write_fake_bundle
 
 pytest.importorskip("tokenizers")
 

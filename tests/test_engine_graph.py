@@ -15,7 +15,7 @@ from engine.motion_graph.kernels import cuts as cut_kernels
 from engine.motion_graph.kernels.cuts import NO_NODE, cheapest_cuts, nearest_cuts, spread_out
 from engine.motion_graph.kernels.distances import cut_distances, distance, natural_distances, node_features
 from engine.motion_graph.official import frames_of_joints
-from tests import naive_graph as naive
+from tests.helpers import naive_graph as naive
 
 N_JOINTS, N_WORDS, UNIT_PX = 13, 6, 100.0
 

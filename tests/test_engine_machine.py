@@ -19,7 +19,7 @@ from engine.inference.machine import (
     missing_precision,
 )
 from engine.inference.session import BACKENDS, PRECISIONS
-from tests.fakes_tensorrt import DRIVER, GPU, FakeCuda, FakeTensorRt, fake_nvml
+from tests.helpers.fakes_tensorrt import DRIVER, GPU, FakeCuda, FakeTensorRt, fake_nvml
 
 X86 = "processor\t: 0\nmodel name\t: Some CPU @ 2.00GHz\nflags\t\t: fpu avx2 avx512f amx_bf16 sse\n\nprocessor\t: 1\n"
 ARM = "processor\t: 0\nFeatures\t: fp asimd bf16 sve\nCPU part\t: 0xd40\n"

@@ -18,7 +18,7 @@ from engine.inference.machine import installed
 from engine.inference.manifest import MANIFEST, Bundle, FileSpec, bundle_sha256
 from engine.inference.networks import NetworkOptions, Networks
 from engine.inference.session import Backend
-from tests.fakes_session import LINEAR, linear_onnx, write_fake_bundle, write_manifest
+from tests.helpers.fakes_session import LINEAR, linear_onnx, write_fake_bundle, write_manifest
 
 # a network without any graph: what is asked of it here is that it refers to no other file
 FILES = {"linear.onnx": b"\x08\x0a\x12\x03abc", "vocab.txt": b"a\nb\n"}

@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 
 from engine.features.motion import axis_angle_to_matrix, motion_vectors, smplx_motion_vectors, velocities
 from engine.skeleton import LEFT_ELBOW, LEFT_HAND, LEFT_SHOULDER, LEFT_WRIST, N_JOINTS, PARENTS, RIGHT_SHOULDER
-from tests.naive_motion import motion_of_clip
+from tests.helpers.naive_motion import motion_of_clip
 
 CHAIN = np.array([-1, -1, 0, 2, 1, 4])
 

@@ -29,7 +29,7 @@ from engine.inference.report import (
 )
 from engine.inference.session import Backend, Precision
 from export.compile import CompileOptions, compile_bundle
-from tests.fakes_session import LINEAR, linear, linear_onnx, write_fake_bundle
+from tests.helpers.fakes_session import LINEAR, linear, linear_onnx, write_fake_bundle
 
 PROFILES = {"live": {"batch": (1, 1, 2), "frames": (1, 8, 16)}, "wide": {"batch": (1, 4, 8), "frames": (1, 8, 64)}}
 PARITY = {"reached": {"low": {"max_abs": 1e-7, "mean_abs": 1e-8, "cosine": 1.0}}}

@@ -16,7 +16,7 @@ from engine.motion_graph.kernels.online import node_noise
 from engine.motion_graph.online import OnlineGraph, OnlineOptions, OnlineSearch
 from engine.motion_graph.search import SearchOptions, node_jitter, viterbi
 from engine.motion_graph.variety import VarietyOptions
-from tests.naive_online import NaiveOnline
+from tests.helpers.naive_online import NaiveOnline
 from tests.test_engine_search import make_graph
 
 EXACT = OnlineOptions(plan_nodes=1, persistence_nodes=0, trust=1, hesitation=0, discount=0, idle_cut=0, idle_repeat=0)

@@ -14,7 +14,7 @@ from onnx import ModelProto, TensorProto, helper  # noqa: E402
 
 from engine.inference import onnx_files  # noqa: E402
 from engine.inference.onnx_files import external_files  # noqa: E402
-from tests.fakes_session import linear_onnx  # noqa: E402
+from tests.helpers.fakes_session import linear_onnx  # noqa: E402
 
 
 def hidden(name: str = ".w.bin") -> TensorProto:

@@ -12,8 +12,8 @@ from engine.features.embedding import Features
 from engine.features.onset import HIGH_FRAMES, OnsetEmbedding, body_rhythm
 from engine.features.recording import Recording
 from engine.features.speech import FLUX, N_COLUMNS, SMOOTH_ENERGY, SPEAKING
-from tests import naive_speech as naive
-from tests.fakes_recording import UNIT_PX, moved_by, random_rows, recording_of, restless, unseen
+from tests.helpers import naive_speech as naive
+from tests.helpers.fakes_recording import UNIT_PX, moved_by, random_rows, recording_of, restless, unseen
 
 NO_SAMPLES = np.empty(0, np.float32)
 

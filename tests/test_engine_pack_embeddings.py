@@ -19,8 +19,8 @@ from engine.errors import ArtifactError, InputError
 from engine.features.embedding import Features
 from engine.features.onset import OnsetEmbedding
 from engine.features.recording import Recording
-from tests.fakes import make_pack
-from tests.fakes_damage import sign
+from tests.helpers.fakes import make_pack
+from tests.helpers.fakes_damage import sign
 from tests.test_engine_fitted import fitted_of
 
 N_NODES = 20

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from engine.features.pitch import MIN_STRENGTH, PITCH_HZ, pitches
 from engine.features.speech import LOOKBACK_SAMPLES, PITCH, SPEAKING, WINDOW, speech_features
 from engine.timebase import FPS, SAMPLE_RATE, frame_start
-from tests import naive_speech as naive
-from tests.fakes_recording import noise, syllables, voiced
+from tests.helpers import naive_speech as naive
+from tests.helpers.fakes_recording import noise, syllables, voiced
 
 HANN = np.hanning(WINDOW + 1)[:-1]
 

@@ -8,7 +8,7 @@ import pytest
 
 from engine.inference import precision
 from engine.inference.precision import FLOWING_OPS, LOW_OPS, TYPE_BLIND_OPS, describe, policy_digest
-from tests.fakes_session import LINEAR
+from tests.helpers.fakes_session import LINEAR
 
 KEPT = replace(LINEAR, keep_fp32=True)
 

@@ -9,7 +9,7 @@ import pytest
 from engine.errors import InputError
 from engine.features.recording import Recording
 from engine.timebase import frame_start
-from tests.fakes_recording import at_ease, recording_of
+from tests.helpers.fakes_recording import at_ease, recording_of
 
 
 def put(name: str, value: float) -> Callable[[Recording], Recording]:

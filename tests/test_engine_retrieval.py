@@ -16,8 +16,8 @@ from engine.features.speech import LOOKAHEAD_SAMPLES, speech_features
 from engine.motion_graph.costs import CostOptions, MotionVectors, SpeechSteps, node_costs
 from engine.skeleton import LEFT_SHOULDER, LEFT_WRIST, N_JOINTS, RIGHT_SHOULDER, RIGHT_WRIST
 from engine.timebase import FRAMES_PER_NODE, SAMPLE_RATE, frame_count, frame_start, node_count
-from tests import naive_speech as naive
-from tests.fakes_recording import UNIT_PX, moved_by, noise, recording_of, restless, syllables, unseen, voiced
+from tests.helpers import naive_speech as naive
+from tests.helpers.fakes_recording import UNIT_PX, moved_by, noise, recording_of, restless, syllables, unseen, voiced
 
 STEP_ARRAYS = ("low", "high", "level", "speaking")
 

@@ -20,7 +20,7 @@ from engine.features.scores import (
     window_scores,
     window_starts,
 )
-from tests import naive_fitted as naive
+from tests.helpers import naive_fitted as naive
 
 NOTHING = np.empty((600, 0), np.float32)
 INSIDE = np.arange(REACH, 600 - REACH)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from engine.errors import InputError
 from engine.motion_graph.graph import CONTINUE, CUT, RELAXED, MotionGraph
 from engine.motion_graph.search import SearchOptions, node_jitter, viterbi, viterbi_blocks
-from tests import naive_search as naive
+from tests.helpers import naive_search as naive
 
 
 def make_graph(lengths, n_cuts, seed=0, n_relaxed=1):

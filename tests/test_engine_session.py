@@ -16,7 +16,7 @@ from engine.inference.backends.opening import open_graph
 from engine.inference.backends.openvino import shared_core
 from engine.inference.manifest import Bundle, TensorSpec
 from engine.inference.session import RunOptions, Session, check_inputs
-from tests.fakes_session import LINEAR, FunctionSession, linear, linear_onnx, write_fake_bundle
+from tests.helpers.fakes_session import LINEAR, FunctionSession, linear, linear_onnx, write_fake_bundle
 
 pytest.importorskip("onnx")
 

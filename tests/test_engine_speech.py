@@ -23,7 +23,7 @@ from engine.features.speech import (
     speech_features,
 )
 from engine.timebase import FPS, SAMPLE_RATE, frame_at_sample, frame_count, frame_start
-from tests import naive_speech as naive
+from tests.helpers import naive_speech as naive
 
 
 def voice(rng: np.random.Generator, seconds: float, level: float = 0.1) -> np.ndarray:

@@ -19,8 +19,8 @@ from engine.inference.backends.tensorrt import MAX_SHAPES, TensorRtSession
 from engine.inference.backends.tensorrt_library import error_log, load, version
 from engine.inference.manifest import GraphSpec, TensorSpec
 from engine.inference.session import RunOptions
-from tests.fakes_session import LINEAR, linear, linear_onnx
-from tests.fakes_tensorrt import FakeContext, FakeCuda, FakeTensorRt, engine_bytes, fake_nvml
+from tests.helpers.fakes_session import LINEAR, linear, linear_onnx
+from tests.helpers.fakes_tensorrt import FakeContext, FakeCuda, FakeTensorRt, engine_bytes, fake_nvml
 
 SIZES = {"batch": (1, 2, 4), "frames": (1, 8, 64)}
 PINNED = {"height": (4, 4, 4), "tokens": (3, 3, 3)}

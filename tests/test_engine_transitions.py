@@ -14,7 +14,7 @@ from engine.blending.arms import arm_guide
 from engine.blending.morph import BlendOptions, Take, blend_gap, blend_sync
 from engine.errors import InputError
 from engine.skeleton import LEFT_ELBOW, LEFT_HAND, LEFT_SHOULDER, LEFT_WRIST, N_JOINTS, RIGHT_SHOULDER
-from tests import naive_blend as naive
+from tests.helpers import naive_blend as naive
 
 FLOW = BlendOptions()
 ARMS = BlendOptions(arms=True)

@@ -19,7 +19,7 @@ from engine.inference.networks import Networks  # noqa: E402
 from engine.inference.session import check_inputs  # noqa: E402
 from export.onnx_export import Graph  # noqa: E402
 from export.recipes.acinterp import SIZES_PX, random_recipe  # noqa: E402
-from tests.fakes_acinterp import small_acinterp  # noqa: E402
+from tests.helpers.fakes_acinterp import small_acinterp  # noqa: E402
 
 GRAPHS = (
     "image_encoder",

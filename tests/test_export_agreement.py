@@ -25,8 +25,8 @@ from export.agreement import path_agreement, psnr_db, transition_agreement, tran
 from export.compile import CompileOptions, compile_bundle
 from export.report import table
 from export.verify import verify
-from tests.fakes import make_pack
-from tests.fakes_session import write_fake_bundle, write_manifest
+from tests.helpers.fakes import make_pack
+from tests.helpers.fakes_session import write_fake_bundle, write_manifest
 from tests.test_rt_cli import write_speech
 from tests.test_rt_embed import mini_bundle
 

@@ -12,7 +12,7 @@ pytest.importorskip("transformers")
 from engine.errors import ArtifactError, InputError  # noqa: E402
 from export.checkpoints import Published, canonical, load_published, read_tensors  # noqa: E402
 from export.recipes.full import full_recipe, recipe_of  # noqa: E402
-from tests.fakes_full import small_full, small_sizes, state, write_folders  # noqa: E402
+from tests.helpers.fakes_full import small_full, small_sizes, state, write_folders  # noqa: E402
 
 EVERYTHING = ("", "audio_encoder.", "asr.", "bert_model.")
 MODEL = small_sizes().model

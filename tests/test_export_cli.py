@@ -12,7 +12,7 @@ import pytest
 
 from engine.inference.manifest import Bundle
 from export.cli import main
-from tests.fakes_session import LINEAR, write_fake_bundle
+from tests.helpers.fakes_session import LINEAR, write_fake_bundle
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = [

@@ -20,7 +20,7 @@ from engine.inference.manifest import Bundle
 from engine.inference.session import Backend, Precision
 from export import compilers
 from export.compile import CompileOptions, compile_bundle, summarize
-from tests.fakes_session import LINEAR, linear_onnx, write_fake_bundle
+from tests.helpers.fakes_session import LINEAR, linear_onnx, write_fake_bundle
 
 PROFILES = {"usual": {"batch": (1, 1, 2), "frames": (1, 8, 64)}, "long": {"batch": (1, 1, 1), "frames": (1, 8, 640)}}
 ORT = CompileOptions("onnxruntime", verify=False, progress=False)
@@ -210,7 +210,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("onnxscript")
     from export.bundle import write_bundle
     from export.recipes.full import recipe_of
-    from tests.fakes_full import small_full
+    from tests.helpers.fakes_full import small_full
 
     folder = tmp_path_factory.mktemp("bundle") / "full"
     write_bundle(recipe_of(small_full()), folder)
@@ -253,7 +253,7 @@ def test_every_network_of_acinterp_compiles(
 ) -> None:
     pytest.importorskip("diffusers")
     pytest.importorskip("onnxscript")
-    from tests.fakes_acinterp import small_acinterp
+    from tests.helpers.fakes_acinterp import small_acinterp
 
     folder = tmp_path / "acinterp"  # the tests of a run share the bundle
     shutil.copytree(small_acinterp(tmp_path_factory), folder, ignore=shutil.ignore_patterns("engines"))

@@ -23,8 +23,8 @@ from engine.inference.machine import Machine, can_build  # noqa: E402
 from engine.inference.manifest import GraphSpec, Profile, TensorSpec  # noqa: E402
 from engine.inference.session import Backend, Precision  # noqa: E402
 from export.compilers import CompileJob, compile_network  # noqa: E402
-from tests.fakes_session import write_fake_bundle  # noqa: E402
-from tests.machine import need  # noqa: E402
+from tests.helpers.fakes_session import write_fake_bundle  # noqa: E402
+from tests.helpers.machine import need  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 PROFILE: Profile = {"batch": (1, 1, 2), "frames": (4, 8, 32)}

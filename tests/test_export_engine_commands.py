@@ -15,7 +15,7 @@ from engine.inference.engines import set_folder, write_engine
 from engine.inference.machine import machine_for
 from engine.inference.manifest import Bundle
 from export.cli import main
-from tests.fakes_session import LINEAR, linear_onnx, write_fake_bundle
+from tests.helpers.fakes_session import LINEAR, linear_onnx, write_fake_bundle
 
 PROFILES = {"live": {"batch": (1, 1, 2), "frames": (1, 8, 64)}}
 

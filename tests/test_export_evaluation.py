@@ -23,8 +23,8 @@ from export.evaluation.people import Person, features_of
 from export.evaluation.rivals import Rival, bundle_rival, rivals_of
 from export.evaluation.run import EvaluateOptions, evaluate, summarize
 from export.evaluation.tables import markdown
-from tests.fakes import make_pack
-from tests.fakes_recording import at_ease, gestures, noise, recording_of, syllables, voiced
+from tests.helpers.fakes import make_pack
+from tests.helpers.fakes_recording import at_ease, gestures, noise, recording_of, syllables, voiced
 
 QUICK = FitOptions(scales=(8, 24))
 SINGLE = FitOptions(scales=(16,))

@@ -18,7 +18,7 @@ from engine.inference.manifest import Bundle  # noqa: E402
 from engine.inference.networks import NetworkOptions, Networks  # noqa: E402
 from export.bundle import write_bundle  # noqa: E402
 from export.recipes.full import recipe_of  # noqa: E402
-from tests.fakes_full import small_full  # noqa: E402
+from tests.helpers.fakes_full import small_full  # noqa: E402
 
 N_SAMPLES = 40_000
 

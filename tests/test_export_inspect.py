@@ -16,7 +16,7 @@ from engine.inference.manifest import MANIFEST, Bundle
 from export.compile import CompileOptions, compile_bundle
 from export.inspect import compiled_sets, describe, engine_rows, list_bundles, summarize, summarize_list
 from export.verify import verify
-from tests.fakes_session import LINEAR, linear_onnx, write_fake_bundle
+from tests.helpers.fakes_session import LINEAR, linear_onnx, write_fake_bundle
 
 PROFILES = {"live": {"batch": (1, 1, 1), "frames": (2, 8, 16)}, "wide": {"batch": (1, 1, 4), "frames": (2, 8, 64)}}
 

@@ -18,7 +18,7 @@ from export import onnx_export  # noqa: E402
 from export.onnx_export import Graph, export_graph  # noqa: E402
 from export.parity import Tolerance, compare  # noqa: E402
 from export.shared_weights import SharedWeights  # noqa: E402
-from tests.fakes_session import FunctionSession  # noqa: E402
+from tests.helpers.fakes_session import FunctionSession  # noqa: E402
 
 
 class Tower(nn.Module):

@@ -26,7 +26,7 @@ from engine.skeleton import (
 from engine.timebase import frame_start
 from export.bodies import read_joint_text, read_smplx_joints
 from export.recordings import read_recordings
-from tests.fakes import make_pack
+from tests.helpers.fakes import make_pack
 
 LEFT_SHOULDER_ROTATION, LEFT_ELBOW_ROTATION = 16, 18  # SMPL-X
 LEFT_INDEX_ROTATION = 25

@@ -23,8 +23,8 @@ from engine.inference.session import RunOptions
 from export.compile import CompileOptions, compile_bundle
 from export.report import table, verdict
 from export.verify import GATES, compare_outputs, measure_latency, random_inputs, trial_sizes, verify
-from tests.fakes_session import LINEAR, FunctionSession, linear, linear_onnx, write_fake_bundle
-from tests.machine import need
+from tests.helpers.fakes_session import LINEAR, FunctionSession, linear, linear_onnx, write_fake_bundle
+from tests.helpers.machine import need
 
 PROFILES = {"live": {"batch": (1, 1, 2), "frames": (2, 8, 16)}, "one": {"batch": (1, 1, 1), "frames": (8, 8, 8)}}
 PARITY = {"reached": {"low": {"max_abs": 3e-7, "mean_abs": 1e-8, "cosine": 0.9999999}}}

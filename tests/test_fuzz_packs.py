@@ -1,6 +1,6 @@
 """Hundreds of packs that strangers might make, through all that reads packs, with Numba's bounds checks.
 
-In processes of their own: what is looked for would take this one with it. More, by hand: python -m tests.pack_fuzzer.
+In processes of their own: what is looked for would take this one with it. More, by hand: python -m tests.helpers.pack_fuzzer.
 """
 
 import os
@@ -22,7 +22,7 @@ def fuzzers() -> Iterator[dict[str, subprocess.Popen[str]]]:
     environment = {**os.environ, "NUMBA_BOUNDSCHECK": "1", "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": ""}
     started = {
         name: subprocess.Popen(
-            [sys.executable, "-m", "tests.pack_fuzzer", *arguments],
+            [sys.executable, "-m", "tests.helpers.pack_fuzzer", *arguments],
             cwd=ROOT,
             env=environment,
             stdout=subprocess.PIPE,

@@ -30,7 +30,7 @@ from export.models.acinterp import Denoiser, Guider, GuiderConfig, ReferenceNetw
 from export.onnx_export import Graph, export_graph  # noqa: E402
 from export.recipes.acinterp import recipe_of  # noqa: E402
 from export.shared_weights import SharedWeights  # noqa: E402
-from tests.fakes_session import FunctionSession  # noqa: E402
+from tests.helpers.fakes_session import FunctionSession  # noqa: E402
 
 GOLDEN = Path(os.environ.get("TANGO_GOLDEN_DIR", Path(__file__).parents[2] / "shared" / "golden")) / "animate_anyone"
 LOOPS, FRAMES = 1e-3, 2e-3  # SPEC section 1

@@ -19,7 +19,7 @@ from engine.motion_graph.official import (
     official_edges,
     search_official,
 )
-from tests import naive_graph, naive_search
+from tests.helpers import naive_graph, naive_search
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = Path(os.environ.get("TANGO_GOLDEN_DIR", ROOT.parent / "shared" / "golden")) / "graph"

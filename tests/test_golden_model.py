@@ -19,7 +19,7 @@ from export.checkpoints import Published, Sizes  # noqa: E402
 from export.models.aumoclip import AudioTower, AuMoCLIPConfig, MotionTower  # noqa: E402
 from export.models.aumoclip_speech import prepare_for_export  # noqa: E402
 from export.recipes.full import random_published  # noqa: E402
-from tests.fakes_full import small_sizes  # noqa: E402
+from tests.helpers.fakes_full import small_sizes  # noqa: E402
 
 GOLDEN = Path(os.environ.get("TANGO_GOLDEN_DIR", Path(__file__).parents[2] / "shared" / "golden")) / "model"
 SMALL = AuMoCLIPConfig(width=64, hidden=96)

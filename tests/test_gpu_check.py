@@ -18,7 +18,7 @@ from benchmarks.gpu_sections import Settings  # noqa: E402
 from benchmarks.gpu_tables import markdown  # noqa: E402
 from benchmarks.gpu_timing import Pace, after_pauses, differences, first_then_steady_ms, latency  # noqa: E402
 from engine.inference.target import Precision  # noqa: E402
-from tests.machine import cannot_build  # noqa: E402
+from tests.helpers.machine import cannot_build  # noqa: E402
 
 ROOT = Path(gpu_check.__file__).resolve().parent.parent
 

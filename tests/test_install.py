@@ -19,10 +19,10 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from tests.fakes import make_pack
-from tests.installing import CLIENT, ROOT, built_wheel, environment, pip, run, skip_without_index
-from tests.live_server import speech as noise
-from tests.real_server import real_server
+from tests.helpers.fakes import make_pack
+from tests.helpers.installing import CLIENT, ROOT, built_wheel, environment, pip, run, skip_without_index
+from tests.helpers.live_server import speech as noise
+from tests.helpers.real_server import real_server
 
 FRAMEWORKS = {"livekit": "livekit.rtc", "livekit-agents": "livekit.agents", "pipecat-ai": "pipecat", "ray": "ray"}
 MAX_CLIENT_MB = 60

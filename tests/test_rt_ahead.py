@@ -25,7 +25,7 @@ from tango_rt.pipeline.ahead import FadePart, TransitionPool
 from tango_rt.pipeline.lane import Lane
 from tango_rt.pipeline.transition_cache import TransitionCache
 from tango_rt.pipeline.transitions import TransitionMaker, TransitionStore, cache_key
-from tests.fakes import make_pack
+from tests.helpers.fakes import make_pack
 
 CUTS: list[Cut] = [(5, 12), (9, 3), (14, 6), (7, 15)]
 PICTURES = [b"\0\0\0\1" + bytes([kind]) + bytes(95) for kind in (0x65, 0x41, 0x41, 0x41) * 2]  # 864 bytes as a file

@@ -9,7 +9,7 @@ from av.stream import Disposition
 
 from engine.errors import InputError
 from tango_rt.sound.audio import audio_blocks, check_audible, read_audio
-from tests.media_files import gray_pictures, join, restamp, write_audio, write_video
+from tests.helpers.media_files import gray_pictures, join, restamp, write_audio, write_video
 
 
 def chirp(rate: int, seconds: float = 2.0) -> np.ndarray:

@@ -30,8 +30,8 @@ from tango_rt.characters.tracking import Track
 from tango_rt.cli import main
 from tango_rt.sound.audio import read_audio
 from tango_rt.video.reader import VideoReader
-from tests.fakes import fake_joints, make_pack
-from tests.media_files import gray_pictures, write_audio, write_video
+from tests.helpers.fakes import fake_joints, make_pack
+from tests.helpers.media_files import gray_pictures, write_audio, write_video
 from tests.test_rt_cli import refusal, run_json
 
 BLOUSE = "woman_black_blouse_seated_10s.mp4"

@@ -16,7 +16,7 @@ from tango_rt.characters.source import track_source
 from tango_rt.characters.stillness import Stillness
 from tango_rt.characters.subject import Subject
 from tango_rt.video.reader import VideoReader
-from tests.media_files import write_audio, write_sizes, write_video
+from tests.helpers.media_files import write_audio, write_sizes, write_video
 from tests.test_rt_shots import Scene
 
 

@@ -11,7 +11,7 @@ from engine.timebase import SAMPLE_RATE, frame_count
 from tango_rt.cli import main
 from tango_rt.sound.audio import read_audio
 from tango_rt.video.reader import VideoReader
-from tests.fakes import make_pack
+from tests.helpers.fakes import make_pack
 
 RENDER_KEYS = {
     *("n_frames", "duration_s", "n_cuts", "n_transitions_cached", "n_transitions_computed"),

@@ -21,7 +21,7 @@ from tango_rt.client.options import AudioCoding
 from tango_rt.client.outbox import Outbox, Request
 from tango_rt.client.samples import BYTES_PER_SAMPLE, audio_bytes
 from tango_rt.v1 import media_pb2, session_pb2
-from tests.fakes_server import PICTURE, Behaviour, Response, accept, fake_server, frame, refuse
+from tests.helpers.fakes_server import PICTURE, Behaviour, Response, accept, fake_server, frame, refuse
 
 ANNA = SessionOptions("anna")
 PATIENCE_S = 10.0

@@ -13,9 +13,9 @@ import tango_rt
 from tango_rt.client import AsyncClient, Client, ConnectOptions, InputError, ServerError, SessionOptions
 from tango_rt.client.channel import credentials
 from tango_rt.client.route import Proxy, route_to
-from tests.fakes_proxy import Proxy as FakeProxy
-from tests.fakes_proxy import fake_proxy
-from tests.fakes_server import Response, accept, fake_server
+from tests.helpers.fakes_proxy import Proxy as FakeProxy
+from tests.helpers.fakes_proxy import fake_proxy
+from tests.helpers.fakes_server import Response, accept, fake_server
 
 PROXY_VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")
 OTHER_VARIABLES = ("no_grpc_proxy", "no_proxy", "GRPC_ADDRESS_HTTP_PROXY", "GRPC_ADDRESS_HTTP_PROXY_ENABLED_ADDRESSES")

@@ -18,7 +18,7 @@ from hypothesis.extra import numpy as arrays
 from tango_rt.client import AsyncClient, BackendError, Client, InputError, SessionOptions
 from tango_rt.client.options import AudioCoding
 from tango_rt.client.samples import audio_bytes
-from tests.fakes_server import Response, accept, fake_server
+from tests.helpers.fakes_server import Response, accept, fake_server
 
 ENCODINGS: tuple[AudioCoding, ...] = ("s16", "float32")
 FULL_SCALE = {"s16": 2.0**15, "float32": 1.0}

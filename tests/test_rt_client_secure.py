@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tango_rt.client import AsyncClient, Client, ConnectOptions, ServerError
-from tests.fakes import make_pack
-from tests.real_server import real_server
+from tests.helpers.fakes import make_pack
+from tests.helpers.real_server import real_server
 from tests.test_rt_cli import run_json, write_speech
 from tests.test_rt_server_security import make_certificate
 

@@ -23,11 +23,11 @@ from tango_rt.client.microphone import Microphone
 from tango_rt.sound.audio import read_audio
 from tango_rt.v1 import media_pb2, session_pb2
 from tango_rt.video.reader import VideoReader
-from tests.fakes import make_pack
-from tests.fakes_proxy import fake_proxy
-from tests.fakes_server import Response, accept, fake_server
-from tests.media_files import join, piped
-from tests.real_server import real_server
+from tests.helpers.fakes import make_pack
+from tests.helpers.fakes_proxy import fake_proxy
+from tests.helpers.fakes_server import Response, accept, fake_server
+from tests.helpers.media_files import join, piped
+from tests.helpers.real_server import real_server
 from tests.test_rt_cli import refusal, run_json, write_speech
 
 SPEECH_S = 2.3

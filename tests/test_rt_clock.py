@@ -14,7 +14,7 @@ import pytest
 from tango_rt.media.clock import _Pieces, read_clock
 from tango_rt.sound.audio import read_audio
 from tango_rt.video.reader import VideoReader
-from tests.media_files import gray_pictures, join, restamp, write_audio, write_talk, write_video
+from tests.helpers.media_files import gray_pictures, join, restamp, write_audio, write_talk, write_video
 
 # A flash is found to half a frame, a beep to 5 ms; the issue wants 50 ms between the two.
 APART_S = 0.04

@@ -11,7 +11,7 @@ from engine.character.pack import CharacterPack
 from engine.errors import ArtifactError
 from tango_rt.video.codecs import Drawn, Encoding, FrameCoder
 from tango_rt.video.gop import GopDecoder
-from tests.fakes import HEIGHT, WIDTH, make_pack
+from tests.helpers.fakes import HEIGHT, WIDTH, make_pack
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 from engine.errors import InputError
 from tango_rt.demo.run import run_demo
 from tango_rt.pipeline.plot import contact_sheet
-from tests.media_files import gray_pictures, write_video
+from tests.helpers.media_files import gray_pictures, write_video
 
 
 def test_a_file_is_no_folder(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from av.audio.resampler import AudioResampler
 
 from tango_rt.sound.audio import read_audio
 from tango_rt.sound.downmix import Downmix
-from tests.media_files import write_audio
+from tests.helpers.media_files import write_audio
 
 RATE = 16000
 

@@ -29,8 +29,8 @@ from tango_rt.characters.embed import EmbedOptions, embed
 from tango_rt.characters.inspect import fit_warnings
 from tango_rt.sound.audio import read_audio
 from tango_rt.video.reader import VideoReader
-from tests.fakes import make_pack
-from tests.fakes_session import write_fake_bundle, write_manifest
+from tests.helpers.fakes import make_pack
+from tests.helpers.fakes_session import write_fake_bundle, write_manifest
 from tests.test_rt_cli import refusal, run_json, write_speech
 
 

@@ -25,7 +25,7 @@ from tango_rt.characters.holistic.detection import (
 from tango_rt.characters.holistic.regions import Region, TrackingLimits, angle_between, region_of_axis, wrap_angle
 from tango_rt.characters.holistic.runner import open_network
 
-REFERENCE = Path(__file__).with_name("pose_of_the_presenter.npz")
+REFERENCE = Path(__file__).parent / "helpers" / "pose_of_the_presenter.npz"
 
 sides = st.floats(1, 400)
 places = st.floats(-100, 700)

@@ -14,7 +14,7 @@ from tango_rt.characters.install import install
 from tango_rt.cli import main
 from tango_rt.pipeline.store import CharacterStore
 from tango_rt.pipeline.transitions import TransitionStore
-from tests.fakes import make_pack
+from tests.helpers.fakes import make_pack
 
 CUT = (5, 12)
 FADED = BlendOptions(blender="crossfade")

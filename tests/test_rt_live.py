@@ -1,7 +1,6 @@
 """The live object: the same for every chunking, joined to idle, interrupted, taken back; offline by the same path."""
 
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +14,7 @@ from engine.motion_graph.graph import CONTINUE
 from engine.timebase import FRAMES_PER_NODE, frame_count, frame_start, node_count
 from tango_rt.pipeline.character import Character, open_character
 from tango_rt.pipeline.live import LiveOptions, LivePerformer, Step
-from tests.fakes import make_pack
+from tests.helpers.fakes import make_pack
 
 WHOLE = LiveOptions(lookahead_nodes=None, idle=False)
 
@@ -261,7 +260,7 @@ def test_what_cannot_be_performed(character: Character) -> None:
     with pytest.raises(InputError, match="0 to 8"):
         LiveOptions(lookahead_nodes=9)
     with pytest.raises(InputError, match="whole utterance"):
-        LiveOptions(words=Path("words.json"))
+        LiveOptions(words="[]")
 
 
 def test_nothing_said_is_nothing(character: Character) -> None:

@@ -27,7 +27,7 @@ from tango_rt.server.security import credentials_of, tokens_of
 from tango_rt.sound.audio import read_audio
 from tango_rt.video.reader import VideoReader
 from tango_rt.words import read_words
-from tests.media_files import gray_pictures, write_audio, write_video
+from tests.helpers.media_files import gray_pictures, write_audio, write_video
 from tests.test_rt_models import PLANTED
 
 MOST_S = 10.0

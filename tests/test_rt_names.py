@@ -22,8 +22,8 @@ from tango_rt.pipeline.store import CharacterStore, UnknownCharacter
 from tango_rt.server.config import ServerConfig
 from tango_rt.server.warm import prepare
 from tango_rt.v1 import service_pb2
-from tests.fakes import make_pack
-from tests.live_server import FAST, audio, config, converse, end, live_server, speech
+from tests.helpers.fakes import make_pack
+from tests.helpers.live_server import FAST, audio, config, converse, end, live_server, speech
 from tests.test_rt_cli import run_json, write_speech
 from tests.test_rt_store import looked
 

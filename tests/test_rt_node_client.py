@@ -11,12 +11,12 @@ import pytest
 from scipy.io import wavfile
 
 from engine.timebase import FRAMES_PER_NODE, SAMPLE_RATE, frame_count
-from tests.fakes import HEIGHT, WIDTH, make_pack
-from tests.real_server import real_server
+from tests.helpers.fakes import HEIGHT, WIDTH, make_pack
+from tests.helpers.real_server import real_server
 from tests.test_rt_cli import write_speech
 
 ROOT = Path(__file__).resolve().parent.parent
-NODE_CLIENT = ROOT / "tests" / "node_client"
+NODE_CLIENT = ROOT / "tests" / "helpers" / "node_client"
 SPEECH_S = 3.1
 
 

@@ -21,8 +21,8 @@ from tango_rt.characters.inspect import describe, summarize
 from tango_rt.pipeline.transitions import TransitionMaker
 from tango_rt.video.codecs import Drawn, FrameCoder
 from tango_rt.video.gop import GopDecoder
-from tests.fakes import HEIGHT, WIDTH, fake_frames, fake_joints, make_pack
-from tests.fakes_damage import sign, sign_video
+from tests.helpers.fakes import HEIGHT, WIDTH, fake_frames, fake_joints, make_pack
+from tests.helpers.fakes_damage import sign, sign_video
 
 
 @pytest.fixture(scope="module")
@@ -236,12 +236,11 @@ def test_hostile_pack_is_refused_in_one_line(name: str, signed: bool, whole: Pat
 
 
 def test_damaged_words_are_those_of_the_pack(whole: Path, tmp_path: Path) -> None:
-    folder, spoken = tmp_path / "copy.tango", tmp_path / "words.json"
+    folder = tmp_path / "copy.tango"
     shutil.copytree(whole, folder)
-    spoken.write_text("[]")
     _edit(folder, words='[{"word": 7}]')
     with pytest.raises(ArtifactError, match=r"copy\.tango is damaged \(word 0 .*build it again"):
-        perform(CharacterPack.open(folder), np.zeros(8000, np.float32), PerformOptions(words=spoken))
+        perform(CharacterPack.open(folder), np.zeros(8000, np.float32), PerformOptions(words="[]"))
 
 
 def test_pictures_that_do_not_decode_are_those_of_the_pack(whole: Path, tmp_path: Path) -> None:

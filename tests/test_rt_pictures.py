@@ -17,7 +17,7 @@ from tango_rt.pipeline.pictures import PictureSource
 from tango_rt.pipeline.transitions import TransitionMaker, TransitionStore
 from tango_rt.video.codecs import Drawn
 from tango_rt.video.gop import GopDecoder
-from tests.fakes import HEIGHT, WIDTH, make_pack
+from tests.helpers.fakes import HEIGHT, WIDTH, make_pack
 
 CUT: Cut = (5, 12)
 OTHER: Cut = (14, 6)

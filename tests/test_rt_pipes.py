@@ -17,7 +17,7 @@ from tango_rt.media.container import pipes
 from tango_rt.media.pipes import rereadable
 from tango_rt.sound.audio import check_audible, read_audio
 from tango_rt.video.reader import VideoReader
-from tests.media_files import gray_pictures, join, piped, write_audio, write_video
+from tests.helpers.media_files import gray_pictures, join, piped, write_audio, write_video
 
 UNKNOWN = 0xFFFFFFFF
 

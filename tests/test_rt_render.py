@@ -32,8 +32,8 @@ from tango_rt.pipeline.transitions import TransitionStore
 from tango_rt.sound.audio import read_audio
 from tango_rt.video.reader import VideoReader
 from tango_rt.words import read_words
-from tests.fakes import make_pack
-from tests.media_files import join, piped
+from tests.helpers.fakes import make_pack
+from tests.helpers.media_files import join, piped
 from tests.test_rt_cli import refusal, run_json, write_speech
 
 CROSSFADE = BlendOptions(blender="crossfade")
@@ -338,7 +338,7 @@ def test_sentence_of_the_reference_is_performed_as_it_was(
     spoken = tmp_path / "words.json"
     spoken.write_text(json.dumps({"words": timings(said_at)}).replace("zanzi", "Zanzi"))
     samples = read_audio(write_speech(tmp_path / "speech.wav", 6))
-    found = perform(pack, samples, PerformOptions(words=spoken))
+    found = perform(pack, samples, PerformOptions(words=read_words(spoken)))
     plain = perform(pack, samples, PerformOptions())
     assert (found.retrieval, plain.retrieval) == ("onset+words", "onset")
     steps = slice(said_at.start, said_at.stop)
@@ -358,9 +358,9 @@ def test_words_are_checked(pack: CharacterPack, tmp_path: Path) -> None:
     ):
         words.write_bytes(text)
         with pytest.raises(InputError, match=wanted):
-            perform(pack, samples, PerformOptions(words=words))
+            perform(pack, samples, PerformOptions(words=read_words(words)))
     with pytest.raises(InputError, match="cannot be read"):
-        perform(pack, samples, PerformOptions(words=tmp_path / "none.json"))
+        perform(pack, samples, PerformOptions(words=read_words(tmp_path / "none.json")))
 
 
 def test_byte_order_mark_of_words_is_no_error(tmp_path: Path) -> None:

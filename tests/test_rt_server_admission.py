@@ -24,8 +24,8 @@ from tango_rt.server.threads import Threads
 from tango_rt.v1 import media_pb2, service_pb2, session_pb2
 from tango_rt.video import codecs
 from tango_rt.video.shared_pictures import SharedPictures
-from tests.fakes import HEIGHT, WIDTH, make_pack
-from tests.live_server import FAST, Heard, Live, audio, config, converse, end, listen, run, speech
+from tests.helpers.fakes import HEIGHT, WIDTH, make_pack
+from tests.helpers.live_server import FAST, Heard, Live, audio, config, converse, end, listen, run, speech
 
 C = grpc.StatusCode
 CONFIG = ServerConfig(Path("packs"), picture_cores=1.0)

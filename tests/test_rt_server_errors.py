@@ -15,8 +15,20 @@ from tango_rt.pipeline.store import UnknownCharacter
 from tango_rt.server.session import Session
 from tango_rt.server.status import DOMAIN, MAX_MESSAGE_CHARACTERS, Refusal, refusal_of
 from tango_rt.v1 import media_pb2, service_pb2, session_pb2
-from tests.fakes import make_pack
-from tests.live_server import FAST, Heard, Live, Request, audio, config, converse, end, interrupt, listen, live_server
+from tests.helpers.fakes import make_pack
+from tests.helpers.live_server import (
+    FAST,
+    Heard,
+    Live,
+    Request,
+    audio,
+    config,
+    converse,
+    end,
+    interrupt,
+    listen,
+    live_server,
+)
 
 C = grpc.StatusCode
 FLOAT = media_pb2.AudioFormat(encoding="AUDIO_ENCODING_FLOAT32")

@@ -13,8 +13,20 @@ from hypothesis import strategies as st
 
 from tango_rt.server.status import DOMAIN
 from tango_rt.v1 import service_pb2, session_pb2
-from tests.fakes import make_pack
-from tests.live_server import FAST, Heard, Live, Request, audio, config, converse, end, interrupt, live_server, speech
+from tests.helpers.fakes import make_pack
+from tests.helpers.live_server import (
+    FAST,
+    Heard,
+    Live,
+    Request,
+    audio,
+    config,
+    converse,
+    end,
+    interrupt,
+    live_server,
+    speech,
+)
 
 REASONS = {
     "BAD_ENCODING",

@@ -36,9 +36,9 @@ from tango_rt.server.security import credentials_of, parse_address, warn_of_file
 from tango_rt.server.serve import serve
 from tango_rt.server.service import GestureService
 from tango_rt.v1 import service_pb2, service_pb2_grpc
-from tests.fakes import make_pack
-from tests.live_server import Heard, config, listen, live_server
-from tests.operated_server import NOT_SERVING, begun, health_of, listening, refusal, within
+from tests.helpers.fakes import make_pack
+from tests.helpers.live_server import Heard, config, listen, live_server
+from tests.helpers.operated_server import NOT_SERVING, begun, health_of, listening, refusal, within
 
 C = grpc.StatusCode
 APART = [("grpc.use_local_subchannel_pool", 1)]

@@ -20,8 +20,8 @@ from tango_rt.server.listening import GestureServer
 from tango_rt.server.metrics import Metrics
 from tango_rt.server.service import SERVICE
 from tango_rt.v1 import service_pb2, service_pb2_grpc
-from tests.fakes import make_pack
-from tests.operated_server import NOT_SERVING, PATIENCE_S, SERVING, begun, health_of, listening, refusal, within
+from tests.helpers.fakes import make_pack
+from tests.helpers.operated_server import NOT_SERVING, PATIENCE_S, SERVING, begun, health_of, listening, refusal, within
 
 
 @pytest.fixture(scope="module")

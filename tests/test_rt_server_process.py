@@ -18,8 +18,8 @@ import pytest
 
 from engine.timebase import SAMPLE_RATE
 from tango_rt.v1 import service_pb2_grpc
-from tests.fakes import make_pack
-from tests.operated_server import PATIENCE_S, SERVING, begun, health_of, refusal, within
+from tests.helpers.fakes import make_pack
+from tests.helpers.operated_server import PATIENCE_S, SERVING, begun, health_of, refusal, within
 
 
 @pytest.fixture(scope="module")

@@ -22,8 +22,8 @@ from tango_rt.server.config import ServerConfig
 from tango_rt.server.listening import GestureServer
 from tango_rt.server.security import parse_address
 from tango_rt.v1 import service_pb2, service_pb2_grpc
-from tests.fakes import make_pack
-from tests.operated_server import NOT_SERVING, health_of, listening, refusal, within
+from tests.helpers.fakes import make_pack
+from tests.helpers.operated_server import NOT_SERVING, health_of, listening, refusal, within
 
 
 @pytest.fixture(scope="module")

@@ -19,8 +19,8 @@ from tango_rt.server.session import ATTENTION, Session
 from tango_rt.server.speech import SpeechQueue, span_start
 from tango_rt.server.status import Refusal
 from tango_rt.v1 import media_pb2, session_pb2
-from tests.fakes import make_pack
-from tests.live_server import speech
+from tests.helpers.fakes import make_pack
+from tests.helpers.live_server import speech
 
 RATES = (8000, 16_000, 22_050, 44_100, 48_000)
 

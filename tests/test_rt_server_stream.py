@@ -18,8 +18,8 @@ from tango_rt.server.session import Session
 from tango_rt.server.speech import span_start
 from tango_rt.server.stream import LiveStream
 from tango_rt.v1 import media_pb2, service_pb2, session_pb2
-from tests.fakes import HEIGHT, WIDTH, make_pack
-from tests.live_server import (
+from tests.helpers.fakes import HEIGHT, WIDTH, make_pack
+from tests.helpers.live_server import (
     FAST,
     Heard,
     Live,

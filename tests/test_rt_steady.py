@@ -11,7 +11,7 @@ import pytest
 from tango_rt.sound.audio import audio_blocks
 from tango_rt.sound.steady import Steady
 from tango_rt.sound.stretching import Stretcher
-from tests.media_files import restamp, write_audio
+from tests.helpers.media_files import restamp, write_audio
 
 FRAME_S = 1024 / 48000
 N_FRAMES = 12_000  # 4 minutes

@@ -14,7 +14,7 @@ from engine.errors import ArtifactError, BackendError, InputError
 from engine.folders import folder_beside, replace_folder
 from tango_rt.pipeline.character import Character, open_character
 from tango_rt.pipeline.store import CharacterStore, UnknownCharacter
-from tests.fakes import make_pack
+from tests.helpers.fakes import make_pack
 
 
 @pytest.fixture(scope="module")

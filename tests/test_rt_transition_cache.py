@@ -16,7 +16,7 @@ from tango_rt.pipeline.live import Step
 from tango_rt.pipeline.pictures import PictureSource
 from tango_rt.pipeline.transition_cache import TransitionCache
 from tango_rt.pipeline.transitions import TransitionMaker, TransitionStore, cache_key
-from tests.fakes import make_pack
+from tests.helpers.fakes import make_pack
 from tests.test_rt_ahead import PICTURES, pack_at
 
 CUT: Cut = (5, 12)

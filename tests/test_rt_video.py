@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from engine.errors import InputError
 from tango_rt.video.reader import MAX_SIDE_PX, VideoReader, _at_30_fps
-from tests.media_files import flat_picture, gray_pictures, write_audio, write_video, ycbcr
+from tests.helpers.media_files import flat_picture, gray_pictures, write_audio, write_video, ycbcr
 
 
 def read(path: Path, max_height: int = 720) -> np.ndarray:

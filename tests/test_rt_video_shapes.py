@@ -14,7 +14,7 @@ from tango_rt.video.reader import VideoReader
 from tango_rt.video.shapes import shapes_shown
 from tango_rt.video.view import Crop, pixel_aspect
 from tango_rt.video.vp9 import Vp9Sizes
-from tests.media_files import (
+from tests.helpers.media_files import (
     add_clean_aperture,
     flat_picture,
     gray_pictures,

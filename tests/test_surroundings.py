@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from engine.jit import kernel_folder
-from tests.fakes import make_pack
+from tests.helpers.fakes import make_pack
 from tests.test_rt_cli import write_speech
 
 ROOT = Path(__file__).resolve().parent.parent

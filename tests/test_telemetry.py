@@ -16,10 +16,10 @@ from tango_rt.demo.presenter import REFERENCE_SPEECH, presenter_frames
 from tango_rt.sound.audio import read_audio
 from tango_rt.video.gop import GopEncoder
 from tango_rt.video.mp4 import Mp4Writer
-from tests import watcher
-from tests.fakes import make_pack
+from tests.helpers import watcher
+from tests.helpers.fakes import make_pack
+from tests.helpers.watcher import Watched, watch
 from tests.test_rt_cli import write_speech
-from tests.watcher import Watched, watch
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -96,14 +96,14 @@ def test_native_code_without_a_tracer(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_libraries_report_to_nobody(tmp_path: Path, library: str) -> None:
     pytest.importorskip(library)
     pytest.importorskip("onnx")
-    from tests.fakes_session import linear_onnx
+    from tests.helpers.fakes_session import linear_onnx
 
     (tmp_path / "linear.onnx").write_bytes(linear_onnx())
     code = """
 import time
 from pathlib import Path
 from engine.inference.backends.opening import open_graph
-from tests.fakes_session import LINEAR
+from tests.helpers.fakes_session import LINEAR
 with open_graph(Path(sys.argv[1]), LINEAR, sys.argv[2]):
     time.sleep(1)  # reports are sent by threads
 assert "openvino_telemetry" not in sys.modules

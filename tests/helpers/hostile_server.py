@@ -16,7 +16,7 @@ from google.protobuf import duration_pb2
 
 from tango_rt.v1 import media_pb2, service_pb2, session_pb2
 from tango_rt.video.gop import GopEncoder
-from tests.fakes_server import Response, refuse
+from tests.helpers.fakes_server import Response, refuse
 
 WIDTH, HEIGHT = 96, 64
 N_FRAMES = 40

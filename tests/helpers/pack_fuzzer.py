@@ -1,7 +1,7 @@
 """Packs as strangers make them, through all that reads packs: taken, or refused in one line; nothing else ever.
 
-    NUMBA_BOUNDSCHECK=1 python -m tests.pack_fuzzer --seed 5 --n 3000
-    NUMBA_BOUNDSCHECK=1 python -m tests.pack_fuzzer --seed 5 --n 3000 --random --signed
+    NUMBA_BOUNDSCHECK=1 python -m tests.helpers.pack_fuzzer --seed 5 --n 3000
+    NUMBA_BOUNDSCHECK=1 python -m tests.helpers.pack_fuzzer --seed 5 --n 3000 --random --signed
 
 By itself, not in the process of tests: what it looks for are crashes, hangs and gigabytes. The last line before a crash
 names the mutation; a hang is ended with its traceback.
@@ -48,9 +48,9 @@ from tango_rt.pipeline.transitions import TransitionStore
 from tango_rt.server.listing import list_characters
 from tango_rt.v1 import service_pb2
 from tango_rt.video.codecs import FrameCoder
-from tests.fakes import make_pack
-from tests.fakes_damage import sign, sign_fit, sign_video
-from tests.pack_mutations import CACHE, Mutation, mutations, systematic
+from tests.helpers.fakes import make_pack
+from tests.helpers.fakes_damage import sign, sign_fit, sign_video
+from tests.helpers.pack_mutations import CACHE, Mutation, mutations, systematic
 from tests.test_engine_fitted import fitted_of
 from tests.test_rt_live import assert_walkable, speech
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from engine.motion_graph.search import node_jitter
-from tests.naive_search import edges_of
+from tests.helpers.naive_search import edges_of
 
 SAME_MOMENT_STEPS, NEAR_NODES = 4, 1
 

@@ -1,0 +1,1 @@
+"""What tests share: fakes that behave, naive twins that are obvious, servers to talk to."""
