@@ -1,6 +1,7 @@
 """Hundreds of packs that strangers might make, through all that reads packs, with Numba's bounds checks.
 
-In processes of their own: what is looked for would take this one with it. More, by hand: python -m tests.helpers.pack_fuzzer.
+In processes of their own: what is looked for would take this one with it. More, by hand:
+python -m tests.helpers.pack_fuzzer.
 """
 
 import os

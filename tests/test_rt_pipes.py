@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from engine.errors import InputError
-from tango_rt.media.container import pipes
+from tango_rt.media import pipes
 from tango_rt.media.pipes import rereadable
 from tango_rt.sound.audio import check_audible, read_audio
 from tango_rt.video.reader import VideoReader

@@ -3,8 +3,9 @@
 import numpy as np
 from scipy.stats import norm
 
-from engine.character import steps as retrieval
+from engine.character import steps as pooling
 from engine.features import onset, speech
+from engine.motion_graph.costs import CostOptions, MotionVectors, SpeechSteps
 from engine.timebase import FRAMES_PER_NODE, frame_count, frame_start, node_count
 
 
@@ -166,8 +167,8 @@ def level_and_speaking(rows: np.ndarray, step: int, lookahead: int) -> tuple[flo
     """How loud the 4.27 s around a step are, and whether anybody speaks in it; all rows at hand."""
     first, middle = step * FRAMES_PER_NODE, step * FRAMES_PER_NODE + FRAMES_PER_NODE // 2
     heard = rows[: first + FRAMES_PER_NODE + lookahead].astype(np.float64)
-    around = heard[max(middle - retrieval.LEVEL_FRAMES, 0) : middle + retrieval.LEVEL_FRAMES, speech.SMOOTH_ENERGY]
-    level = norm.cdf(around.mean(), retrieval.LEVEL_MEAN, retrieval.LEVEL_SD)
+    around = heard[max(middle - pooling.LEVEL_FRAMES, 0) : middle + pooling.LEVEL_FRAMES, speech.SMOOTH_ENERGY]
+    level = norm.cdf(around.mean(), pooling.LEVEL_MEAN, pooling.LEVEL_SD)
     return float(level), float(heard[first : first + FRAMES_PER_NODE, speech.SPEAKING].mean())
 
 
@@ -179,10 +180,10 @@ def node_means(features: np.ndarray) -> np.ndarray:
 
 
 def node_costs(
-    steps: retrieval.SpeechSteps,
-    motion: retrieval.MotionVectors,
+    steps: SpeechSteps,
+    motion: MotionVectors,
     rest: np.ndarray,
-    options: retrieval.CostOptions,
+    options: CostOptions,
 ) -> np.ndarray:
     costs = np.empty((len(steps.low), len(motion.low)))
     for t in range(len(steps.low)):
