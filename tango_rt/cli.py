@@ -12,7 +12,7 @@ from engine.errors import InputError
 from engine.inference.target import BACKENDS, PRECISIONS
 from tango_rt import __version__
 from tango_rt.client.command import add_send
-from tango_rt.console import add_command, positive, print_result, run_command
+from tango_rt.console import add_command, bars, positive, print_result, run_command
 from tango_rt.models.command import add_models
 from tango_rt.server.command import add_serve
 
@@ -259,7 +259,8 @@ def _networks(arguments: argparse.Namespace) -> "Iterator[Networks | None]":
 def _demo(arguments: argparse.Namespace) -> None:
     from tango_rt.demo.run import run_demo
 
-    result = run_demo(arguments.out, arguments.jobs)
+    with bars() as on_progress:
+        result = run_demo(arguments.out, arguments.jobs, on_progress)
     live = result["live"]
     same = "node for node" if live["identical"] else f"but for {live['underruns']} underruns"
     print_result(
@@ -286,7 +287,8 @@ def _build(arguments: argparse.Namespace) -> None:
     )
     if arguments.report is not None and arguments.report.exists() and not arguments.report.is_dir():
         raise InputError(f"{arguments.report} is a file: --report wants a folder")
-    pack = build_character(arguments.videos, arguments.output, options)
+    with bars() as on_progress:
+        pack = build_character(arguments.videos, arguments.output, options, on_progress)
     result = describe(pack)
     if arguments.report is not None:
         from tango_rt.characters.report import write_report
@@ -344,7 +346,8 @@ def _warm(arguments: argparse.Namespace) -> None:
     from tango_rt.pipeline.warm import WarmOptions, warm_transitions
 
     options = WarmOptions(arguments.blender, arguments.cuts, arguments.lookahead, arguments.jobs)
-    result = warm_transitions(arguments.pack, arguments.speeches, options)
+    with bars() as on_progress:
+        result = warm_transitions(arguments.pack, arguments.speeches, options, on_progress)
     _warn(result.warnings)
     print_result(
         arguments,

@@ -7,15 +7,17 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from engine.address_space import check_address_space
 from engine.cores import tell_libraries
 from engine.errors import BackendError, TangoError
 from engine.folders import cache_folder
+from tango_rt.progress import OnProgress, Progress
 
-__all__ = ["add_command", "positive", "print_result", "run_command"]
+__all__ = ["add_command", "bars", "positive", "print_result", "run_command"]
 
 
 def run_command(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> None:
@@ -89,6 +91,29 @@ def add_command(
         parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
         parser.add_argument("--debug", action="store_true", help="show tracebacks")
     return parser
+
+
+@contextmanager
+def bars() -> Iterator[OnProgress]:
+    """Draws progress as one bar after the other on standard error, where that is a terminal."""
+    from tqdm import tqdm
+
+    bar: Any = None
+
+    def draw(progress: Progress) -> None:
+        nonlocal bar
+        if bar is None or bar.desc != progress.stage or progress.done < bar.n:
+            if bar is not None:
+                bar.close()
+            bar = tqdm(total=progress.total, desc=progress.stage, unit=f" {progress.unit}", disable=None)
+            bar.desc = progress.stage  # a bar that is not drawn has none
+        bar.update(progress.done - bar.n)
+
+    try:
+        yield draw
+    finally:
+        if bar is not None:
+            bar.close()
 
 
 def positive(text: str) -> int:

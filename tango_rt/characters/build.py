@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from tqdm import tqdm
 
 from engine.character.info import Clip, PackInfo, Source
 from engine.character.pack import CharacterPack, recording_of
@@ -28,6 +27,7 @@ from tango_rt.characters.clips import cut_into_clips, gather_audio, gather_track
 from tango_rt.characters.embed import EmbedOptions, embed
 from tango_rt.characters.groups import Keep, Selection, select, unjoined
 from tango_rt.characters.source import TrackedSource, track_source
+from tango_rt.progress import OnProgress, Stage, silent
 from tango_rt.video.gop import GopEncoder, encode_nodes
 from tango_rt.video.reader import VideoReader
 from tango_rt.words import read_words
@@ -48,7 +48,9 @@ class BuildOptions:
     n_workers: int = 1
 
 
-def build_character(videos: Sequence[Path], output: Path, options: BuildOptions) -> CharacterPack:
+def build_character(
+    videos: Sequence[Path], output: Path, options: BuildOptions, on_progress: OnProgress = silent
+) -> CharacterPack:
     """Make a pack of one or several videos of one person. Raises InputError for videos that cannot be used.
 
     Where they show several people, outfits or places, the one of most seconds is kept, or all (options.keep).
@@ -59,20 +61,23 @@ def build_character(videos: Sequence[Path], output: Path, options: BuildOptions)
         parse_words(words)
     _check_videos(videos, options)
     with PackWriter(output) as writer:
-        tracked = [track_source(video, options.max_height, options.smplx_model, options.n_workers) for video in videos]
+        tracked = [
+            track_source(video, options.max_height, options.smplx_model, options.n_workers, on_progress)
+            for video in videos
+        ]
         _check_different(tracked)
         kept = select(tracked, cut_into_clips(tracked), options.keep)
         _check_length(videos, kept)
         unit_px = float(np.median([source.track.shoulder_px for source in kept.sources]))
         arrays = gather_tracks(kept.sources, kept.clips, unit_px)
         arrays["audio"] = gather_audio(kept.sources, kept.clips)
-        graph, connection = _graph(arrays, unit_px, options)
+        graph, connection = _graph(arrays, unit_px, options, on_progress)
         arrays |= {f"graph_{name}": getattr(graph, name) for name in ("indptr", "indices", "distance", "kind", "kept")}
         recording = recording_of(output.stem, arrays, unit_px)
         arrays["motion_level"] = motion_level(recording)
         arrays["rest"] = rest_distance(arrays["joints"], arrays["confidence"], arrays["clip_start"], unit_px)
         embed(writer.folder, recording, options.embed)
-        extradata, size = _encode([source.path for source in kept.sources], kept.clips, writer, options)
+        extradata, size = _encode([source.path for source in kept.sources], kept.clips, writer, options, on_progress)
         info = PackInfo(
             name=output.stem,
             width=size[0],
@@ -136,9 +141,11 @@ def _check_length(videos: Sequence[Path], kept: Selection) -> None:
         )
 
 
-def _graph(arrays: dict[str, np.ndarray], unit_px: float, options: BuildOptions) -> tuple[MotionGraph, Any]:
+def _graph(
+    arrays: dict[str, np.ndarray], unit_px: float, options: BuildOptions, on_progress: OnProgress
+) -> tuple[MotionGraph, Any]:
     n_nodes = int(arrays["clip_start"][-1])
-    with tqdm(total=n_nodes, desc="graph", unit="node", disable=None) as bar:
+    with Stage(on_progress, "graph", n_nodes, "nodes") as stage:
         return build_graph(
             arrays["joints"],
             arrays["surface"],
@@ -148,22 +155,26 @@ def _graph(arrays: dict[str, np.ndarray], unit_px: float, options: BuildOptions)
             GraphOptions(rule=options.graph_rule),
             confidence=arrays["confidence"],
             appearance=slow_colours(arrays["appearance"], arrays["clip_start"]),
-            progress=lambda done, _: bar.update(done - bar.n),
+            progress=lambda done, _: stage.advance_to(done),
         )
 
 
 def _encode(
-    videos: Sequence[Path], clips: Sequence[Clip], writer: PackWriter, options: BuildOptions
+    videos: Sequence[Path],
+    clips: Sequence[Clip],
+    writer: PackWriter,
+    options: BuildOptions,
+    on_progress: OnProgress,
 ) -> tuple[bytes, tuple[int, int]]:
     """Encode the nodes of all clips, in order. Returns extradata, width and height."""
     n_nodes = sum(clip.n_frames for clip in clips) // FRAMES_PER_NODE
-    with tqdm(total=n_nodes, desc="encode", unit="node", disable=None) as bar:
+    with Stage(on_progress, "encoding", n_nodes, "nodes") as stage:
         for number, video in enumerate(videos):
             with VideoReader(video, options.max_height) as reader:
                 nodes = _nodes(reader, [clip for clip in clips if clip.source == number])
                 for packets in encode_nodes(nodes, options.n_workers):
                     writer.add_packets(packets)
-                    bar.update()
+                    stage.advance()
             size = reader.info.width, reader.info.height
     return GopEncoder(*size).extradata, size
 

@@ -10,11 +10,9 @@ from contextlib import suppress
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from pathlib import Path
-from typing import TypeVar
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from engine.errors import InputError
 from engine.features.appearance import N_CELLS, coarse_colours
@@ -28,6 +26,7 @@ from tango_rt.characters.smplx import joint_positions, read_body_model, read_smp
 from tango_rt.characters.stillness import Stillness
 from tango_rt.characters.subject import SAMPLE_FRAMES, find_subject
 from tango_rt.characters.tracking import Track, build_track
+from tango_rt.progress import OnProgress, counted, silent
 from tango_rt.sound.audio import check_audible, read_audio
 from tango_rt.video.reader import MAX_FRAMES, VideoReader
 
@@ -45,8 +44,6 @@ _FRAME_BYTES = 4096  # of a cached frame, and more than it takes
 _SPARE_FRAMES = 1000  # of notes, shots, headers
 
 _log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -105,7 +102,9 @@ class _Found:
         ]
 
 
-def track_source(path: Path, max_height: int, body_model: Path | None, n_workers: int) -> TrackedSource:
+def track_source(
+    path: Path, max_height: int, body_model: Path | None, n_workers: int, on_progress: OnProgress = silent
+) -> TrackedSource:
     """Track the person of a video, or take what an earlier build of the same file found.
 
     Raises InputError: no usable video or voice, no person, SMPL-X beside it that does not fit.
@@ -122,7 +121,7 @@ def track_source(path: Path, max_height: int, body_model: Path | None, n_workers
     found = None if folder is None else _load(folder / name, info.n_frames or MAX_FRAMES)
     cached = found is not None
     if found is None:
-        found = _find(path, max_height, n_workers)
+        found = _find(path, max_height, n_workers, on_progress)
         _save(folder, name, found)
     shots = tuple(int(shot) for shot in found.shots)
     track = build_track(found.poses(), shots, (info.height, info.width), path.name)
@@ -141,11 +140,12 @@ def track_source(path: Path, max_height: int, body_model: Path | None, n_workers
     )
 
 
-def _find(path: Path, max_height: int, n_workers: int) -> _Found:
+def _find(path: Path, max_height: int, n_workers: int, on_progress: OnProgress) -> _Found:
     with VideoReader(path, max_height) as reader:
         n_frames = reader.info.n_frames
         samples = reader.every(SAMPLE_FRAMES)
-        subject = find_subject(_with_bar(samples, f"looking at {path.name}", -(-(n_frames or 0) // SAMPLE_FRAMES)))
+        n_samples = None if n_frames is None else -(-n_frames // SAMPLE_FRAMES)
+        subject = find_subject(counted(samples, on_progress, f"looking at {path.name}", n_samples, "frames"))
     detector, stillness = ShotDetector(), Stillness()
     appearance: list[np.ndarray] = []
     thumbnails: list[np.ndarray] = []
@@ -163,7 +163,7 @@ def _find(path: Path, max_height: int, n_workers: int) -> _Found:
         n_workers = min(n_workers, -(-n_frames // BLOCK_FRAMES))  # a short video has no work for more
     with VideoReader(path, max_height) as reader:
         poses = estimate_poses(watched(reader), n_workers, subject=subject)
-        found = list(_with_bar(poses, f"tracking {path.name}", n_frames))
+        found = list(counted(poses, on_progress, f"tracking {path.name}", n_frames, "frames"))
     notes = [*filter(None, [subject.warning]), *reader.warnings, *stillness.warnings()]
     return _Found(
         body=np.stack([pose.body for pose in found]),
@@ -175,11 +175,6 @@ def _find(path: Path, max_height: int, n_workers: int) -> _Found:
         shots=np.array(detector.changes(), np.int64),
         notes=np.array(notes, str),
     )
-
-
-def _with_bar(items: Iterable[T], name: str, total: int | None) -> Iterator[T]:
-    # a generator, so that the bar is made when the first item is asked for: only then is it known where stderr leads
-    yield from tqdm(items, name, total, unit="frame", disable=None)
 
 
 def _warnings(path: Path, track: Track, notes: Iterable[str]) -> Iterator[str]:

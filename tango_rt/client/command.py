@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.errors import InputError
 from tango_rt.client.connection import add_connection, connection_of, quiet
-from tango_rt.console import add_command, print_result
+from tango_rt.console import add_command, bars, print_result
 
 if TYPE_CHECKING:
     from tango_rt.client.send import SendOptions, SendResult
@@ -102,7 +102,8 @@ def _send(arguments: argparse.Namespace) -> None:
 
     if arguments.mic and arguments.speech is not None:
         raise InputError(f"{arguments.speech} or --mic: only one of them can be sent")
-    result = send(arguments.server, arguments.speech, arguments.output, _options(arguments))
+    with bars() as on_progress:
+        result = send(arguments.server, arguments.speech, arguments.output, _options(arguments), on_progress)
     for warning in result.warnings:
         print(f"tango-rt: warning: {printed(warning)}", file=sys.stderr)
     print_result(arguments, result.to_dict(), _summary(result))

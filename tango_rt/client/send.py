@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from engine.character.pack import CharacterPack
 from engine.errors import BackendError, InputError
@@ -25,6 +24,7 @@ from tango_rt.client.sound import SOUND_RATE, Echo, Sound, Speech
 from tango_rt.client.speaker import Speaker
 from tango_rt.media.container import MAX_HOURS
 from tango_rt.media.pipes import rereadable
+from tango_rt.progress import OnProgress, Stage, silent
 from tango_rt.sound.audio import Warn, audio_blocks, check_audible, said_before
 from tango_rt.v1 import media_pb2, session_pb2
 from tango_rt.video.mp4 import Mp4Writer
@@ -52,7 +52,9 @@ class SendOptions:
     pack: Path | None = None
 
 
-def send(target: str, speech: Path | None, output: Path, options: SendOptions) -> SendResult:
+def send(
+    target: str, speech: Path | None, output: Path, options: SendOptions, on_progress: OnProgress = silent
+) -> SendResult:
     """Write what the server makes of a speech file or pipe; of the microphone where it is None, until Ctrl-C.
 
     Ctrl-C while a file is sent writes what was received, and so does a server that fails or lies on the way. Raises
@@ -60,14 +62,16 @@ def send(target: str, speech: Path | None, output: Path, options: SendOptions) -
     """
     _check(speech, output, options)
     if speech is None:
-        return _send(target, None, output, options)
+        return _send(target, None, output, options, said_before, on_progress)
     with rereadable(speech) as file:
         said: list[str] = []
-        result = _send(target, file, output, options, said.append)
+        result = _send(target, file, output, options, said.append, on_progress)
         return replace(result, warnings=[*(f"{speech.name}: {text}" for text in said), *result.warnings])
 
 
-def _send(target: str, speech: Path | None, output: Path, options: SendOptions, warn: Warn = said_before) -> SendResult:
+def _send(
+    target: str, speech: Path | None, output: Path, options: SendOptions, warn: Warn, on_progress: OnProgress
+) -> SendResult:
     echoes = speech is None or options.idle_s is not None
     rate_hz = SOUND_RATE if echoes else SAMPLE_RATE
     asked = replace(
@@ -87,8 +91,8 @@ def _send(target: str, speech: Path | None, output: Path, options: SendOptions, 
         pictures = open_pictures(session.accepted, pack)
         with Mp4Writer(output, pictures.parameter_sets, SOUND_RATE) as writer:
             stopped = False
-            with tqdm(total=total, desc="frames", unit="f", disable=None) as progress:
-                received = Received(writer, pictures, sound, progress.update)
+            with Stage(on_progress, "receiving", total, "frames") as stage:
+                received = Received(writer, pictures, sound, stage.advance)
                 try:
                     stopped = _exchange(session, source, received, options)
                 except BackendError as error:

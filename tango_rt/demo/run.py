@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from engine.character.pack import CharacterPack
 from engine.errors import BackendError, InputError
@@ -17,6 +16,7 @@ from tango_rt.demo.stream import stream_speech
 from tango_rt.pipeline.live import DEFAULT_LOOKAHEAD_NODES
 from tango_rt.pipeline.plot import contact_sheet
 from tango_rt.pipeline.render import RenderOptions, render
+from tango_rt.progress import OnProgress, counted, silent
 from tango_rt.sound.audio import read_audio
 from tango_rt.video.gop import GopEncoder, encode_nodes
 from tango_rt.video.mp4 import Mp4Writer
@@ -24,7 +24,7 @@ from tango_rt.video.mp4 import Mp4Writer
 __all__ = ["run_demo"]
 
 
-def run_demo(folder: Path, n_workers: int) -> dict[str, Any]:
+def run_demo(folder: Path, n_workers: int, on_progress: OnProgress = silent) -> dict[str, Any]:
     """From nothing to a video, offline and live, in a folder.
 
     presenter.mp4, the reference; presenter.tango, the character; demo.mp4, path.png and contact_sheet.png, rendered
@@ -35,8 +35,8 @@ def run_demo(folder: Path, n_workers: int) -> dict[str, Any]:
         raise InputError(f"{folder} is a file: --out wants a folder")
     folder.mkdir(parents=True, exist_ok=True)
     reference = folder / "presenter.mp4"
-    _write_reference(reference, n_workers)
-    pack = build_character([reference], folder / "presenter.tango", BuildOptions(n_workers=n_workers))
+    _write_reference(reference, n_workers, on_progress)
+    pack = build_character([reference], folder / "presenter.tango", BuildOptions(n_workers=n_workers), on_progress)
     video = folder / "demo.mp4"
     options = RenderOptions(n_workers=n_workers, plot=folder / "path.png")
     result = render(pack, TARGET_SPEECH, video, options)
@@ -60,11 +60,11 @@ def _live(pack: CharacterPack, folder: Path, n_workers: int) -> dict[str, Any]:
     return {"offline": str(folder / "offline.mp4"), "identical": received.nodes == offline.path, **received.to_dict()}
 
 
-def _write_reference(path: Path, n_workers: int) -> None:
+def _write_reference(path: Path, n_workers: int, on_progress: OnProgress) -> None:
     """The presenter giving the reference speech, as a video file like any other."""
     speech = read_audio(REFERENCE_SPEECH)
-    bar = tqdm(presenter_frames(speech), "drawing", frame_count(len(speech)), unit="frame", disable=None)
-    nodes = _nodes(bar)
+    n_frames = frame_count(len(speech))
+    nodes = _nodes(counted(presenter_frames(speech), on_progress, "drawing", n_frames, "frames"))
     first = next(nodes)
     extradata = GopEncoder(first.shape[2], first.shape[1]).extradata
     pictures = chain.from_iterable(encode_nodes(chain([first], nodes), n_workers))

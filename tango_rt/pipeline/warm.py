@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from tqdm import tqdm
 
 from engine.blending.morph import BlendOptions
 from engine.motion_graph.graph import Cut
@@ -18,6 +17,7 @@ from engine.timebase import SAMPLE_RATE
 from tango_rt.pipeline.character import Character, open_character
 from tango_rt.pipeline.live import LiveOptions, LivePerformer, Step
 from tango_rt.pipeline.transitions import TransitionStore
+from tango_rt.progress import OnProgress, Stage, silent
 from tango_rt.sound.audio import check_audible, read_audio
 
 __all__ = ["WarmOptions", "WarmResult", "likely_cuts", "warm_transitions"]
@@ -56,8 +56,10 @@ class WarmResult:
         return asdict(self)
 
 
-def warm_transitions(pack: Path, speeches: Sequence[Path], options: WarmOptions) -> WarmResult:
-    """Draw and cache the most likely cuts, with a progress bar.
+def warm_transitions(
+    pack: Path, speeches: Sequence[Path], options: WarmOptions, on_progress: OnProgress = silent
+) -> WarmResult:
+    """Draw and cache the most likely cuts.
 
     How often a cut of two strange speeches was ready, with 200, 400 and 800 cuts: 34, 50, 64 % of a man standing for a
     minute (45, 55, 80 % where three other speeches were given), 51, 71, 80 % of one seated for 20 s; 92 % with 100 of a
@@ -77,11 +79,11 @@ def warm_transitions(pack: Path, speeches: Sequence[Path], options: WarmOptions)
     store = TransitionStore(character.pack, BlendOptions(blender=options.blender))
     n_missing = sum(not store.cached(cut) for cut in cuts)
     with (
-        tqdm(total=n_missing, desc="transitions", unit="cut", disable=None) as progress,
+        Stage(on_progress, "transitions", n_missing, "cuts") as stage,
         closing(store.prepare(cuts, options.n_workers)) as done,
     ):
         for _ in done:
-            progress.update()
+            stage.advance()
     return WarmResult(
         pack=str(pack),
         blender=options.blender,

@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from engine.cores import usable_cores
+from engine.heaps import bound_heaps
 from tango_rt import __version__
 from tango_rt.pipeline.store import MOST_OPEN
 from tango_rt.server.config import ServerConfig
@@ -50,6 +52,7 @@ async def serve(
     Returns False where a second signal cut that short. Raises InputError for what cannot be served, BackendError where
     a part of the server has died without which it would serve nobody.
     """
+    bound_heaps(max(usable_cores(), 2))
     _allow_descriptors(config)
     server = GestureServer(config)
     with _signals() as signals:
