@@ -5,7 +5,7 @@
 
 `presenter` in the place of a clip is the drawn presenter. The package cannot be installed together with tango-rt
 (protobuf), so the reference is written in an environment of its own: mediapipe==0.10.14, av, opencv, scipy, numba,
-matplotlib, tqdm. tests/pose_of_the_presenter.npz was made by `reference presenter --frames 40`.
+matplotlib, tqdm. tests/helpers/pose_of_the_presenter.npz was made by `reference presenter --frames 40`.
 """
 
 import argparse

@@ -2,6 +2,8 @@
 
     python -m benchmarks.run [--quick] [--work DIR]
 
+What stands at its top under "At a glance" is written by hand, and stays: compare it with the new figures.
+
 Needs the data folder (TANGO_DATA_DIR) and more than an hour on two idle cores, half of it for live streams; --quick
 leaves out the real clips. Ratios against the naive twin of the research release are taken side by side in one run.
 """
@@ -11,6 +13,7 @@ import contextlib
 import io
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -81,6 +84,13 @@ def machine() -> list[str]:
 
 def _lines(file: str) -> list[str]:
     return Path(file).read_text().splitlines() if Path(file).is_file() else []
+
+
+def at_a_glance() -> list[str]:
+    """The summary as it stands in the file."""
+    text = RESULTS.read_text("utf-8") if RESULTS.is_file() else ""
+    found = re.search(r"^## At a glance\n.*?(?=^Written by )", text, re.MULTILINE | re.DOTALL)
+    return [found[0].rstrip(), ""] if found else []
 
 
 def algorithms() -> list[str]:
@@ -237,7 +247,7 @@ def main() -> None:
         os.environ.setdefault("NUMBA_CACHE_DIR", str(kept))
     work = arguments.work or Path(tempfile.mkdtemp(prefix="tango-bench-"))
     work.mkdir(parents=True, exist_ok=True)
-    report = ["# Results", "", "Written by `make bench`. " + " ".join(machine()), "", *algorithms()]
+    report = ["# Results", "", *at_a_glance(), "Written by `make bench`. " + " ".join(machine()), "", *algorithms()]
     data = Path(os.environ.get("TANGO_DATA_DIR", ROOT.parent / "shared" / "data"))
     videos = sorted((data / "video").glob("*.mp4"))
     if videos and not arguments.quick:
