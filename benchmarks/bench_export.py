@@ -24,7 +24,7 @@ from typing import Any
 
 from benchmarks import bench_full
 from benchmarks.gpu_networks import SEED, bundle_at
-from engine.inference.machine import can_build, missing_precision
+from engine.inference.backends import find_backend
 
 __all__ = ["markdown", "measure"]
 
@@ -55,7 +55,7 @@ def measure(arguments: argparse.Namespace, work: Path) -> dict[str, Any]:
         for backend in BACKENDS
     ]
     result: dict[str, Any] = {"compiled": rows, "parity": {name: _parity(folder) for name, folder in bundles.items()}}
-    if can_build("tensorrt-rtx") is None:
+    if find_backend("tensorrt-rtx").why_not_buildable() is None:
         result["rtx"] = [
             {"bundle": name, **_built(folder, precision, work / "engines" / folder.name / "rtx")}
             for name, folder in bundles.items()
@@ -144,7 +144,7 @@ def _full(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.character and arguments.speech:
         told = ("--character", str(arguments.character), "--speech", str(arguments.speech))
     engines = arguments.full / "engines"  # where bench_full finds them
-    low = "fp32" if missing_precision("openvino", "bf16") else "bf16"
+    low = "fp32" if find_backend("openvino").why_no_precision("bf16") else "bf16"
     compiled = [
         _compiled(arguments.full, "openvino", low, engines, *told),
         _compiled(arguments.full, "onnxruntime", "fp32", engines),

@@ -24,16 +24,16 @@ import torch
 from torch import nn
 
 from engine.cores import usable_cores
-from engine.inference.backends.opening import open_graph
-from engine.inference.machine import missing_precision
-from engine.inference.session import Backend, Precision, RunOptions
+from engine.inference.backends import find_backend, open_graph
+from engine.inference.session import RunOptions
+from engine.inference.target import Precision
 from export.models.aumoclip import AuMoCLIPConfig, MotionTower
 from export.onnx_export import Graph, export_graph
 
 __all__ = ["measure"]
 
 WINDOW_SAMPLES, WINDOW_FRAMES = 68_266, 128
-SETTINGS: tuple[tuple[Backend, Precision], ...] = (("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "bf16"))
+SETTINGS: tuple[tuple[str, Precision], ...] = (("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "bf16"))
 
 
 class Convolutions(nn.Module):
@@ -89,7 +89,7 @@ def measure(n_rounds: int = 30) -> list[dict[str, Any]]:
 def _measure(graph: Graph, model: Path, n_threads: int, n_rounds: int) -> list[dict[str, Any]]:
     spec = export_graph(graph, model)
     inputs = {name: tensor.numpy() for name, tensor in graph.inputs.items()}
-    settings = [one for one in SETTINGS if missing_precision(*one) is None]
+    settings = [one for one in SETTINGS if find_backend(one[0]).why_no_precision(one[1]) is None]
     sessions = [open_graph(model, spec, backend, RunOptions(precision, n_threads)) for backend, precision in settings]
     torch.set_num_threads(n_threads)
 

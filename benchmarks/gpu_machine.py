@@ -9,6 +9,7 @@ from typing import Any
 
 from engine.cores import usable_cores
 from engine.errors import TangoError
+from engine.extras import install_line
 
 __all__ = ["buildable_backends", "describe_machine", "torch_on", "usable_backends"]
 
@@ -37,7 +38,9 @@ def describe_machine(device: str) -> dict[str, Any]:
 def usable_backends(device: str) -> dict[str, str | None]:
     """By back end: None where networks can run in it on this device, else why not."""
     found: dict[str, str | None] = {}
-    for backend in ("tensorrt", "tensorrt-rtx", "onnxruntime", "openvino"):
+    from engine.inference.backends import BACKENDS
+
+    for backend in BACKENDS:
         try:
             found[backend] = _why_not(backend, device)
         except ImportError as error:  # packages that a bare machine lacks
@@ -47,10 +50,14 @@ def usable_backends(device: str) -> dict[str, str | None]:
 
 def buildable_backends(device: str) -> list[str]:
     """Back ends that compile here what they cannot run here."""
-    from engine.inference.machine import can_build
+    from engine.inference.backends import BACKENDS
 
     unusable = [backend for backend, reason in usable_backends(device).items() if reason is not None]
-    return [backend for backend in unusable if backend.startswith("tensorrt") and can_build(backend) is None]
+    return [
+        backend
+        for backend in unusable
+        if backend.startswith("tensorrt") and BACKENDS[backend].why_not_buildable() is None
+    ]
 
 
 def torch_on(device: str) -> dict[str, Any]:
@@ -71,19 +78,19 @@ def torch_on(device: str) -> dict[str, Any]:
 
 
 def _why_not(backend: str, device: str) -> str | None:
-    from engine.inference.machine import installed
+    from engine.inference.backends import BACKENDS
 
-    if (device == "cpu") != (backend in ("onnxruntime", "openvino")) and backend != "onnxruntime":
+    if (device == "cpu") != bool(BACKENDS[backend].onnx_precisions) and backend != "onnxruntime":
         return "it runs on a GPU" if device == "cpu" else "it runs on a CPU"
     try:
-        reason = installed(backend)
+        reason = BACKENDS[backend].why_not_runnable()
     except TangoError as error:
         return str(error)
     if reason is None and backend == "onnxruntime" and device == "cuda":
         import onnxruntime
 
         if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-            return "this onnxruntime has no CUDA: pip install 'tango-rt[onnxruntime-gpu]'"
+            return f"this onnxruntime has no CUDA: {install_line('onnxruntime-gpu')}"
     return reason
 
 

@@ -117,11 +117,12 @@ def _bundle(name: str, settings: Settings, tell: Tell) -> None:
 def _engine(case: Case, settings: Settings, tell: Tell, backend: Any, precision: Any, runs: bool) -> None:
     """Compile, then measure what a user would run, where it can be run."""
     from engine.inference.choice import NetworkOptions
+    from engine.inference.target import Target
     from export.compile import CompileOptions, compile_bundle
 
     folder, contender = settings.work / case.bundle, f"{backend} {precision}"
     profile = list(_profiles(folder))[case.profile]
-    asked = CompileOptions(backend, precision, profile, verify=False, progress=False)
+    asked = CompileOptions(Target(backend, precision, profile), verify=False, progress=False)
     compiled = compile_bundle(folder, asked)
     row = {"contender": contender, "precision": precision}
     networks = _seconds_by_network(compiled)
@@ -150,11 +151,12 @@ def _engine(case: Case, settings: Settings, tell: Tell, backend: Any, precision:
 
 def _verify(case: Case, settings: Settings, tell: Tell, backend: Any, precision: Any) -> None:
     """The gates that a user's compile ends with."""
+    from engine.inference.target import Target
     from export.compile import CompileOptions, compile_bundle
 
     folder = settings.work / case.bundle
     profile = list(_profiles(folder))[case.profile]
-    summary = compile_bundle(folder, CompileOptions(backend, precision, profile, progress=False))
+    summary = compile_bundle(folder, CompileOptions(Target(backend, precision, profile), progress=False))
     report = {name: summary["report"][name] for name in ("passed", "why")}
     tell({"contender": f"{backend} {precision}", "precision": precision, "step": "verify", "report": report})
 

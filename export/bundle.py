@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,12 @@ from tqdm import tqdm
 from engine.cores import usable_cores
 from engine.errors import BackendError
 from engine.folders import whole_folder
-from engine.inference.backends.opening import open_graph
+from engine.inference.backends import BACKENDS, REFERENCE, Backend
 from engine.inference.manifest import MANIFEST, Bundle, FileSpec, GraphSpec, bundle_sha256, file_spec
-from engine.inference.session import Backend, RunOptions
+from engine.inference.report import Gate
+from engine.inference.session import RunOptions
 from export.onnx_export import OPSET, Graph, export_graph
-from export.parity import Tolerance, compare, torch_outputs
+from export.parity import TOLERANCE, compare, torch_outputs
 from export.shared_weights import SharedWeights
 
 __all__ = ["BundleOptions", "Recipe", "write_bundle"]
@@ -40,7 +40,7 @@ class Recipe:
 class BundleOptions:
     """How a bundle is written."""
 
-    tolerance: Tolerance = field(default_factory=Tolerance)
+    tolerance: Gate = TOLERANCE  # of every output against torch
     progress: bool = True  # on a terminal
 
 
@@ -69,7 +69,7 @@ def write_bundle(recipe: Recipe, output: Path, options: BundleOptions | None = N
 
 
 def _write_graph(
-    graph: Graph, folder: Path, weights: SharedWeights, tolerance: Tolerance, tell: Callable[[str], None]
+    graph: Graph, folder: Path, weights: SharedWeights, tolerance: Gate, tell: Callable[[str], None]
 ) -> GraphSpec:
     tell(f"{graph.name}: export")
     model = folder / f"{graph.name}.onnx"
@@ -78,21 +78,21 @@ def _write_graph(
     expected = torch_outputs(graph)
     parity: dict[str, Any] = {}
     for backend in _backends():
-        tell(f"{graph.name}: compare with torch in {backend}")
-        with open_graph(model, spec, backend, RunOptions(n_threads=usable_cores())) as session:
+        tell(f"{graph.name}: compare with torch in {backend.name}")
+        with backend.open(model, spec, RunOptions(n_threads=usable_cores())) as session:
             report = compare(session, graph, tolerance, expected)
         if not report.passed:
             raise BackendError(
-                f"graph {graph.name} does not agree with torch in {backend} (want max abs {tolerance.max_abs:g} times "
-                f"the scale beyond 1, cosine {tolerance.cosine:g}): {report}"
+                f"graph {graph.name} does not agree with torch in {backend.name} (want {tolerance}): {report}"
             )
-        parity[backend] = {"version": version(backend), **report.to_dict()}
+        parity[backend.name] = {"version": backend.version(), **report.to_dict()}
     return replace(spec, parity=parity)
 
 
 def _backends() -> list[Backend]:
-    """onnxruntime always, openvino where it is installed."""
-    return ["onnxruntime", "openvino"] if find_spec("openvino") else ["onnxruntime"]
+    """All that run ONNX files here, the reference whether or not it is installed."""
+    opening = [backend for backend in BACKENDS.values() if "fp32" in backend.onnx_precisions]
+    return [backend for backend in opening if backend.name == REFERENCE or backend.why_not_runnable() is None]
 
 
 def _write_manifest(recipe: Recipe, folder: Path, graphs: dict[str, GraphSpec]) -> Bundle:

@@ -14,8 +14,9 @@ from tqdm import tqdm
 
 from engine.errors import ArtifactError, BackendError
 from engine.folders import cache_folder, private_folder
+from engine.inference.backends import find_backend
 from engine.inference.engine_key import content_digest
-from engine.inference.engine_sets import check_precision, profile_of
+from engine.inference.engine_sets import check_precision, resolved
 from engine.inference.engines import (
     NOT_COMPILED,
     Engine,
@@ -28,11 +29,11 @@ from engine.inference.engines import (
     work_folder,
     write_engine,
 )
-from engine.inference.machine import can_build, installed, machine_for
 from engine.inference.manifest import Bundle
 from engine.inference.precision import describe
 from engine.inference.report import Report, read_report
-from engine.inference.session import Backend, Precision
+from engine.inference.target import Target
+from export.compilers import CompileJob, compile_network
 from export.report import table as report_table
 
 __all__ = ["CompileOptions", "compile_bundle", "summarize"]
@@ -42,17 +43,14 @@ __all__ = ["CompileOptions", "compile_bundle", "summarize"]
 class CompileOptions:
     """What is compiled and for whom.
 
-    profile: None for the bundle's first. output: where the engines are kept, None for inside the bundle. character and
-    speech: a pack and a recording to compare retrieved paths on when it is verified.
+    character and speech: to compare retrieved paths on when it is verified.
     """
 
-    backend: Backend
-    precision: Precision = "fp32"
-    profile: str | None = None
-    output: Path | None = None
+    target: Target
+    output: Path | None = None  # where the engines are kept, None for inside the bundle
     verify: bool = True
-    character: Path | None = None
-    speech: Path | None = None
+    character: Path | None = None  # a pack
+    speech: Path | None = None  # a recording
     timing_cache: bool = True
     progress: bool = True  # on a terminal
 
@@ -67,33 +65,32 @@ def compile_bundle(folder: Path, options: CompileOptions) -> dict[str, Any]:
     started = time.perf_counter()
     bundle = Bundle.open(folder)
     bundle.check()  # also where nothing is to be built: who edited a network must not believe that it is compiled
-    profile = profile_of(bundle, options.profile)
-    if not profile:
+    target = resolved(bundle, options.target)
+    if not target.profile:
         raise ArtifactError(
             f"{folder} has no profiles of shapes to compile for: make it again with 'tango-export bundle'"
         )
-    check_precision(bundle, options.backend, options.precision)
-    engines_place = engines_folder(bundle, options.output)
-    place = set_folder(engines_place, options.backend, options.precision, profile, machine_for(options.backend))
+    check_precision(bundle, target)
+    place = set_folder(engines_folder(bundle, options.output), target, find_backend(target.backend).machine())
     rows: dict[str, dict[str, Any]] = {}
     engines: dict[str, Engine] = {}
     with _progress(options) as tell:
         for graph in bundle.graphs:
-            key = key_of(bundle, graph, options.backend, options.precision, profile)
+            key = key_of(bundle, graph, target)
             try:
                 engines[graph], reason = read_engine(place, key), ""
             except EngineMiss as miss:
                 cache = _timing_cache(key) if options.timing_cache else None
                 engines[graph], reason = _build(bundle, key, place, cache, tell), miss.reason
             rows[graph] = _row(bundle, engines[graph], reason)
-        report = _report(bundle, options, profile, place, engines, tell) if options.verify else None
+        report = _report(bundle, target, options, place, engines, tell) if options.verify else None
     return {
         "bundle": str(folder),
         "name": bundle.name,
-        "backend": options.backend,
+        "backend": target.backend,
         "backend_version": next(iter(engines.values())).key.backend_version,
-        "precision": options.precision,
-        "profile": profile,
+        "precision": target.precision,
+        "profile": target.profile,
         "engines": str(place),
         "built": sum(bool(row["reason"]) for row in rows.values()),
         "bytes": sum(row["bytes"] for row in rows.values()),
@@ -126,11 +123,8 @@ def summarize(result: dict[str, Any]) -> str:
 def _build(
     bundle: Bundle, key: EngineKey, place: Path, timing_cache: Path | None, tell: Callable[[str], None]
 ) -> Engine:
-    missing = can_build(key.backend)
-    if missing is not None:
-        raise BackendError(missing)
-    from export.compilers import CompileJob, compile_network
-
+    if (reason := find_backend(key.backend).why_not_buildable()) is not None:
+        raise BackendError(reason)
     tell(f"{key.graph}: read")
     source, spec = bundle.model(key.graph), bundle.graph(key.graph)
     started, watched = time.perf_counter(), _watch_memory()
@@ -165,8 +159,8 @@ def _timing_cache(key: EngineKey) -> Path | None:
 
 def _report(
     bundle: Bundle,
+    target: Target,
     options: CompileOptions,
-    profile: str,
     place: Path,
     engines: dict[str, Engine],
     tell: Callable[[str], None],
@@ -175,15 +169,13 @@ def _report(
     report = read_report(place, engines)
     if report is not None and report.bundle_sha256 == bundle.sha256:
         compared = options.character is None or report.paths is not None
-        could_not_run = report.passed is None and installed(options.backend) is None
+        could_not_run = report.passed is None and find_backend(target.backend).why_not_runnable() is None
         if compared and not could_not_run:
             return report
     from export.verify import verify
 
     tell("verify")
-    return verify(
-        bundle, options.backend, options.precision, profile, options.output, options.character, options.speech
-    )
+    return verify(bundle, target, options.output, options.character, options.speech)
 
 
 def _row(bundle: Bundle, engine: Engine, reason: str) -> dict[str, Any]:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import BackendError, InputError
-from engine.inference.target import BACKENDS, PRECISIONS
+from engine.inference.backends import BACKENDS
+from engine.inference.target import PRECISIONS, Target
 from export.extra import export_extra
 from tango_rt.console import add_command, print_result
 
@@ -49,7 +50,7 @@ def _add_compile(commands: Any) -> None:
         commands, "compile", "compile and verify the networks of a bundle for this machine", COMPILE_EXAMPLES, _compile
     )
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="made by 'tango-export bundle'")
-    parser.add_argument("--backend", choices=BACKENDS, required=True)
+    parser.add_argument("--backend", choices=tuple(BACKENDS), required=True)
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="default: fp32")
     parser.add_argument("--profile", metavar="NAME", help="of shapes (default: the bundle's first)")
     parser.add_argument(
@@ -66,7 +67,7 @@ def _add_verify(commands: Any) -> None:
     summary = "compare engines with their networks: numbers, paths, frames, time"
     parser = add_command(commands, "verify", summary, VERIFY_EXAMPLES, _verify)
     parser.add_argument("bundle", type=Path, metavar="BUNDLE")
-    parser.add_argument("--backend", choices=BACKENDS, help="default: every set of engines that is there")
+    parser.add_argument("--backend", choices=tuple(BACKENDS), help="default: every set of engines that is there")
     parser.add_argument("--precision", choices=PRECISIONS, help="default: fp32")
     parser.add_argument("--profile", metavar="NAME", help="of shapes (default: the bundle's first)")
     parser.add_argument("--engines", type=Path, metavar="DIR", help="where engines are kept (default: BUNDLE/engines)")
@@ -93,9 +94,7 @@ def _compile(arguments: argparse.Namespace) -> None:
     if triton and arguments.output is None:
         raise InputError("a Triton model repository needs a folder of its own: -o DIR")
     options = CompileOptions(
-        backend=arguments.backend,
-        precision=arguments.precision,
-        profile=arguments.profile,
+        Target(arguments.backend, arguments.precision, arguments.profile or ""),
         output=None if triton else arguments.output,
         verify=not arguments.no_verify,
         character=arguments.character,
@@ -107,9 +106,7 @@ def _compile(arguments: argparse.Namespace) -> None:
     if triton and passed is not False:
         from export.triton import write_triton
 
-        result["triton"] = write_triton(
-            arguments.bundle, arguments.output, options.backend, options.precision, options.profile
-        )
+        result["triton"] = write_triton(arguments.bundle, arguments.output, options.target)
         lines.append(f"Triton model repository: {arguments.output}")
     print_result(arguments, result, "\n".join(lines))
     _leave_on_breach([passed])
@@ -127,16 +124,15 @@ def _verify(arguments: argparse.Namespace) -> None:
     bundle.check()
     lines = [f"{bundle.folder}: all {len(bundle.files)} files are as they were written"]
     place, trusted = arguments.engines, arguments.trust_engines
-    seen = arguments.character, arguments.speech, trusted
     if arguments.backend is not None:
-        reports = [verify(bundle, arguments.backend, arguments.precision or "fp32", arguments.profile, place, *seen)]
+        targets = [Target(arguments.backend, arguments.precision or "fp32", arguments.profile or "")]
     else:
         found = list(compiled_sets(bundle, place, trusted))
-        lines += [f"{one}: cannot be verified here ({one.state})" for one in found if one.miss]
-        usable = [one for one in found if not one.miss]
-        reports = [verify(bundle, one.backend, one.precision, one.profile, place, *seen) for one in usable]
+        lines += [f"{one.target}: cannot be verified here ({one.state})" for one in found if one.miss]
+        targets = [one.target for one in found if not one.miss]
         if not found:
             lines.append("no engines: 'tango-export compile' makes them")
+    reports = [verify(bundle, target, place, arguments.character, arguments.speech, trusted) for target in targets]
     told = [report.to_dict() for report in reports]
     result = {"bundle": str(bundle.folder), "sha256": bundle.sha256, "reports": told}
     print_result(arguments, result, "\n".join((*lines, *map(table, reports))))

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from engine.errors import BackendError
+from engine.extras import not_installed
 from engine.folders import temporary_root
 
 __all__ = ["export_extra", "stay_offline"]
@@ -40,5 +41,5 @@ def export_extra(torch: bool = True, downloads: bool = False) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         if error.name in _PACKAGES:
-            raise BackendError(f"{error.name} is not installed: pip install 'tango-rt[export]'") from error
+            raise not_installed(error.name, "export") from error
         raise

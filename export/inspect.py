@@ -12,7 +12,7 @@ from engine.inference.manifest import ENGINES, MANIFEST, MAX_MANIFEST_BYTES, Bun
 from engine.inference.precision import describe as policy_in_words
 from engine.inference.precision import policy_digest
 from engine.inference.report import Report, report_of
-from engine.inference.session import PRECISIONS, Precision
+from engine.inference.target import PRECISIONS, Target
 
 __all__ = ["compiled_sets", "describe", "engine_rows", "list_bundles", "summarize", "summarize_list"]
 
@@ -88,8 +88,8 @@ def compiled_sets(bundle: Bundle, engines: Path | None = None, trusted: bool = F
     root = engines_folder(bundle, engines)
     for row in engine_rows(bundle, engines, hashes=False):
         if row["here"]:
-            asked = row["backend"], row["precision"], row["profile"]
-            yield read_set(bundle, root, *asked, hashes=False, trusted=trusted)
+            target = Target(row["backend"], row["precision"], row["profile"])
+            yield read_set(bundle, root, target, hashes=False, trusted=trusted)
 
 
 def engine_rows(bundle: Bundle, engines: Path | None = None, hashes: bool = True) -> Iterator[dict[str, Any]]:
@@ -115,21 +115,19 @@ def _engine_row(bundle: Bundle, root: Path, folder: Path, hashes: bool) -> dict[
         row["networks"][graph] = {"precision": engine.key.precision, "bytes": engine.bytes, "digest": engine.digest}
     if key is None:
         return {**row, "state": misses[0] if misses else "empty"}
-    precision = _precision(root, folder, key)
-    row |= {"backend": key.backend, "profile": key.profile, "precision": precision or key.precision}
-    if precision is None:
+    target = _target(root, folder, key)
+    row |= {"backend": key.backend, "profile": key.profile, "precision": target.precision if target else key.precision}
+    if target is None:
         return {**row, "state": "corrupt: it belongs into another folder"}
-    return row | _state(bundle, root, folder, key, precision, hashes)
+    return row | _state(bundle, root, folder, key, target, hashes)
 
 
-def _state(
-    bundle: Bundle, root: Path, folder: Path, key: EngineKey, precision: Precision, hashes: bool
-) -> dict[str, Any]:
+def _state(bundle: Bundle, root: Path, folder: Path, key: EngineKey, target: Target, hashes: bool) -> dict[str, Any]:
     if key.profile not in (bundle.profile_names or ("",)):
         return {"state": f"stale: the bundle has no profile {key.profile!r}"}
     try:
-        check_precision(bundle, key.backend, precision)
-        found: EngineSet = read_set(bundle, root, key.backend, precision, key.profile, hashes)
+        check_precision(bundle, target)
+        found = read_set(bundle, root, target, hashes)
     except BackendError as error:
         return {"state": f"not for this machine: {error}"}
     if found.folder != folder:
@@ -154,12 +152,10 @@ def _report_row(found: EngineSet, report: Report | None) -> dict[str, Any] | Non
     }
 
 
-def _precision(root: Path, folder: Path, key: EngineKey) -> Precision | None:
+def _target(root: Path, folder: Path, key: EngineKey) -> Target | None:
     """Of a set, some networks of which may keep float32; None where its folder has not the name of any."""
-    names: dict[str, Precision] = {
-        set_folder(root, key.backend, precision, key.profile, key.machine).name: precision for precision in PRECISIONS
-    }
-    return names.get(folder.name)
+    targets = (Target(key.backend, precision, key.profile) for precision in PRECISIONS)
+    return {set_folder(root, target, key.machine).name: target for target in targets}.get(folder.name)
 
 
 def _listed(place: Path) -> dict[str, Any]:

@@ -1,43 +1,25 @@
 """Does the exported network compute what the torch module computes? Figures per output, over several shapes."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from engine.errors import BackendError
+from engine.inference.report import Agreement, Gate
 from engine.inference.session import Session
+from export.comparison import compare_outputs
 from export.onnx_export import Graph
 
-__all__ = ["Expected", "OutputParity", "ParityReport", "Tolerance", "compare", "torch_outputs"]
+__all__ = ["TOLERANCE", "Expected", "ParityReport", "compare", "torch_outputs"]
 
 LEAST_SHAPES = 3
 
-Expected = list[tuple[np.ndarray, ...]]
-"""Outputs of the module, one tuple a trial."""
+Expected = list[dict[str, np.ndarray]]
+"""Outputs of the module by name, for each trial."""
 
-
-@dataclass(frozen=True)
-class Tolerance:
-    """What is asked of every output in every trial.
-
-    `max_abs` is absolute for outputs within -1..1, and relative to the largest magnitude of the output beyond: the
-    bound is max_abs * max(1, scale).
-    """
-
-    max_abs: float = 1e-4
-    cosine: float = 0.99999
-
-
-@dataclass(frozen=True)
-class OutputParity:
-    """The worst over the trials: largest and mean absolute difference, cosine of the flattened outputs."""
-
-    max_abs: float
-    mean_abs: float
-    cosine: float
-    scale: float  # largest magnitude of the output in torch
+TOLERANCE = Gate(cosine=0.99999, max_abs=1e-4)
+"""What is asked of every output in every trial."""
 
 
 @dataclass(frozen=True)
@@ -45,22 +27,22 @@ class ParityReport:
     """Figures of one network in one back end."""
 
     graph: str
-    asked: Tolerance
-    reached: dict[str, OutputParity]
+    asked: Gate
+    reached: dict[str, Agreement]
     shapes: list[dict[str, list[int]]]
 
     @property
     def passed(self) -> bool:
-        # written so that NaN fails
-        return all(
-            output.max_abs <= self.asked.max_abs * max(1.0, output.scale) and output.cosine >= self.asked.cosine
-            for output in self.reached.values()
-        )
+        return all(self.asked.passes(output) for output in self.reached.values())
 
     def to_dict(self) -> dict[str, Any]:
-        fields = asdict(self)
-        del fields["graph"]
-        return fields
+        """As a manifest keeps it."""
+        reached = {
+            name: {figure: getattr(output, figure) for figure in ("max_abs", "mean_abs", "cosine", "scale")}
+            for name, output in self.reached.items()
+        }
+        asked = {"max_abs": self.asked.max_abs, "cosine": self.asked.cosine}
+        return {"asked": asked, "reached": reached, "shapes": self.shapes}
 
     def __str__(self) -> str:
         figures = (
@@ -76,10 +58,11 @@ def torch_outputs(graph: Graph) -> Expected:
     graph.module.eval()
     with torch.no_grad():
         outputs = [graph.module(*(trial[name] for name in graph.inputs)) for trial in graph.trials]
-    return [tuple(tensor.numpy() for tensor in tensors) for tensors in outputs]
+    arrays = [[tensor.numpy() for tensor in tensors] for tensors in outputs]
+    return [dict(zip(graph.outputs, trial, strict=True)) for trial in arrays]
 
 
-def compare(session: Session, graph: Graph, asked: Tolerance, expected: Expected | None = None) -> ParityReport:
+def compare(session: Session, graph: Graph, asked: Gate = TOLERANCE, expected: Expected | None = None) -> ParityReport:
     """Run all trials of a graph through its module and through `session`.
 
     expected: of `torch_outputs`, where they were computed already. Raises BackendError where the session gives another
@@ -89,35 +72,6 @@ def compare(session: Session, graph: Graph, asked: Tolerance, expected: Expected
     n_different = len({str(shape) for shape in shapes}) if any(graph.dynamic.values()) else len(shapes)
     if n_different < LEAST_SHAPES:
         raise ValueError(f"graph {graph.name} has trials of {n_different} shapes, want {LEAST_SHAPES}")
-    parts: dict[str, list[OutputParity]] = {name: [] for name in graph.outputs}
-    for trial, arrays in zip(graph.trials, expected or torch_outputs(graph), strict=True):
-        got = session.run({name: tensor.numpy() for name, tensor in trial.items()})
-        for name, array in zip(graph.outputs, arrays, strict=True):
-            parts[name].append(_output_parity(graph, name, array, got[name]))
-    return ParityReport(graph.name, asked, {name: _worst(outputs) for name, outputs in parts.items()}, shapes)
-
-
-def _output_parity(graph: Graph, name: str, expected: np.ndarray, got: np.ndarray) -> OutputParity:
-    if expected.shape != got.shape or expected.dtype != got.dtype:
-        raise BackendError(
-            f"graph {graph.name} gives {name} as {got.dtype}{list(got.shape)}, "
-            f"in torch as {expected.dtype}{list(expected.shape)}"
-        )
-    a, b = expected.astype(np.float64).ravel(), got.astype(np.float64).ravel()
-    with np.errstate(invalid="ignore"):  # NaN and infinity fail by their figures
-        lengths = np.linalg.norm(a) * np.linalg.norm(b)
-        # zeros have no direction: they agree with zeros
-        cosine = float(a @ b / lengths) if lengths != 0 else float(np.array_equal(a, b))
-        off = np.abs(a - b)
-    return OutputParity(float(off.max()), float(off.mean()), cosine, float(np.abs(a).max()))
-
-
-def _worst(parts: list[OutputParity]) -> OutputParity:
-    """One figure each; the scale is that of the trial with the largest share of the bound."""
-    hardest = max(parts, key=lambda part: part.max_abs / max(1.0, part.scale))
-    return OutputParity(
-        max_abs=hardest.max_abs,
-        mean_abs=float(np.max([part.mean_abs for part in parts])),
-        cosine=float(np.min([part.cosine for part in parts])),
-        scale=hardest.scale,
-    )
+    got = [session.run({name: tensor.numpy() for name, tensor in trial.items()}) for trial in graph.trials]
+    reached = compare_outputs(expected or torch_outputs(graph), got, "torch", f"graph {graph.name}")
+    return ParityReport(graph.name, asked, reached, shapes)

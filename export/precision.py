@@ -18,7 +18,8 @@ from engine.inference.precision import (
     MOST,
     TYPE_BLIND_OPS,
 )
-from engine.inference.session import Precision, one_line
+from engine.inference.session import one_line
+from engine.inference.target import Precision
 from export.onnx_weights import Weights, WeightWriter
 from export.precision_rules import angle_nodes, captured, reads_sound, resamples
 

@@ -12,7 +12,7 @@ _MOST_OUTPUTS = 4  # of a network, as lines
 
 def table(report: Report) -> str:
     """What was asked and reached, by network and output; "-" where nothing was measured."""
-    named = " ".join(filter(None, (report.bundle, report.backend, report.precision, report.profile)))
+    named = f"{report.bundle} {report.target}"
     machine = report.machine.gpu or report.machine.cpu or "a machine without GPU"
     lines = [f"{named} on {machine}: {verdict(report)}"]
     if report.networks:

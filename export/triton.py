@@ -6,28 +6,24 @@
     repository.json               what it was made of; Triton looks at folders only
 
 Files are hard links where the disk is the same one. Batches are part of the shapes (max_batch_size 0): the networks
-have batch axes of their own, where they have any. Triton's own back ends decide what can be served how:
-
-    tensorrt       engines; tensorrt-rtx has no back end there
-    onnxruntime    float32 as the portable ONNX file, which the server optimises for itself; fp16 and bf16 as compiled
-    openvino       bf16 from ONNX. It has no setting for float32 and would take bf16 unasked where the CPU has it, so
-                   float32, and what stays in float32 in a bf16 set, is not served by it
+have batch axes of their own, where they have any. Triton's own back ends decide what can be served how (SERVED).
 """
 
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from engine.errors import ArtifactError, InputError
 from engine.folders import whole_folder
-from engine.inference.engine_sets import EngineSet, profile_of, read_set
+from engine.inference.backends import REFERENCE
+from engine.inference.engine_sets import EngineSet, read_set, resolved
 from engine.inference.engines import Engine, engine_precision, engines_folder
 from engine.inference.manifest import Bundle, GraphSpec, Profile, TensorSpec
-from engine.inference.session import Backend, Precision
+from engine.inference.target import PRECISIONS, Precision, Target
 
 __all__ = ["MARKER", "write_triton"]
 
@@ -43,43 +39,67 @@ _TYPES = {
 
 
 @dataclass(frozen=True)
+class Served:
+    """How Triton serves what is made for a back end."""
+
+    runner: str  # lines of config.pbtxt that say what runs it
+    placement: str  # of its instance group
+    engine: str  # what a compiled network is called there
+    onnx: tuple[Precision, ...] = ()  # served as the portable ONNX file, else as compiled
+    held_to: tuple[Precision, ...] = PRECISIONS  # it can be kept from taking another
+    scalars: bool = True  # inputs without axes are taken
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+
+SERVED: Mapping[str, Served] = {
+    # the server optimises float32 for itself
+    "onnxruntime": Served('platform: "onnxruntime_onnx"', "kind: KIND_AUTO", "model.onnx", onnx=("fp32",)),
+    # it reads IR and ONNX, not what was compiled; it has no setting for float32 and would take bf16 unasked where the
+    # CPU has it, so what is or stays in float32 is not served by it
+    "openvino": Served(
+        'backend: "openvino"\ndefault_model_filename: "model.onnx"',
+        "kind: KIND_CPU",
+        "model.onnx",
+        onnx=PRECISIONS,
+        held_to=("bf16",),
+        scalars=False,
+        parameters={"HINT_BF16": "YES", "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1"},
+    ),
+    # an engine of ours holds one profile
+    "tensorrt": Served('platform: "tensorrt_plan"', 'kind: KIND_GPU profile: [ "0" ]', "model.plan"),
+}
+"""By back end; Triton runs no other."""
+
+
+@dataclass(frozen=True)
 class _Model:
-    """A network in the repository: the back end of Triton that runs it, and its files by their names there."""
+    """A network in the repository: the back end that runs it there, and its files by their names there."""
 
     name: str
     spec: GraphSpec
-    backend: Backend
+    backend: str
     profile: Profile
     files: Mapping[str, Path]
     parameters: Mapping[str, str]
 
 
-def write_triton(
-    bundle: Bundle | Path,
-    output: Path,
-    backend: Backend,
-    precision: Precision = "fp32",
-    profile: str | None = None,
-    engines: Path | None = None,
-) -> dict[str, Any]:
+def write_triton(bundle: Bundle | Path, output: Path, target: Target, engines: Path | None = None) -> dict[str, Any]:
     """Write a model repository, all or nothing; an older one at `output` is replaced.
 
-    profile: one of the bundle's, its first where None. engines: where the compiled networks are, inside the bundle
-    where None. Returns what repository.json holds, and where it is. Raises InputError where Triton cannot serve what is
-    asked or `output` is something else, ArtifactError where a network is not compiled for this machine, was changed or
-    failed its verification.
+    engines: where the compiled networks are, inside the bundle where None. Returns what repository.json holds, and
+    where it is. Raises InputError where Triton cannot serve what is asked or `output` is something else, ArtifactError
+    where a network is not compiled for this machine, was changed or failed its verification.
     """
     bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
-    _check_served(bundle, backend, precision)
-    named = profile_of(bundle, profile)
-    found = read_set(bundle, engines_folder(bundle, engines), backend, precision, named)
-    models = _models(bundle, found)
+    _check_served(bundle, target)
+    target = resolved(bundle, target)
+    models = _models(bundle, read_set(bundle, engines_folder(bundle, engines), target))
     summary = {
         "bundle": bundle.name,
         "sha256": bundle.sha256,
-        "backend": backend,
-        "precision": precision,
-        "profile": named,
+        "backend": target.backend,
+        "precision": target.precision,
+        "profile": target.profile,
         "models": {model.name: {"backend": model.backend, **model.parameters} for model in models},
     }
     with whole_folder(output, MARKER, "a Triton model repository of ours") as folder:
@@ -92,45 +112,51 @@ def write_triton(
     return {"repository": str(output), **summary}
 
 
-def _check_served(bundle: Bundle, backend: Backend, precision: Precision) -> None:
+def _check_served(bundle: Bundle, target: Target) -> None:
     """Raises InputError for what Triton has no means to run, or to run in this precision."""
-    if backend == "tensorrt-rtx":
-        raise InputError("Triton has no back end for TensorRT-RTX: --backend tensorrt, onnxruntime or openvino")
-    if backend != "openvino":
-        return
-    if precision != "bf16":
+    served = SERVED.get(target.backend)
+    if served is None:
+        raise InputError(f"Triton has no back end for {target.backend}: --backend {_any_of(SERVED)}")
+    if target.precision not in served.held_to:
         raise InputError(
-            f"Triton's OpenVINO back end cannot be held to {precision}: --precision bf16 or another backend"
+            f"Triton's back end for {target.backend} cannot be held to {target.precision}: "
+            f"--precision {_any_of(served.held_to)} or another backend"
         )
     for spec in bundle.graphs.values():
         scalars = [tensor.name for tensor in spec.inputs if not tensor.shape]
-        if scalars and not spec.keep_fp32:
+        if scalars and not served.scalars and engine_precision(spec, target.precision) in served.held_to:
+            takes_them = _any_of(name for name, other in SERVED.items() if other.scalars)
             raise InputError(
-                f"Triton's OpenVINO back end takes no scalar, as input {scalars[0]} of network {spec.name} is: "
-                "--backend onnxruntime or tensorrt"
+                f"Triton's back end for {target.backend} takes no scalar, as input {scalars[0]} of network {spec.name} "
+                f"is: --backend {takes_them}"
             )
 
 
+def _any_of(names: Iterable[str]) -> str:
+    """As "a, b or c"."""
+    *others, last = names
+    return f"{', '.join(others)} or {last}" if others else last
+
+
 def _models(bundle: Bundle, compiled: EngineSet) -> list[_Model]:
-    backend, precision = compiled.backend, compiled.precision
+    target = compiled.target
     models = []
     for graph, spec in bundle.graphs.items():
-        computed = engine_precision(spec, precision)
-        parameters = {"bundle": bundle.name, "precision": computed, "profile": compiled.profile}
+        computed = engine_precision(spec, target.precision)
+        parameters = {"bundle": bundle.name, "precision": computed, "profile": target.profile}
         parameters["network_sha256"] = bundle.graph_sha256(graph)
-        # what OpenVINO would not hold in float32, ONNX Runtime does
-        runs: Backend = "onnxruntime" if backend == "openvino" and computed == "fp32" else backend
-        if runs == "openvino":
-            parameters |= {"HINT_BF16": "YES", "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1"}
-        if _from_onnx(spec, backend, precision):
+        # what a back end of the server cannot be held to, the reference can
+        runs = target.backend if computed in SERVED[target.backend].held_to else REFERENCE
+        parameters |= SERVED[runs].parameters
+        if computed in SERVED[runs].onnx:
             files = _onnx_files(bundle, graph)
         else:
             engine = _engine(bundle, compiled, graph)
-            files = _engine_files(engine, runs)
+            files = _engine_files(engine, SERVED[runs].engine)
             parameters["engine_sha256"] = engine.digest
         if compiled.report is not None:
             parameters["report_sha256"] = compiled.report.sha256
-        profile = spec.profiles.get(compiled.profile, {})
+        profile = spec.profiles.get(target.profile, {})
         models.append(_Model(f"{bundle.name}_{graph}", spec, runs, profile, files, parameters))
     return models
 
@@ -138,20 +164,14 @@ def _models(bundle: Bundle, compiled: EngineSet) -> list[_Model]:
 def _engine(bundle: Bundle, compiled: EngineSet, graph: str) -> Engine:
     """Raises ArtifactError where the set must not be used; where nobody could verify it here, a GPU's server may."""
     if compiled.report is not None and compiled.report.passed is False:
-        raise ArtifactError(f"the {compiled} engines of {bundle.folder} are not served: {compiled.state}")
+        raise ArtifactError(f"the {compiled.target} engines of {bundle.folder} are not served: {compiled.state}")
     if compiled.miss:
+        target = compiled.target
         raise ArtifactError(
-            f"network {graph} of {bundle.folder} has no {compiled} engine to serve ({compiled.miss}): "
-            f"run 'tango-export compile {bundle.folder} --backend {compiled.backend} --precision {compiled.precision}'"
+            f"network {graph} of {bundle.folder} has no {compiled.target} engine to serve ({compiled.miss}): "
+            f"run 'tango-export compile {bundle.folder} --backend {target.backend} --precision {target.precision}'"
         )
     return compiled.engines[graph]
-
-
-def _from_onnx(spec: GraphSpec, backend: Backend, precision: Precision) -> bool:
-    """Whether the server gets the portable network, and not what was compiled here."""
-    if backend == "openvino":
-        return True  # its compiled form is for OpenVINO alone, Triton reads IR and ONNX
-    return backend == "onnxruntime" and engine_precision(spec, precision) == "fp32"
 
 
 def _onnx_files(bundle: Bundle, graph: str) -> dict[str, Path]:
@@ -160,9 +180,9 @@ def _onnx_files(bundle: Bundle, graph: str) -> dict[str, Path]:
     return {**weights, "model.onnx": bundle.model(graph)}
 
 
-def _engine_files(engine: Engine, backend: Backend) -> dict[str, Path]:
+def _engine_files(engine: Engine, named: str) -> dict[str, Path]:
     others = {name: engine.file.with_name(name) for name in engine.files if name != engine.file.name}
-    return {**others, "model.plan" if backend == "tensorrt" else "model.onnx": engine.file}
+    return {**others, named: engine.file}
 
 
 def _link(source: Path, place: Path) -> None:
@@ -175,17 +195,12 @@ def _link(source: Path, place: Path) -> None:
 def _config(model: _Model) -> Iterator[str]:
     """Lines of config.pbtxt: protobuf text format of Triton's ModelConfig."""
     yield f"name: {_text(model.name)}\n"
-    if model.backend == "openvino":
-        yield 'backend: "openvino"\n'
-        yield 'default_model_filename: "model.onnx"\n'
-    else:
-        platform = "tensorrt_plan" if model.backend == "tensorrt" else "onnxruntime_onnx"
-        yield f"platform: {_text(platform)}\n"
+    yield f"{SERVED[model.backend].runner}\n"
     yield "max_batch_size: 0\n"
     for way, tensors in (("input", model.spec.inputs), ("output", model.spec.outputs)):
         for tensor in tensors:
             yield f"{way} {{ name: {_text(tensor.name)} data_type: {_TYPES[tensor.dtype]} {_dims(tensor)} }}\n"
-    yield f"instance_group {{ count: 1 {_placement(model.backend)} }}\n"
+    yield f"instance_group {{ count: 1 {SERVED[model.backend].placement} }}\n"
     for key, value in model.parameters.items():
         yield f"parameters {{ key: {_text(key)} value {{ string_value: {_text(value)} }} }}\n"
     if model.profile or not _symbols(model.spec):
@@ -197,12 +212,6 @@ def _dims(tensor: TensorSpec) -> str:
     if not tensor.shape:
         return "dims: [ 1 ] reshape { }"
     return f"dims: [ {', '.join(str(size) if isinstance(size, int) else '-1' for size in tensor.shape)} ]"
-
-
-def _placement(backend: Backend) -> str:
-    if backend == "tensorrt":
-        return 'kind: KIND_GPU profile: [ "0" ]'  # an engine of ours holds one profile
-    return "kind: KIND_CPU" if backend == "openvino" else "kind: KIND_AUTO"
 
 
 def _warmup(model: _Model) -> Iterator[str]:

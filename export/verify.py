@@ -7,22 +7,20 @@ figures are carried over. Where a profile has one size only, three draws of inpu
 
 import importlib.metadata
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from engine.cores import usable_cores
-from engine.errors import ArtifactError, BackendError
-from engine.inference.backends.opening import open_graph
+from engine.errors import ArtifactError
+from engine.inference.backends import REFERENCE, Backend, find_backend, open_graph
 from engine.inference.choice import Choice
-from engine.inference.engine_sets import EngineSet, check_precision, profile_of, read_set
+from engine.inference.engine_sets import EngineSet, check_precision, read_set, resolved
 from engine.inference.engines import Engine, adopt_engine, engines_folder
-from engine.inference.machine import backend_version, installed, machine_for
 from engine.inference.manifest import Bundle, GraphSpec, Profile, TensorSpec
 from engine.inference.networks import Networks
 from engine.inference.report import (
-    Agreement,
     Gate,
     Latency,
     NetworkReport,
@@ -31,10 +29,12 @@ from engine.inference.report import (
     TransitionAgreement,
     write_report,
 )
-from engine.inference.session import Backend, Precision, RunOptions, Session
+from engine.inference.session import RunOptions, Session
+from engine.inference.target import Precision, Target
 from export.agreement import path_agreement, transition_agreement, transition_frames
+from export.comparison import compare_outputs
 
-__all__ = ["GATES", "compare_outputs", "measure_latency", "random_inputs", "trial_sizes", "verify"]
+__all__ = ["GATES", "measure_latency", "random_inputs", "trial_sizes", "verify"]
 
 GATES: Mapping[Precision, Gate] = {
     # what the exporter promises of ONNX against torch, once more
@@ -46,7 +46,6 @@ GATES: Mapping[Precision, Gate] = {
 }
 """What is asked of every output of a network that is computed in a precision."""
 
-_REFERENCE: Backend = "onnxruntime"
 _SEED = 5
 _MOST_ELEMENTS = 1 << 22  # of all inputs of a trial whose sizes are free; beyond it takes minutes on a CPU
 _WARM_UP_RUNS = 3
@@ -57,9 +56,7 @@ _MOST_SECONDS = 1.0  # of one latency
 
 def verify(
     bundle: Bundle,
-    backend: Backend,
-    precision: Precision = "fp32",
-    profile: str | None = None,
+    target: Target,
     engines: Path | None = None,
     character: Path | None = None,
     speech: Path | None = None,
@@ -74,15 +71,15 @@ def verify(
     precision is missing, InputError where character or speech cannot be used or the report cannot be written.
     """
     started = time.perf_counter()
-    check_precision(bundle, backend, precision)
-    place, profile = engines_folder(bundle, engines), profile_of(bundle, profile)
-    found = read_set(bundle, place, backend, precision, profile, trusted=trust_engines)
+    check_precision(bundle, target)
+    target, backend = resolved(bundle, target), find_backend(target.backend)
+    found = read_set(bundle, engines_folder(bundle, engines), target, trusted=trust_engines)
     if found.miss:
         raise ArtifactError(
-            f"{bundle.folder}: the engines for {found} cannot be verified ({found.state}): run 'tango-export compile "
-            f"{bundle.folder} --backend {backend} --precision {precision}'"
+            f"{bundle.folder}: the engines for {target} cannot be verified ({found.state}): run 'tango-export compile "
+            f"{bundle.folder} --backend {target.backend} --precision {target.precision}'"
         )
-    reason = installed(backend)
+    reason = backend.why_not_runnable()
     networks: dict[str, NetworkReport] = {}
     paths = transition = None
     not_measured: list[str] = []
@@ -93,10 +90,8 @@ def verify(
     report = Report(
         bundle=bundle.name,
         bundle_sha256=bundle.sha256,
-        backend=backend,
-        precision=precision,
-        profile=found.profile,
-        machine=machine_for(backend),
+        target=target,
+        machine=backend.machine(),
         versions=_versions(backend),
         engines={graph: engine.digest for graph, engine in found.engines.items()},
         networks=networks,
@@ -142,17 +137,6 @@ def random_inputs(spec: GraphSpec, sizes: Mapping[str, int], seed: int) -> dict[
     return {tensor.name: _draw(tensor, sizes, random) for tensor in spec.inputs}
 
 
-def compare_outputs(
-    expected: Sequence[Mapping[str, np.ndarray]], got: Sequence[Mapping[str, np.ndarray]]
-) -> dict[str, Agreement]:
-    """The worst of each figure over the trials, by output. Raises BackendError where shape or dtype is another."""
-    parts = {
-        name: [_agreement(name, one[name], other[name]) for one, other in zip(expected, got, strict=True)]
-        for name in expected[0]
-    }
-    return {name: _worst(agreements) for name, agreements in parts.items()}
-
-
 def measure_latency(session: Session, inputs: Mapping[str, np.ndarray]) -> Latency:
     """Some runs unmeasured, then up to 200 or a second of them, three at least."""
     started = time.perf_counter()
@@ -175,7 +159,7 @@ def _network(bundle: Bundle, engine: Engine) -> NetworkReport:
     trials, notes = trial_sizes(spec, key.shapes)
     inputs = [random_inputs(spec, sizes, _SEED + number) for number, sizes in enumerate(trials)]
     n_threads = usable_cores()
-    with open_graph(bundle.model(key.graph), spec, _REFERENCE, RunOptions(n_threads=n_threads)) as session:
+    with open_graph(bundle.model(key.graph), spec, REFERENCE, RunOptions(n_threads=n_threads)) as session:
         expected = [session.run(trial) for trial in inputs]
         reference = measure_latency(session, inputs[1])
     options = RunOptions(key.precision, n_threads, key.shapes or None, compiled=True)
@@ -198,24 +182,22 @@ def _noticed(
     bundle: Bundle, found: EngineSet, character: Path | None, speech: Path | None
 ) -> tuple[PathAgreement | None, TransitionAgreement | None, list[str]]:
     """What a user would notice; and what of that was not measured."""
-    choice = Choice(found.backend, found.precision, found.profile, "to be verified", found.engines)
+    profile = found.target.profile
+    choice = Choice(found.target, "to be verified", found.engines)
     if bundle.name == "acinterp":
-        if not found.profile:
+        if not profile:
             return None, None, ["frames of a transition: the bundle has no profiles"]
         with Networks.from_onnx(bundle) as reference:
-            expected = transition_frames(reference, bundle, found.profile)
+            expected = transition_frames(reference, bundle, profile)
         with Networks(bundle, choice) as networks:
-            got = transition_frames(networks, bundle, found.profile)
+            got = transition_frames(networks, bundle, profile)
         return None, transition_agreement(expected, got), []
     if bundle.name not in ("mini", "full"):
         return None, None, []
     if character is None or speech is None:
         if found.report is not None and found.report.paths is not None:
-            return (
-                found.report.paths,
-                None,
-                [],
-            )  # of these very engines: leaving it out must not turn a miss into a pass
+            # of these very engines: leaving it out must not turn a miss into a pass
+            return found.report.paths, None, []
         return None, None, ["the retrieved path: it needs a character and a speech (--character, --speech)"]
     with Networks.from_onnx(bundle) as reference, Networks(bundle, choice) as networks:
         return path_agreement(reference, networks, character, speech), None, []
@@ -251,43 +233,9 @@ def _elements(spec: GraphSpec, sizes: Mapping[str, int]) -> int:
     return sum(int(np.prod(shape)) for shape in shapes)
 
 
-def _agreement(name: str, expected: np.ndarray, got: np.ndarray) -> Agreement:
-    if expected.shape != got.shape or expected.dtype != got.dtype:
-        raise BackendError(
-            f"the engine gives {name} as {got.dtype}{list(got.shape)}, "
-            f"onnxruntime as {expected.dtype}{list(expected.shape)}"
-        )
-    if not expected.size:
-        return Agreement(0.0, 0.0, 1.0, 0.0, 0.0)
-    a, b = expected.astype(np.float64).ravel(), got.astype(np.float64).ravel()
-    with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity fail by their figures
-        length, off = float(np.linalg.norm(a)), np.abs(a - b)
-        lengths, distance = length * float(np.linalg.norm(b)), float(np.linalg.norm(off))
-        # zeros have no direction: they agree with zeros
-        cosine = float(a @ b / lengths) if lengths != 0 else float(np.array_equal(a, b))
-        relative_l2 = distance / length if length != 0 else (0.0 if distance == 0 else float("inf"))
-    return Agreement(float(off.max()), float(off.mean()), cosine, relative_l2, float(np.abs(a).max()))
-
-
-def _worst(parts: Sequence[Agreement]) -> Agreement:
-    """One figure each; the scale is that of the trial with the largest share of the bound. NaN is worse than all."""
-    hardest = max(parts, key=lambda part: _nan_last(part.max_abs / max(1.0, part.scale)))
-    return Agreement(
-        max_abs=hardest.max_abs,
-        mean_abs=float(np.max([part.mean_abs for part in parts])),
-        cosine=float(np.min([part.cosine for part in parts])),
-        relative_l2=float(np.max([part.relative_l2 for part in parts])),
-        scale=hardest.scale,
-    )
-
-
-def _nan_last(figure: float) -> float:
-    return float("inf") if np.isnan(figure) else figure
-
-
 def _against_torch(spec: GraphSpec) -> dict[str, float]:
     """ONNX Runtime's figures against torch, the worst over the outputs; none where the manifest has none."""
-    reached = spec.parity.get(_REFERENCE, {}).get("reached", {}).values()
+    reached = spec.parity.get(REFERENCE, {}).get("reached", {}).values()
     if not reached:
         return {}
     return {
@@ -297,12 +245,8 @@ def _against_torch(spec: GraphSpec) -> dict[str, float]:
 
 
 def _versions(backend: Backend) -> dict[str, str]:
-    return {
-        "tango-rt": _own_version(),
-        "numpy": np.__version__,
-        _REFERENCE: backend_version(_REFERENCE),
-        backend: backend_version(backend),
-    }
+    versions = {"tango-rt": _own_version(), "numpy": np.__version__, REFERENCE: find_backend(REFERENCE).version()}
+    return {**versions, backend.name: backend.version()}
 
 
 def _own_version() -> str:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from engine.cores import usable_cores
 from engine.errors import InputError
-from engine.inference.target import BACKENDS, PRECISIONS
+from engine.inference.backends import BACKENDS
+from engine.inference.target import PRECISIONS
 from tango_rt import __version__
 from tango_rt.client.command import add_send
 from tango_rt.console import add_command, bars, positive, print_result, run_command
@@ -154,7 +155,7 @@ def _add_bundle(parser: argparse.ArgumentParser) -> None:
         "--backend",
         choices=("auto", *BACKENDS),
         default="auto",
-        help="what runs them (default: auto, the fastest that is installed and verified)",
+        help="what runs the networks; auto is the fastest that is installed and verified (default: auto)",
     )
     group.add_argument(
         "--precision",

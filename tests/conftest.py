@@ -80,7 +80,7 @@ def every_precision(monkeypatch: pytest.MonkeyPatch) -> None:
 def float32_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """A CPU said to compute in float32 alone, and no GPU for ONNX Runtime."""
     monkeypatch.setattr("engine.inference.backends.openvino.cpu_precisions", lambda: frozenset({"fp32"}))
-    monkeypatch.setattr("engine.inference.machine.onnxruntime_uses_gpu", lambda: False)
+    monkeypatch.setattr("engine.inference.backends.onnxruntime.distribution_version", lambda _: "")
 
 
 def _folder(variable: str, default: str) -> Path:

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-import engine.inference.backends.onnxruntime as ort
 from engine.errors import ArtifactError, BackendError, InputError
-from engine.inference.backends.onnxruntime import DeviceBinding, OnnxRuntimeSession, onnxruntime_providers
-from engine.inference.backends.opening import open_graph
-from engine.inference.backends.openvino import shared_core
+from engine.inference.backends import open_graph
+from engine.inference.backends.libraries import shared_core
+from engine.inference.backends.onnxruntime_session import DeviceBinding, OnnxRuntimeSession
 from engine.inference.manifest import GraphSpec, TensorSpec
-from engine.inference.session import Precision, RunOptions
+from engine.inference.session import RunOptions
+from engine.inference.target import Precision
 from tests.helpers.fakes_session import LINEAR, linear, linear_onnx
 
 onnx = pytest.importorskip("onnx")
@@ -197,12 +197,11 @@ def test_sizes_outside_the_profile(backend: Any, tmp_path: Path) -> None:
             session.run(linear_inputs(1, 65))
 
 
-def test_the_cpu_is_used_without_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cpu_is_used_without_a_gpu(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
-    monkeypatch.setattr(ort, "onnxruntime_uses_gpu", lambda: False)
     (tmp_path / "linear.onnx").write_bytes(linear_onnx())
     session = OnnxRuntimeSession(tmp_path / "linear.onnx", LINEAR, RunOptions())
-    assert session.provider == "CPUExecutionProvider" == onnxruntime_providers("fp32")[0]
+    assert session.provider == "CPUExecutionProvider"
     for precision in ("fp16", "bf16"):
         with pytest.raises(BackendError, match=f"computes in fp32 on a CPU, not in {precision}"):
             OnnxRuntimeSession(tmp_path / "linear.onnx", LINEAR, RunOptions(precision))  # type: ignore[arg-type]
@@ -211,7 +210,6 @@ def test_the_cpu_is_used_without_a_gpu(tmp_path: Path, monkeypatch: pytest.Monke
 def test_what_a_gpu_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
     """A GPU that refuses CUDA graphs, as it does where a node has to run on the CPU."""
     library = pytest.importorskip("onnxruntime")
-    monkeypatch.setattr(ort, "onnxruntime_uses_gpu", lambda: True)
     asked: list[Any] = []
     real = library.InferenceSession
 
@@ -226,7 +224,7 @@ def test_what_a_gpu_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "linear.onnx").write_bytes(linear_onnx())
     pinned = {"batch": (1, 1, 1), "frames": (8, 8, 8)}
     with caplog.at_level(logging.WARNING):
-        OnnxRuntimeSession(tmp_path / "linear.onnx", LINEAR, RunOptions(profile=pinned))
+        OnnxRuntimeSession(tmp_path / "linear.onnx", LINEAR, RunOptions(profile=pinned), on_gpu=True)
     assert asked == [
         ("CUDAExecutionProvider", {"use_tf32": "0", "enable_cuda_graph": "1"}),
         ("CUDAExecutionProvider", {"use_tf32": "0", "enable_cuda_graph": "0"}),
@@ -234,8 +232,8 @@ def test_what_a_gpu_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "runs without" in caplog.text
     asked.clear()
     for profile in (None, {"batch": (1, 1, 1), "frames": (1, 8, 8)}):
-        OnnxRuntimeSession(tmp_path / "linear.onnx", LINEAR, RunOptions(profile=profile))
-    OnnxRuntimeSession(tmp_path / "linear.onnx", LINEAR, RunOptions(profile=pinned, cuda_graphs=False))
+        OnnxRuntimeSession(tmp_path / "linear.onnx", LINEAR, RunOptions(profile=profile), on_gpu=True)
+    OnnxRuntimeSession(tmp_path / "linear.onnx", LINEAR, RunOptions(profile=pinned, cuda_graphs=False), on_gpu=True)
     assert [settings["enable_cuda_graph"] for _, settings in asked] == ["0", "0", "0"]
 
 

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import BackendError
-from engine.inference.backends.cuda import Cuda, find_gpu, is_frozen
+from engine.inference.backends.cuda import Cuda, is_frozen
+from engine.inference.machine import find_gpu
 from tests.helpers.fakes_tensorrt import DRIVER, GPU, FakeCuda, fake_nvml
 
 
@@ -103,7 +104,7 @@ def test_failures_are_named(fake: FakeCuda) -> None:
 
 def test_the_gpu(fake: FakeCuda) -> None:
     gpu = find_gpu("tensorrt")
-    assert (gpu.name, gpu.compute_capability, gpu.driver, gpu.cuda) == (GPU, "9.0", DRIVER, "13.1")
+    assert (gpu.gpu, gpu.compute_capability, gpu.driver, gpu.cuda) == (GPU, "9.0", DRIVER, "13.1")
 
 
 def test_a_driver_without_its_library(fake: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 import engine.inference.engines as engines_module
 from engine.errors import ArtifactError, InputError
-from engine.inference.engine_key import BUILD_OPTIONS, EngineKey, engine_precision, key_of
+from engine.inference.backends import BACKENDS
+from engine.inference.engine_key import EngineKey, engine_precision, key_of
 from engine.inference.engines import (
     NOT_COMPILED,
     Engine,
@@ -27,7 +28,7 @@ from engine.inference.engines import (
 )
 from engine.inference.machine import Machine
 from engine.inference.manifest import Bundle
-from engine.inference.session import BACKENDS
+from engine.inference.target import Target
 from tests.helpers.fakes_session import LINEAR, write_fake_bundle
 
 MACHINE = Machine(cpu="", gpu="NVIDIA H100", compute_capability="9.0", cuda="13.1", driver="570.1")
@@ -42,7 +43,7 @@ KEY = EngineKey(
     policy="b" * 64,
     profile="live",
     shapes=PROFILES["live"],
-    options=BUILD_OPTIONS["tensorrt"],
+    options=BACKENDS["tensorrt"].build_options,
 )
 
 
@@ -164,7 +165,7 @@ KEYS = st.builds(
     EngineKey,
     graph=TEXT,
     onnx_sha256=TEXT,
-    backend=st.sampled_from(BACKENDS),
+    backend=st.sampled_from(tuple(BACKENDS)),
     backend_version=TEXT,
     machine=st.builds(Machine, **{field.name: TEXT for field in fields(Machine)}),
     precision=st.sampled_from(("fp32", "fp16", "bf16")),
@@ -431,29 +432,29 @@ def bundle(tmp_path: Path) -> Bundle:
 
 
 def test_keys_of_a_bundle(bundle: Bundle) -> None:
-    key = key_of(bundle, "linear", "onnxruntime", "fp32", "live")
-    assert key == key_of(Bundle.open(bundle.folder), "linear", "onnxruntime", "fp32", "live")
+    key = key_of(bundle, "linear", Target("onnxruntime", "fp32", "live"))
+    assert key == key_of(Bundle.open(bundle.folder), "linear", Target("onnxruntime", "fp32", "live"))
     assert key.onnx_sha256 == bundle.graph_sha256("linear")
-    assert key.shapes == PROFILES["live"] and key.options == BUILD_OPTIONS["onnxruntime"]
+    assert key.shapes == PROFILES["live"] and key.options == BACKENDS["onnxruntime"].build_options
     assert key.machine.cpu and key.backend_version
-    wide = key_of(bundle, "linear", "onnxruntime", "fp32", "wide")
+    wide = key_of(bundle, "linear", Target("onnxruntime", "fp32", "wide"))
     assert {line.split()[0] for line in key.differences(wide)} == {"profile", "size"}
-    low = key_of(bundle, "linear", "openvino", "bf16", "live")
+    low = key_of(bundle, "linear", Target("openvino", "bf16", "live"))
     assert low.precision == "bf16" and low.policy != key.policy
-    exact = key_of(bundle, "exact", "openvino", "bf16", "live")
+    exact = key_of(bundle, "exact", Target("openvino", "bf16", "live"))
     assert exact.precision == engine_precision(bundle.graph("exact"), "bf16") == "fp32"
     with pytest.raises(ArtifactError, match="has no profile 'tall': it has live, wide"):
-        key_of(bundle, "linear", "onnxruntime", "fp32", "tall")
+        key_of(bundle, "linear", Target("onnxruntime", "fp32", "tall"))
 
 
 def test_places(bundle: Bundle, tmp_path: Path) -> None:
     root = engines_folder(bundle)
     assert root == bundle.folder / "engines"
     assert engines_folder(bundle, tmp_path) == tmp_path
-    assert set_folder(root, "tensorrt", "fp16", "live", MACHINE) == root / "tensorrt-fp16-live-nvidia-h100"
-    assert set_folder(root, "openvino", "bf16", "", Machine("x", "", "", "", "")) == root / "openvino-bf16"
+    assert set_folder(root, Target("tensorrt", "fp16", "live"), MACHINE) == root / "tensorrt-fp16-live-nvidia-h100"
+    assert set_folder(root, Target("openvino", "bf16", ""), Machine("x", "", "", "", "")) == root / "openvino-bf16"
     odd = replace(MACHINE, gpu="../../NVIDIA (R) / " + "x" * 300)
-    assert set_folder(root, "tensorrt", "fp16", "live", odd).parent == root
+    assert set_folder(root, Target("tensorrt", "fp16", "live"), odd).parent == root
     shutil.rmtree(root, ignore_errors=True)
     root.symlink_to(tmp_path)
     with pytest.raises(ArtifactError, match="is a link"):

@@ -8,19 +8,12 @@ from typing import Any
 import pytest
 
 from engine.errors import BackendError
-from engine.inference import machine
-from engine.inference.machine import (
-    Machine,
-    backend_version,
-    can_build,
-    describe_cpu,
-    installed,
-    machine_for,
-    missing_precision,
-)
-from engine.inference.session import BACKENDS, PRECISIONS
+from engine.inference.backends import BACKENDS, libraries, onnxruntime, openvino
+from engine.inference.machine import Machine, describe_cpu, this_cpu
+from engine.inference.target import PRECISIONS
 from tests.helpers.fakes_tensorrt import DRIVER, GPU, FakeCuda, FakeTensorRt, fake_nvml
 
+ONNXRUNTIME, OPENVINO, TENSORRT, RTX = BACKENDS.values()
 X86 = "processor\t: 0\nmodel name\t: Some CPU @ 2.00GHz\nflags\t\t: fpu avx2 avx512f amx_bf16 sse\n\nprocessor\t: 1\n"
 ARM = "processor\t: 0\nFeatures\t: fp asimd bf16 sve\nCPU part\t: 0xd40\n"
 
@@ -40,72 +33,71 @@ def test_cpus() -> None:
 
 
 def test_this_cpu() -> None:
-    here = machine_for("openvino")
-    assert here.cpu and here == Machine(cpu=here.cpu) == machine_for("openvino")
+    here = this_cpu()
+    assert here.cpu and here == Machine(cpu=here.cpu) == OPENVINO.machine()
 
 
 def test_a_gpu_engine_does_not_depend_on_the_cpu(gpu: FakeCuda) -> None:
-    for backend in ("tensorrt", "tensorrt-rtx"):
-        assert machine_for(backend) == Machine("", GPU, "9.0", "13.1", DRIVER)  # type: ignore[arg-type]
+    for backend in (TENSORRT, RTX):
+        assert backend.machine() == Machine("", GPU, "9.0", "13.1", DRIVER)
 
 
 def test_onnxruntime_depends_on_what_it_uses(gpu: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "_distribution", lambda name: "1.31.1" if name == "onnxruntime" else "")
-    assert machine_for("onnxruntime").cpu and not machine_for("onnxruntime").gpu
-    monkeypatch.setattr(machine, "_distribution", lambda name: "1.31.0")
-    assert machine_for("onnxruntime").gpu == GPU and not machine_for("onnxruntime").cpu
+    monkeypatch.setattr(onnxruntime, "distribution_version", lambda name: "1.31.1" if name == "onnxruntime" else "")
+    assert ONNXRUNTIME.machine().cpu and not ONNXRUNTIME.machine().gpu
+    monkeypatch.setattr(onnxruntime, "distribution_version", lambda name: "1.31.0")
+    assert ONNXRUNTIME.machine().gpu == GPU and not ONNXRUNTIME.machine().cpu
     gpu.n_gpus = 0
-    assert machine_for("onnxruntime").cpu and not machine_for("onnxruntime").gpu
+    assert ONNXRUNTIME.machine().cpu and not ONNXRUNTIME.machine().gpu
 
 
 @pytest.mark.parametrize("broken", [None, FakeCuda(n_gpus=0)])
 def test_nothing_is_raised_without_a_gpu(monkeypatch: pytest.MonkeyPatch, broken: Any) -> None:
     monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", broken)
-    assert machine_for("tensorrt") == machine_for("tensorrt-rtx") == Machine()
+    assert TENSORRT.machine() == RTX.machine() == Machine()
 
 
 def test_what_is_missing_is_said_with_the_install_line(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings"):
         monkeypatch.setitem(sys.modules, name, None)
-    for backend in BACKENDS:
-        line = f"{backend} is not installed: pip install 'tango-rt[{backend}]'"
-        assert installed(backend) == can_build(backend) == line
+    for backend in BACKENDS.values():
+        line = f"{backend.name} is not installed: pip install 'tango-rt[{backend.extra}]'"
+        assert backend.why_not_runnable() == backend.why_not_buildable() == line
         with pytest.raises(BackendError, match="is not installed: pip install"):
-            backend_version(backend)
+            backend.version()
 
 
 def test_rtx_builds_without_a_gpu(monkeypatch: pytest.MonkeyPatch, gpu: FakeCuda) -> None:
     for name in ("tensorrt", "tensorrt_rtx_bindings"):
         monkeypatch.setitem(sys.modules, name, FakeTensorRt(gpu, {}, rtx=name != "tensorrt"))
-    for backend in ("tensorrt", "tensorrt-rtx"):
-        assert installed(backend) is can_build(backend) is None  # type: ignore[arg-type]
-    assert (backend_version("tensorrt"), backend_version("tensorrt-rtx")) == ("10.13.2.6", "1.7.1.116")
+    for backend in (TENSORRT, RTX):
+        assert backend.why_not_runnable() is backend.why_not_buildable() is None
+    assert (TENSORRT.version(), RTX.version()) == ("10.13.2.6", "1.7.1.116")
     gpu.n_gpus = 0
-    assert can_build("tensorrt-rtx") is None
-    for reason in (installed("tensorrt-rtx"), installed("tensorrt"), can_build("tensorrt")):
+    assert RTX.why_not_buildable() is None
+    for reason in (RTX.why_not_runnable(), TENSORRT.why_not_runnable(), TENSORRT.why_not_buildable()):
         assert reason is not None and "needs an NVIDIA GPU" in reason and "\n" not in reason
 
 
 def test_precisions_of_gpus(gpu: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
     """bf16 came with Ampere; where there is no GPU to be asked, engines may be built for another machine."""
-    for capability, has_bf16 in (("7.5", False), ("8.0", True), ("9.0", True), ("12.0", True), ("", True)):
-        monkeypatch.setattr(machine, "machine_for", lambda _, found=capability: Machine(compute_capability=found))
-        for backend in ("tensorrt", "tensorrt-rtx"):
-            assert missing_precision(backend, "fp16") is missing_precision(backend, "fp32") is None  # type: ignore[arg-type]
-            reason = missing_precision(backend, "bf16")  # type: ignore[arg-type]
+    for capability, has_bf16 in (((7, 5), False), ((8, 0), True), ((9, 0), True), ((12, 0), True), (None, True)):
+        gpu.capability, gpu.n_gpus = capability or (7, 5), int(capability is not None)
+        for backend in (TENSORRT, RTX):
+            assert backend.why_no_precision("fp16") is backend.why_no_precision("fp32") is None
+            reason = backend.why_no_precision("bf16")
             assert (reason is None) == has_bf16 and (has_bf16 or "compute capability 7.5" in str(reason))
-    monkeypatch.setattr(machine, "onnxruntime_uses_gpu", lambda: True)
-    assert missing_precision("onnxruntime", "fp16") is None
-    assert "never in bf16" in str(missing_precision("onnxruntime", "bf16"))
+    monkeypatch.setattr(onnxruntime, "distribution_version", lambda _: "1.31.0")
+    gpu.n_gpus = 1
+    assert ONNXRUNTIME.why_no_precision("fp16") is None
+    assert "never in bf16" in str(ONNXRUNTIME.why_no_precision("bf16"))
 
 
 def test_precisions_of_this_cpu_are_what_its_library_says(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("openvino")
-    from engine.inference.backends import openvino
-
-    says = openvino.shared_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    says = libraries.shared_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     for precision in PRECISIONS:
-        assert (missing_precision("openvino", precision) is None) == (precision.upper() in says or precision == "fp32")
+        assert (OPENVINO.why_no_precision(precision) is None) == (precision.upper() in says or precision == "fp32")
 
     class Core:
         def get_property(self, *_: str) -> list[str]:
@@ -113,23 +105,24 @@ def test_precisions_of_this_cpu_are_what_its_library_says(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(openvino, "shared_core", Core)
     assert openvino.cpu_precisions() == {"fp32", "bf16"}
-    assert missing_precision("openvino", "bf16") is None
-    assert str(missing_precision("openvino", "fp16")).startswith("openvino does not compute in fp16 on this CPU")
+    assert OPENVINO.why_no_precision("bf16") is None
+    assert str(OPENVINO.why_no_precision("fp16")).startswith("openvino does not compute in fp16 on this CPU")
 
 
-@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("backend", [ONNXRUNTIME, OPENVINO])
 def test_versions(backend: Any) -> None:
-    library = pytest.importorskip(backend)
-    assert installed(backend) is can_build(backend) is None
+    library = pytest.importorskip(backend.name)
+    assert backend.why_not_runnable() is backend.why_not_buildable() is None
     # a build of OpenVINO is told as 2026.4.1-22982-... by itself
-    assert library.__version__.startswith(backend_version(backend))
+    assert library.__version__.startswith(backend.version())
 
 
 def test_asking_opens_no_library_of_a_cpu() -> None:
     code = (
-        "import sys\nfrom engine.inference.machine import *\nfor backend in ('onnxruntime', 'openvino'):\n"
-        "    machine_for(backend)\n    if installed(backend) is None: backend_version(backend)\n"
-        "assert not {'onnxruntime', 'openvino', 'torch', 'tensorrt_rtx_bindings'} & set(sys.modules)\n"
+        "import sys\nfrom engine.inference.backends import BACKENDS\n"
+        "for backend in (BACKENDS['onnxruntime'], BACKENDS['openvino']):\n"
+        "    backend.machine()\n    if backend.why_not_runnable() is None: backend.version()\n"
+        "assert not {'onnxruntime', 'openvino', 'torch', 'tensorrt_rtx_bindings', 'numpy'} & set(sys.modules)\n"
     )
     root = Path(__file__).parent.parent
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)

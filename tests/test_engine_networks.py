@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import engine.inference.choice as network_choice
-import engine.inference.engine_key as engine_key
 from engine.errors import ArtifactError, BackendError, InputError
+from engine.inference.backends import BACKENDS
 from engine.inference.engine_sets import profile_of, read_set
 from engine.inference.engines import REPORT, engines_folder
-from engine.inference.machine import Machine, machine_for
+from engine.inference.machine import Machine
 from engine.inference.manifest import Bundle
 from engine.inference.networks import NetworkOptions, Networks
 from engine.inference.report import (
@@ -27,9 +26,10 @@ from engine.inference.report import (
     report_of,
     write_report,
 )
-from engine.inference.session import Backend, Precision
+from engine.inference.target import Precision, Target
 from export.compile import CompileOptions, compile_bundle
 from tests.helpers.fakes_session import LINEAR, linear, linear_onnx, write_fake_bundle
+from tests.helpers.machine import replace_answers
 
 PROFILES = {"live": {"batch": (1, 1, 2), "frames": (1, 8, 16)}, "wide": {"batch": (1, 4, 8), "frames": (1, 8, 64)}}
 PARITY = {"reached": {"low": {"max_abs": 1e-7, "mean_abs": 1e-8, "cosine": 1.0}}}
@@ -52,22 +52,22 @@ def bundle(tmp_path: Path) -> Bundle:
     return make_bundle(tmp_path / "bundle", "onnxruntime", "openvino")
 
 
-def compiled(bundle: Bundle, backend: Backend, precision: Precision = "fp32", profile: str = "live") -> Path:
+def compiled(bundle: Bundle, backend: str, precision: Precision = "fp32", profile: str = "live") -> Path:
     """Compile a bundle without verification; the set's folder."""
-    options = CompileOptions(backend, precision, profile, verify=False, progress=False)
+    options = CompileOptions(Target(backend, precision, profile), verify=False, progress=False)
     return Path(compile_bundle(bundle.folder, options)["engines"])
 
 
 def vouch(
     bundle: Bundle,
-    backend: Backend,
+    backend: str,
     precision: Precision = "fp32",
     profile: str = "live",
     passed: bool | None = True,
     ms: float = REPORTED_MS,
 ) -> Report:
     """Write the report that verification would write, with made-up figures."""
-    found = read_set(bundle, engines_folder(bundle), backend, precision, profile)
+    found = read_set(bundle, engines_folder(bundle), Target(backend, precision, profile))
     assert not found.miss
     network = NetworkReport(
         precision=precision,
@@ -82,10 +82,8 @@ def vouch(
     report = Report(
         bundle=bundle.name,
         bundle_sha256=bundle.sha256,
-        backend=backend,
-        precision=precision,
-        profile=profile,
-        machine=machine_for(backend),
+        target=found.target,
+        machine=BACKENDS[backend].machine(),
         versions={"numpy": np.__version__},
         engines={graph: engine.digest for graph, engine in found.engines.items()},
         networks=dict.fromkeys(bundle.graphs, network),
@@ -99,7 +97,7 @@ def vouch(
     return write_report(found.folder, report)
 
 
-def opened(bundle: Bundle, backend: Backend | str, precision: Precision | None = None, **options: object) -> Networks:
+def opened(bundle: Bundle, backend: str, precision: Precision | None = None, **options: object) -> Networks:
     return Networks.open(bundle, NetworkOptions(backend, precision, **options))  # type: ignore[arg-type]
 
 
@@ -110,8 +108,8 @@ def check_runs(networks: Networks, rtol: float = 1e-5) -> None:
 
 
 def test_the_onnx_files_run_where_the_manifest_vouches(bundle: Bundle) -> None:
-    with Networks.open(bundle) as networks:
-        assert (networks.backend, networks.precision, networks.profile) == ("onnxruntime", "fp32", "live")
+    with opened(bundle, "onnxruntime") as networks:
+        assert networks.target == Target("onnxruntime", "fp32", "live")
         assert networks.reason == "onnxruntime fp32 from ONNX"
         assert networks.engine_key == networks.report_sha256 == ""
         check_runs(networks)
@@ -133,7 +131,7 @@ def test_a_bundle_that_says_nothing_is_unverified(tmp_path: Path) -> None:
     with opened(bundle, "openvino", unverified=True) as networks:
         check_runs(networks)
     with opened(make_bundle(tmp_path / "none"), "auto", unverified=True) as networks:
-        assert networks.backend == "onnxruntime"
+        assert networks.target.backend == "onnxruntime"
     with pytest.raises(ArtifactError, match="onnxruntime or openvino: make it again"):
         opened(make_bundle(tmp_path / "nothing"), "auto")
 
@@ -155,7 +153,7 @@ def test_verified_engines_are_run(bundle: Bundle) -> None:
 def test_networks_that_keep_fp32_do(tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "bundle", "openvino", keep_fp32=True)
     folder = compiled(bundle, "openvino", "bf16")
-    found = read_set(bundle, folder.parent, "openvino", "bf16", "live")
+    found = read_set(bundle, folder.parent, Target("openvino", "bf16", "live"))
     assert {graph: engine.key.precision for graph, engine in found.engines.items()} == {
         "linear": "bf16",
         "other": "fp32",
@@ -195,7 +193,7 @@ def test_engines_nobody_vouches_for(bundle: Bundle, precision: Precision, passed
 def test_a_report_about_other_engines_is_none(bundle: Bundle) -> None:
     folder = compiled(bundle, "openvino")
     vouch(bundle, "openvino")
-    found = read_set(bundle, folder.parent, "openvino", "fp32", "live")
+    found = read_set(bundle, folder.parent, Target("openvino", "fp32", "live"))
     assert found.verified
     other = {**found.engines, "linear": replace(found.engines["linear"], files={})}
     assert read_report(folder, other) is None
@@ -203,7 +201,7 @@ def test_a_report_about_other_engines_is_none(bundle: Bundle) -> None:
     report = report_of(folder)
     assert report is not None
     write_report(folder, replace(report, bundle_sha256="0" * 64))
-    assert read_set(bundle, folder.parent, "openvino", "fp32", "live").state == "not verified"
+    assert read_set(bundle, folder.parent, Target("openvino", "fp32", "live")).state == "not verified"
 
 
 @pytest.mark.parametrize(
@@ -213,7 +211,7 @@ def test_reports_that_make_no_sense_vouch_for_nothing(bundle: Bundle, content: b
     folder = compiled(bundle, "openvino")
     vouch(bundle, "openvino")
     (folder / REPORT).write_bytes(content)
-    assert read_set(bundle, folder.parent, "openvino", "fp32", "live").state == "not verified"
+    assert read_set(bundle, folder.parent, Target("openvino", "fp32", "live")).state == "not verified"
 
 
 def test_a_linked_report_vouches_for_nothing(bundle: Bundle, tmp_path: Path) -> None:
@@ -221,7 +219,7 @@ def test_a_linked_report_vouches_for_nothing(bundle: Bundle, tmp_path: Path) -> 
     vouch(bundle, "openvino")
     (folder / REPORT).rename(tmp_path / REPORT)
     (folder / REPORT).symlink_to(tmp_path / REPORT)
-    assert not read_set(bundle, folder.parent, "openvino", "fp32", "live").verified
+    assert not read_set(bundle, folder.parent, Target("openvino", "fp32", "live")).verified
 
 
 def flip(file: Path) -> None:
@@ -234,11 +232,11 @@ DAMAGE: dict[str, tuple[Callable[[Path, pytest.MonkeyPatch], object], str]] = {
     "corrupt": (lambda folder, _: flip(folder / "other.engine"), "other: corrupt: other.engine was changed"),
     "half": (lambda folder, _: (folder / "other.json").unlink(), "other: not compiled yet"),
     "stale": (
-        lambda _, patch: patch.setattr(engine_key, "backend_version", lambda _: "9.9"),
+        lambda _, patch: replace_answers(patch, "openvino", version=lambda: "9.9"),
         "stale: backend version",
     ),
     "foreign": (
-        lambda _, patch: patch.setattr(engine_key, "machine_for", lambda _: Machine(cpu="Another CPU")),
+        lambda _, patch: replace_answers(patch, "openvino", machine=lambda: Machine(cpu="Another CPU")),
         "foreign: built for CPU",
     ),
 }
@@ -294,7 +292,7 @@ def test_precisions_that_need_engines(bundle: Bundle) -> None:
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 @pytest.mark.parametrize("unverified", [False, True])
 def test_a_precision_that_the_machine_lacks(
-    bundle: Bundle, backend: Backend, precision: Precision, unverified: bool
+    bundle: Bundle, backend: str, precision: Precision, unverified: bool
 ) -> None:
     """Nobody is sent to compile what cannot be compiled here."""
     with pytest.raises(BackendError, match=rf"^{backend} .*{precision}.* fp32$"):
@@ -309,7 +307,7 @@ def test_engines_in_a_precision_that_the_machine_has_lost(
 ) -> None:
     """As after a move to another CPU of the same name."""
     with monkeypatch.context() as patch:
-        patch.setattr("engine.inference.backends.openvino.cpu_precisions", lambda: frozenset(("fp32", "bf16")))
+        replace_answers(patch, "openvino", why_no_precision=lambda precision: None)
         compiled(bundle, "openvino", "bf16")
         vouch(bundle, "openvino", "bf16", ms=0.1)
     request.getfixturevalue("float32_alone")
@@ -332,20 +330,20 @@ def test_auto_takes_the_fastest_verified(bundle: Bundle) -> None:
     vouch(bundle, "onnxruntime", ms=2.5)
     vouch(bundle, "openvino", ms=2.0)
     with opened(bundle, "auto") as networks:
-        assert (networks.backend, networks.precision) == ("openvino", "fp32")
+        assert (networks.target.backend, networks.target.precision) == ("openvino", "fp32")
         expected = "openvino fp32 live: the fastest of 2 verified, 2 ms a pass, onnxruntime fp32 3"
         assert networks.reason == expected
         check_runs(networks)
     compiled(bundle, "openvino", "bf16")
     vouch(bundle, "openvino", "bf16", ms=0.5)
     with opened(bundle, "auto") as networks:
-        assert (networks.backend, networks.precision) == ("openvino", "bf16")
+        assert (networks.target.backend, networks.target.precision) == ("openvino", "bf16")
         assert networks.reason.startswith("openvino bf16 live: the fastest of 3 verified, 0.5 ms a pass")
     with opened(bundle, "auto", "fp32") as networks:
-        assert (networks.backend, networks.precision) == ("openvino", "fp32")
+        assert (networks.target.backend, networks.target.precision) == ("openvino", "fp32")
     vouch(bundle, "openvino", "bf16", passed=False, ms=0.1)
     with opened(bundle, "auto") as networks:
-        assert networks.precision == "fp32"
+        assert networks.target.precision == "fp32"
         assert "passed over: openvino bf16 live (failed verification: linear: low is off)" in networks.reason
 
 
@@ -361,10 +359,11 @@ def test_auto_passes_over_what_is_not_installed(bundle: Bundle, monkeypatch: pyt
     (engines_folder(bundle) / "tensorrt-fp16-live-nvidia-h100").mkdir(parents=True)
     with opened(bundle, "auto") as networks:
         assert "passed over: tensorrt (tensorrt is not installed" in networks.reason
-    monkeypatch.setattr(network_choice, "installed", lambda name: None if name == "openvino" else f"no {name}")
+    for name in BACKENDS.keys() - {"openvino"}:
+        replace_answers(monkeypatch, name, why_not_runnable=lambda name=name: f"no {name}")
     with opened(bundle, "auto") as networks:
-        assert networks.backend == "openvino"
-    monkeypatch.setattr(network_choice, "installed", lambda name: f"no {name}")
+        assert networks.target.backend == "openvino"
+    replace_answers(monkeypatch, "openvino", why_not_runnable=lambda: "no openvino")
     for backend in ("auto", "onnxruntime"):
         with pytest.raises(BackendError, match="no onnxruntime"):
             opened(bundle, backend)
@@ -412,7 +411,7 @@ def test_bundles_without_profiles(tmp_path: Path) -> None:
     spec = replace(LINEAR, parity={"onnxruntime": PARITY})
     bundle = write_fake_bundle(tmp_path / "old", {"linear.onnx": linear_onnx()}, {"linear": spec})
     with Networks.open(bundle) as networks:
-        assert networks.profile == ""
+        assert networks.target.profile == ""
         check_runs(networks)
 
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from engine.errors import ArtifactError, BackendError, InputError
-from engine.inference.backends.opening import open_graph
-from engine.inference.backends.openvino import shared_core
+from engine.inference.backends import open_graph
+from engine.inference.backends.libraries import shared_core
 from engine.inference.manifest import Bundle, TensorSpec
 from engine.inference.session import RunOptions, Session, check_inputs
 from tests.helpers.fakes_session import LINEAR, FunctionSession, linear, linear_onnx, write_fake_bundle
@@ -218,7 +218,7 @@ def test_quiet(bundle: Bundle, backend: str) -> None:
     pytest.importorskip(backend)
     code = (
         "import sys, numpy as np\nfrom engine.inference.manifest import Bundle\n"
-        "from engine.inference.backends.opening import open_graph\n"
+        "from engine.inference.backends import open_graph\n"
         "assert not {'onnxruntime', 'openvino', 'torch'} & set(sys.modules)\n"
         f"bundle = Bundle.open({str(bundle.folder)!r})\n"
         f"session = open_graph(bundle.model('linear'), bundle.graph('linear'), {backend!r})\n"
@@ -250,7 +250,7 @@ def test_signals_do_no_harm_after_networks_are_closed(bundle: Bundle) -> None:
     pytest.importorskip("openvino")
     code = (
         "import signal\nfrom engine.inference.manifest import Bundle\n"
-        "from engine.inference.backends.opening import open_graph\n"
+        "from engine.inference.backends import open_graph\n"
         f"bundle = Bundle.open({str(bundle.folder)!r})\n"
         "for _ in range(2):\n"
         "    model, spec = bundle.model('linear'), bundle.graph('linear')\n"

@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.errors import ArtifactError, BackendError, InputError
-from engine.inference.backends.opening import open_graph
-from engine.inference.backends.tensorrt import MAX_SHAPES, TensorRtSession
+from engine.inference.backends import open_graph
 from engine.inference.backends.tensorrt_library import error_log, load, version
+from engine.inference.backends.tensorrt_session import MAX_SHAPES, TensorRtSession
 from engine.inference.manifest import GraphSpec, TensorSpec
 from engine.inference.session import RunOptions
 from tests.helpers.fakes_session import LINEAR, linear, linear_onnx

@@ -19,6 +19,7 @@ from engine.inference.engine_sets import read_set
 from engine.inference.engines import REPORT, UNTRUSTED, read_record
 from engine.inference.manifest import Bundle
 from engine.inference.networks import NetworkOptions
+from engine.inference.target import Target
 from export.cli import main
 from export.compile import CompileOptions, compile_bundle
 from export.inspect import engine_rows
@@ -67,7 +68,7 @@ def test_an_edited_verdict_does_not_vouch(bundle: Bundle) -> None:
     folder = compiled(bundle, "openvino")
     vouch(bundle, "openvino", passed=False)
     edit(folder / REPORT, passed=True, why="")
-    found = read_set(bundle, folder.parent, "openvino", "fp32", "live")
+    found = read_set(bundle, folder.parent, Target("openvino", "fp32", "live"))
     assert not found.verified and found.report is None and found.state == "not verified"
     with opened(bundle, "auto") as networks:
         assert networks.engine_key == "" and "openvino fp32 live (not verified)" in networks.reason
@@ -80,7 +81,7 @@ def test_figures_are_signed_too(bundle: Bundle) -> None:
     content = json.loads((folder / REPORT).read_text())
     content["networks"]["linear"]["latency"]["median_ms"] = 1e-6
     (folder / REPORT).write_text(json.dumps(content))
-    assert not read_set(bundle, folder.parent, "openvino", "fp32", "live").verified
+    assert not read_set(bundle, folder.parent, Target("openvino", "fp32", "live")).verified
 
 
 def forge(folder: Path) -> None:
@@ -101,7 +102,7 @@ def test_a_forged_engine_is_not_loaded(bundle: Bundle, loaded: list[str]) -> Non
     folder = compiled(bundle, "openvino")
     vouch(bundle, "openvino")
     forge(folder)
-    found = read_set(bundle, folder.parent, "openvino", "fp32", "live")
+    found = read_set(bundle, folder.parent, Target("openvino", "fp32", "live"))
     assert found.miss == f"linear: {UNTRUSTED}" and not found.verified
     for options in ({}, {"unverified": True}):
         with opened(bundle, "openvino", **options) as networks:
@@ -109,7 +110,7 @@ def test_a_forged_engine_is_not_loaded(bundle: Bundle, loaded: list[str]) -> Non
             reason = f"its engines are not run (linear: {UNTRUSTED}; compile it again, or --trust-engines)"
             assert networks.reason == f"openvino fp32 from ONNX; {reason}"
     with pytest.raises(ArtifactError, match=r"cannot be verified \(linear: untrusted: .* --trust-engines\): run '"):
-        verify(bundle, "openvino")
+        verify(bundle, Target("openvino"))
     assert loaded == []
 
 
@@ -148,13 +149,13 @@ def test_a_report_of_another_user_is_none(bundle: Bundle, move: Callable[[str], 
     """Beside engines of this one."""
     folder = compiled(bundle, "openvino")
     move("another")
-    compile_bundle(bundle.folder, CompileOptions("openvino", verify=False, progress=False))
+    compile_bundle(bundle.folder, CompileOptions(Target("openvino"), verify=False, progress=False))
     vouch(bundle, "openvino")
     theirs = (folder / REPORT).read_bytes()
     move("me")
-    compile_bundle(bundle.folder, CompileOptions("openvino", verify=False, progress=False))
+    compile_bundle(bundle.folder, CompileOptions(Target("openvino"), verify=False, progress=False))
     (folder / REPORT).write_bytes(theirs)
-    assert read_set(bundle, folder.parent, "openvino", "fp32", "live").state == "not verified"
+    assert read_set(bundle, folder.parent, Target("openvino", "fp32", "live")).state == "not verified"
 
 
 def test_trust_does_not_extend_to_what_is_damaged(bundle: Bundle, move: Callable[[str], None]) -> None:
@@ -168,7 +169,7 @@ def test_trust_does_not_extend_to_what_is_damaged(bundle: Bundle, move: Callable
 
 
 def test_compile_makes_them_again(bundle: Bundle, move: Callable[[str], None], loaded: list[str]) -> None:
-    options = CompileOptions("openvino", progress=False)
+    options = CompileOptions(Target("openvino"), progress=False)
     compile_bundle(bundle.folder, options)
     assert compile_bundle(bundle.folder, options)["built"] == 0
     move("another")
@@ -184,7 +185,7 @@ def test_verify_trusts_when_it_is_told_to(
     bundle: Bundle, move: Callable[[str], None], loaded: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """And what it has verified is this user's own from then on."""
-    compile_bundle(bundle.folder, CompileOptions("openvino", progress=False))
+    compile_bundle(bundle.folder, CompileOptions(Target("openvino"), progress=False))
     move("another")
     loaded.clear()
     main_ok("verify", bundle.folder)
@@ -197,9 +198,9 @@ def test_verify_trusts_when_it_is_told_to(
     assert "passed" in capsys.readouterr().out and loaded
     with opened(bundle, "openvino") as networks:
         assert networks.reason == "openvino fp32 live: compiled and verified for this machine"
-    assert compile_bundle(bundle.folder, CompileOptions("openvino", progress=False))["built"] == 0
+    assert compile_bundle(bundle.folder, CompileOptions(Target("openvino"), progress=False))["built"] == 0
     move("me")
-    assert read_set(bundle, bundle.folder / "engines", "openvino", "fp32", "live").miss == UNTRUSTED
+    assert read_set(bundle, bundle.folder / "engines", Target("openvino", "fp32", "live")).miss == UNTRUSTED
 
 
 def main_ok(*arguments: object) -> None:
@@ -212,10 +213,10 @@ def test_a_user_without_a_home_verifies_what_it_compiles(
     """In one command; the next one finds nothing of its own."""
     monkeypatch.delenv("XDG_STATE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "nonexistent"))
-    made = compile_bundle(bundle.folder, CompileOptions("openvino", progress=False))
+    made = compile_bundle(bundle.folder, CompileOptions(Target("openvino"), progress=False))
     assert made["report"]["passed"]
     monkeypatch.setattr("engine.inference.signing._process_key", lambda: os.urandom(32))  # as in another process
-    assert read_set(bundle, bundle.folder / "engines", "openvino", "fp32", "live").miss == UNTRUSTED
+    assert read_set(bundle, bundle.folder / "engines", Target("openvino", "fp32", "live")).miss == UNTRUSTED
     with opened(bundle, "openvino", trust_engines=True) as networks:
         assert networks.engine_key
 
@@ -234,12 +235,12 @@ def test_what_the_builder_remembers_is_not_taken_from_a_bundle(
         (job.folder / f"{job.spec.name}.engine").write_bytes(b"engine")
         return {f"{job.spec.name}.engine": job.folder / f"{job.spec.name}.engine"}
 
-    monkeypatch.setattr(compilers, "compile_network", build)
+    monkeypatch.setitem(compilers.COMPILERS, "openvino", build)
     monkeypatch.setenv("TANGO_RT_CACHE", str(tmp_path / "cache"))
     planted = bundle.folder / "engines" / "timing-openvino.cache"
     planted.parent.mkdir()
     planted.write_bytes(b"planted")
-    compile_bundle(bundle.folder, CompileOptions("openvino", verify=False, progress=False))
+    compile_bundle(bundle.folder, CompileOptions(Target("openvino"), verify=False, progress=False))
     assert {job.timing_cache for job in jobs} != {None} and len({job.timing_cache for job in jobs}) == 1
     cache = jobs[0].timing_cache
     assert cache.parent == tmp_path / "cache" / f"timings-{os.geteuid()}" and not cache.exists()
@@ -247,7 +248,7 @@ def test_what_the_builder_remembers_is_not_taken_from_a_bundle(
     assert _timing_cache(jobs[0]) is None  # not of a back end that times
     cache.parent.chmod(0o777)
     jobs.clear()
-    compile_bundle(bundle.folder, CompileOptions("openvino", profile="wide", verify=False, progress=False))
+    compile_bundle(bundle.folder, CompileOptions(Target("openvino", profile="wide"), verify=False, progress=False))
     assert {job.timing_cache for job in jobs} == {None}
 
 

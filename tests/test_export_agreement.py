@@ -17,10 +17,11 @@ from engine.character.perform import PerformOptions, perform
 from engine.character.retrieval import RetrievalOptions
 from engine.errors import InputError
 from engine.features.learned import learned_embedding
+from engine.inference.backends import BACKENDS
 from engine.inference.engines import engines_folder, key_of, set_folder, write_engine
-from engine.inference.machine import machine_for
 from engine.inference.manifest import MANIFEST, Bundle, GraphSpec, TensorSpec
 from engine.inference.networks import Networks
+from engine.inference.target import Target
 from export.agreement import path_agreement, psnr_db, transition_agreement, transition_frames
 from export.compile import CompileOptions, compile_bundle
 from export.report import table
@@ -86,21 +87,21 @@ def test_equal_networks_choose_equal_nodes(mini: Bundle, character: Path, speech
 
 
 def test_verification_catches_another_path(mini: Bundle, character: Path, speech: Path, tmp_path: Path) -> None:
-    compile_bundle(mini.folder, CompileOptions("onnxruntime", verify=False, progress=False))
-    unheard = verify(mini, "onnxruntime")
+    compile_bundle(mini.folder, CompileOptions(Target("onnxruntime"), verify=False, progress=False))
+    unheard = verify(mini, Target("onnxruntime"))
     assert unheard.passed and unheard.paths is None
     assert "not measured: the retrieved path: it needs a character and a speech" in table(unheard)
-    same = verify(mini, "onnxruntime", character=character, speech=speech)
+    same = verify(mini, Target("onnxruntime"), character=character, speech=speech)
     assert same.passed and same.paths is not None and same.paths.share == 1 and not same.not_measured
     assert "retrieved path of anna.tango for talk.wav: 100.00% of 60 nodes alike (asked 99%), ok" in table(same)
     (tmp_path / "other").write_bytes(negated(mini.model("audio")))
-    folder = set_folder(engines_folder(mini), "onnxruntime", "fp32", "live", machine_for("onnxruntime"))
-    key = key_of(mini, "audio", "onnxruntime", "fp32", "live")
+    folder = set_folder(engines_folder(mini), Target("onnxruntime", "fp32", "live"), BACKENDS["onnxruntime"].machine())
+    key = key_of(mini, "audio", Target("onnxruntime", "fp32", "live"))
     write_engine(folder, key, {"audio.engine": tmp_path / "other"}, {})
-    other = verify(mini, "onnxruntime", character=character, speech=speech)
+    other = verify(mini, Target("onnxruntime"), character=character, speech=speech)
     assert other.passed is False and other.paths is not None and not other.paths.passed
     assert "of the retrieved path is alike, wanted 99%" in other.why
-    again = verify(mini, "onnxruntime")
+    again = verify(mini, Target("onnxruntime"))
     assert again.passed is False and again.paths == other.paths, "who does not look again does not see it pass"
 
 

@@ -18,13 +18,13 @@ pytest.importorskip("onnxruntime")
 from torch import nn  # noqa: E402
 
 from engine.errors import ArtifactError, BackendError, InputError  # noqa: E402
-from engine.inference.backends.opening import open_graph  # noqa: E402
+from engine.inference.backends import open_graph  # noqa: E402
 from engine.inference.manifest import Bundle  # noqa: E402
+from engine.inference.report import Gate  # noqa: E402
 from export.bundle import BundleOptions, Recipe, write_bundle  # noqa: E402
 from export.onnx_export import Graph  # noqa: E402
-from export.parity import Tolerance  # noqa: E402
 
-IMPOSSIBLE = BundleOptions(Tolerance(max_abs=0.0, cosine=1.1))
+IMPOSSIBLE = BundleOptions(Gate(max_abs=0.0, cosine=1.1))
 
 
 class Layer(nn.Module):

@@ -14,17 +14,19 @@ pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 from engine.errors import ArtifactError, BackendError, InputError
-from engine.inference import engine_key
-from engine.inference.machine import can_build, installed
+from engine.inference.backends import BACKENDS
 from engine.inference.manifest import Bundle
-from engine.inference.session import Backend, Precision
+from engine.inference.target import Precision, Target
 from export import compilers
 from export.compile import CompileOptions, compile_bundle, summarize
 from tests.helpers.fakes_session import LINEAR, linear_onnx, write_fake_bundle
+from tests.helpers.machine import replace_answers
 
 PROFILES = {"usual": {"batch": (1, 1, 2), "frames": (1, 8, 64)}, "long": {"batch": (1, 1, 1), "frames": (1, 8, 640)}}
-ORT = CompileOptions("onnxruntime", verify=False, progress=False)
-RTX = pytest.mark.skipif(can_build("tensorrt-rtx") is not None, reason=str(can_build("tensorrt-rtx")))
+ORT = CompileOptions(Target("onnxruntime"), verify=False, progress=False)
+RTX = pytest.mark.skipif(
+    BACKENDS["tensorrt-rtx"].why_not_buildable() is not None, reason=str(BACKENDS["tensorrt-rtx"].why_not_buildable())
+)
 
 
 @pytest.fixture
@@ -64,7 +66,7 @@ def test_a_hit_imports_no_heavy_library(bundle: Bundle) -> None:
     compile_bundle(bundle.folder, options)
     code = (
         "import sys; from pathlib import Path; from export.compile import CompileOptions, compile_bundle, summarize\n"
-        "result = compile_bundle(Path(sys.argv[1]), CompileOptions('openvino', verify=False, progress=False))\n"
+        "result = compile_bundle(Path(sys.argv[1]), CompileOptions(Target('openvino'), verify=False, progress=False))\n"
         "summarize(result)\n"
         "heavy = {'torch', 'onnx', 'onnxruntime', 'openvino', 'polygraphy', 'transformers', 'scipy', 'numba'}\n"
         "print(result['built'], *sorted(heavy & sys.modules.keys()))"
@@ -77,8 +79,7 @@ def test_the_table(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     table = summarize(compile_bundle(bundle.folder, ORT)).splitlines()
     assert table[0].split() == ["network", "in", "done", "seconds", "MB"]
     assert table[1].split()[:3] == ["first", "fp32", "built"] and table[3].startswith("2 of 2 built, 0.0 MB")
-    other = {**engine_key.BUILD_OPTIONS, "onnxruntime": {"graph_optimization": "none"}}
-    monkeypatch.setattr(engine_key, "BUILD_OPTIONS", other)
+    replace_answers(monkeypatch, "onnxruntime", build_options={"graph_optimization": "none"})
     table = summarize(compile_bundle(bundle.folder, ORT)).splitlines()
     assert 'rebuilt, stale: option graph_optimization "all" -> "none"' in table[1]
     assert "was there" in summarize(compile_bundle(bundle.folder, ORT)).splitlines()[2]
@@ -96,16 +97,16 @@ def test_a_changed_engine_is_named_and_rebuilt(bundle: Bundle) -> None:
 def test_precisions_and_profiles_lie_beside_each_other(bundle: Bundle, tmp_path: Path) -> None:
     place = tmp_path / "elsewhere" / "engines"
     compile_bundle(bundle.folder, replace(ORT, output=place))
-    result = compile_bundle(bundle.folder, replace(ORT, output=place, profile="long"))
+    result = compile_bundle(bundle.folder, replace(ORT, output=place, target=Target("onnxruntime", profile="long")))
     assert result["profile"] == "long" and done(result)["first"] == "not compiled yet"
     assert sorted(path.name for path in place.iterdir()) == ["onnxruntime-fp32-long", "onnxruntime-fp32-usual"]
     assert not (bundle.folder / "engines").exists()
     with pytest.raises(InputError, match="has no profile 'wide': it has usual, long"):
-        compile_bundle(bundle.folder, replace(ORT, profile="wide"))
+        compile_bundle(bundle.folder, replace(ORT, target=Target("onnxruntime", profile="wide")))
 
 
 def test_an_interrupt_keeps_what_is_finished(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    build = compilers.compile_network
+    build = compilers.COMPILERS["onnxruntime"]
 
     def interrupted(job: compilers.CompileJob) -> dict[str, Path]:
         if job.spec.name == "second":
@@ -113,12 +114,12 @@ def test_an_interrupt_keeps_what_is_finished(bundle: Bundle, monkeypatch: pytest
             raise KeyboardInterrupt
         return build(job)
 
-    monkeypatch.setattr(compilers, "compile_network", interrupted)
+    monkeypatch.setitem(compilers.COMPILERS, "onnxruntime", interrupted)
     with pytest.raises(KeyboardInterrupt):
         compile_bundle(bundle.folder, ORT)
     place = bundle.folder / "engines" / "onnxruntime-fp32-usual"
     assert sorted(path.name for path in place.iterdir()) == ["first.engine", "first.json"]
-    monkeypatch.setattr(compilers, "compile_network", build)
+    monkeypatch.setitem(compilers.COMPILERS, "onnxruntime", build)
     assert done(compile_bundle(bundle.folder, ORT)) == {"first": "", "second": "not compiled yet"}
 
 
@@ -139,7 +140,7 @@ def test_a_failure_leaves_no_folder(bundle: Bundle) -> None:
 
 
 def test_what_is_not_installed(bundle: Bundle) -> None:
-    if can_build("tensorrt") is None:
+    if BACKENDS["tensorrt"].why_not_buildable() is None:
         pytest.skip("TensorRT is installed here")
     with pytest.raises(BackendError, match=r"pip install 'tango-rt\[tensorrt\]'"):
         compile_bundle(bundle.folder, replace(ORT, backend="tensorrt"))
@@ -217,7 +218,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-SETS: list[tuple[Backend, Precision]] = [
+SETS: list[tuple[str, Precision]] = [
     ("tensorrt-rtx", "fp32"),
     ("tensorrt-rtx", "fp16"),
     ("tensorrt-rtx", "bf16"),
@@ -226,8 +227,8 @@ SETS: list[tuple[Backend, Precision]] = [
 ]
 
 
-def compile_all(folder: Path, backend: Backend, precision: Precision) -> None:
-    missing = can_build(backend)
+def compile_all(folder: Path, backend: str, precision: Precision) -> None:
+    missing = BACKENDS[backend].why_not_buildable()
     if missing is not None:
         pytest.skip(missing)
     options = replace(ORT, backend=backend, precision=precision)
@@ -236,20 +237,20 @@ def compile_all(folder: Path, backend: Backend, precision: Precision) -> None:
 
 
 @pytest.mark.parametrize(("backend", "precision"), SETS)
-def test_every_network_of_mini_compiles(mini: Path, backend: Backend, precision: Precision) -> None:
+def test_every_network_of_mini_compiles(mini: Path, backend: str, precision: Precision) -> None:
     compile_all(mini, backend, precision)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("backend", "precision"), SETS)
-def test_every_network_of_full_compiles(full: Path, backend: Backend, precision: Precision) -> None:
+def test_every_network_of_full_compiles(full: Path, backend: str, precision: Precision) -> None:
     compile_all(full, backend, precision)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("backend", "precision"), SETS)
 def test_every_network_of_acinterp_compiles(
-    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, backend: Backend, precision: Precision
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, backend: str, precision: Precision
 ) -> None:
     pytest.importorskip("diffusers")
     pytest.importorskip("onnxscript")
@@ -278,7 +279,7 @@ def test_verified_once(bundle: Bundle, tmp_path: Path) -> None:
 
 @RTX
 def test_what_cannot_run_here_is_not_verified_and_no_breach(bundle: Bundle) -> None:
-    if installed("tensorrt-rtx") is None:
+    if BACKENDS["tensorrt-rtx"].why_not_runnable() is None:
         pytest.skip("there is a GPU here")
     result = compile_bundle(bundle.folder, replace(ORT, backend="tensorrt-rtx", verify=True))
     assert result["report"]["passed"] is None and "GPU" in result["report"]["why"]

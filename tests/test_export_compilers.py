@@ -16,12 +16,13 @@ import pytest
 onnx = pytest.importorskip("onnx")
 
 from engine.errors import ArtifactError, BackendError  # noqa: E402
-from engine.inference.backends.openvino import shared_core  # noqa: E402
+from engine.inference.backends import BACKENDS  # noqa: E402
+from engine.inference.backends.libraries import shared_core  # noqa: E402
 from engine.inference.backends.tensorrt_library import error_log, load  # noqa: E402
 from engine.inference.engines import EngineKey, key_of  # noqa: E402
-from engine.inference.machine import Machine, can_build  # noqa: E402
+from engine.inference.machine import Machine  # noqa: E402
 from engine.inference.manifest import GraphSpec, Profile, TensorSpec  # noqa: E402
-from engine.inference.session import Backend, Precision  # noqa: E402
+from engine.inference.target import Precision, Target  # noqa: E402
 from export.compilers import CompileJob, compile_network  # noqa: E402
 from tests.helpers.fakes_session import write_fake_bundle  # noqa: E402
 from tests.helpers.machine import need  # noqa: E402
@@ -46,7 +47,9 @@ BODY = """
     y = MatMul (weights, n)
 """
 X = np.random.default_rng(1).normal(size=(2, 8, 11)).astype(np.float32)
-RTX = pytest.mark.skipif(can_build("tensorrt-rtx") is not None, reason=str(can_build("tensorrt-rtx")))
+RTX = pytest.mark.skipif(
+    BACKENDS["tensorrt-rtx"].why_not_buildable() is not None, reason=str(BACKENDS["tensorrt-rtx"].why_not_buildable())
+)
 
 
 def network(body: str = BODY) -> bytes:
@@ -60,20 +63,20 @@ def network(body: str = BODY) -> bytes:
 
 def job(
     folder: Path,
-    backend: Backend,
+    backend: str,
     precision: Precision = "fp32",
     content: bytes | None = None,
     spec: GraphSpec = SPEC,
     tell: Callable[[str], None] = lambda _: None,
 ) -> CompileJob:
-    missing = can_build(backend)
+    missing = BACKENDS[backend].why_not_buildable()
     if missing is not None:
         pytest.skip(missing)
     bundle = write_fake_bundle(
         folder / "bundle", {"net.onnx": network() if content is None else content}, {"net": spec}
     )
     (folder / "work").mkdir()
-    key = key_of(bundle, "net", backend, precision, next(iter(spec.profiles), ""))
+    key = key_of(bundle, "net", Target(backend, precision, next(iter(spec.profiles), "")))
     return CompileJob(bundle.model("net"), bundle.graph("net"), key, folder / "work", None, tell)
 
 
@@ -175,7 +178,7 @@ def test_out_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("backend", ["tensorrt-rtx", "openvino", "onnxruntime"])
-def test_an_unsupported_operator_is_named(tmp_path: Path, backend: Backend) -> None:
+def test_an_unsupported_operator_is_named(tmp_path: Path, backend: str) -> None:
     model = onnx.parser.parse_model(
         '<ir_version: 10, opset_import: ["": 20, "com.example": 1]> net (float[batch, 8, frames] x) '
         "=> (float[batch, frames, 8] y) { z = Relu (x) y = com.example.Magic (z) }"
@@ -188,7 +191,7 @@ def test_an_unsupported_operator_is_named(tmp_path: Path, backend: Backend) -> N
 
 @pytest.mark.parametrize("backend", ["tensorrt-rtx", "openvino", "onnxruntime"])
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_what_is_no_network(tmp_path: Path, backend: Backend, precision: Precision) -> None:
+def test_what_is_no_network(tmp_path: Path, backend: str, precision: Precision) -> None:
     need(backend, precision)
     junk = job(tmp_path, backend, precision)
     junk.source.write_bytes(b"no network at all")
@@ -199,7 +202,7 @@ def test_what_is_no_network(tmp_path: Path, backend: Backend, precision: Precisi
 @pytest.mark.usefixtures("float32_alone")
 @pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
-def test_a_precision_that_the_machine_lacks_is_refused(tmp_path: Path, backend: Backend, precision: Precision) -> None:
+def test_a_precision_that_the_machine_lacks_is_refused(tmp_path: Path, backend: str, precision: Precision) -> None:
     """OpenVINO would take the precision for a hint, and compute in float32 without a word."""
     low = job(tmp_path, backend, precision)
     with pytest.raises(BackendError, match=rf"^{backend} .*{precision}.* fp32$") as refusal:
@@ -232,14 +235,12 @@ def split(content: bytes, folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("backend", ["tensorrt-rtx", "openvino", "onnxruntime"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_engines_hold_weights_that_lay_beside_the_network(
-    tmp_path: Path, backend: Backend, precision: Precision
-) -> None:
+def test_engines_hold_weights_that_lay_beside_the_network(tmp_path: Path, backend: str, precision: Precision) -> None:
     need(backend, precision)
     files = split(network(), tmp_path / "split")
     bundle = write_fake_bundle(tmp_path / "bundle", files, {"net": replace(SPEC, weights=("weights.bin",))})
     (tmp_path / "work").mkdir()
-    key = key_of(bundle, "net", backend, precision, "usual")
+    key = key_of(bundle, "net", Target(backend, precision, "usual"))
     built = compile_network(
         CompileJob(bundle.model("net"), bundle.graph("net"), key, tmp_path / "work", None, lambda _: None)
     )

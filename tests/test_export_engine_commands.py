@@ -11,9 +11,10 @@ import pytest
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
+from engine.inference.backends import BACKENDS
 from engine.inference.engines import set_folder, write_engine
-from engine.inference.machine import machine_for
 from engine.inference.manifest import Bundle
+from engine.inference.target import Target
 from export.cli import main
 from tests.helpers.fakes_session import LINEAR, linear_onnx, write_fake_bundle
 
@@ -87,7 +88,9 @@ def test_a_breach_is_an_exit_code(bundle: Bundle, capsys: pytest.CaptureFixture[
     weight = next(tensor for tensor in model.graph.initializer if tensor.name == "weight")
     weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * 1.01, "weight"))
     (tmp_path / "wrong").write_bytes(model.SerializeToString())
-    folder = set_folder(bundle.folder / "engines", "onnxruntime", "fp32", "live", machine_for("onnxruntime"))
+    folder = set_folder(
+        bundle.folder / "engines", Target("onnxruntime", "fp32", "live"), BACKENDS["onnxruntime"].machine()
+    )
     key = json.loads((folder / "linear.json").read_text())["key"]
     from engine.inference.engine_key import EngineKey
 

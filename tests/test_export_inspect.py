@@ -8,15 +8,16 @@ import pytest
 
 pytest.importorskip("onnx")
 
-import engine.inference.engine_key as engine_key
 from engine.errors import ArtifactError, BackendError, InputError
 from engine.inference.engines import engines_folder, read_record, write_engine
 from engine.inference.machine import Machine
 from engine.inference.manifest import MANIFEST, Bundle
+from engine.inference.target import Target
 from export.compile import CompileOptions, compile_bundle
 from export.inspect import compiled_sets, describe, engine_rows, list_bundles, summarize, summarize_list
 from export.verify import verify
 from tests.helpers.fakes_session import LINEAR, linear_onnx, write_fake_bundle
+from tests.helpers.machine import replace_answers
 
 PROFILES = {"live": {"batch": (1, 1, 1), "frames": (2, 8, 16)}, "wide": {"batch": (1, 1, 4), "frames": (2, 8, 64)}}
 
@@ -34,7 +35,7 @@ def bundle(tmp_path: Path) -> Bundle:
 
 
 def compiled(bundle: Bundle, backend: str, precision: str = "fp32", profile: str = "live") -> Path:
-    options = CompileOptions(backend, precision, profile, verify=False, progress=False)  # type: ignore[arg-type]
+    options = CompileOptions(Target(backend, precision, profile), verify=False, progress=False)  # type: ignore[arg-type]
     return Path(compile_bundle(bundle.folder, options)["engines"])
 
 
@@ -66,8 +67,8 @@ def test_every_state_is_said(bundle: Bundle, monkeypatch: pytest.MonkeyPatch, re
     ):
         compiled(bundle, backend, precision, profile)
     root = engines_folder(bundle)
-    verify(bundle, "onnxruntime")
-    verify(bundle, "openvino", "bf16")
+    verify(bundle, Target("onnxruntime"))
+    verify(bundle, Target("openvino", "bf16"))
     with (root / "openvino-fp32-live" / "linear.engine").open("r+b") as file:
         file.write(b"x")
     (root / "openvino-fp32-wide" / "exact.json").unlink()
@@ -91,13 +92,13 @@ def test_every_state_is_said(bundle: Bundle, monkeypatch: pytest.MonkeyPatch, re
     text = summarize(bundle)
     assert "  openvino-bf16-live      " in text and "MB  verified, " in text and " ms a pass (onnxruntime fp32 " in text
     with monkeypatch.context() as patch:
-        patch.setattr(engine_key, "backend_version", lambda _: "9.9")
+        replace_answers(patch, "openvino", version=lambda: "9.9")
         assert states(bundle)["openvino-bf16-live"].startswith("stale: backend version ")
     with monkeypatch.context() as patch:
-        patch.setattr(engine_key, "machine_for", lambda _: Machine(cpu="Another"))
+        replace_answers(patch, "openvino", machine=lambda: Machine(cpu="Another"))
         assert states(bundle)["openvino-bf16-live"].startswith("foreign: built for CPU ")
     with monkeypatch.context() as patch:
-        patch.setattr(engine_key, "backend_version", missing)
+        replace_answers(patch, "openvino", version=missing)
         assert states(bundle)["openvino-bf16-live"] == "not for this machine: it is not installed"
     request.getfixturevalue("float32_alone")
     assert states(bundle)["openvino-bf16-live"].startswith(
@@ -105,7 +106,7 @@ def test_every_state_is_said(bundle: Bundle, monkeypatch: pytest.MonkeyPatch, re
     )
 
 
-def missing(_: str) -> str:
+def missing() -> str:
     raise BackendError("it is not installed")
 
 
@@ -127,7 +128,7 @@ def test_sets_of_elsewhere(bundle: Bundle, tmp_path: Path) -> None:
 def test_sets_of_another_bundle(bundle: Bundle) -> None:
     folder = compiled(bundle, "onnxruntime")
     compiled(bundle, "onnxruntime", profile="wide")
-    verify(bundle, "onnxruntime")
+    verify(bundle, Target("onnxruntime"))
     fields = json.loads((bundle.folder / MANIFEST).read_text())
     for graph in fields["graphs"].values():
         del graph["profiles"]["wide"]
@@ -144,7 +145,7 @@ def test_sets_of_another_bundle(bundle: Bundle) -> None:
 def test_sets_of_this_machine(bundle: Bundle) -> None:
     compiled(bundle, "openvino", "bf16")
     compiled(bundle, "onnxruntime", profile="wide")
-    found = [(one.backend, one.precision, one.profile, one.state) for one in compiled_sets(bundle)]
+    found = [(one.target, one.state) for one in compiled_sets(bundle)]
     assert found == [
         ("onnxruntime", "fp32", "wide", "not verified"),
         ("openvino", "bf16", "live", "not verified"),

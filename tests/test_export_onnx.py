@@ -16,7 +16,7 @@ from engine.errors import BackendError  # noqa: E402
 from engine.inference.manifest import GraphSpec, TensorSpec  # noqa: E402
 from export import onnx_export  # noqa: E402
 from export.onnx_export import Graph, export_graph  # noqa: E402
-from export.parity import Tolerance, compare  # noqa: E402
+from export.parity import compare  # noqa: E402
 from export.shared_weights import SharedWeights  # noqa: E402
 from tests.helpers.fakes_session import FunctionSession  # noqa: E402
 
@@ -99,10 +99,10 @@ def test_axes_are_named(exported: tuple[Path, GraphSpec]) -> None:
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 def test_agrees_with_torch_in_every_shape(exported: tuple[Path, GraphSpec], backend: str) -> None:
     pytest.importorskip(backend)
-    from engine.inference.backends.opening import open_graph
+    from engine.inference.backends import open_graph
 
     with open_graph(*exported, backend=backend) as session:  # type: ignore[arg-type]
-        report = compare(session, tower(), Tolerance())
+        report = compare(session, tower())
     assert report.passed, report
     assert report.shapes == [{"rows": [2, 40, 6]}, {"rows": [1, 17, 6]}, {"rows": [5, 128, 6]}]
     assert all(0 < output.max_abs < 1e-4 for output in report.reached.values())
@@ -123,24 +123,24 @@ def test_nothing_of_this_machine_is_in_it(exported: tuple[Path, GraphSpec]) -> N
 
 def test_an_example_of_size_1_does_not_fix_the_axis(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
-    from engine.inference.backends.opening import open_graph
+    from engine.inference.backends import open_graph
 
     graph = tower(batch=1)
     spec = export_graph(graph, tmp_path / "tower.onnx")
     assert spec.inputs[0].shape == ("batch", "frames", 6)
     with open_graph(tmp_path / "tower.onnx", spec, "onnxruntime") as session:
-        assert compare(session, graph, Tolerance()).passed
+        assert compare(session, graph).passed
 
 
 def test_whole_numbers(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
-    from engine.inference.backends.opening import open_graph
+    from engine.inference.backends import open_graph
 
     spec = export_graph(lookup(), tmp_path / "lookup.onnx")
     assert spec.inputs[0] == TensorSpec("ids", "int64", ("batch", "tokens"))
     assert spec.outputs[1] == TensorSpec("best", "int64", ("batch", "tokens"))
     with open_graph(tmp_path / "lookup.onnx", spec, "onnxruntime") as session:
-        assert compare(session, lookup(), Tolerance()).passed
+        assert compare(session, lookup()).passed
 
 
 class Fixes(nn.Module):
@@ -166,7 +166,7 @@ def test_too_large_for_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 def test_weights_beside_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
     pytest.importorskip(backend)
-    from engine.inference.backends.opening import open_graph
+    from engine.inference.backends import open_graph
 
     monkeypatch.setattr(onnx_export, "MOST_BYTES", 1000)
     graph = replace(tower(), share_weights=True)
@@ -183,7 +183,7 @@ def test_weights_beside_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     qkv = graph.module.qkv.weight.detach().numpy()
     assert qkv.tobytes() in content or qkv.T.tobytes() in content
     with open_graph(tmp_path / "tower.onnx", spec, backend) as session:  # type: ignore[arg-type]
-        assert compare(session, graph, Tolerance()).passed
+        assert compare(session, graph).passed
     again = export_graph(graph, tmp_path / "again.onnx")
     assert again.weights == spec.weights
     assert (tmp_path / "again.onnx").read_bytes() == (tmp_path / "tower.onnx").read_bytes()
@@ -224,7 +224,7 @@ class Gathers(nn.Module):
 
 def test_a_variable_number_of_inputs(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
-    from engine.inference.backends.opening import open_graph
+    from engine.inference.backends import open_graph
 
     trials = tuple({"rows": rows(n, 3), "a": rows(n, m), "b": rows(n, 2 * m)} for n, m in ((4, 3), (2, 5), (1, 1)))
     dynamic = {"rows": {0: "frames"}, "a": {0: "frames", 1: "width"}, "b": {0: "frames", 1: "height"}}
@@ -232,7 +232,7 @@ def test_a_variable_number_of_inputs(tmp_path: Path) -> None:
     spec = export_graph(graph, tmp_path / "gathers.onnx")
     assert [tensor.shape for tensor in spec.inputs] == [("frames", 3), ("frames", "width"), ("frames", "height")]
     with open_graph(tmp_path / "gathers.onnx", spec, "onnxruntime") as session:
-        assert compare(session, graph, Tolerance()).passed
+        assert compare(session, graph).passed
 
 
 SPEC = GraphSpec(
@@ -270,7 +270,7 @@ def test_tolerance_is_relative_beyond_1(factor: float, off: float, passed: bool)
         out[0, 0, 0] += off if len(array) == 1 else 0
         return (out,)
 
-    report = compare(FunctionSession(wrong, SPEC), graph, Tolerance())
+    report = compare(FunctionSession(wrong, SPEC), graph)
     assert report.passed is passed
     if passed:
         assert report.reached["low"].max_abs == pytest.approx(off, rel=0.05)
@@ -279,18 +279,18 @@ def test_tolerance_is_relative_beyond_1(factor: float, off: float, passed: bool)
 
 def test_cosine_is_asked_too() -> None:
     graph = scaled(1e-5)  # so small that any difference is within the absolute tolerance
-    report = compare(FunctionSession(lambda array: (array * 0 + 1e-5,), SPEC), graph, Tolerance())
+    report = compare(FunctionSession(lambda array: (array * 0 + 1e-5,), SPEC), graph)
     assert report.reached["low"].max_abs < 1e-4 and not report.passed
 
 
 def test_another_shape_or_dtype_is_refused() -> None:
     for wrong in (lambda array: (array[:, :-1],), lambda array: (array.astype(np.float64),)):
         with pytest.raises(BackendError, match="graph tower gives low as"):
-            compare(FunctionSession(wrong, SPEC), scaled(1), Tolerance())
+            compare(FunctionSession(wrong, SPEC), scaled(1))
 
 
 def test_three_shapes_are_wanted() -> None:
     graph = scaled(1)
     session = FunctionSession(lambda array: (array,), SPEC)
     with pytest.raises(ValueError, match="trials of 1 shapes, want 3"):
-        compare(session, replace(graph, trials=(graph.trials[0],) * 5), Tolerance())
+        compare(session, replace(graph, trials=(graph.trials[0],) * 5))

@@ -12,9 +12,9 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("onnxruntime")
 
 from engine.errors import ArtifactError  # noqa: E402
-from engine.inference.machine import installed, missing_precision  # noqa: E402
+from engine.inference.backends import BACKENDS  # noqa: E402
 from engine.inference.manifest import Bundle  # noqa: E402
-from engine.inference.target import BACKENDS, PRECISIONS, Backend  # noqa: E402
+from engine.inference.target import PRECISIONS  # noqa: E402
 from export.bundle import write_bundle  # noqa: E402
 from export.cli import main as export_main  # noqa: E402
 from export.models.mini import AuMoMini, MiniConfig  # noqa: E402
@@ -30,7 +30,7 @@ SETS = [
     (backend, precision)
     for backend in BACKENDS
     for precision in PRECISIONS
-    if installed(backend) is None and missing_precision(backend, precision) is None
+    if BACKENDS[backend].why_not_runnable() is None and BACKENDS[backend].why_no_precision(precision) is None
 ]
 
 
@@ -70,7 +70,7 @@ def rendered(folder: Path, capsys: pytest.CaptureFixture[str], *options: str) ->
 
 @pytest.mark.parametrize(("backend", "precision"), SETS)
 def test_the_same_path_on_every_back_end(
-    folder: Path, backend: Backend, precision: str, capsys: pytest.CaptureFixture[str]
+    folder: Path, backend: str, precision: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     expected = rendered(folder, capsys, "--backend", "onnxruntime", "--precision", "fp32")
     assert "ONNX" in expected["networks"]

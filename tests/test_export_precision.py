@@ -15,9 +15,9 @@ onnxruntime = pytest.importorskip("onnxruntime")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from engine.errors import ArtifactError, BackendError  # noqa: E402
-from engine.inference.backends.openvino import shared_core  # noqa: E402
+from engine.inference.backends.libraries import shared_core  # noqa: E402
 from engine.inference.manifest import GraphSpec, TensorSpec  # noqa: E402
-from engine.inference.session import Precision  # noqa: E402
+from engine.inference.target import Precision  # noqa: E402
 from export import precision as module  # noqa: E402
 from export.precision import TypedModel, typed_model  # noqa: E402
 

@@ -17,15 +17,16 @@ pytest.importorskip("onnxruntime")
 onnx = pytest.importorskip("onnx")
 
 from engine.errors import ArtifactError, InputError  # noqa: E402
-from engine.inference import engine_key, engine_sets  # noqa: E402
-from engine.inference.backends.opening import open_graph  # noqa: E402
+from engine.inference.backends import open_graph  # noqa: E402
 from engine.inference.engines import key_of, set_folder, write_engine  # noqa: E402
 from engine.inference.machine import Machine  # noqa: E402
 from engine.inference.manifest import MANIFEST, Bundle, GraphSpec, TensorSpec, bundle_sha256, file_spec  # noqa: E402
 from engine.inference.report import Report, write_report  # noqa: E402
 from engine.inference.session import RunOptions  # noqa: E402
+from engine.inference.target import Target  # noqa: E402
 from export import triton  # noqa: E402
 from export.triton import MARKER, write_triton  # noqa: E402
+from tests.helpers.machine import replace_answers  # noqa: E402
 
 # The part of Triton's public model_config.proto that we write, by its names and numbers.
 SCHEMA = """
@@ -84,9 +85,7 @@ def bundle(tmp_path: Path) -> Bundle:
 @pytest.fixture
 def on_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a machine that has TensorRT."""
-    for module in (engine_key, engine_sets):
-        monkeypatch.setattr(module, "machine_for", lambda backend: GPU)
-    monkeypatch.setattr(engine_key, "backend_version", lambda backend: "10.13.2.6")
+    replace_answers(monkeypatch, "tensorrt", machine=lambda: GPU, version=lambda: "10.13.2.6")
 
 
 def write_bundle(folder: Path, keep_fp32: str = "", graphs: tuple[str, ...] = ("plain", "timed")) -> Bundle:
@@ -130,12 +129,12 @@ def network(timed: bool) -> Any:
 
 def compile_fakes(bundle: Bundle, precision: Any = "fp16", profile: str = "short") -> dict[str, str]:
     """Engines of TensorRT in name only; digest by network."""
-    folder = set_folder(bundle.folder / "engines", "tensorrt", precision, profile, GPU)
+    folder = set_folder(bundle.folder / "engines", Target("tensorrt", precision, profile), GPU)
     digests = {}
     for graph in bundle.graphs:
         made = bundle.folder.parent / f"{graph}.made"
         made.write_bytes(f"engine of {graph}".encode())
-        key = key_of(bundle, graph, "tensorrt", precision, profile)
+        key = key_of(bundle, graph, Target("tensorrt", precision, profile))
         digests[graph] = write_engine(folder, key, {f"{graph}.engine": made}, {"seconds": 1.0}).digest
     return digests
 
@@ -151,7 +150,7 @@ def parameters(config: Any) -> dict[str, str]:
 
 
 def test_config_of_onnx(bundle: Bundle, schema: Any, tmp_path: Path) -> None:
-    summary = write_triton(bundle, tmp_path / "repository", "onnxruntime", profile="long")
+    summary = write_triton(bundle, tmp_path / "repository", Target("onnxruntime", profile="long"))
     found = configs(tmp_path / "repository", schema)
     assert list(found) == ["tiny_plain", "tiny_timed"] == list(summary["models"])
     config = found["tiny_timed"]
@@ -170,7 +169,7 @@ def test_config_of_onnx(bundle: Bundle, schema: Any, tmp_path: Path) -> None:
 
 
 def test_warm_up_fits_the_network(bundle: Bundle, schema: Any, tmp_path: Path) -> None:
-    write_triton(bundle, tmp_path / "repository", "onnxruntime")
+    write_triton(bundle, tmp_path / "repository", Target("onnxruntime"))
     (warmup,) = configs(tmp_path / "repository", schema)["tiny_timed"].model_warmup
     assert warmup.batch_size == 1
     rows, time = warmup.inputs["rows"], warmup.inputs["t"]
@@ -179,7 +178,7 @@ def test_warm_up_fits_the_network(bundle: Bundle, schema: Any, tmp_path: Path) -
 
 
 def test_served_network_computes_the_same(bundle: Bundle, tmp_path: Path) -> None:
-    write_triton(bundle, tmp_path / "repository", "onnxruntime")
+    write_triton(bundle, tmp_path / "repository", Target("onnxruntime"))
     inputs = {"rows": np.ones((5, 4), np.float32), "t": np.array(3, np.int64)}
     results = []
     for model in (bundle.model("timed"), tmp_path / "repository" / "tiny_timed" / "1" / "model.onnx"):
@@ -192,7 +191,7 @@ def test_served_network_computes_the_same(bundle: Bundle, tmp_path: Path) -> Non
 @pytest.mark.usefixtures("on_gpu")
 def test_engines(bundle: Bundle, schema: Any, tmp_path: Path) -> None:
     digests = compile_fakes(bundle)
-    write_triton(bundle, tmp_path / "repository", "tensorrt", "fp16")
+    write_triton(bundle, tmp_path / "repository", Target("tensorrt", "fp16"))
     for graph, digest in digests.items():
         config = configs(tmp_path / "repository", schema)[f"tiny_{graph}"]
         assert config.platform == "tensorrt_plan"
@@ -208,7 +207,7 @@ def test_engines(bundle: Bundle, schema: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize("passed", [True, None, False])
 def test_report(bundle: Bundle, schema: Any, tmp_path: Path, passed: bool | None) -> None:
     digests = compile_fakes(bundle)
-    folder = set_folder(bundle.folder / "engines", "tensorrt", "fp16", "short", GPU)
+    folder = set_folder(bundle.folder / "engines", Target("tensorrt", "fp16", "short"), GPU)
     report = Report(
         *("tiny", bundle.sha256, "tensorrt", "fp16", "short", GPU, {}, digests, {}, None, None, ()),
         passed=passed,
@@ -218,9 +217,9 @@ def test_report(bundle: Bundle, schema: Any, tmp_path: Path, passed: bool | None
     written = write_report(folder, report)
     if passed is False:
         with pytest.raises(ArtifactError, match="failed verification: low of plain is too far off"):
-            write_triton(bundle.folder, tmp_path / "repository", "tensorrt", "fp16")
+            write_triton(bundle.folder, tmp_path / "repository", Target("tensorrt", "fp16"))
         return
-    write_triton(bundle.folder, tmp_path / "repository", "tensorrt", "fp16")
+    write_triton(bundle.folder, tmp_path / "repository", Target("tensorrt", "fp16"))
     found = configs(tmp_path / "repository", schema)
     assert {parameters(config)["report_sha256"] for config in found.values()} == {written.sha256}
 
@@ -236,9 +235,9 @@ def test_report(bundle: Bundle, schema: Any, tmp_path: Path, passed: bool | None
 def test_engine_that_must_not_be_served(bundle: Bundle, tmp_path: Path, breach: Any, reason: str) -> None:
     if reason != "not compiled yet":
         compile_fakes(bundle)
-        breach(set_folder(bundle.folder / "engines", "tensorrt", "fp16", "short", GPU))
+        breach(set_folder(bundle.folder / "engines", Target("tensorrt", "fp16", "short"), GPU))
     with pytest.raises(ArtifactError, match=reason) as refused:
-        write_triton(bundle, tmp_path / "repository", "tensorrt", "fp16")
+        write_triton(bundle, tmp_path / "repository", Target("tensorrt", "fp16"))
     assert "tango-export compile" in str(refused.value) and "\n" not in str(refused.value)
     assert not (tmp_path / "repository").exists()
 
@@ -246,7 +245,7 @@ def test_engine_that_must_not_be_served(bundle: Bundle, tmp_path: Path, breach: 
 def test_openvino_computes_in_bf16_only(schema: Any, tmp_path: Path) -> None:
     pytest.importorskip("openvino")
     bundle = write_bundle(tmp_path / "bundle", keep_fp32="timed")
-    write_triton(bundle, tmp_path / "repository", "openvino", "bf16")
+    write_triton(bundle, tmp_path / "repository", Target("openvino", "bf16"))
     found = configs(tmp_path / "repository", schema)
     low, kept = found["tiny_plain"], found["tiny_timed"]
     assert (low.backend, low.default_model_filename, low.instance_group[0].kind) == ("openvino", "model.onnx", 2)
@@ -258,7 +257,7 @@ def test_openvino_computes_in_bf16_only(schema: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("asked", "reason"),
     [
-        ({"backend": "tensorrt-rtx"}, "no back end for TensorRT-RTX"),
+        ({"backend": "tensorrt-rtx"}, "no back end for tensorrt-rtx"),
         ({"backend": "openvino"}, "cannot be held to fp32"),
         ({"backend": "openvino", "precision": "fp16"}, "cannot be held to fp16"),
         ({"backend": "openvino", "precision": "bf16"}, "takes no scalar, as input t of network timed"),
@@ -267,13 +266,13 @@ def test_openvino_computes_in_bf16_only(schema: Any, tmp_path: Path) -> None:
 )
 def test_refused(bundle: Bundle, tmp_path: Path, asked: Mapping[str, Any], reason: str) -> None:
     with pytest.raises(InputError, match=reason):
-        write_triton(bundle, tmp_path / "repository", **asked)
+        write_triton(bundle, tmp_path / "repository", Target(**asked))
     assert not (tmp_path / "repository").exists()
 
 
 def test_all_or_nothing(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output = tmp_path / "place" / "repository"
-    write_triton(bundle, output, "onnxruntime")
+    write_triton(bundle, output, Target("onnxruntime"))
     before = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
 
     def full(source: Path, place: Path) -> None:
@@ -282,7 +281,7 @@ def test_all_or_nothing(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(triton.os, "link", full)
     monkeypatch.setattr(triton.shutil, "copyfile", full)
     with pytest.raises(OSError, match="No space left"):
-        write_triton(bundle, output, "onnxruntime", profile="long")
+        write_triton(bundle, output, Target("onnxruntime", profile="long"))
     assert [path.name for path in output.parent.iterdir()] == ["repository"]
     assert {path: path.read_bytes() for path in output.rglob("*") if path.is_file()} == before
 
@@ -291,7 +290,7 @@ def test_another_folder_is_left_alone(bundle: Bundle, tmp_path: Path) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter").write_text("one")
     with pytest.raises(InputError, match="not a Triton model repository of ours"):
-        write_triton(bundle, tmp_path / "thesis", "onnxruntime")
+        write_triton(bundle, tmp_path / "thesis", Target("onnxruntime"))
 
 
 def test_copies_where_there_are_no_links(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,7 +298,7 @@ def test_copies_where_there_are_no_links(bundle: Bundle, tmp_path: Path, monkeyp
         raise OSError(18, "Invalid cross-device link")
 
     monkeypatch.setattr(triton.os, "link", refuse)
-    write_triton(bundle, tmp_path / "repository", "onnxruntime")
+    write_triton(bundle, tmp_path / "repository", Target("onnxruntime"))
     served = tmp_path / "repository" / "tiny_plain" / "1"
     assert (served / "shared.weights").read_bytes() == (bundle.folder / "shared.weights").read_bytes()
     assert os.stat(served / "shared.weights").st_nlink == 1

@@ -12,19 +12,20 @@ pytest.importorskip("onnx")
 
 import export.verify as verify_module
 from engine.errors import ArtifactError, BackendError, InputError
-from engine.inference.backends.opening import open_graph
+from engine.inference.backends import BACKENDS, open_graph
 from engine.inference.engine_sets import read_set
 from engine.inference.engines import REPORT, engines_folder, key_of, set_folder, write_engine
-from engine.inference.machine import machine_for
 from engine.inference.manifest import Bundle, GraphSpec, TensorSpec
 from engine.inference.networks import NetworkOptions, Networks
 from engine.inference.report import Agreement, report_of
 from engine.inference.session import RunOptions
+from engine.inference.target import Target
+from export.comparison import compare_outputs
 from export.compile import CompileOptions, compile_bundle
 from export.report import table, verdict
-from export.verify import GATES, compare_outputs, measure_latency, random_inputs, trial_sizes, verify
+from export.verify import GATES, measure_latency, random_inputs, trial_sizes, verify
 from tests.helpers.fakes_session import LINEAR, FunctionSession, linear, linear_onnx, write_fake_bundle
-from tests.helpers.machine import need
+from tests.helpers.machine import need, replace_answers
 
 PROFILES = {"live": {"batch": (1, 1, 2), "frames": (2, 8, 16)}, "one": {"batch": (1, 1, 1), "frames": (8, 8, 8)}}
 PARITY = {"reached": {"low": {"max_abs": 3e-7, "mean_abs": 1e-8, "cosine": 0.9999999}}}
@@ -51,7 +52,7 @@ def bundle(tmp_path: Path) -> Bundle:
 
 
 def compiled(bundle: Bundle, backend: str, precision: str = "fp32", profile: str = "live") -> Path:
-    options = CompileOptions(backend, precision, profile, verify=False, progress=False)  # type: ignore[arg-type]
+    options = CompileOptions(Target(backend, precision, profile), verify=False, progress=False)  # type: ignore[arg-type]
     return Path(compile_bundle(bundle.folder, options)["engines"])
 
 
@@ -59,8 +60,10 @@ def swapped(bundle: Bundle, tmp_path: Path, content: bytes) -> None:
     """Make `content` the onnxruntime engine of the network linear, with a record that is in order."""
     compiled(bundle, "onnxruntime")
     (tmp_path / "other").write_bytes(content)
-    key = key_of(bundle, "linear", "onnxruntime", "fp32", "live")
-    folder = set_folder(engines_folder(bundle), "onnxruntime", "fp32", "live", machine_for("onnxruntime"))
+    key = key_of(bundle, "linear", Target("onnxruntime", "fp32", "live"))
+    folder = set_folder(
+        engines_folder(bundle), Target("onnxruntime", "fp32", "live"), BACKENDS["onnxruntime"].machine()
+    )
     write_engine(folder, key, {"linear.engine": tmp_path / "other"}, {})
 
 
@@ -70,10 +73,10 @@ def swapped(bundle: Bundle, tmp_path: Path, content: bytes) -> None:
 def test_engines_that_agree_pass(bundle: Bundle, backend: str, precision: str) -> None:
     need(backend, precision)  # type: ignore[arg-type]
     folder = compiled(bundle, backend, precision)
-    report = verify(bundle, backend, precision)  # type: ignore[arg-type]
+    report = verify(bundle, Target(backend, precision))  # type: ignore[arg-type]
     assert report.passed is True and report.why == ""
     assert report_of(folder) == report and len(report.sha256) == 64
-    found = read_set(bundle, folder.parent, backend, precision, "live")  # type: ignore[arg-type]
+    found = read_set(bundle, folder.parent, Target(backend, precision, "live"))  # type: ignore[arg-type]
     assert found.verified and report.engines == {graph: engine.digest for graph, engine in found.engines.items()}
     network = report.networks["linear"]
     assert network.trials == tuple({"batch": b, "frames": f} for b, f in ((1, 2), (1, 8), (2, 16)))
@@ -105,14 +108,15 @@ BROKEN: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 @pytest.mark.parametrize("kind", BROKEN)
 def test_engines_that_do_not_agree_fail(bundle: Bundle, tmp_path: Path, kind: str) -> None:
     swapped(bundle, tmp_path, changed_onnx(BROKEN[kind]))
-    report = verify(bundle, "onnxruntime")
+    report = verify(bundle, Target("onnxruntime"))
     assert report.passed is False
     assert report.why.startswith("linear: low has cosine ") and "exact" not in report.why
     assert "wanted cosine 0.99999, max abs 0.0001 times the scale beyond 1" in report.why
     assert report.networks["exact"].passed and not report.networks["linear"].passed
     assert "MISSED" in table(report) and verdict(report).startswith("FAILED (linear: low")
     text = (
-        set_folder(engines_folder(bundle), "onnxruntime", "fp32", "live", machine_for("onnxruntime")) / REPORT
+        set_folder(engines_folder(bundle), Target("onnxruntime", "fp32", "live"), BACKENDS["onnxruntime"].machine())
+        / REPORT
     ).read_text()
     assert "NaN" not in text and "Infinity" not in text
     again = report_of(engines_folder(bundle) / "onnxruntime-fp32-live")
@@ -162,7 +166,7 @@ def test_gates(precision: str) -> None:
 
 def test_one_shape_gets_three_draws(bundle: Bundle) -> None:
     compiled(bundle, "onnxruntime", profile="one")
-    report = verify(bundle, "onnxruntime", profile="one")
+    report = verify(bundle, Target("onnxruntime", profile="one"))
     network = report.networks["linear"]
     assert network.trials == ({"batch": 1, "frames": 8},) * 3
     assert network.notes == ("one size only: three draws of inputs",)
@@ -217,26 +221,26 @@ def test_latency_is_bounded_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_cannot_be_run_here_neither_passes_nor_fails(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = compiled(bundle, "openvino")
-    monkeypatch.setattr(verify_module, "installed", lambda name: f"{name} needs a GPU")
-    report = verify(bundle, "openvino")
+    replace_answers(monkeypatch, "openvino", why_not_runnable=lambda: "openvino needs a GPU")
+    report = verify(bundle, Target("openvino"))
     assert report.passed is None and report.why == "openvino needs a GPU"
     assert not report.networks and report.median_ms is None
     assert report_of(folder) == report
     assert verdict(report) == "not verified (openvino needs a GPU)" and "MISSED" not in table(report)
-    found = read_set(bundle, folder.parent, "openvino", "fp32", "live")
+    found = read_set(bundle, folder.parent, Target("openvino", "fp32", "live"))
     assert found.state == "not verified: openvino needs a GPU"
 
 
 def test_what_cannot_be_verified(bundle: Bundle) -> None:
     with pytest.raises(ArtifactError, match=r"cannot be verified \(not compiled yet\): run 'tango-export compile"):
-        verify(bundle, "openvino")
+        verify(bundle, Target("openvino"))
     folder = compiled(bundle, "openvino")
     with (folder / "linear.engine").open("r+b") as file:
         file.write(b"x")
     with pytest.raises(ArtifactError, match=r"corrupt: linear\.engine was changed"):
-        verify(bundle, "openvino")
+        verify(bundle, Target("openvino"))
     with pytest.raises(InputError, match="no profile 'tall'"):
-        verify(bundle, "openvino", profile="tall")
+        verify(bundle, Target("openvino", profile="tall"))
     with pytest.raises(ArtifactError, match="network linear has no profile to verify"):
         trial_sizes(LINEAR, {})
 
@@ -249,7 +253,7 @@ def test_a_disk_that_is_full_is_named(bundle: Bundle, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr("engine.inference.report.os.replace", full)
     with pytest.raises(InputError, match="No space left on device"):
-        verify(bundle, "onnxruntime")
+        verify(bundle, Target("onnxruntime"))
     assert sorted(path.name for path in folder.iterdir()) == [
         "exact.engine",
         "exact.json",
@@ -261,7 +265,7 @@ def test_a_disk_that_is_full_is_named(bundle: Bundle, monkeypatch: pytest.Monkey
 @pytest.mark.usefixtures("every_precision")
 def test_the_table_says_it_all(bundle: Bundle) -> None:
     compiled(bundle, "openvino", "bf16")
-    report = verify(bundle, "openvino", "bf16")
+    report = verify(bundle, Target("openvino", "bf16"))
     lines = table(report).splitlines()
     assert lines[0] == f"fake openvino bf16 live on {report.machine.cpu}: passed"
     assert lines[1].split()[:4] == ["network", "in", "output", "max"]
@@ -284,7 +288,7 @@ def test_the_fake_engine_is_run(bundle: Bundle, tmp_path: Path) -> None:
 
 def test_of_many_outputs_the_worst_are_shown(bundle: Bundle) -> None:
     compiled(bundle, "onnxruntime")
-    report = verify(bundle, "onnxruntime")
+    report = verify(bundle, Target("onnxruntime"))
     linear_report = report.networks["linear"]
     outputs = {f"keys_{n}": Agreement(1e-6, 1e-7, 1.0, n * 1e-7, 1.0) for n in range(9)}
     many = replace(report, networks={"linear": replace(linear_report, reached=outputs)})

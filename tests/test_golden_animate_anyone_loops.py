@@ -23,7 +23,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection  # noqa
 
 from engine.blending.acinterp import Interpolator, background_flow, clip_pixels  # noqa: E402
 from engine.blending.denoise import DenoiseOptions, Denoisers, Priors, denoise  # noqa: E402
-from engine.inference.backends.opening import open_graph  # noqa: E402
+from engine.inference.backends import open_graph  # noqa: E402
 from engine.inference.manifest import GraphSpec, TensorSpec  # noqa: E402
 from engine.inference.session import Session  # noqa: E402
 from export.models.acinterp import Denoiser, Guider, GuiderConfig, ReferenceNetwork, UNetConfig  # noqa: E402

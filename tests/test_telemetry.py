@@ -102,7 +102,7 @@ def test_libraries_report_to_nobody(tmp_path: Path, library: str) -> None:
     code = """
 import time
 from pathlib import Path
-from engine.inference.backends.opening import open_graph
+from engine.inference.backends import open_graph
 from tests.helpers.fakes_session import LINEAR
 with open_graph(Path(sys.argv[1]), LINEAR, sys.argv[2]):
     time.sleep(1)  # reports are sent by threads

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from engine.errors import ArtifactError, BackendError
+from engine.extras import install_line
 from engine.files import read_plain
 
 __all__ = ["BAR", "CONTINUATION", "PAD", "TextTokens", "align", "read_ctc_vocabulary", "tokens_of", "transcribe"]
@@ -108,7 +109,7 @@ def _open_tokenizer(path: Path) -> Any:
     try:
         from tokenizers import BertWordPieceTokenizer, Tokenizer
     except ModuleNotFoundError as error:
-        raise BackendError("the full embedding reads text with tokenizers: pip install 'tango-rt[full]'") from error
+        raise BackendError(f"the full embedding reads text with tokenizers: {install_line('full')}") from error
     if not path.is_file():
         raise ArtifactError(f"{path}: no such vocabulary of a text encoder")
     try:

@@ -10,18 +10,15 @@ run.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from engine.errors import ArtifactError, BackendError, InputError
+from engine.inference.backends import BACKENDS, REFERENCE, find_backend
 from engine.inference.engine_sets import EngineSet, check_precision, profile_of, read_set
 from engine.inference.engines import Engine, engines_folder
-from engine.inference.machine import installed, missing_precision
 from engine.inference.manifest import Bundle
-from engine.inference.session import BACKENDS, PRECISIONS, Backend, Precision
+from engine.inference.target import PRECISIONS, Precision, Target
 
 __all__ = ["Choice", "NetworkOptions", "choose"]
-
-_ON_CPU: tuple[Backend, ...] = ("onnxruntime", "openvino")  # these open ONNX files; the first is preferred
 
 
 @dataclass(frozen=True)
@@ -34,7 +31,7 @@ class NetworkOptions:
     believes a program; they may run any code. n_threads: of a CPU, one a core where None. cuda_graphs: see RunOptions.
     """
 
-    backend: Backend | Literal["auto"] = "onnxruntime"
+    backend: str = "auto"
     precision: Precision | None = None
     profile: str | None = None
     engines: Path | None = None
@@ -54,9 +51,7 @@ class NetworkOptions:
 class Choice:
     """What is run. engines: by network; none: the ONNX files. reason: which and why, in one line."""
 
-    backend: Backend
-    precision: Precision
-    profile: str
+    target: Target
     reason: str
     engines: Mapping[str, Engine] = field(default_factory=dict)
     report_sha256: str = ""
@@ -68,60 +63,72 @@ def choose(bundle: Bundle, options: NetworkOptions) -> Choice:
     """
     profile = profile_of(bundle, options.profile)
     if options.backend != "auto":
-        return _chosen(bundle, options.backend, options.precision or "fp32", profile, options)
+        return _chosen(bundle, Target(options.backend, options.precision or "fp32", profile), options)
     return _fastest(bundle, profile, options)
 
 
-def _chosen(bundle: Bundle, backend: Backend, precision: Precision, profile: str, options: NetworkOptions) -> Choice:
-    missing = installed(backend)
+def _chosen(bundle: Bundle, target: Target, options: NetworkOptions) -> Choice:
+    missing = find_backend(target.backend).why_not_runnable()
     if missing is not None:
         raise BackendError(missing)
-    check_precision(bundle, backend, precision)
-    folder, trusted = engines_folder(bundle, options.engines), options.trust_engines
-    found = read_set(bundle, folder, backend, precision, profile, trusted=trusted)
+    check_precision(bundle, target)
+    found = read_set(bundle, engines_folder(bundle, options.engines), target, trusted=options.trust_engines)
     if found.verified:
         return _compiled(found, "compiled and verified for this machine")
     if options.unverified and not found.miss:
         return _compiled(found, f"{found.state}, run because unverified engines are asked for")
-    if _may_open_onnx(bundle, backend, precision, options.unverified):
+    if _may_open_onnx(bundle, target, options.unverified):
         because = "" if found.absent else f"; its engines are not run ({found.state})"
-        return Choice(backend, precision, profile, f"{backend} {precision} from ONNX{because}")
+        return _from_onnx(target, because)
     raise ArtifactError(_refusal(bundle, found, options))
 
 
 def _compiled(found: EngineSet, why: str) -> Choice:
     sha256 = "" if found.report is None else found.report.sha256
-    return Choice(found.backend, found.precision, found.profile, f"{found}: {why}", found.engines, sha256)
+    return Choice(found.target, f"{found.target}: {why}", found.engines, sha256)
 
 
-def _may_open_onnx(bundle: Bundle, backend: Backend, precision: Precision, unverified: bool) -> bool:
-    if backend not in _ON_CPU:
-        return False
+def _from_onnx(target: Target, why: str) -> Choice:
+    return Choice(target, f"{target.backend} {target.precision} from ONNX{why}")
+
+
+def _may_open_onnx(bundle: Bundle, target: Target, unverified: bool) -> bool:
     if unverified:
-        return precision == "fp32" or (backend == "openvino" and precision == "bf16")
-    return precision == "fp32" and all(backend in graph.parity for graph in bundle.graphs.values())
+        return target.precision in find_backend(target.backend).onnx_precisions
+    return _agrees_with_torch(bundle, target)
+
+
+def _agrees_with_torch(bundle: Bundle, target: Target) -> bool:
+    """Whether the manifest says so of the ONNX files in this back end, which is said of fp32 alone."""
+    runs_them = "fp32" in find_backend(target.backend).onnx_precisions and target.precision == "fp32"
+    return runs_them and all(target.backend in graph.parity for graph in bundle.graphs.values())
 
 
 def _refusal(bundle: Bundle, found: EngineSet, options: NetworkOptions) -> str:
     """Why nothing is run, and the command that changes it."""
-    if found.absent and found.precision == "fp32" and found.backend in _ON_CPU:
-        return (
-            f"{bundle.folder} does not say that it agrees with torch in {found.backend}: make it again with "
-            "'tango-export bundle', or ask for unverified networks (--unverified)"
-        )
-    refused = f"{bundle.folder}: the engines for {found} cannot be run ({found.state})"
+    target = found.target
+    if found.absent and target.precision == "fp32" and find_backend(target.backend).onnx_precisions:
+        return _no_agreement(bundle, target.backend)
+    refused = f"{bundle.folder}: the engines for {target} cannot be run ({found.state})"
     if found.report is not None and found.report.passed is False:
         return f"{refused}: take another precision or back end, or ask for unverified networks (--unverified)"
     command, place = ("compile", "-o") if found.miss else ("verify", "--engines")
-    parts = [f"tango-export {command} {bundle.folder} --backend {found.backend} --precision {found.precision}"]
-    parts += [f"--profile {found.profile}"] if found.profile else []
+    parts = [f"tango-export {command} {bundle.folder} --backend {target.backend} --precision {target.precision}"]
+    parts += [f"--profile {target.profile}"] if target.profile else []
     parts += [f"{place} {options.engines}"] if options.engines else []
     otherwise = "" if found.miss else ", or ask for unverified networks (--unverified)"
     return f"{refused}: run '{' '.join(parts)}'{otherwise}"
 
 
+def _no_agreement(bundle: Bundle, backends: str) -> str:
+    return (
+        f"{bundle.folder} does not say that it agrees with torch in {backends}: make it again with "
+        "'tango-export bundle', or ask for unverified networks (--unverified)"
+    )
+
+
 def _fastest(bundle: Bundle, profile: str, options: NetworkOptions) -> Choice:
-    """The verified set with the least measured time, or ONNX Runtime from ONNX where its report says that is less."""
+    """The verified set with the least measured time, or the reference from ONNX where its report says that is less."""
     folder = engines_folder(bundle, options.engines)
     passed_over: list[str] = []
     timed: list[tuple[float, EngineSet]] = []
@@ -130,49 +137,55 @@ def _fastest(bundle: Bundle, profile: str, options: NetworkOptions) -> Choice:
         if found.verified and median_ms is not None:
             timed.append((median_ms, found))
         elif not found.absent:
-            passed_over.append(f"{found} ({found.state if not found.verified else 'not timed'})")
+            passed_over.append(f"{found.target} ({found.state if not found.verified else 'not timed'})")
     timed.sort(key=lambda pair: pair[0])
-    fp32 = options.precision in (None, "fp32")
-    from_onnx = fp32 and installed("onnxruntime") is None and _may_open_onnx(bundle, "onnxruntime", "fp32", False)
+    reference = Target(REFERENCE, "fp32", profile)
+    reference_runs = options.precision in (None, "fp32") and _runs_from_onnx(bundle, reference)
     for median_ms, quick in timed:
         reference_ms = quick.report.reference_ms if quick.report else None
-        if from_onnx and reference_ms is not None and reference_ms < median_ms:
-            reason = f"onnxruntime fp32 from ONNX: {reference_ms:.3g} ms a pass, {quick} takes {median_ms:.3g}"
-            return Choice("onnxruntime", "fp32", profile, reason + _listed(passed_over))
-        found = read_set(bundle, folder, quick.backend, quick.precision, profile, trusted=options.trust_engines)
+        if reference_runs and reference_ms is not None and reference_ms < median_ms:
+            why = f": {reference_ms:.3g} ms a pass, {quick.target} takes {median_ms:.3g}{_listed(passed_over)}"
+            return _from_onnx(reference, why)
+        found = read_set(bundle, folder, quick.target, trusted=options.trust_engines)
         if found.verified:
             rivals = f"the fastest of {len(timed)} verified" if len(timed) > 1 else "verified"
-            beside = "" if reference_ms is None else f", onnxruntime fp32 {reference_ms:.3g}"
-            return _compiled(found, f"{rivals}, {median_ms:.3g} ms a pass{beside}{_listed(passed_over)}")
-        passed_over.append(f"{quick} ({found.state})")
+            than = "" if reference_ms is None else f", {REFERENCE} fp32 {reference_ms:.3g}"
+            return _compiled(found, f"{rivals}, {median_ms:.3g} ms a pass{than}{_listed(passed_over)}")
+        passed_over.append(f"{quick.target} ({found.state})")
     return _uncompiled(bundle, profile, options, passed_over)
+
+
+def _runs_from_onnx(bundle: Bundle, target: Target) -> bool:
+    return find_backend(target.backend).why_not_runnable() is None and _agrees_with_torch(bundle, target)
 
 
 def _uncompiled(bundle: Bundle, profile: str, options: NetworkOptions, passed_over: list[str]) -> Choice:
     """The ONNX files in fp32, where no verified engine is there."""
     if options.precision is not None and options.precision != "fp32":
-        able = [
-            backend
-            for backend in BACKENDS
-            if installed(backend) is None and missing_precision(backend, options.precision) is None
-        ]
-        if not able:
-            raise BackendError(f"no back end that is installed here computes in {options.precision}: take fp32")
-        raise ArtifactError(
-            f"{bundle.folder} has no verified {options.precision} engines for this machine{_listed(passed_over)}: "
-            f"compile some with 'tango-export compile {bundle.folder} --precision {options.precision} --backend "
-            f"{' or '.join(able)}'"
-        )
-    usable = [backend for backend in _ON_CPU if installed(backend) is None]
+        raise _nothing_in(options.precision, bundle, passed_over)
+    opening = [backend for backend in BACKENDS.values() if "fp32" in backend.onnx_precisions]
+    usable = [backend.name for backend in opening if backend.why_not_runnable() is None]
     if not usable:
-        raise BackendError(str(installed("onnxruntime")))
-    for backend in usable:
-        if _may_open_onnx(bundle, backend, "fp32", options.unverified):
-            reason = f"{backend} fp32 from ONNX: no verified engines for this machine{_listed(passed_over)}"
-            return Choice(backend, "fp32", profile, reason)
-    raise ArtifactError(
-        f"{bundle.folder} does not say that it agrees with torch in {' or '.join(usable)}: make it again with "
-        "'tango-export bundle', or ask for unverified networks (--unverified)"
+        raise BackendError(str(opening[0].why_not_runnable()))
+    for target in (Target(name, "fp32", profile) for name in usable):
+        if _may_open_onnx(bundle, target, options.unverified):
+            return _from_onnx(target, f": no verified engines for this machine{_listed(passed_over)}")
+    raise ArtifactError(_no_agreement(bundle, " or ".join(usable)))
+
+
+def _nothing_in(precision: Precision, bundle: Bundle, passed_over: list[str]) -> BackendError | ArtifactError:
+    """What to say where no engine of a low precision may be run."""
+    able = [
+        name
+        for name, backend in BACKENDS.items()
+        if backend.why_not_runnable() is None and backend.why_no_precision(precision) is None
+    ]
+    if not able:
+        return BackendError(f"no back end that is installed here computes in {precision}: take fp32")
+    return ArtifactError(
+        f"{bundle.folder} has no verified {precision} engines for this machine{_listed(passed_over)}: "
+        f"compile some with 'tango-export compile {bundle.folder} --precision {precision} --backend "
+        f"{' or '.join(able)}'"
     )
 
 
@@ -180,23 +193,21 @@ def _sets(
     bundle: Bundle, folder: Path, profile: str, options: NetworkOptions, passed_over: list[str]
 ) -> Iterator[EngineSet]:
     """What is compiled, without a look at the engines themselves; nothing is asked of back ends that have none."""
-    for backend in BACKENDS:
+    for name, backend in BACKENDS.items():
         there = [
-            asked
-            for asked in PRECISIONS
-            if options.precision in (None, asked) and any(folder.glob(f"{backend}-{asked}*"))
+            asked for asked in PRECISIONS if options.precision in (None, asked) and any(folder.glob(f"{name}-{asked}*"))
         ]
-        missing = installed(backend) if there else None
+        missing = backend.why_not_runnable() if there else None
         if missing is not None:
-            passed_over.append(f"{backend} ({missing})")
+            passed_over.append(f"{name} ({missing})")
             continue
-        for asked in there:
+        for target in (Target(name, asked, profile) for asked in there):
             try:
-                check_precision(bundle, backend, asked)
+                check_precision(bundle, target)
             except BackendError as error:  # compiled elsewhere
-                passed_over.append(f"{backend} {asked} ({error})")
+                passed_over.append(f"{name} {target.precision} ({error})")
                 continue
-            yield read_set(bundle, folder, backend, asked, profile, hashes=False, trusted=options.trust_engines)
+            yield read_set(bundle, folder, target, hashes=False, trusted=options.trust_engines)
 
 
 def _listed(passed_over: list[str]) -> str:

@@ -5,27 +5,16 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from types import MappingProxyType
 from typing import Any
 
 from engine.errors import ArtifactError
-from engine.inference.machine import Machine, backend_version, machine_for
+from engine.inference.backends import BACKENDS, find_backend
+from engine.inference.machine import Machine
 from engine.inference.manifest import Bundle, GraphSpec, Profile
 from engine.inference.precision import policy_digest
-from engine.inference.session import BACKENDS, PRECISIONS, Backend, Precision
+from engine.inference.target import PRECISIONS, Precision, Target
 
-__all__ = ["BUILD_OPTIONS", "EngineKey", "content_digest", "engine_precision", "key_of"]
-
-BUILD_OPTIONS: Mapping[Backend, Mapping[str, str | int | bool]] = MappingProxyType(
-    {
-        "onnxruntime": MappingProxyType({"graph_optimization": "all"}),
-        "openvino": MappingProxyType({"performance_hint": "LATENCY"}),
-        # TF32 has 10 bits of mantissa: float32 parity of 1e-4 is out of its reach
-        "tensorrt": MappingProxyType({"strongly_typed": True, "tf32": False, "optimization_level": 3}),
-        "tensorrt-rtx": MappingProxyType({"strongly_typed": True, "tf32": False}),
-    }
-)
-"""What the compiler of a back end is told beside precision and shapes."""
+__all__ = ["EngineKey", "content_digest", "engine_precision", "key_of"]
 
 _MOST_CHARACTERS = 500
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -37,10 +26,10 @@ class EngineKey:
 
     graph: str
     onnx_sha256: str  # of the network with its weights
-    backend: Backend
+    backend: str
     backend_version: str
     machine: Machine
-    precision: Precision
+    precision: Precision  # that it is computed in
     policy: str  # digest of which operators keep float32
     profile: str  # "" where the bundle has none
     shapes: Profile
@@ -87,27 +76,27 @@ def engine_precision(spec: GraphSpec, precision: Precision) -> Precision:
     return "fp32" if spec.keep_fp32 else precision
 
 
-def key_of(bundle: Bundle, graph: str, backend: Backend, precision: Precision, profile_name: str) -> EngineKey:
-    """The key of an engine made here and now; profile_name: one of the bundle's, "" where it has none.
+def key_of(bundle: Bundle, graph: str, target: Target) -> EngineKey:
+    """The key of an engine made here and now, for a target whose profile is one of the bundle's, "" where it has none.
 
     Raises ArtifactError where the bundle has no such graph or profile, BackendError where the back end is missing.
     """
-    spec = bundle.graph(graph)
-    if profile_name not in (spec.profiles or ("",)):
+    spec, backend = bundle.graph(graph), find_backend(target.backend)
+    if target.profile not in (spec.profiles or ("",)):
         known = ", ".join(spec.profiles) or "none"
-        raise ArtifactError(f"{bundle.folder} has no profile {profile_name!r}: it has {known}")
-    computed = engine_precision(spec, precision)
+        raise ArtifactError(f"{bundle.folder} has no profile {target.profile!r}: it has {known}")
+    computed = engine_precision(spec, target.precision)
     return EngineKey(
         graph=graph,
         onnx_sha256=bundle.graph_sha256(graph),
-        backend=backend,
-        backend_version=backend_version(backend),
-        machine=machine_for(backend),
+        backend=backend.name,
+        backend_version=backend.version(),
+        machine=backend.machine(),
         precision=computed,
         policy=policy_digest(spec, computed),
-        profile=profile_name,
-        shapes=dict(spec.profiles.get(profile_name, {})),
-        options=dict(BUILD_OPTIONS[backend]),
+        profile=target.profile,
+        shapes=dict(spec.profiles.get(target.profile, {})),
+        options=dict(backend.build_options),
     )
 
 

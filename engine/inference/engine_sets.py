@@ -1,10 +1,11 @@
 """Sets of engines: all networks of a bundle for one back end, precision and profile, and whether they may be run."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engine.errors import BackendError, InputError
+from engine.inference.backends import find_backend
 from engine.inference.engines import (
     NOT_COMPILED,
     UNTRUSTED,
@@ -15,12 +16,11 @@ from engine.inference.engines import (
     read_engine,
     set_folder,
 )
-from engine.inference.machine import machine_for, missing_precision
 from engine.inference.manifest import Bundle
 from engine.inference.report import Report, read_report
-from engine.inference.session import Backend, Precision
+from engine.inference.target import Target
 
-__all__ = ["EngineSet", "check_precision", "profile_of", "read_set"]
+__all__ = ["EngineSet", "check_precision", "profile_of", "read_set", "resolved"]
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,7 @@ class EngineSet:
     """What is compiled. miss: why it must not be run, "" where nothing is amiss; then all engines are in `engines`."""
 
     folder: Path
-    backend: Backend
-    precision: Precision
-    profile: str  # "" where the bundle has none
+    target: Target
     engines: Mapping[str, Engine]
     miss: str
     report: Report | None  # about exactly these engines
@@ -56,9 +54,6 @@ class EngineSet:
             return f"not verified: {self.report.why}"
         return "verified" if self.report.passed else f"failed verification: {self.report.why}"
 
-    def __str__(self) -> str:
-        return " ".join(filter(None, (self.backend, self.precision, self.profile)))
-
 
 def profile_of(bundle: Bundle, name: str | None) -> str:
     """The profile that is meant: the first where None, "" where the bundle has none.
@@ -71,34 +66,32 @@ def profile_of(bundle: Bundle, name: str | None) -> str:
     return name or (known[0] if known else "")
 
 
-def check_precision(bundle: Bundle, backend: Backend, precision: Precision) -> None:
+def resolved(bundle: Bundle, target: Target) -> Target:
+    """The target with the profile that is meant; raises InputError for one that the bundle does not know."""
+    return replace(target, profile=profile_of(bundle, target.profile or None))
+
+
+def check_precision(bundle: Bundle, target: Target) -> None:
     """Raises BackendError where this machine lacks a precision that a network of the bundle would be computed in."""
-    for computed in {engine_precision(spec, precision) for spec in bundle.graphs.values()}:
-        if (reason := missing_precision(backend, computed)) is not None:
+    backend = find_backend(target.backend)
+    for computed in {engine_precision(spec, target.precision) for spec in bundle.graphs.values()}:
+        if (reason := backend.why_no_precision(computed)) is not None:
             raise BackendError(reason)
 
 
-def read_set(
-    bundle: Bundle,
-    engines: Path,
-    backend: Backend,
-    precision: Precision,
-    profile: str,
-    hashes: bool = True,
-    trusted: bool = False,
-) -> EngineSet:
-    """The set as it is on disk.
+def read_set(bundle: Bundle, engines: Path, target: Target, hashes: bool = True, trusted: bool = False) -> EngineSet:
+    """The set as it is on disk, for a target whose profile is one of the bundle's, "" where it has none.
 
     hashes: read the engines too, which takes a second or so a gigabyte. trusted: believe engines and report whoever
     made them; what another user or another machine made is a miss otherwise.
 
     Raises BackendError where the back end's library is missing. Before it is run here, ask check_precision.
     """
-    folder = set_folder(engines, backend, precision, profile, machine_for(backend))
+    folder = set_folder(engines, target, find_backend(target.backend).machine())
     found: dict[str, Engine] = {}
     misses: dict[str, str] = {}
     for graph in bundle.graphs:
-        key = key_of(bundle, graph, backend, precision, profile)
+        key = key_of(bundle, graph, target)
         try:
             found[graph] = read_engine(folder, key, hashes, trusted)
         except EngineMiss as miss:
@@ -106,7 +99,7 @@ def read_set(
     report = None if misses else read_report(folder, found, trusted)
     if report is not None and report.bundle_sha256 != bundle.sha256:
         report = None
-    return EngineSet(folder, backend, precision, profile, found, _miss(bundle, misses), report)
+    return EngineSet(folder, target, found, _miss(bundle, misses), report)
 
 
 def _miss(bundle: Bundle, misses: Mapping[str, str]) -> str:

@@ -26,14 +26,13 @@ from typing import Any
 
 from engine.errors import ArtifactError, InputError
 from engine.files import read_plain
-from engine.inference.engine_key import BUILD_OPTIONS, EngineKey, content_digest, engine_precision, key_of
+from engine.inference.engine_key import EngineKey, content_digest, engine_precision, key_of
 from engine.inference.machine import Machine
 from engine.inference.manifest import ENGINES, Bundle, FileSpec, file_spec
-from engine.inference.session import Backend, Precision
 from engine.inference.signing import is_own, signed
+from engine.inference.target import Target
 
 __all__ = [
-    "BUILD_OPTIONS",
     "NOT_COMPILED",
     "REPORT",
     "UNTRUSTED",
@@ -110,10 +109,10 @@ def engines_folder(bundle: Bundle, engines: Path | None = None) -> Path:
     return folder
 
 
-def set_folder(engines: Path, backend: Backend, precision: Precision, profile: str, machine: Machine) -> Path:
-    """Where the engines of one back end, precision and profile ("" for none) lie; each GPU has its own."""
+def set_folder(engines: Path, target: Target, machine: Machine) -> Path:
+    """Where the engines of one target lie; each GPU has its own."""
     gpu = re.sub(r"[^a-z0-9]+", "-", machine.gpu.lower()).strip("-")[:60]
-    return engines / "-".join(filter(None, (backend, precision, profile, gpu)))
+    return engines / "-".join(filter(None, (target.backend, target.precision, target.profile, gpu)))
 
 
 def read_engine(folder: Path, key: EngineKey, hashes: bool = True, trusted: bool = False) -> Engine:

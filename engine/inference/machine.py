@@ -1,32 +1,19 @@
-"""What this machine is to a compiled engine, and which back ends can be used on it. Nothing here runs a network."""
+"""What this machine is to a compiled network: its CPU and its GPU. Nothing here knows a back end or runs a network."""
 
 import functools
-import importlib.metadata
-import importlib.util
+import importlib
 import platform
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from engine.errors import BackendError
-from engine.inference.backends.cuda import find_gpu
-from engine.inference.backends.libraries import import_library
-from engine.inference.backends.tensorrt_library import load, version
-from engine.inference.target import Backend, Precision
+from engine.extras import install_line
 
-__all__ = [
-    "Machine",
-    "backend_version",
-    "can_build",
-    "installed",
-    "machine_for",
-    "missing_precision",
-    "onnxruntime_uses_gpu",
-]
+__all__ = ["Machine", "cuda_reason", "cuda_runtime", "describe_cpu", "find_gpu", "this_cpu"]
 
 # instructions that a compiler of networks chooses by; "bf16", "sve" and "i8mm" are ARM's
 _INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "bf16", "sve", "i8mm")
-_ONNXRUNTIME_GPU = "onnxruntime-gpu"
-_LEAST_FOR_BF16 = 8  # compute capability: GPUs before Ampere have none
 
 
 @dataclass(frozen=True)
@@ -40,118 +27,56 @@ class Machine:
     driver: str = ""  # as "580.65.06"
 
 
-def machine_for(backend: Backend) -> Machine:
-    """This machine as a back end sees it: its CPU, or its GPU where it runs on that. Never raises."""
-    if backend in ("tensorrt", "tensorrt-rtx") or (backend == "onnxruntime" and onnxruntime_uses_gpu()):
-        try:
-            gpu = find_gpu(backend)
-        except BackendError:
-            return Machine()
-        return Machine("", gpu.name, gpu.compute_capability, gpu.cuda, gpu.driver)
-    return Machine(cpu=_cpu())
-
-
-def backend_version(backend: Backend) -> str:
-    """Version of the library. Raises BackendError where it is not installed."""
-    if backend in ("tensorrt", "tensorrt-rtx"):
-        return version(backend)
-    if not _is_there(backend):
-        raise BackendError(_missing(backend))
-    for distribution in (_ONNXRUNTIME_GPU, backend) if backend == "onnxruntime" else (backend,):
-        if found := _distribution(distribution):
-            return found
-    return str(import_library(backend).__version__)  # one that was built from source
-
-
-def installed(backend: Backend) -> str | None:
-    """None where networks can be run with it here; else one line that says why not, with what to install."""
-    if (reason := can_build(backend)) is not None:
-        return reason
-    if backend == "tensorrt-rtx":
-        return _no_gpu(backend)
-    return None
-
-
-def can_build(backend: Backend) -> str | None:
-    """None where engines can be compiled with it here; else one line that says why not.
-
-    TensorRT-RTX compiles without a GPU, TensorRT tries its kernels on one.
-    """
-    if backend not in ("tensorrt", "tensorrt-rtx"):
-        return None if _is_there(backend) else _missing(backend)
-    try:
-        load(backend)
-    except BackendError as error:
-        return str(error)
-    return _no_gpu(backend) if backend == "tensorrt" else None
-
-
-def missing_precision(backend: Backend, precision: Precision) -> str | None:
-    """None where a back end computes in `precision` on this machine; else one line that says why not.
-
-    Raises BackendError where the library that is to be asked is not installed.
-    """
-    if precision == "fp32":
-        return None
-    if backend == "openvino":
-        from engine.inference.backends.openvino import cpu_precisions
-
-        if precision in cpu_precisions():
-            return None
-        return f"openvino does not compute in {precision} on this CPU, which has no instructions for it: take fp32"
-    if backend == "onnxruntime":
-        if precision == "bf16":
-            return "onnxruntime computes in fp32, on a GPU in fp16, never in bf16: take another back end or fp32"
-        if onnxruntime_uses_gpu():
-            return None
-        return (
-            "onnxruntime computes fp16 on a GPU alone, on a CPU it is slower than fp32: pip install "
-            "'tango-rt[onnxruntime-gpu]' where there is a GPU, or take fp32"
-        )
-    capability = machine_for(backend).compute_capability
-    if precision == "bf16" and capability and int(capability.partition(".")[0]) < _LEAST_FOR_BF16:
-        return f"{backend} does not compute in bf16 on this GPU, of compute capability {capability}: take fp16"
-    return None
-
-
-def onnxruntime_uses_gpu() -> bool:
-    """Whether ONNX Runtime computes on a GPU here: it is the package for GPUs and there is one."""
-    return bool(_distribution(_ONNXRUNTIME_GPU)) and _no_gpu("onnxruntime") is None
-
-
-def _no_gpu(backend: str) -> str | None:
-    try:
-        find_gpu(backend)
-    except BackendError as error:
-        return str(error)
-    return None
-
-
-def _is_there(package: str) -> bool:
-    try:
-        return importlib.util.find_spec(package) is not None
-    except ValueError:  # it was taken out of sys.modules on purpose
-        return False
-
-
-def _missing(backend: Backend) -> str:
-    return f"{backend} is not installed: pip install 'tango-rt[{backend}]'"
-
-
-def _distribution(name: str) -> str:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
-
-
 @functools.cache
-def _cpu() -> str:
+def this_cpu() -> Machine:
+    """The CPU alone, with the instructions that matter. Never raises."""
     try:
         text = Path("/proc/cpuinfo").read_text("utf-8", "replace")
     except OSError:
         text = ""
-    return describe_cpu(text) or platform.processor() or platform.machine()
+    return Machine(cpu=describe_cpu(text) or platform.processor() or platform.machine())
+
+
+def find_gpu(extra: str) -> Machine:
+    """The GPU alone: the first one that CUDA_VISIBLE_DEVICES leaves. extra: what pip installs to use it.
+
+    Raises BackendError where there is no GPU or cuda-bindings are missing.
+    """
+    runtime = cuda_runtime(extra)
+    status, properties = runtime.cudaGetDeviceProperties(0)
+    if status != runtime.cudaError_t.cudaSuccess:
+        raise BackendError(f"CUDA could not describe the GPU: {cuda_reason(runtime, status)}")
+    _, known = runtime.cudaDriverGetVersion()
+    cuda = f"{known // 1000}.{known % 1000 // 10}"
+    return Machine(
+        gpu=properties.name.decode(errors="replace").strip("\0 "),
+        compute_capability=f"{properties.major}.{properties.minor}",
+        cuda=cuda,
+        driver=_driver() or f"of CUDA {cuda}",
+    )
+
+
+def cuda_runtime(extra: str) -> Any:
+    """The module cuda.bindings.runtime, on a machine with a GPU. Raises BackendError without either."""
+    try:
+        runtime = importlib.import_module("cuda.bindings.runtime")
+    except ModuleNotFoundError as error:
+        raise BackendError(f"cuda-bindings are not installed: {install_line(extra)}") from error
+    except (ImportError, OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise BackendError(f"cuda-bindings are broken ({reason}): {install_line(extra)}") from error
+    status, count = runtime.cudaGetDeviceCount()
+    if status != runtime.cudaError_t.cudaSuccess or not count:
+        reason = cuda_reason(runtime, status) if status != runtime.cudaError_t.cudaSuccess else "none is visible"
+        raise BackendError(f"{extra} needs an NVIDIA GPU with its driver, CUDA finds none here ({reason})")
+    return runtime
+
+
+def cuda_reason(runtime: Any, status: Any) -> str:
+    """What CUDA says of one of its errors."""
+    _, text = runtime.cudaGetErrorString(status)
+    _, name = runtime.cudaGetErrorName(status)
+    return f"{text.decode(errors='replace')}, {name.decode(errors='replace')}"
 
 
 def describe_cpu(cpuinfo: str) -> str:
@@ -165,3 +90,17 @@ def describe_cpu(cpuinfo: str) -> str:
     has = set(fields.get("flags", fields.get("Features", "")).split())
     instructions = " ".join(name for name in _INSTRUCTIONS if name in has)
     return f"{model} ({instructions})" if fields.keys() & {"flags", "Features"} else ""
+
+
+def _driver() -> str:
+    """Version of the driver; "" where NVIDIA's management library does not say."""
+    try:
+        nvml = importlib.import_module("cuda.bindings.nvml")
+        nvml.init_v2()
+        try:
+            return str(nvml.system_get_driver_version())
+        finally:
+            nvml.shutdown()
+    # its errors have no common base, and no reason is worth a failure: the version is only written down
+    except Exception:
+        return ""

@@ -9,12 +9,13 @@ from typing import Self
 import numpy as np
 
 from engine.cores import usable_cores
-from engine.inference.backends.opening import open_graph
+from engine.inference.backends import REFERENCE, open_graph
 from engine.inference.choice import Choice, NetworkOptions, choose
 from engine.inference.engine_key import content_digest, engine_precision
 from engine.inference.engine_sets import profile_of
 from engine.inference.manifest import Bundle
-from engine.inference.session import Backend, RunOptions, Session
+from engine.inference.session import RunOptions, Session
+from engine.inference.target import Target
 
 __all__ = ["NetworkOptions", "Networks"]
 
@@ -22,16 +23,14 @@ __all__ = ["NetworkOptions", "Networks"]
 class Networks:
     """Opened on first use and then kept; any number of threads may share them.
 
-    reason: which back end runs them and why, in one line. engine_key: identity of all engines, "" where the ONNX files
+    target: what runs them. reason: why that, in one line. engine_key: identity of all engines, "" where the ONNX files
     are run. report_sha256: of the report about these engines, "" where there is none.
     """
 
     def __init__(self, bundle: Bundle, choice: Choice, n_threads: int | None = None, cuda_graphs: bool = True) -> None:
         """Run what was chosen, whoever vouches for it; `open` chooses."""
         self.bundle = bundle
-        self.backend = choice.backend
-        self.precision = choice.precision
-        self.profile = choice.profile
+        self.target = choice.target
         self.reason = choice.reason
         self.report_sha256 = choice.report_sha256
         digests = {graph: engine.digest for graph, engine in choice.engines.items()}
@@ -55,9 +54,10 @@ class Networks:
         return cls(opened, choose(opened, options), options.n_threads, options.cuda_graphs)
 
     @classmethod
-    def from_onnx(cls, bundle: Bundle, backend: Backend = "onnxruntime", n_threads: int | None = None) -> "Networks":
+    def from_onnx(cls, bundle: Bundle, backend: str = REFERENCE, n_threads: int | None = None) -> "Networks":
         """The ONNX files in fp32 whatever is compiled: what engines are compared with."""
-        return cls(bundle, Choice(backend, "fp32", profile_of(bundle, None), f"{backend} fp32 from ONNX"), n_threads)
+        target = Target(backend, profile=profile_of(bundle, None))
+        return cls(bundle, Choice(target, f"{backend} fp32 from ONNX"), n_threads)
 
     def session(self, graph: str) -> Session:
         """An opened network, which is not the caller's to close.
@@ -97,8 +97,8 @@ class Networks:
         spec = self.bundle.graph(graph)
         engine = self._engines.get(graph)
         if engine is None:
-            options = RunOptions(engine_precision(spec, self.precision), self._n_threads)
-            return open_graph(self.bundle.model(graph), spec, self.backend, options)
+            options = RunOptions(engine_precision(spec, self.target.precision), self._n_threads)
+            return open_graph(self.bundle.model(graph), spec, self.target.backend, options)
         options = RunOptions(
             precision=engine.key.precision,
             n_threads=self._n_threads,
@@ -106,4 +106,4 @@ class Networks:
             compiled=True,
             cuda_graphs=self._cuda_graphs,
         )
-        return open_graph(engine.file, spec, self.backend, options)
+        return open_graph(engine.file, spec, self.target.backend, options)

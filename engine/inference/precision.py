@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 
 from engine.inference.manifest import GraphSpec
-from engine.inference.session import Precision
+from engine.inference.target import Precision
 
 __all__ = [
     "FLOWING_OPS",

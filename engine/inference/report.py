@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from engine.files import read_plain
+from engine.inference.backends import BACKENDS
 from engine.inference.engines import REPORT, Engine, work_folder
 from engine.inference.machine import Machine
-from engine.inference.session import BACKENDS, PRECISIONS, Backend, Precision
 from engine.inference.signing import is_own, signed
+from engine.inference.target import PRECISIONS, Precision, Target
 
 __all__ = [
     "Agreement",
@@ -138,9 +139,7 @@ class Report:
 
     bundle: str
     bundle_sha256: str
-    backend: Backend
-    precision: Precision
-    profile: str
+    target: Target
     machine: Machine
     versions: Mapping[str, str]
     engines: Mapping[str, str]
@@ -166,8 +165,13 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: figures that are not finite are null."""
-        content = {name: value for name, value in asdict(self).items() if name not in ("sha256", "own")}
-        return {"schema": SCHEMA, **_finite(content)}
+        content: dict[str, Any] = {"schema": SCHEMA}
+        for name, value in asdict(self).items():
+            if name == "target":
+                content |= value  # flat, as engines are recorded
+            elif name not in ("sha256", "own"):
+                content[name] = _finite(value)
+        return content
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "Report":
@@ -176,12 +180,11 @@ class Report:
         _expect(content["backend"] in BACKENDS and content["precision"] in PRECISIONS, "it is of an unknown back end")
         passed = content["passed"]
         _expect(passed is None or type(passed) is bool, "it says neither passed nor not")
-        texts: dict[str, Any] = {name: _text(content[name]) for name in ("bundle", "bundle_sha256", "profile", "why")}
+        texts: dict[str, Any] = {name: _text(content[name]) for name in ("bundle", "bundle_sha256", "why")}
         paths, transition = content["paths"], content["transition"]
         return cls(
             **texts,
-            backend=content["backend"],
-            precision=content["precision"],
+            target=Target(content["backend"], content["precision"], _text(content["profile"])),
             machine=_record(Machine, content["machine"]),
             versions=_texts(content["versions"]),
             engines=_texts(content["engines"]),

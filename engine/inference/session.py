@@ -10,13 +10,9 @@ import numpy as np
 
 from engine.errors import ArtifactError, BackendError, InputError
 from engine.inference.manifest import GraphSpec, Profile
-from engine.inference.target import BACKENDS, PRECISIONS, Backend, Precision
+from engine.inference.target import PRECISIONS, Precision
 
 __all__ = [
-    "BACKENDS",
-    "PRECISIONS",
-    "Backend",
-    "Precision",
     "RunOptions",
     "Session",
     "check_inputs",

@@ -1,10 +1,21 @@
-"""What a network is to be run with."""
+"""What a network is compiled for and run in."""
 
+from dataclasses import dataclass
 from typing import Literal, get_args
 
-__all__ = ["BACKENDS", "PRECISIONS", "Backend", "Precision"]
+__all__ = ["PRECISIONS", "Precision", "Target"]
 
-Backend = Literal["onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"]
 Precision = Literal["fp32", "fp16", "bf16"]
-BACKENDS: tuple[Backend, ...] = get_args(Backend)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the engines of a bundle are made for."""
+
+    backend: str  # a name in engine.inference.backends.BACKENDS
+    precision: Precision = "fp32"  # that is asked for; a network may be kept in fp32 whatever it is
+    profile: str = ""  # of shapes; "" for the bundle's first, or none where it has none
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, (self.backend, self.precision, self.profile)))

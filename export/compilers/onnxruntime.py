@@ -5,9 +5,8 @@ from typing import Any
 
 from engine.errors import ArtifactError, BackendError
 from engine.inference.backends.libraries import import_onnxruntime
-from engine.inference.machine import missing_precision, onnxruntime_uses_gpu
 from engine.inference.session import one_line
-from export.compilers import CompileJob, out_of_memory
+from export.compilers.job import CompileJob, out_of_memory
 
 __all__ = ["compile_onnxruntime"]
 
@@ -19,9 +18,7 @@ _FATAL = 4  # of its log levels: everything else reaches the caller as an except
 def compile_onnxruntime(job: CompileJob) -> dict[str, Path]:
     """See export.compilers.compile_network."""
     onnxruntime = import_onnxruntime()
-    if (reason := missing_precision("onnxruntime", job.key.precision)) is not None:
-        raise BackendError(reason)
-    on_gpu = onnxruntime_uses_gpu()
+    on_gpu = bool(job.key.machine.gpu)
     source = _typed(job)
     engine = job.folder / f"{job.spec.name}.engine"
     weights = job.folder / f"{engine.name}.data"

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import ArtifactError, BackendError
-from engine.inference.backends.libraries import import_openvino
-from engine.inference.backends.openvino import HINTS, read_onnx, shared_core
-from engine.inference.machine import missing_precision
+from engine.inference.backends.libraries import import_openvino, shared_core
+from engine.inference.backends.openvino_session import HINTS, read_onnx
 from engine.inference.session import one_line
-from export.compilers import CompileJob, out_of_memory
+from export.compilers.job import CompileJob, out_of_memory
 
 __all__ = ["compile_openvino"]
 
@@ -19,8 +18,6 @@ __all__ = ["compile_openvino"]
 def compile_openvino(job: CompileJob) -> dict[str, Path]:
     """See export.compilers.compile_network."""
     openvino, core = import_openvino(), shared_core()
-    if (reason := missing_precision("openvino", job.key.precision)) is not None:
-        raise BackendError(reason)
     job.tell(f"{job.spec.name}: read")
     network = _read(job)
     options = {

@@ -16,9 +16,10 @@ from types import ModuleType
 from typing import Any
 
 from engine.errors import ArtifactError, BackendError
+from engine.extras import not_installed
 from engine.inference.backends.tensorrt_library import error_log, load
 from engine.inference.session import one_line
-from export.compilers import CompileJob, out_of_memory
+from export.compilers.job import CompileJob, out_of_memory
 
 __all__ = ["compile_tensorrt"]
 
@@ -113,7 +114,7 @@ def _polygraphy(backend: str, library: ModuleType) -> Any:
         from polygraphy.backend import trt as loaders
         from polygraphy.backend.trt import util
     except ModuleNotFoundError as error:
-        raise BackendError(f"{error.name} is not installed: pip install 'tango-rt[export]'") from error
+        raise not_installed(str(error.name), "export") from error
     util.TRT_LOGGER = error_log(library)
     return loaders
 

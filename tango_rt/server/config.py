@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 from engine.errors import InputError
 from engine.files import read_plain
-from engine.inference.target import BACKENDS, PRECISIONS, Backend, Precision
+from engine.inference.backends import BACKENDS
+from engine.inference.target import PRECISIONS, Precision
 from tango_rt.server.options import addresses, checked, choice, mode, number, path, seconds, switch, text, whole
 
 __all__ = ["ServerConfig", "describe", "flag_of", "from_sources", "misspelt_variables", "options", "variable_of"]
@@ -87,7 +88,7 @@ class ServerConfig:
         "info", ("debug", "info", "warning", "error"), "how much is logged"
     )
     bundle: Path | None = path("DIR", "networks made by 'tango-export bundle'")
-    backend: Backend | Literal["auto"] = choice(
+    backend: str = choice(
         "auto", ("auto", *BACKENDS), "what runs the networks; auto is the fastest that is installed and verified"
     )
     precision: Precision | None = choice(None, PRECISIONS, "of the networks, as compiled by 'tango-export compile'")

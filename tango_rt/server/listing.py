@@ -4,9 +4,8 @@ import platform
 from dataclasses import asdict
 
 from engine.cores import usable_cores
-from engine.inference.machine import installed
+from engine.inference.backends import BACKENDS
 from engine.inference.networks import Networks
-from engine.inference.target import BACKENDS
 from engine.names import canonical
 from tango_rt import __version__
 from tango_rt.pipeline.listed import Listed, listed
@@ -49,7 +48,7 @@ def get_character(store: CharacterStore, request: service_pb2.GetCharacterReques
 def server_info(config: ServerConfig, active_sessions: int, networks: Networks | None) -> service_pb2.ServerInfo:
     info = service_pb2.ServerInfo(
         version=__version__,
-        backends=[name for name in BACKENDS if installed(name) is None],
+        backends=[name for name, backend in BACKENDS.items() if backend.why_not_runnable() is None],
         max_sessions=config.max_sessions,
         active_sessions=active_sessions,
         default_lookahead_nodes=config.lookahead_nodes,
@@ -65,9 +64,9 @@ def server_info(config: ServerConfig, active_sessions: int, networks: Networks |
         info.bundles.add(
             name=networks.bundle.name,
             sha256=networks.bundle.sha256,
-            backend=networks.backend,
-            precision=networks.precision,
-            profile=networks.profile,
+            backend=networks.target.backend,
+            precision=networks.target.precision,
+            profile=networks.target.profile,
             engine_key=networks.engine_key,
             report_sha256=networks.report_sha256,
         )

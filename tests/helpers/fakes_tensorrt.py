@@ -60,6 +60,7 @@ class FakeCuda(ModuleType):
     def __init__(self, n_bytes: int = 1 << 30, n_gpus: int = 1) -> None:
         super().__init__("cuda.bindings.runtime")
         self.n_bytes, self.n_gpus = n_bytes, n_gpus
+        self.capability = (9, 0)
         self.device: dict[int, np.ndarray] = {}
         self.host: dict[int, np.ndarray] = {}
         self.streams: dict[int, Stream] = {}
@@ -90,7 +91,8 @@ class FakeCuda(ModuleType):
         return (CudaError.cudaSuccess, self.n_gpus) if self.n_gpus else (CudaError.cudaErrorNoDevice, None)
 
     def cudaGetDeviceProperties(self, device: int) -> tuple[CudaError, Any]:
-        return CudaError.cudaSuccess, SimpleNamespace(name=GPU.encode() + b"\0\0", major=9, minor=0)
+        major, minor = self.capability
+        return CudaError.cudaSuccess, SimpleNamespace(name=GPU.encode() + b"\0\0", major=major, minor=minor)
 
     def cudaDriverGetVersion(self) -> tuple[CudaError, int]:
         return CudaError.cudaSuccess, 13010

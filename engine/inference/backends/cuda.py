@@ -1,7 +1,6 @@
 """The few CUDA calls that a network needs, through cuda-bindings: a stream, buffers, copies, recorded graphs."""
 
 import contextlib
-import importlib
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,20 +9,11 @@ from typing import Any
 import numpy as np
 
 from engine.errors import BackendError
+from engine.inference.machine import cuda_reason, cuda_runtime
 
-__all__ = ["Cuda", "CudaGraph", "Gpu", "find_gpu", "is_frozen"]
+__all__ = ["Cuda", "CudaGraph", "is_frozen"]
 
 _GIB = float(1 << 30)
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """The GPU that networks run on: the first one that CUDA_VISIBLE_DEVICES leaves."""
-
-    name: str  # as "NVIDIA A10G"
-    compute_capability: str  # as "8.6"
-    driver: str  # version of the driver, as "580.65.06"
-    cuda: str  # the newest CUDA that the driver knows, as "13.0"
 
 
 class CudaGraph:
@@ -45,9 +35,8 @@ class Cuda:
     """
 
     def __init__(self, backend: str) -> None:
-        """Raises BackendError where there is no cuda-bindings (`backend` is who needs it) or no GPU that it can use."""
-        self._runtime = _load(backend)
-        _count_gpus(self._runtime, backend)
+        """Raises BackendError where cuda-bindings, which the extra of `backend` brings, or a GPU are missing."""
+        self._runtime = cuda_runtime(backend)
         self._owned = contextlib.ExitStack()
         # work of others on the default stream must not wait for ours, nor ours for theirs
         self._stream = self._ask("make a stream", "cudaStreamCreateWithFlags", self._runtime.cudaStreamNonBlocking)
@@ -142,20 +131,7 @@ class Cuda:
 
     def _check(self, purpose: str, error: Any) -> None:
         if error != self._runtime.cudaError_t.cudaSuccess:
-            raise BackendError(f"CUDA could not {purpose}: {_describe(self._runtime, error)}")
-
-
-def find_gpu(backend: str) -> Gpu:
-    """What GPU there is. Raises BackendError where there is none or cuda-bindings are missing."""
-    runtime = _load(backend)
-    _count_gpus(runtime, backend)
-    error, properties = runtime.cudaGetDeviceProperties(0)
-    if error != runtime.cudaError_t.cudaSuccess:
-        raise BackendError(f"CUDA could not describe the GPU: {_describe(runtime, error)}")
-    _, known = runtime.cudaDriverGetVersion()
-    cuda = f"{known // 1000}.{known % 1000 // 10}"
-    name = properties.name.decode(errors="replace").strip("\0 ")
-    return Gpu(name, f"{properties.major}.{properties.minor}", _driver() or f"of CUDA {cuda}", cuda)
+            raise BackendError(f"CUDA could not {purpose}: {cuda_reason(self._runtime, error)}")
 
 
 def is_frozen(array: np.ndarray) -> bool:
@@ -185,41 +161,3 @@ class _Memory:
 
 def _address(host: np.ndarray) -> int:
     return int(host.__array_interface__["data"][0])
-
-
-def _load(backend: str) -> Any:
-    try:
-        return importlib.import_module("cuda.bindings.runtime")
-    except ModuleNotFoundError as error:
-        raise BackendError(f"cuda-bindings are not installed: pip install 'tango-rt[{backend}]'") from error
-    except (ImportError, OSError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise BackendError(f"cuda-bindings are broken ({reason}): pip install 'tango-rt[{backend}]'") from error
-
-
-def _count_gpus(runtime: Any, backend: str) -> None:
-    error, count = runtime.cudaGetDeviceCount()
-    if error != runtime.cudaError_t.cudaSuccess or not count:
-        reason = _describe(runtime, error) if error != runtime.cudaError_t.cudaSuccess else "none is visible"
-        raise BackendError(f"{backend} needs an NVIDIA GPU with its driver, CUDA finds none here ({reason})")
-
-
-def _describe(runtime: Any, error: Any) -> str:
-    _, text = runtime.cudaGetErrorString(error)
-    _, name = runtime.cudaGetErrorName(error)
-    return f"{text.decode(errors='replace')}, {name.decode(errors='replace')}"
-
-
-def _driver() -> str:
-    """Version of the driver; "" where NVIDIA's management library does not say."""
-    try:
-        nvml = importlib.import_module("cuda.bindings.nvml")
-        nvml.init_v2()
-        try:
-            return str(nvml.system_get_driver_version())
-        finally:
-            nvml.shutdown()
-    except (
-        Exception
-    ):  # its errors have no common base, and no reason is worth a failure: the version is only written down
-        return ""

@@ -1,13 +1,23 @@
 """The libraries that run networks on a CPU as modules: each is imported here alone, and reports to nobody."""
 
-import importlib
+import functools
+import importlib.util
 import os
 import sys
 from types import ModuleType
+from typing import Any
 
 from engine.errors import BackendError
+from engine.extras import not_installed
 
-__all__ = ["import_library", "import_onnxruntime", "import_openvino"]
+__all__ = [
+    "distribution_version",
+    "import_onnxruntime",
+    "import_openvino",
+    "installed_version",
+    "shared_core",
+    "why_not_installed",
+]
 
 _OPENVINO_REPORTS = "openvino_telemetry"
 
@@ -39,9 +49,44 @@ def import_openvino() -> ModuleType:
             sys.modules[_OPENVINO_REPORTS] = before
 
 
-def import_library(backend: str) -> ModuleType:
-    """That of onnxruntime or openvino. Raises BackendError where it is not installed or broken."""
-    return import_onnxruntime() if backend == "onnxruntime" else import_openvino()
+@functools.cache
+def shared_core() -> Any:
+    """The one openvino.Core of this process.
+
+    Where the CPU has AMX, each Core sets a stack for signals and puts the one before it back when it is freed. Of two
+    that are freed in the order of their making the second puts back memory that is gone: the next signal, Ctrl-C for
+    example, would kill the process.
+    """
+    return import_openvino().Core()
+
+
+def why_not_installed(name: str) -> str | None:
+    """None where there is a module of this name, which is not imported; else one line with what to install."""
+    try:
+        found = importlib.util.find_spec(name) is not None
+    except ValueError:  # it was taken out of sys.modules on purpose
+        found = False
+    return None if found else str(not_installed(name, name))
+
+
+def installed_version(name: str, *distributions: str) -> str:
+    """Version of the first distribution that is there, "" where pip did not install any.
+
+    Raises BackendError where the module that they bring is missing.
+    """
+    if why_not_installed(name) is not None:
+        raise not_installed(name, name)
+    return next(filter(None, map(distribution_version, distributions)), "")
+
+
+def distribution_version(name: str) -> str:
+    """Version of what pip installed by this name; "" where it did not."""
+    from importlib import metadata
+
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def _imported(name: str) -> ModuleType:
@@ -49,7 +94,7 @@ def _imported(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name == name:
-            raise BackendError(f"{name} is not installed: pip install 'tango-rt[{name}]'") from error
+            raise not_installed(name, name) from error
         raise BackendError(f"{name} is installed but broken (it lacks {error.name}): install it again") from error
     except (ImportError, OSError) as error:
         reason = " ".join(str(error).split())[:200]

@@ -1,117 +1,56 @@
 """OpenVINO on the CPU: float32, or a low precision inside where the CPU has it."""
 
-import functools
-import threading
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-import numpy as np
+from engine.errors import BackendError
+from engine.inference.backends.libraries import import_openvino, installed_version, shared_core, why_not_installed
+from engine.inference.machine import Machine, this_cpu
+from engine.inference.target import PRECISIONS, Precision
 
-from engine.errors import ArtifactError, BackendError
-from engine.inference.backends.libraries import import_openvino
-from engine.inference.machine import missing_precision
-from engine.inference.manifest import GraphSpec
-from engine.inference.session import PRECISIONS, Precision, RunOptions, check_inputs, check_names, failed_run, one_line
+if TYPE_CHECKING:
+    from engine.inference.manifest import GraphSpec
+    from engine.inference.session import RunOptions, Session
 
-__all__ = ["HINTS", "OpenVinoSession", "cpu_precisions", "read_onnx", "shared_core"]
-
-HINTS: dict[Precision, str] = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
-
-
-class OpenVinoSession:
-    """A network in OpenVINO; satisfies engine.inference.session.Session."""
-
-    def __init__(self, file: Path, spec: GraphSpec, options: RunOptions) -> None:
-        """Raises BackendError where the library or the precision is missing here, ArtifactError for a damaged file."""
-        self.spec = spec
-        self._profile = options.profile
-        self._compiled, self._content = _open(file, options)  # the content must live as long as the network
-        known = {tensor.name for tensor in (*spec.inputs, *spec.outputs)}
-        ports = (*self._compiled.inputs, *self._compiled.outputs)
-        # a port also has the names of what is merely passed on to it
-        check_names(file, spec, {name for port in ports for name in port.names & known or port.names})
-        self._request = self._compiled.create_infer_request()
-        self._lock = threading.Lock()  # a request holds the state of one run
-
-    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """See engine.inference.session.Session."""
-        check_inputs(self.spec, inputs, self._profile)
-        feeds = {name: np.asarray(array, order="C") for name, array in inputs.items()}
-        with self._lock:
-            if self._compiled is None:
-                raise ValueError(f"the session of network {self.spec.name} is closed")
-            try:
-                self._request.infer(feeds, share_inputs=True)
-                names = [tensor.name for tensor in self.spec.outputs]
-                return {name: self._request.get_tensor(name).data.copy() for name in names}
-            except Exception as error:  # the library's own errors have no common base
-                raise failed_run(self.spec, inputs, error) from error
-
-    def close(self) -> None:
-        """See engine.inference.session.Session."""
-        with self._lock:
-            self._request = self._compiled = None
-            self._content = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+__all__ = ["OpenVino", "cpu_precisions"]
 
 
-@functools.cache
-def shared_core() -> Any:
-    """The one openvino.Core of this process.
+class OpenVino:
+    """Satisfies engine.inference.backends.backend.Backend."""
 
-    Where the CPU has AMX, each Core sets a stack for signals and puts the one before it back when it is freed. Of two
-    that are freed in the order of their making the second puts back memory that is gone: the next signal, Ctrl-C for
-    example, would kill the process.
-    """
-    return import_openvino().Core()
+    name = extra = "openvino"
+    onnx_precisions: tuple[Precision, ...] = ("fp32", "bf16")
+    build_options: Mapping[str, str | int | bool] = MappingProxyType({"performance_hint": "LATENCY"})
+
+    def version(self) -> str:
+        found = installed_version(self.name, self.name)
+        return found or str(import_openvino().__version__)  # one that was built from source
+
+    def machine(self) -> Machine:
+        return this_cpu()
+
+    def why_not_runnable(self) -> str | None:
+        return why_not_installed(self.name)
+
+    def why_not_buildable(self) -> str | None:
+        return why_not_installed(self.name)
+
+    def why_no_precision(self, precision: Precision) -> str | None:
+        if precision == "fp32" or precision in cpu_precisions():
+            return None
+        return f"openvino does not compute in {precision} on this CPU, which has no instructions for it: take fp32"
+
+    def open(self, file: Path, spec: "GraphSpec", options: "RunOptions") -> "Session":
+        from engine.inference.backends.openvino_session import OpenVinoSession
+
+        if (reason := self.why_no_precision(options.precision)) is not None:
+            raise BackendError(reason)
+        return OpenVinoSession(file, spec, options)
 
 
 def cpu_precisions() -> frozenset[str]:
     """In what this CPU computes, as the library says; a precision that it lacks would be taken for fp32 in silence."""
     found = {str(name).lower() for name in shared_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")}
     return frozenset(found & set(PRECISIONS))
-
-
-def read_onnx(file: Path) -> Any:
-    """The network of an ONNX file; errors are the library's own, which have no common base."""
-    import_openvino()
-    from openvino.frontend import FrontEndManager
-
-    # read_model tries other formats on what is no ONNX, and they write to the terminal
-    onnx = FrontEndManager().load_by_framework("onnx")
-    return onnx.convert(onnx.load(str(file)))
-
-
-def _open(file: Path, options: RunOptions) -> tuple[Any, Any]:
-    """The compiled network, and the file's content where the network reads from it as long as it lives."""
-    openvino, core = import_openvino(), shared_core()
-    if (reason := missing_precision("openvino", options.precision)) is not None:
-        raise BackendError(reason)
-    settings = {
-        # an import must say it too: without it the network runs in bfloat16 wherever the CPU has it
-        "INFERENCE_PRECISION_HINT": HINTS[options.precision],
-        "INFERENCE_NUM_THREADS": options.n_threads,
-        "PERFORMANCE_HINT": "LATENCY",
-    }
-    try:
-        if options.compiled:
-            # mapped, not read: the weights are used where they lie; "c" because it wants memory that may be written
-            content = openvino.Tensor(np.memmap(file, np.uint8, "c"), shared_memory=True)
-            return core.import_model(content, "CPU", settings), content
-        return core.compile_model(read_onnx(file), "CPU", settings), None
-    except Exception as error:  # the library's own errors have no common base
-        if options.compiled:
-            raise ArtifactError(
-                f"{file} is no network that openvino {openvino.__version__} compiled for this CPU "
-                f"({one_line(error)}): run 'tango-export compile --backend openvino'"
-            ) from error
-        raise ArtifactError(f"{file} is no network that openvino can open: {one_line(error)}") from error

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import ArtifactError, BackendError
-from engine.inference.backends.cuda import Cuda, find_gpu
+from engine.inference.backends.cuda import Cuda
 from engine.inference.backends.tensorrt_library import error_log, load
+from engine.inference.machine import find_gpu
 from engine.inference.manifest import GraphSpec, Profile
 from engine.inference.session import check_names
 
@@ -31,7 +32,7 @@ def read_engine(file: Path, backend: str, cuda: Cuda) -> Any:
         if "memory" in reason.lower():
             raise BackendError(f"no room on the GPU for {file.name} ({cuda.free_memory()}): {reason}")
         raise ArtifactError(
-            f"{file} is no engine for {backend} {library.__version__} on {find_gpu(backend).name} "
+            f"{file} is no engine for {backend} {library.__version__} on {find_gpu(backend).gpu} "
             f"({reason or 'no reason given'}): run {compile_command(backend)}"
         )
     return engine

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any, Protocol
 
 from engine.errors import BackendError
+from engine.extras import install_line, not_installed
 
 __all__ = ["ErrorLog", "error_log", "load", "version"]
 
@@ -38,7 +39,7 @@ def load(backend: str) -> Any:
         for name in _MODULES[backend]:
             if (module := _import(backend, name)) is not None:
                 return module
-    raise BackendError(f"{backend} is not installed: {_install(backend)}")
+    raise not_installed(backend, backend)
 
 
 def version(backend: str) -> str:
@@ -77,11 +78,7 @@ def _import(backend: str, name: str) -> Any:
 
 
 def _broken(backend: str, reason: str) -> BackendError:
-    return BackendError(f"{backend} is installed but broken ({reason}): {_install(backend)}")
-
-
-def _install(backend: str) -> str:
-    return f"pip install 'tango-rt[{backend}]'"
+    return BackendError(f"{backend} is installed but broken ({reason}): {install_line(backend)}")
 
 
 def _make_log(library: Any) -> Any:

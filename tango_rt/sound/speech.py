@@ -1,0 +1,59 @@
+"""A speech that is there as a whole: in a file, a pipe or an array."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import gcd
+from pathlib import Path
+
+import numpy as np
+from scipy.signal import resample_poly
+
+from engine.errors import InputError
+from tango_rt.media.pipes import rereadable
+from tango_rt.sound.audio import audio_blocks, check_audible, read_audio, said_before
+from tango_rt.sound.resample import Resampler
+
+__all__ = ["Speech", "open_speech", "speech_of_samples"]
+
+
+@dataclass(frozen=True)
+class Speech:
+    """What is heard of it, and its sound once more for the video."""
+
+    name: str
+    samples: np.ndarray  # float32 (n,), 16 kHz, from -1 to 1
+    blocks: Callable[[int], Iterator[np.ndarray]]  # rate in Hz -> float32 (m,), one after the other
+    warnings: tuple[str, ...] = ()
+    path: Path | None = None  # the file, if it is one
+
+
+@contextmanager
+def open_speech(path: Path) -> Iterator[Speech]:
+    """Of any audio or video file, or a pipe (-). Raises InputError where nothing can be heard in it."""
+    with rereadable(path) as file:
+        warnings: list[str] = []
+        samples = read_audio(file, warn=warnings.append)
+        check_audible(samples, file)
+
+        def blocks(rate_hz: int) -> Iterator[np.ndarray]:
+            return audio_blocks(file, rate_hz, warn=said_before)
+
+        yield Speech(path.name, samples, blocks, tuple(f"{path.name}: {text}" for text in warnings), path)
+
+
+def speech_of_samples(samples: np.ndarray, rate_hz: int) -> Speech:
+    """samples: float32 (n,), mono, from -1 to 1. Raises InputError for a rate that is not 8 to 48 kHz, and silence."""
+    resampler = Resampler(rate_hz)
+    heard = np.concatenate([resampler.push(samples), resampler.flush()])
+    if not len(heard):
+        raise InputError("the speech has no samples")
+    check_audible(heard, Path("the speech"))
+
+    def blocks(wanted_hz: int) -> Iterator[np.ndarray]:
+        common = gcd(wanted_hz, rate_hz)
+        same = wanted_hz == rate_hz
+        whole = samples if same else resample_poly(samples, wanted_hz // common, rate_hz // common)
+        yield np.clip(whole, -1, 1).astype(np.float32)
+
+    return Speech("the speech", heard, blocks)
