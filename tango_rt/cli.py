@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.blending.blender import BLENDERS, CUT, DEFAULT_BLENDER
 from engine.cores import usable_cores
 from engine.errors import InputError
 from engine.inference.target import BACKENDS, PRECISIONS
@@ -97,6 +98,10 @@ def _add_jobs(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="processes to use (default: one a core)",
     )
+
+
+def _add_blender(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
+    parser.add_argument("--blender", choices=names, default=DEFAULT_BLENDER, help=f"default: {DEFAULT_BLENDER}")
 
 
 def _add_demo(commands: Any) -> None:
@@ -204,7 +209,8 @@ def _add_warm(actions: Any) -> None:
     parser.add_argument("pack", type=Path, metavar="PACK")
     parser.add_argument("speeches", type=Path, nargs="*", metavar="SPEECH", help="speech such as it will perform")
     parser.add_argument("--cuts", type=positive, default=400, metavar="N", help="default: 400")
-    parser.add_argument("--blender", choices=("flow", "crossfade"), default="flow", help="default: flow")
+    drawn = [name for name in BLENDERS if name != CUT]
+    _add_blender(parser, drawn)
     parser.add_argument("--lookahead", type=int, default=2, metavar="NODES", help="of the server (default: 2)")
     _add_jobs(parser)
 
@@ -214,7 +220,7 @@ def _add_render(commands: Any) -> None:
     parser.add_argument("pack", type=Path, metavar="PACK")
     parser.add_argument("speech", type=Path, metavar="SPEECH", help="any audio or video file, any length; - for a pipe")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.mp4")
-    parser.add_argument("--blender", choices=("flow", "crossfade", "cut"), default="flow", help="default: flow")
+    _add_blender(parser, tuple(BLENDERS))
     parser.add_argument(
         "--retrieval",
         choices=RETRIEVALS,

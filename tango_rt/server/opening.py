@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import grpc
 
+from engine.blending.blender import open_blender
 from engine.character.retrieval import RetrievalOptions
 from engine.errors import ArtifactError, BackendError, InputError
 from engine.inference.networks import Networks
@@ -65,7 +66,7 @@ class Opener:
             plan,
             SpeechQueue(plan, max_chunk_s),
             performer,
-            PictureSource(character.pack, plan.blender, self.pool),
+            PictureSource(character.pack, open_blender(plan.blender), self.pool),
             FrameCoder(plan.encoding, info, self.pictures),
             character.pack["clip_start"],
             self.metrics,

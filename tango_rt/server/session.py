@@ -14,7 +14,7 @@ import numpy as np
 from engine.timebase import FRAMES_PER_NODE, SAMPLE_RATE
 from tango_rt.pipeline.live import LivePerformer, Step
 from tango_rt.pipeline.pictures import PictureSource
-from tango_rt.server.checks import SessionPlan
+from tango_rt.server.checks import SessionPlan, blender_value
 from tango_rt.server.counts import Counts, TransitionOrigin
 from tango_rt.server.echo import Echo
 from tango_rt.server.hearing import Hearing
@@ -35,12 +35,6 @@ ATTENTION: dict[int, float] = {
 
 _PACED_BUDGET_S = 0.01  # of listening, a step: the next frame must not wait
 _FAST_BUDGET_S = 0.05  # others want the thread, too
-
-_BLENDERS = {
-    "flow": media_pb2.BLENDER_FLOW,
-    "crossfade": media_pb2.BLENDER_CROSSFADE,
-    "cut": media_pb2.BLENDER_CUT,
-}
 
 
 @dataclass(slots=True)
@@ -270,7 +264,7 @@ class Session:
         else:
             sent.kind = media_pb2.FRAME_KIND_IDLE if speech is None else media_pb2.FRAME_KIND_RETRIEVED
         if drawn.blender is not None:
-            source.blender = _BLENDERS[drawn.blender]
+            source.blender = blender_value(drawn.blender)
             if step.cut_to is not None:
                 source.cut_to = step.cut_to
             if step.cut_from is not None:

@@ -8,6 +8,7 @@ from typing import Literal, TypeGuard
 import cv2
 import numpy as np
 
+from engine.blending.blender import CUT
 from engine.character.info import PackInfo
 from engine.timebase import FRAMES_PER_NODE
 from tango_rt.video.gop import GopDecoder
@@ -32,14 +33,14 @@ class Drawn:
     """
 
     packets: tuple[bytes, ...]
-    blender: Literal["flow", "crossfade", "cut"] | None = None
+    blender: str | None = None
     late: bool = False
     computed: bool = False
 
     @property
     def generated(self) -> bool:
         """Whether the pictures are not those of the node."""
-        return self.blender in ("flow", "crossfade")
+        return self.blender not in (None, CUT)
 
 
 class FrameCoder:
