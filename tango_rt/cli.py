@@ -60,6 +60,7 @@ RENDER_EXAMPLES = """examples:
   tango-rt render anna.tango speech.wav -o out.mp4 --retrieval onset
   tango-rt render anna.tango speech.wav -o out.mp4 --lookahead 2      as if it were heard live
   tango-rt render anna.tango speech.mp3 -o out.mp4 --seed 7 --plot path.png --json
+  tango-rt render anna.tango speech.wav -o out.mp4 --words words.json --caption words --label "AI-generated"
 """
 
 
@@ -237,6 +238,12 @@ def _add_render(commands: Any) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="0, the default: the best path; any other: a variation")
     parser.add_argument("--words", type=Path, metavar="JSON", help="word timings of the speech, for keyword matches")
+    parser.add_argument(
+        "--caption",
+        metavar="TEXT|words",
+        help="text at the bottom of all pictures, or 'words': those of --words, while they are said",
+    )
+    parser.add_argument("--label", metavar="TEXT", help="mark in the corner of all pictures, as 'AI-generated'")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="draw the path over the speech waveform")
     _add_jobs(parser)
 
@@ -376,6 +383,8 @@ def _render(arguments: argparse.Namespace) -> None:
             search=arguments.search,
             seed=arguments.seed,
             words=arguments.words,
+            caption=arguments.caption,
+            label=arguments.label,
             plot=arguments.plot,
             n_workers=arguments.jobs,
         )

@@ -20,10 +20,12 @@ from engine.features.onset import OnsetEmbedding
 from engine.motion_graph.graph import Cut
 from engine.timebase import SAMPLE_RATE, frame_count
 from tango_rt.media.pipes import rereadable
+from tango_rt.pipeline.captions import text_stages
 from tango_rt.pipeline.character import Character, character_of
 from tango_rt.pipeline.drawers import draw_ahead
 from tango_rt.pipeline.live import LiveOptions, Step
 from tango_rt.pipeline.pictures import PictureSource
+from tango_rt.pipeline.stages import HeardSound, StageChain
 from tango_rt.pipeline.transitions import TransitionStore
 from tango_rt.sound.audio import audio_blocks, check_audible, read_audio, said_before
 from tango_rt.video.mp4 import Mp4Writer
@@ -45,6 +47,8 @@ class RenderOptions:
     search: Literal["viterbi", "official"] = "viterbi"
     seed: int = 0
     words: Path | None = None
+    caption: str | None = None  # a text, or "words": those of the timings, as they are said
+    label: str | None = None  # in the corner
     plot: Path | None = None
     n_workers: int = 1
 
@@ -95,6 +99,8 @@ def _render(
     check_audible(samples, speech)
     n_frames = frame_count(len(samples))
     words = None if options.words is None else read_words(options.words)
+    on_pictures = text_stages(pack.info, options.label, options.caption, words, warnings.append)
+    stages = StageChain(pack.info, on_pictures)
     live = LiveOptions(options.lookahead_nodes, False, options.retrieval, options.search, options.seed, words)
     # opened before the work, so that a place where nothing can be written is known at once
     with Mp4Writer(output, pack.info.extradata, SOUND_RATE, n_frames) as writer:
@@ -105,7 +111,10 @@ def _render(
         n_cached = sum(store.cached(cut) for cut in wanted)
         _prepare(store, wanted, len(wanted) - n_cached, options.n_workers)
         source = PictureSource(pack, blender, None, store)
-        pictures = (packet for step in steps for packet in source.draw(step).packets)
+        sound = HeardSound()
+        sound.push(samples)
+        drawn = (stages.apply(step, source.draw(step), sound) for step in steps)
+        pictures = (packet for four in drawn for packet in four.packets)
         writer.write(pictures, audio_blocks(speech, SOUND_RATE, warn=said_before))
     if options.plot is not None:
         from tango_rt.pipeline.plot import plot_performance
