@@ -24,7 +24,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from engine.blending.morph import TRANSITION_FRAMES, BlendOptions, Take, blend_gap, blend_sync
+from engine.blending.blender import TRANSITION_FRAMES, Blender, Take
+from engine.blending.fades import Crossfade, HardCut
+from engine.blending.morph import Flow
 from engine.cores import usable_cores
 from engine.skeleton import joint_weights
 from tango_rt.characters.source import track_source
@@ -37,7 +39,7 @@ FULL_HEIGHT_PX = 720
 SPEEDS = {"gap": 1, "double": 2, "triple": 3}
 LEAST_CUT = 45  # frames between the two sides of a cut
 LEVELS = {"near": 0.002, "usual": 0.03, "hard": 0.15}  # quantiles of the distances of all pairs
-FLOW, ARMS, FADE, CUT = BlendOptions(), BlendOptions(arms=True), BlendOptions("crossfade"), BlendOptions("cut")
+FLOW, ARMS, FADE, CUT = Flow(), Flow(arms=True), Crossfade(), HardCut()
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def measure_clip(clip: Clip, n_windows: int = 5, n_cuts: int = 5) -> dict[str, A
 def measure_windows(clip: Clip, kind: str, count: int) -> dict[str, dict[str, float]]:
     """Means over windows at equal steps; measures of each blender."""
     speed = SPEEDS[kind]
-    blenders: dict[str, tuple[str, BlendOptions]] = {
+    blenders: dict[str, tuple[str, Blender]] = {
         "gap crossfade": ("gap", FADE),
         "gap flow": ("gap", FLOW),
         "gap flow, arms": ("gap", ARMS),
@@ -130,9 +132,9 @@ def measure_windows(clip: Clip, kind: str, count: int) -> dict[str, dict[str, fl
         steps = last + np.arange(1, TRANSITION_FRAMES + 1)
         for name, (sampling, options) in blenders.items():
             if sampling == "gap":
-                out = blend_gap(before, after, options)
+                out = options.draw(before, after)
             else:
-                out = blend_sync(clip.take(steps), clip.take(steps + 9 * (speed - 1)), options)
+                out = options.draw(clip.take(steps), clip.take(steps + 9 * (speed - 1)))
             rows[name].append(_score(clip, out, truth))
     return {name: _mean(scores) for name, scores in rows.items() if scores}
 
@@ -223,7 +225,7 @@ def measure_cuts(clip: Clip, level: str, count: int) -> dict[str, dict[str, floa
         uncut = (clip.frames[first - 2 : first + 10] for first in (a, b))
         natural.append(np.mean([_second_differences(frames, mask).mean() for frames in uncut]))
         for name, options in blenders.items():
-            out = [*clip.frames[a - 2 : a], *blend_sync(*takes, options), *clip.frames[b + 8 : b + 10]]
+            out = [*clip.frames[a - 2 : a], *options.draw(*takes), *clip.frames[b + 8 : b + 10]]
             differences = _second_differences(out, mask)
             largest[name].append(differences.max())
             mean[name].append(differences.mean())
@@ -242,10 +244,10 @@ def measure_time(clip: Clip, repeats: int = 3) -> dict[str, float]:
     takes = clip.take(np.arange(a, a + 8)), clip.take(np.arange(b, b + 8))
     short = clip.take(np.arange(a, a + 4)), clip.take(np.arange(b, b + 4))
     calls: dict[str, Callable[[], object]] = {
-        "sync flow": lambda: blend_sync(*takes, FLOW),
-        "sync flow, arms": lambda: blend_sync(*takes, ARMS),
-        "gap flow": lambda: blend_gap(*short, FLOW),
-        "gap flow, arms": lambda: blend_gap(*short, ARMS),
+        "sync flow": lambda: FLOW.draw(*takes),
+        "sync flow, arms": lambda: ARMS.draw(*takes),
+        "gap flow": lambda: FLOW.draw(*short),
+        "gap flow, arms": lambda: ARMS.draw(*short),
     }
     seconds = {}
     for name, call in calls.items():
@@ -270,7 +272,7 @@ def write_strips(clip: Clip, folder: Path, count: int) -> None:
             rows, columns = (slice(max(0, int(v.min() - margin)), int(v.max() + margin)) for v in (y, x))
             pictures = []
             for options in (FADE, FLOW, ARMS):
-                frames = [clip.frames[a - 1], *blend_sync(*takes, options), clip.frames[b + 8]]
+                frames = [clip.frames[a - 1], *options.draw(*takes), clip.frames[b + 8]]
                 cells = [frame[rows, columns] for frame in frames]
                 size = 180, round(180 * cells[0].shape[0] / cells[0].shape[1])
                 pictures.append(np.concatenate([cv2.resize(cell, size) for cell in cells], axis=1))

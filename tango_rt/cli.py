@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.blending.blender import BLENDERS, CUT, DEFAULT_BLENDER
 from engine.cores import usable_cores
 from engine.errors import InputError
 from engine.inference.backends import BACKENDS
@@ -60,6 +61,7 @@ RENDER_EXAMPLES = """examples:
   tango-rt render anna.tango speech.wav -o out.mp4 --retrieval onset
   tango-rt render anna.tango speech.wav -o out.mp4 --lookahead 2      as if it were heard live
   tango-rt render anna.tango speech.mp3 -o out.mp4 --seed 7 --plot path.png --json
+  tango-rt render anna.tango speech.wav -o out.mp4 --words words.json --caption words --label "AI-generated"
 """
 
 
@@ -98,6 +100,10 @@ def _add_jobs(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="processes to use (default: one a core)",
     )
+
+
+def _add_blender(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
+    parser.add_argument("--blender", choices=names, default=DEFAULT_BLENDER, help=f"default: {DEFAULT_BLENDER}")
 
 
 def _add_demo(commands: Any) -> None:
@@ -205,7 +211,8 @@ def _add_warm(actions: Any) -> None:
     parser.add_argument("pack", type=Path, metavar="PACK")
     parser.add_argument("speeches", type=Path, nargs="*", metavar="SPEECH", help="speech such as it will perform")
     parser.add_argument("--cuts", type=positive, default=400, metavar="N", help="default: 400")
-    parser.add_argument("--blender", choices=("flow", "crossfade"), default="flow", help="default: flow")
+    drawn = [name for name in BLENDERS if name != CUT]
+    _add_blender(parser, drawn)
     parser.add_argument("--lookahead", type=int, default=2, metavar="NODES", help="of the server (default: 2)")
     _add_jobs(parser)
 
@@ -215,7 +222,7 @@ def _add_render(commands: Any) -> None:
     parser.add_argument("pack", type=Path, metavar="PACK")
     parser.add_argument("speech", type=Path, metavar="SPEECH", help="any audio or video file, any length; - for a pipe")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.mp4")
-    parser.add_argument("--blender", choices=("flow", "crossfade", "cut"), default="flow", help="default: flow")
+    _add_blender(parser, tuple(BLENDERS))
     parser.add_argument(
         "--retrieval",
         choices=RETRIEVALS,
@@ -232,6 +239,12 @@ def _add_render(commands: Any) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="0, the default: the best path; any other: a variation")
     parser.add_argument("--words", type=Path, metavar="JSON", help="word timings of the speech, for keyword matches")
+    parser.add_argument(
+        "--caption",
+        metavar="TEXT|words",
+        help="text at the bottom of all pictures, or 'words': those of --words, while they are said",
+    )
+    parser.add_argument("--label", metavar="TEXT", help="mark in the corner of all pictures, as 'AI-generated'")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="draw the path over the speech waveform")
     _add_jobs(parser)
 
@@ -371,6 +384,8 @@ def _render(arguments: argparse.Namespace) -> None:
             search=arguments.search,
             seed=arguments.seed,
             words=arguments.words,
+            caption=arguments.caption,
+            label=arguments.label,
             plot=arguments.plot,
             n_workers=arguments.jobs,
         )

@@ -11,13 +11,15 @@ from hypothesis import strategies as st
 
 from engine.blending import kernels
 from engine.blending.arms import arm_guide
-from engine.blending.morph import BlendOptions, Take, blend_gap, blend_sync
+from engine.blending.blender import Take
+from engine.blending.fades import Crossfade, HardCut
+from engine.blending.morph import Flow
 from engine.errors import InputError
 from engine.skeleton import LEFT_ELBOW, LEFT_HAND, LEFT_SHOULDER, LEFT_WRIST, N_JOINTS, RIGHT_SHOULDER
 from tests.helpers import naive_blend as naive
 
-FLOW = BlendOptions()
-ARMS = BlendOptions(arms=True)
+FLOW = Flow()
+ARMS = Flow(arms=True)
 
 
 def texture(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -102,21 +104,21 @@ def test_skin_equals_its_twin(rng: np.random.Generator) -> None:
 
 @pytest.mark.parametrize("options", [FLOW, ARMS])
 @pytest.mark.parametrize("size", [(96, 128), (121, 87)])
-def test_identical_takes_come_back(options: BlendOptions, size: tuple[int, int]) -> None:
+def test_identical_takes_come_back(options: Flow, size: tuple[int, int]) -> None:
     frames = np.stack([shifted(texture(*size), k, 0) for k in range(8)])
     same = take(frames, 1.0)
-    assert np.abs(blend_sync(same, same, options).astype(int) - frames).max() <= 1
+    assert np.abs(options.draw(same, same).astype(int) - frames).max() <= 1
     before = after = take(still(frames[0], 4), 1.0)
-    assert np.abs(blend_gap(before, after, options).astype(int) - frames[0]).max() <= 1
+    assert np.abs(options.draw(before, after).astype(int) - frames[0]).max() <= 1
 
 
 @pytest.mark.parametrize("step", [(6.0, 0.0), (0.0, -4.0), (3.0, 5.0)])
 def test_sync_places_a_shifted_picture_in_between(step: tuple[float, float]) -> None:
     picture = texture(128, 160)
-    out = blend_sync(take(still(picture, 8)), take(still(shifted(picture, *step), 8)), FLOW)
+    out = FLOW.draw(take(still(picture, 8)), take(still(shifted(picture, *step), 8)))
     for k, frame in enumerate(out, start=1):
         assert difference(frame, shifted(picture, step[0] * k / 9, step[1] * k / 9)) < 2.5
-    faded = blend_sync(take(still(picture, 8)), take(still(shifted(picture, *step), 8)), BlendOptions("crossfade"))
+    faded = Crossfade().draw(take(still(picture, 8)), take(still(shifted(picture, *step), 8)))
     assert difference(out[3], shifted(picture, step[0] * 4 / 9, step[1] * 4 / 9)) < 0.3 * difference(
         faded[3], shifted(picture, step[0] * 4 / 9, step[1] * 4 / 9)
     )
@@ -127,19 +129,19 @@ def test_gap_follows_acceleration() -> None:
     picture = texture(128, 192)
     way = np.array([18 * np.sin(0.09 * t) for t in range(16)])
     frames = np.stack([shifted(picture, x, 0) for x in way])
-    out = blend_gap(take(frames[:4]), take(frames[12:]), FLOW)
+    out = FLOW.draw(take(frames[:4]), take(frames[12:]))
     straight = [shifted(picture, way[3] + (way[12] - way[3]) * k / 9, 0) for k in range(1, 9)]
     assert difference(out, frames[4:12], 20) < 0.6 * difference(np.stack(straight), frames[4:12], 20)
 
 
 @pytest.mark.parametrize("arms", [False, True])
 def test_takes_in_reverse_give_frames_in_reverse(arms: bool) -> None:
-    options = BlendOptions(arms=arms)
+    options = Flow(arms=arms)
     picture = texture(112, 128)
     a = np.stack([shifted(picture, 0.5 * k, 0) for k in range(8)])
     b = np.stack([shifted(picture, 4 - 0.5 * k, 3) for k in range(8)])
-    there = blend_sync(take(a, 1.0), take(b, 1.0), options)
-    back = blend_sync(take(b[::-1], 1.0), take(a[::-1], 1.0), options)
+    there = options.draw(take(a, 1.0), take(b, 1.0))
+    back = options.draw(take(b[::-1], 1.0), take(a[::-1], 1.0))
     assert difference(there, back[::-1]) < 1.0
 
 
@@ -159,7 +161,7 @@ def test_no_second_hand() -> None:
     a, b = ground.copy(), ground.copy()
     cv2.circle(a, (40, 80), 12, (250, 220, 200), -1)
     cv2.circle(b, (120, 80), 12, (250, 220, 200), -1)
-    out = blend_sync(take(still(a, 8)), take(still(b, 8)), FLOW)
+    out = FLOW.draw(take(still(a, 8)), take(still(b, 8)))
     for k in (0, 1, 2, 5, 6, 7):
         bright = (out[k, ..., 0] > 200).sum()
         ghost = ((out[k, ..., 0] > 110) & (out[k, ..., 0] < 190)).sum()
@@ -168,9 +170,9 @@ def test_no_second_hand() -> None:
 
 def test_strangers_get_a_short_fade_in_the_middle() -> None:
     a, b = np.random.default_rng(1).integers(0, 256, (2, 96, 96, 3), dtype=np.uint8)
-    out = blend_sync(take(still(a, 8)), take(still(b, 8)), FLOW)
+    out = FLOW.draw(take(still(a, 8)), take(still(b, 8)))
     assert all((out[k] == a).all() for k in range(3)) and all((out[k] == b).all() for k in range(5, 8))
-    gap = blend_gap(take(still(a, 4)), take(still(b, 4)), FLOW)
+    gap = FLOW.draw(take(still(a, 4)), take(still(b, 4)))
     np.testing.assert_array_equal(gap, out)
 
 
@@ -178,8 +180,8 @@ def test_strangers_get_a_short_fade_in_the_middle() -> None:
 def test_odd_sizes_and_black_frames(height: int, width: int) -> None:
     black = np.zeros((8, height, width, 3), np.uint8)
     for options in (FLOW, ARMS):
-        assert not blend_sync(take(black), take(black), options).any()
-        assert blend_gap(take(black[:4], 1.0), take(black[:4], 1.0), options).shape == black.shape
+        assert not options.draw(take(black), take(black)).any()
+        assert options.draw(take(black[:4], 1.0), take(black[:4], 1.0)).shape == black.shape
 
 
 def test_work_stays_in_the_box_of_the_person() -> None:
@@ -189,7 +191,7 @@ def test_work_stays_in_the_box_of_the_person() -> None:
     surface = np.zeros((8, 96), np.uint64)
     surface[:, 12:27] = sum(1 << column for column in range(10, 26))
     a, b = (replace(take(still(p, 8)), surface=surface) for p in (picture, moved))
-    out = blend_sync(a, b, FLOW)
+    out = FLOW.draw(a, b)
     np.testing.assert_array_equal(out[:, :, 130:], still(picture, 8)[:, :, 130:])
     assert (out[3] != picture).any()
 
@@ -210,9 +212,9 @@ def test_arms_carry_the_hand_where_the_bones_go() -> None:
 
 def test_cut_and_crossfade() -> None:
     a, b = still(np.full((8, 8, 3), 30, np.uint8), 8), still(np.full((8, 8, 3), 210, np.uint8), 8)
-    assert blend_sync(take(a), take(b), BlendOptions("cut"))[:, 0, 0, 0].tolist() == [30] * 4 + [210] * 4
-    assert blend_gap(take(a[:4]), take(b[:4]), BlendOptions("cut"))[:, 0, 0, 0].tolist() == [30] * 4 + [210] * 4
-    faded = blend_sync(take(a), take(b), BlendOptions("crossfade"))[:, 0, 0, 0]
+    assert HardCut().draw(take(a), take(b))[:, 0, 0, 0].tolist() == [30] * 4 + [210] * 4
+    assert HardCut().draw(take(a[:4]), take(b[:4]))[:, 0, 0, 0].tolist() == [30] * 4 + [210] * 4
+    faded = Crossfade().draw(take(a), take(b))[:, 0, 0, 0]
     assert faded.tolist() == [30 + 20 * k for k in range(1, 9)]
 
 
@@ -228,6 +230,8 @@ def test_cut_and_crossfade() -> None:
 def test_bad_takes_are_refused(spoil: Callable[[Take], Take], message: str) -> None:
     good = take(np.zeros((8, 32, 32, 3), np.uint8))
     with pytest.raises(InputError, match=message):
-        blend_sync(good, spoil(good), FLOW)
-    with pytest.raises(InputError, match="blender"):
-        blend_sync(good, good, replace(FLOW, blender="morph"))  # type: ignore[arg-type]
+        FLOW.draw(good, spoil(good))
+    with pytest.raises(InputError, match="one shape"):
+        Crossfade().draw(good, replace(good, frames=good.frames[:4]))
+    with pytest.raises(InputError, match="flow_points"):
+        Flow(flow_points=1000).draw(good, good)

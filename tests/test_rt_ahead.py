@@ -16,7 +16,7 @@ from typing import NoReturn, cast
 import numpy as np
 import pytest
 
-from engine.blending.morph import BlendOptions
+from engine.blending.blender import open_blender
 from engine.character.pack import CharacterPack
 from engine.errors import ArtifactError
 from engine.motion_graph.graph import Cut
@@ -29,7 +29,7 @@ from tests.helpers.fakes import make_pack
 
 CUTS: list[Cut] = [(5, 12), (9, 3), (14, 6), (7, 15)]
 PICTURES = [b"\0\0\0\1" + bytes([kind]) + bytes(95) for kind in (0x65, 0x41, 0x41, 0x41) * 2]  # 864 bytes as a file
-FLOW = BlendOptions()
+FLOW = open_blender("flow")
 
 
 def pack_at(path: Path, sha256: str = "00" * 32) -> CharacterPack:
@@ -210,7 +210,7 @@ def pool() -> Iterator[TransitionPool]:
 
 
 def test_the_pool_draws_what_a_render_would_and_caches_it(pool: TransitionPool, pack: CharacterPack) -> None:
-    store = pool.store(pack, "flow")
+    store = pool.store(pack, FLOW)
     for cut in CUTS:
         pool.request(store, cut)
     maker = TransitionMaker(pack, FLOW)
@@ -223,16 +223,16 @@ def test_the_pool_draws_what_a_render_would_and_caches_it(pool: TransitionPool, 
 
 def test_sessions_share_what_is_kept_in_memory(pool: TransitionPool, pack: CharacterPack) -> None:
     (pack.path / "transitions").write_text("in the way")
-    store = pool.store(pack, "flow")
+    store = pool.store(pack, FLOW)
     pool.request(store, CUTS[0])
     made = pool.drawn(store, CUTS[0], None)
-    assert made is not None and pool.store(CharacterPack.open(pack.path), "flow").known(CUTS[0]) == made
-    assert pool.store(pack, "crossfade").known(CUTS[0]) is None
+    assert made is not None and pool.store(CharacterPack.open(pack.path), FLOW).known(CUTS[0]) == made
+    assert pool.store(pack, open_blender("crossfade")).known(CUTS[0]) is None
 
 
 def test_parts_of_a_crossfade(pool: TransitionPool, pack: CharacterPack) -> None:
-    store = pool.store(pack, "flow")
-    maker = TransitionMaker(pack, BlendOptions(blender="crossfade"))
+    store = pool.store(pack, FLOW)
+    maker = TransitionMaker(pack, open_blender("crossfade"))
     for cut in CUTS:
         for part in FadePart:
             pool.request_fade(store, cut, part)
@@ -246,9 +246,9 @@ def test_a_worker_that_dies_is_replaced_and_its_work_done_again(
 ) -> None:
     worker = pool._workers[0]
     lost = pool.counts().n_workers_lost
-    pool.request(pool.store(pack, "flow"), CUTS[0])
+    pool.request(pool.store(pack, FLOW), CUTS[0])
     worker._process.kill()
-    assert pool.drawn(pool.store(pack, "flow"), CUTS[0], None) is not None
+    assert pool.drawn(pool.store(pack, FLOW), CUTS[0], None) is not None
     assert pool.counts().n_workers_lost == lost + 1
     assert "was lost (exit code -9)" in caplog.text
 
@@ -256,7 +256,7 @@ def test_a_worker_that_dies_is_replaced_and_its_work_done_again(
 def test_a_cut_that_kills_its_workers_is_remembered(
     pool: TransitionPool, pack: CharacterPack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = pool.store(pack, "flow")
+    store = pool.store(pack, FLOW)
     worker, failed = pool._workers[0], pool.counts().n_failed
     original = worker._start
 
@@ -280,10 +280,10 @@ def test_a_damaged_pack_fails_and_others_go_on(pool: TransitionPool, made: Path,
     damaged = shutil.copytree(made, tmp_path / "bad.tango")
     joints = np.load(damaged / "joints.npy")
     np.save(damaged / "joints.npy", np.full_like(joints, np.nan))
-    bad = pool.store(CharacterPack.open(damaged), "flow")
+    bad = pool.store(CharacterPack.open(damaged), FLOW)
     pool.request(bad, CUTS[0])
     assert pool.drawn(bad, CUTS[0], None) is None and pool.failed(bad, CUTS[0])
-    good = pool.store(CharacterPack.open(shutil.copytree(made, tmp_path / "good.tango")), "flow")
+    good = pool.store(CharacterPack.open(shutil.copytree(made, tmp_path / "good.tango")), FLOW)
     pool.request(good, CUTS[0])
     assert pool.drawn(good, CUTS[0], None) is not None
 
@@ -291,13 +291,13 @@ def test_a_damaged_pack_fails_and_others_go_on(pool: TransitionPool, made: Path,
 def test_a_pack_built_anew_is_not_mixed_up_with_its_predecessor(
     pool: TransitionPool, pack: CharacterPack, tmp_path: Path
 ) -> None:
-    before = pool.store(pack, "flow")
+    before = pool.store(pack, FLOW)
     shutil.rmtree(pack.path)
     successor = make_pack(pack.path, (12, 8), seed=7)
     assert cache_key(successor, FLOW) != cache_key(pack, FLOW)
     pool.request(before, CUTS[0])
     assert pool.drawn(before, CUTS[0], None) is None and pool.failed(before, CUTS[0])
-    after = pool.store(successor, "flow")
+    after = pool.store(successor, FLOW)
     pool.request(after, CUTS[0])
     assert pool.drawn(after, CUTS[0], None) == TransitionMaker(successor, FLOW).make(CUTS[0])
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.blending.morph import BlendOptions
+from engine.blending.blender import open_blender
 from engine.character.pack import CharacterPack
 from engine.errors import ArtifactError, InputError
 from tango_rt.characters.install import install
@@ -17,7 +17,7 @@ from tango_rt.pipeline.transitions import TransitionStore
 from tests.helpers.fakes import make_pack
 
 CUT = (5, 12)
-FADED = BlendOptions(blender="crossfade")
+FADED = open_blender("crossfade")
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.blending.morph import BlendOptions
+from engine.blending.blender import open_blender
 from engine.character.pack import CharacterPack
 from engine.character.perform import PerformOptions, perform
 from engine.character.writer import PackWriter
@@ -253,7 +253,7 @@ def test_pictures_that_do_not_decode_are_those_of_the_pack(whole: Path, tmp_path
     sign(folder)
     pack = CharacterPack.open(folder)
     with pytest.raises(ArtifactError, match=r"the video of .*copy\.tango is damaged"):
-        TransitionMaker(pack, BlendOptions(blender="flow")).make((0, 30))
+        TransitionMaker(pack, open_blender("flow")).make((0, 30))
     with pytest.raises(ArtifactError, match="the video of 'anna' is damaged"):
         FrameCoder("jpeg", pack.info).encode(Drawn(tuple(pack.packets(0))))
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.blending.morph import BlendOptions
+from engine.blending.blender import Blender, open_blender
 from engine.character.pack import CharacterPack
 from engine.errors import ArtifactError
 from engine.motion_graph.graph import Cut
-from tango_rt.pipeline.ahead import Blender, FadePart, TransitionPool
+from tango_rt.pipeline.ahead import FadePart, TransitionPool
 from tango_rt.pipeline.live import Step
 from tango_rt.pipeline.pictures import PictureSource
 from tango_rt.pipeline.transitions import TransitionMaker, TransitionStore
@@ -19,6 +19,7 @@ from tango_rt.video.codecs import Drawn
 from tango_rt.video.gop import GopDecoder
 from tests.helpers.fakes import HEIGHT, WIDTH, make_pack
 
+FLOW = open_blender("flow")
 CUT: Cut = (5, 12)
 OTHER: Cut = (14, 6)
 FIRST = Step(5, cut_to=12)
@@ -39,7 +40,7 @@ class FakePool:
     """A pool without clock or processes: what is done is what the test says."""
 
     def __init__(self, pack: CharacterPack) -> None:
-        self.maker = TransitionMaker(pack, BlendOptions(blender="crossfade"))
+        self.maker = TransitionMaker(pack, open_blender("crossfade"))
         self.looked: dict[Cut, list[bytes]] = {}
         self.requested: list[Cut] = []
         self.faded: list[tuple[Cut, FadePart]] = []
@@ -48,7 +49,7 @@ class FakePool:
         self.broken: set[Cut] = set()
 
     def store(self, pack: CharacterPack, blender: Blender) -> TransitionStore:
-        return TransitionStore(pack, BlendOptions(blender=blender))
+        return TransitionStore(pack, blender)
 
     def look_up(self, store: TransitionStore, cut: Cut, urgent: bool = False) -> None:
         self.looked[cut] = store.known(cut) or []
@@ -85,16 +86,16 @@ def pool(pack: CharacterPack) -> FakePool:
     return FakePool(pack)
 
 
-def source(pack: CharacterPack, pool: FakePool | None, blender: Blender = "flow") -> PictureSource:
-    return PictureSource(pack, blender, pool)  # type: ignore[arg-type]
+def source(pack: CharacterPack, pool: FakePool | None, blender: str = "flow") -> PictureSource:
+    return PictureSource(pack, open_blender(blender), pool)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("blender", ["flow", "crossfade"])
-def test_without_a_pool_transitions_are_made_here_and_now(pack: CharacterPack, blender: Blender) -> None:
+def test_without_a_pool_transitions_are_made_here_and_now(pack: CharacterPack, blender: str) -> None:
     pictures = source(pack, None, blender)
     steps = [Step(4), FIRST, SECOND, Step(13)]
     drawn = [pictures.draw(step) for step in steps]
-    transition = TransitionMaker(pack, BlendOptions(blender=blender)).make(CUT)
+    transition = TransitionMaker(pack, open_blender(blender)).make(CUT)
     assert [p for one in drawn for p in one.packets] == [*pack.packets(4), *transition, *pack.packets(13)]
     assert [one.blender for one in drawn] == [None, blender, blender, None]
     assert [one.computed for one in drawn] == [False, True, False, False] and not any(one.late for one in drawn)
@@ -120,7 +121,7 @@ def test_what_is_planned_is_requested_the_nearest_before_all(pack: CharacterPack
     pictures.draw(Step(3, planned=(CUT, OTHER, (7, 15), (1, 9), (2, 19))), 1.0)
     assert pool.requested == [(1, 9), (7, 15), OTHER, CUT]
     assert pool.faded == [(CUT, FadePart.SECOND), (CUT, FadePart.FIRST)]
-    made = TransitionStore(pack, BlendOptions()).packets(CUT)  # done meanwhile
+    made = TransitionStore(pack, FLOW).packets(CUT)  # done meanwhile
     drawn = pictures.draw(FIRST, 0.0)
     assert drawn == Drawn(tuple(made[:4]), "flow", computed=True)
     assert pictures.draw(SECOND, 0.0).packets == tuple(made[4:])
@@ -128,7 +129,7 @@ def test_what_is_planned_is_requested_the_nearest_before_all(pack: CharacterPack
 
 
 def test_what_is_planned_and_cached_is_read_ahead(pack: CharacterPack, pool: FakePool) -> None:
-    made = TransitionStore(pack, BlendOptions()).packets(CUT)
+    made = TransitionStore(pack, FLOW).packets(CUT)
     pictures = source(pack, pool)
     pictures.draw(Step(4, planned=(CUT,)), 1.0)
     shutil.rmtree(pack.path / "transitions")
@@ -137,7 +138,7 @@ def test_what_is_planned_and_cached_is_read_ahead(pack: CharacterPack, pool: Fak
 
 
 def test_drawn_in_time(pack: CharacterPack, pool: FakePool) -> None:
-    pool.done[CUT] = TransitionMaker(pack, BlendOptions()).make(CUT)
+    pool.done[CUT] = TransitionMaker(pack, FLOW).make(CUT)
     pictures = source(pack, pool)
     assert pictures.draw(FIRST, 1.0) == Drawn(tuple(pool.done[CUT][:4]), "flow", computed=True)
     assert pictures.draw(SECOND, 0.0) == Drawn(tuple(pool.done[CUT][4:]), "flow")
@@ -150,7 +151,7 @@ def test_a_late_one_becomes_a_crossfade(pack: CharacterPack, pool: FakePool) -> 
     assert [(one.blender, one.late) for one in drawn] == [("crossfade", True)] * 2
     assert [p for one in drawn for p in one.packets] == pool.maker.make(CUT)
     assert pool.requested == [CUT]  # and is drawn for the next time
-    pool.done[CUT] = TransitionMaker(pack, BlendOptions()).make(CUT)
+    pool.done[CUT] = TransitionMaker(pack, FLOW).make(CUT)
     pictures.draw(FIRST, 0.1)
     assert pictures.draw(SECOND, 0.1).blender == "flow"
 
@@ -182,7 +183,7 @@ def test_without_a_due_time_what_cannot_be_drawn_does_not_hold_anybody_up(pack: 
 
 
 def test_the_second_half_follows_its_own_first(pack: CharacterPack, pool: FakePool) -> None:
-    pool.done = {cut: TransitionMaker(pack, BlendOptions()).make(cut) for cut in (CUT, OTHER)}
+    pool.done = {cut: TransitionMaker(pack, FLOW).make(cut) for cut in (CUT, OTHER)}
     pictures = source(pack, pool)
     pictures.draw(FIRST, 1.0)
     first_again = pictures.draw(FIRST, 1.0)  # after take_back
@@ -198,7 +199,7 @@ def test_the_second_half_follows_its_own_first(pack: CharacterPack, pool: FakePo
 
 def test_a_late_crossfade_leads_from_one_node_into_the_other(pack: CharacterPack) -> None:
     decoder = GopDecoder(pack.info.extradata, WIDTH, HEIGHT)
-    maker = TransitionMaker(pack, BlendOptions(blender="crossfade"))
+    maker = TransitionMaker(pack, open_blender("crossfade"))
     for cut in (CUT, (11, 3), (4, 12)):  # sync, and at the end and at the start of a clip
         mixed = decoder.decode_i420(maker.late_crossfade(cut)).astype(float)
         sync = pack.graph.has_sync(*cut)
@@ -212,16 +213,16 @@ def test_a_late_crossfade_leads_from_one_node_into_the_other(pack: CharacterPack
 def test_with_a_real_pool(pack: CharacterPack) -> None:
     pool = TransitionPool(1, 1 << 30)
     try:
-        pictures = PictureSource(pack, "flow", pool)
+        pictures = PictureSource(pack, FLOW, pool)
         assert pictures.draw(FIRST, 0.0).late
-        expected = TransitionMaker(pack, BlendOptions()).make(CUT)
+        expected = TransitionMaker(pack, FLOW).make(CUT)
         drawn = [pictures.draw(step) for step in (FIRST, SECOND)]
         assert [p for one in drawn for p in one.packets] == expected
         assert not drawn[0].late
-        again = PictureSource(pack, "flow", pool)
+        again = PictureSource(pack, FLOW, pool)
         again.draw(Step(4, planned=(CUT,)), 1.0)
-        pool.found(pool.store(pack, "flow"), CUT, None)  # in time until the next step
+        pool.found(pool.store(pack, FLOW), CUT, None)  # in time until the next step
         assert again.draw(FIRST, 0.0) == Drawn(tuple(expected[:4]), "flow")
     finally:
         pool.close()
-    assert PictureSource(pack, "flow", pool).draw(Step(14, cut_to=6)).blender == "cut"  # closed: nobody hangs
+    assert PictureSource(pack, FLOW, pool).draw(Step(14, cut_to=6)).blender == "cut"  # closed: nobody hangs

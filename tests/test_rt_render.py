@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 from scipy.io import wavfile
 
-from engine.blending.morph import BlendOptions
+from engine.blending.blender import open_blender
+from engine.blending.morph import Flow
 from engine.character.pack import CharacterPack
 from engine.character.perform import Performance, PerformOptions, perform, planned_transitions
 from engine.errors import InputError
@@ -27,6 +28,7 @@ from engine.motion_graph.words import KeywordOptions
 from engine.timebase import FPS, FRAMES_PER_NODE, SAMPLE_RATE, frame_count, frame_start
 from tango_rt.cli import main
 from tango_rt.pipeline import transitions as transitions_module
+from tango_rt.pipeline.drawers import draw_ahead
 from tango_rt.pipeline.render import RenderOptions, render
 from tango_rt.pipeline.transitions import TransitionStore
 from tango_rt.sound.audio import read_audio
@@ -36,7 +38,7 @@ from tests.helpers.fakes import make_pack
 from tests.helpers.media_files import join, piped
 from tests.test_rt_cli import refusal, run_json, write_speech
 
-CROSSFADE = BlendOptions(blender="crossfade")
+CROSSFADE = open_blender("crossfade")
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +120,7 @@ def test_cut_blender_shows_nothing_but_stored_frames(pack: CharacterPack, speech
 def test_cached_transitions_survive_and_damage_does_not(pack: CharacterPack) -> None:
     cuts = cuts_of(pack, 6)
     store = TransitionStore(pack, CROSSFADE)
-    assert list(store.prepare(cuts + cuts, 1)) == cuts
+    assert list(draw_ahead(store, cuts + cuts, 1)) == cuts
     good = {cut: store.packets(cut) for cut in cuts}
     files = {cut: next(pack.path.glob(f"transitions/*/{cut[0]}-{cut[1]}.gops")) for cut in cuts}
     assert all(TransitionStore(pack, CROSSFADE).packets(cut) == good[cut] for cut in cuts)
@@ -179,27 +181,18 @@ def test_cache_is_as_readable_as_the_user_wants(pack: CharacterPack) -> None:
 
 def test_other_options_are_other_transitions(pack: CharacterPack) -> None:
     cut = cuts_of(pack, 1)[0]
-    options = [
-        BlendOptions(),
-        CROSSFADE,
-        BlendOptions(blender="cut"),
-        *(
-            replace(BlendOptions(), **{name: value * 2})
-            for name, value in vars(BlendOptions()).items()
-            if isinstance(value, float)
-        ),
-    ]
-    for option in options:
-        TransitionStore(pack, option).packets(cut)
-    assert len(list(pack.path.glob("transitions/*"))) == len(options)
+    blenders = [Flow(), Flow(arms=True), Flow(flow_points=200_000), CROSSFADE, open_blender("cut")]
+    for blender in blenders:
+        TransitionStore(pack, blender).packets(cut)
+    assert len(list(pack.path.glob("transitions/*"))) == len(blenders)
 
 
 def test_workers_make_the_same_transitions(pack: CharacterPack, made: Path, tmp_path: Path) -> None:
     cuts = cuts_of(pack, 4)
-    alone = TransitionStore(CharacterPack.open(shutil.copytree(made, tmp_path / "alone.tango")), BlendOptions())
-    assert list(alone.prepare(cuts, 1)) == cuts
-    together = TransitionStore(pack, BlendOptions())
-    assert sorted(together.prepare(cuts, 2)) == sorted(cuts)
+    alone = TransitionStore(CharacterPack.open(shutil.copytree(made, tmp_path / "alone.tango")), open_blender("flow"))
+    assert list(draw_ahead(alone, cuts, 1)) == cuts
+    together = TransitionStore(pack, open_blender("flow"))
+    assert sorted(draw_ahead(together, cuts, 2)) == sorted(cuts)
     for cut in cuts:
         assert together.packets(cut) == alone.packets(cut)
 

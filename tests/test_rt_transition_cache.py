@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.blending.morph import BlendOptions
+from engine.blending.blender import Blender, open_blender
+from engine.blending.morph import Flow
 from engine.character.pack import CharacterPack
 from engine.motion_graph.graph import Cut
 from tango_rt.pipeline import transition_cache
@@ -20,7 +21,7 @@ from tests.helpers.fakes import make_pack
 from tests.test_rt_ahead import PICTURES, pack_at
 
 CUT: Cut = (5, 12)
-FADED = BlendOptions(blender="crossfade")
+FADED = open_blender("crossfade")
 
 
 def _cut_off(file: Path) -> None:
@@ -113,7 +114,7 @@ def test_nothing_is_written_into_what_a_stranger_put_there(tmp_path: Path, monke
 def pack(tmp_path_factory: pytest.TempPathFactory) -> CharacterPack:
     """Where every transition is a FIFO."""
     pack = make_pack(tmp_path_factory.mktemp("packs") / "anna.tango", (12, 8))
-    for options in (FADED, BlendOptions()):
+    for options in (FADED, open_blender("flow")):
         folder = pack.path / "transitions" / cache_key(pack, options)
         folder.mkdir(parents=True)
         for i in range(20):
@@ -129,7 +130,7 @@ def test_a_render_does_not_wait_for_a_fifo(pack: CharacterPack) -> None:
 def test_a_session_does_not_wait_for_a_fifo(pack: CharacterPack) -> None:
     pool = TransitionPool(1, 1 << 30)
     try:
-        source = PictureSource(pack, "crossfade", pool)
+        source = PictureSource(pack, open_blender("crossfade"), pool)
         drawn = [source.draw(step) for step in (Step(4, planned=(CUT,)), Step(5, cut_to=12), Step(12, cut_from=5))]
         pictures = [picture for one in drawn[1:] for picture in one.packets]
         assert pictures == TransitionMaker(pack, FADED).make(CUT)
@@ -141,7 +142,7 @@ def test_a_frame_never_waits_for_the_disk(pack: CharacterPack, monkeypatch: pyte
     """On a disk that hangs, a cut is late; it does not hold up the thread that many sessions share."""
     monkeypatch.setattr(TransitionCache, "read", lambda *_: pytest.fail("read by the thread of a session"))
     pool = _PoolThatHangs()
-    source = PictureSource(pack, "crossfade", pool)  # type: ignore[arg-type]
+    source = PictureSource(pack, open_blender("crossfade"), pool)  # type: ignore[arg-type]
     source.draw(Step(4, planned=(CUT,)), 0.1)
     assert source.draw(Step(5, cut_to=12), 0.1).blender == "cut"
 
@@ -161,3 +162,16 @@ class _PoolThatHangs:
     def drawn(self, *_: object) -> None: ...
 
     def fade(self, *_: object) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("blender", "key"),
+    [
+        (Flow(), "flow-17ef44dd07de"),
+        (Flow(arms=True), "flow-1799bda42dad"),
+        (open_blender("crossfade"), "crossfade-cd35685c786e"),
+        (open_blender("cut"), "cut-9f94747a94d0"),
+    ],
+)
+def test_packs_keep_the_transitions_that_earlier_versions_drew(tmp_path: Path, blender: Blender, key: str) -> None:
+    assert cache_key(pack_at(tmp_path), blender) == key

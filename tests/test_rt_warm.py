@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.blending.morph import BlendOptions
+from engine.blending.blender import open_blender
 from engine.character.pack import CharacterPack
 from engine.motion_graph.graph import CONTINUE
 from tango_rt.cli import main
 from tango_rt.pipeline import warm as warm_module
 from tango_rt.pipeline.character import open_character
+from tango_rt.pipeline.drawers import draw_ahead
 from tango_rt.pipeline.live import LiveOptions
 from tango_rt.pipeline.transitions import TransitionStore
 from tango_rt.pipeline.warm import WarmOptions, likely_cuts, warm_transitions
@@ -57,7 +58,7 @@ def test_warm_transitions_are_ready(path: Path) -> None:
     assert (result.n_cuts, result.n_computed, result.n_cached) == (5, 5, 0)
     again = warm_transitions(path, [], WarmOptions(n_cuts=6))
     assert (again.n_cuts, again.n_computed, again.n_cached) == (6, 1, 5)
-    store = TransitionStore(CharacterPack.open(path), BlendOptions())
+    store = TransitionStore(CharacterPack.open(path), open_blender("flow"))
     assert all(map(store.cached, likely_cuts(open_character(path), [], 6)))
 
 
@@ -91,14 +92,14 @@ def test_command(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
 def test_without_workers_one_process_draws(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Where /dev/shm cannot be written, there are no semaphores to share."""
+    """Where a system allows no more processes."""
 
     def refused(*_: object, **__: object) -> None:
-        raise OSError(30, "Read-only file system")
+        raise OSError(11, "no more")
 
-    monkeypatch.setattr("tango_rt.pipeline.transitions.ProcessPoolExecutor", refused)
+    monkeypatch.setattr("multiprocessing.context.SpawnProcess.start", refused)
     character = open_character(make_pack(tmp_path / "anna.tango", (20, 12)).path)
     cuts = likely_cuts(character, [], 6)
-    store = TransitionStore(character.pack, BlendOptions(blender="crossfade"))
-    assert list(store.prepare(cuts, 2)) == cuts and all(map(store.cached, cuts))
-    assert caplog.messages == ["transitions are drawn by one process: others cannot be started (Read-only file system)"]
+    store = TransitionStore(character.pack, open_blender("crossfade"))
+    assert list(draw_ahead(store, cuts, 2)) == cuts and all(map(store.cached, cuts))
+    assert caplog.messages == ["transitions are drawn by one process: others cannot be started (no more)"]

@@ -12,23 +12,23 @@ short fade in the middle of the 8 frames.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import cv2
 import numpy as np
 
 from engine.blending.arms import arm_guide
+from engine.blending.blender import DEFAULT_BLENDER, TRANSITION_FRAMES, Blender, Take
+from engine.blending.fades import FADE_WEIGHTS, fade
 from engine.blending.flow import FlowPair, Guide, carry, flow_pair, hermite, measure, warp
 from engine.blending.kernels import render, select
 from engine.errors import InputError
 from engine.skeleton import LEFT_HAND, N_JOINTS, RIGHT_HAND
 from engine.timebase import FRAMES_PER_NODE
 
-__all__ = ["TRANSITION_FRAMES", "BlendOptions", "Take", "blend_gap", "blend_sync"]
+__all__ = ["Flow"]
 
-TRANSITION_FRAMES = 2 * FRAMES_PER_NODE
 _STEPS = TRANSITION_FRAMES + 1
-_TIMES = tuple(k / _STEPS for k in range(1, _STEPS))
+_TIMES = FADE_WEIGHTS
 # What is left of a fade when the takes cannot be morphed: frames 4 and 5 alone are mixed.
 _SHORT_FADE = tuple(min(max((k - 3) / 3, 0.0), 1.0) for k in range(1, _STEPS))
 
@@ -46,21 +46,9 @@ _VELOCITY_SHARE = 0.8  # of the measured velocities in the paths across a gap
 
 
 @dataclass(frozen=True)
-class Take:
-    """Consecutive frames of one source next to a cut: 8 for a sync transition, 4 for a gap."""
+class Flow(Blender):
+    """Morphs along dense optical flow.
 
-    frames: np.ndarray  # uint8 (n, H, W, 3) RGB
-    joints: np.ndarray  # float32 (n, 75, 2), pixels, smoothed
-    confidence: np.ndarray  # float32 (n, 75), 0..1
-    hands_found: np.ndarray  # bool (n, 2), left and right
-    surface: np.ndarray | None = None  # uint64 (n, 96): person mask and hand boxes, one word a row of 64 cells
-
-
-@dataclass(frozen=True)
-class BlendOptions:
-    """How transitions are drawn.
-
-    blender: "flow" morphs, "crossfade" mixes, "cut" changes over in the middle.
     arms: let the joints lead arms and hands where flow fails. Hands travel instead of changing places, but drag
         bits of what lies behind them; off by default, because the measures of benchmarks/bench_transitions.py are
         0.2 to 0.4 dB lower with it.
@@ -68,9 +56,22 @@ class BlendOptions:
         hands too.
     """
 
-    blender: Literal["flow", "crossfade", "cut"] = "flow"
+    name = DEFAULT_BLENDER
+    version = 1
+    samples = "sync"
+
     arms: bool = False
     flow_points: int = 100_000
+
+    @property
+    def settings(self) -> str:
+        """Spelt as packs were cached under it."""
+        return f"BlendOptions(blender='flow', arms={self.arms}, flow_points={self.flow_points})"
+
+    def draw(self, before: Take, after: Take) -> np.ndarray:
+        if len(before.frames) == TRANSITION_FRAMES:
+            return _morph_sync(before, after, self)
+        return _morph_gap(before, after, self)
 
 
 @dataclass(frozen=True)
@@ -94,17 +95,9 @@ class _Grid:
         return (pixels + np.float32(0.5) - np.array(self.box[:2], np.float32)) / self.scale - np.float32(0.5)
 
 
-def blend_sync(a: Take, b: Take, options: BlendOptions) -> np.ndarray:
-    """The 8 frames that lead from take a into take b: frame k (1..8) morphs frame k of a into frame k of b with
-    weight k/9.
-
-    Both takes have 8 frames. Returns uint8 (8, H, W, 3). Raises InputError for takes of other shapes or kinds.
-    """
+def _morph_sync(a: Take, b: Take, options: Flow) -> np.ndarray:
+    """Frame k (1..8) morphs frame k of a into frame k of b with weight k/9."""
     _check(a, b, TRANSITION_FRAMES, options)
-    if options.blender == "cut":
-        return np.concatenate([a.frames[:FRAMES_PER_NODE], b.frames[FRAMES_PER_NODE:]])
-    if options.blender == "crossfade":
-        return _fade(a.frames, b.frames, _TIMES)
     grid = _grid(a, b, options)
     small_a, small_b = ([grid.reduce(frame) for frame in take.frames] for take in (a, b))
     pairs: list[FlowPair] = []
@@ -113,8 +106,8 @@ def blend_sync(a: Take, b: Take, options: BlendOptions) -> np.ndarray:
         guides = _guides(a, k, b, k, grid) if options.arms else None
         pairs.append(flow_pair(_grey(small_a[k]), _grey(small_b[k]), seeds, guides))
     if np.mean([pair.trust for pair in pairs]) < _LEAST_TRUST:
-        return _fade(a.frames, b.frames, _SHORT_FADE)
-    out = _fade(a.frames, b.frames, _TIMES)
+        return fade(a.frames, b.frames, _SHORT_FADE)
+    out = fade(a.frames, b.frames, _TIMES)
     for k, (pair, time) in enumerate(zip(pairs, _TIMES, strict=True)):
         field = carry(pair, np.float32(time) * pair.forward, np.float32(1 - time) * pair.backward, time)
         mixed = _mix(field, small_a[k], small_b[k], time, grid)
@@ -123,26 +116,18 @@ def blend_sync(a: Take, b: Take, options: BlendOptions) -> np.ndarray:
     return out
 
 
-def blend_gap(before: Take, after: Take, options: BlendOptions) -> np.ndarray:
-    """The 8 frames between the last frame of `before` and the first of `after`.
-
-    Both takes have 4 frames; those further from the gap give the velocities. Returns uint8 (8, H, W, 3). Raises
-    InputError for takes of other shapes or kinds.
-    """
+def _morph_gap(before: Take, after: Take, options: Flow) -> np.ndarray:
+    """The frames between the last one of `before` and the first of `after`; those further away give the velocities."""
     _check(before, after, FRAMES_PER_NODE, options)
     a, b = np.ascontiguousarray(before.frames[-1]), np.ascontiguousarray(after.frames[0])
     many_a, many_b = (np.broadcast_to(frame, (TRANSITION_FRAMES, *frame.shape)) for frame in (a, b))
-    if options.blender == "cut":
-        return np.concatenate([many_a[:FRAMES_PER_NODE], many_b[FRAMES_PER_NODE:]])
-    if options.blender == "crossfade":
-        return _fade(many_a, many_b, _TIMES)
     grid = _grid(before, after, options)
     small_a, small_b = grid.reduce(a), grid.reduce(b)
     guides = _guides(before, -1, after, 0, grid) if options.arms else None
     pair = flow_pair(_grey(small_a), _grey(small_b), None, guides)
     if pair.trust < _LEAST_TRUST:
-        return _fade(many_a, many_b, _SHORT_FADE)
-    out = _fade(many_a, many_b, _TIMES)
+        return fade(many_a, many_b, _SHORT_FADE)
+    out = fade(many_a, many_b, _TIMES)
     for k, (moved_a, moved_b) in enumerate(_gap_paths(before, after, pair, grid)):
         field = carry(pair, moved_a, moved_b, _TIMES[k])
         mixed = _mix(field, small_a, small_b, _TIMES[k], grid)
@@ -183,14 +168,7 @@ def _mix(field: np.ndarray, small_a: np.ndarray, small_b: np.ndarray, time: floa
     return select(field, unlike, cv2.GaussianBlur(seen, (0, 0), 2.0), time, grid.scale)
 
 
-def _fade(a: np.ndarray, b: np.ndarray, weights: tuple[float, ...]) -> np.ndarray:
-    out = np.empty((TRANSITION_FRAMES, *a.shape[1:]), np.uint8)
-    for k, weight in enumerate(weights):
-        cv2.addWeighted(a[k], 1 - weight, b[k], weight, 0, dst=out[k])
-    return out
-
-
-def _grid(a: Take, b: Take, options: BlendOptions) -> _Grid:
+def _grid(a: Take, b: Take, options: Flow) -> _Grid:
     x0, y0, x1, y1 = box = _work_box(a, b)
     width, height = x1 - x0, y1 - y0
     scale = min(1.0, (options.flow_points / (width * height)) ** 0.5)
@@ -262,9 +240,7 @@ def _grey(picture: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
 
 
-def _check(a: Take, b: Take, n_frames: int, options: BlendOptions) -> None:
-    if options.blender not in ("flow", "crossfade", "cut"):
-        raise InputError(f"blender is {options.blender!r}; wanted flow, crossfade or cut")
+def _check(a: Take, b: Take, n_frames: int, options: Flow) -> None:
     if options.flow_points < 1024:
         raise InputError(f"flow_points is {options.flow_points}; wanted at least 1024")
     if a.frames.shape != b.frames.shape:

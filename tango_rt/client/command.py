@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.blending.blender import BLENDERS, DEFAULT_BLENDER
 from engine.errors import InputError
 from tango_rt.client.connection import add_connection, connection_of, quiet
 from tango_rt.console import add_command, bars, print_result
@@ -67,7 +68,9 @@ def _add_performance(parser: argparse.ArgumentParser) -> None:
         "--retrieval", default="auto", metavar="NAME", help="auto (default), fitted, generic, onset, mini or full"
     )
     group.add_argument("--seed", type=int, default=0, help="0, the default: the best path; any other: a variation")
-    group.add_argument("--blender", choices=("flow", "crossfade", "cut"), default="flow", help="default: flow")
+    group.add_argument(
+        "--blender", choices=tuple(BLENDERS), default=DEFAULT_BLENDER, help=f"default: {DEFAULT_BLENDER}"
+    )
     group.add_argument(
         "--encoding",
         choices=("h264", "jpeg", "rgb24", "i420", "reference"),

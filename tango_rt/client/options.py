@@ -45,7 +45,7 @@ class SessionOptions:
     idle: bool | None = None
     lookahead_nodes: int | None = None
     whole_utterance: bool = False
-    blender: Literal["flow", "crossfade", "cut"] = "flow"
+    blender: str = "flow"  # a value of Blender in media.proto, without its prefix
     retrieval: str = "auto"
     seed: int = 0
     audio_echo: bool = False

@@ -5,48 +5,28 @@ processes of low priority draw what was not there (a flow transition of 1280x720
 keeps it. In the quick one a thread mixes crossfades, 50 ms for half of one, for whoever cannot wait.
 """
 
-import logging
-import os
-import signal
 from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
-from pathlib import Path
 from threading import Lock
-from typing import Literal
 
-import cv2
-from threadpoolctl import threadpool_limits
-
-from engine.blending.morph import BlendOptions
+from engine.blending.blender import CROSSFADE, Blender
 from engine.character.pack import CharacterPack
-from engine.errors import ArtifactError, BackendError, TangoError
 from engine.motion_graph.graph import Cut
-from tango_rt.interrupts import interrupts_held
+from tango_rt.pipeline.drawers import Drawer, Job
 from tango_rt.pipeline.lane import Lane
 from tango_rt.pipeline.transition_cache import TransitionCache
 from tango_rt.pipeline.transitions import TransitionMaker, TransitionStore, cache_key
 
-__all__ = ["Blender", "FadePart", "PoolCounts", "TransitionPool"]
+__all__ = ["FadePart", "PoolCounts", "TransitionPool"]
 
-_log = logging.getLogger(__name__)
-
-Blender = Literal["flow", "crossfade", "cut"]
-
-_MOST_WAITING = 64
-_MOST_DONE = 32  # results beside the cache: 5 MB at 1280x720
-_MOST_FADES = 64
-_MOST_FOUND = 256  # looks into caches, with what was there
+_MAX_WAITING = 64
+_MAX_DONE = 32  # results beside the cache: 5 MB at 1280x720
+_MAX_FADES = 64
+_MAX_FOUND = 256  # looks into caches, with what was there
 _N_LOOKING = 2
-_MOST_CACHES = 64
-_MOST_MAKERS = 4  # opened packs of a worker
-_LIMIT_S = 300.0  # a worker that takes longer hangs; on a machine without a free core they take long
-_IDLE_S = 10.0
-_WORKER_NICE = 10
+_MAX_CACHES = 64
 
 _Key = tuple[str, str, Cut]
 _FadeKey = tuple[_Key, int]
@@ -80,27 +60,26 @@ class TransitionPool:
         self._cache_limit_bytes = cache_limit_bytes
         self._caches: OrderedDict[tuple[str, str], TransitionCache] = OrderedDict()
         self._lock = Lock()
-        self._workers = [_Worker() for _ in range(n_workers)]
-        self._slow: Lane[_Key, _Job, list[bytes]] = Lane(
-            "transitions", [self._draw(worker) for worker in self._workers], _MOST_WAITING, _MOST_DONE
+        self._workers = [Drawer(stands_back=True) for _ in range(n_workers)]
+        self._slow: Lane[_Key, Job, list[bytes]] = Lane(
+            "transitions", [self._draw(worker) for worker in self._workers], _MAX_WAITING, _MAX_DONE
         )
         self._looking: Lane[_Key, _Look, list[bytes]] = Lane(
-            "caches", [self._look] * _N_LOOKING, _MOST_FOUND, _MOST_FOUND
+            "caches", [self._look] * _N_LOOKING, _MAX_FOUND, _MAX_FOUND
         )
-        self._quick: Lane[_FadeKey, _FadeJob, list[bytes]] = Lane("crossfades", [_fade], _MOST_WAITING, _MOST_FADES)
+        self._quick: Lane[_FadeKey, _FadeJob, list[bytes]] = Lane("crossfades", [_fade], _MAX_WAITING, _MAX_FADES)
 
     def store(self, pack: CharacterPack, blender: Blender) -> TransitionStore:
         """The transitions of a pack, for one session; all of them share a cache."""
-        options = BlendOptions(blender=blender)
-        key = cache_key(pack, options)
+        key = cache_key(pack, blender)
         place = str(pack.path), key
         with self._lock:
             if place not in self._caches:
                 self._caches[place] = TransitionCache(pack, key, self._cache_limit_bytes)
             self._caches.move_to_end(place)
-            if len(self._caches) > _MOST_CACHES:
+            if len(self._caches) > _MAX_CACHES:
                 self._caches.popitem(last=False)
-            return TransitionStore(pack, options, self._caches[place])
+            return TransitionStore(pack, blender, self._caches[place])
 
     def look_up(self, store: TransitionStore, cut: Cut, urgent: bool = False) -> None:
         """See whether a transition is cached, and draw it where it is not, before all that was requested earlier.
@@ -115,7 +94,7 @@ class TransitionPool:
 
     def request(self, store: TransitionStore, cut: Cut) -> None:
         """Draw and cache a transition, before all that was requested earlier."""
-        self._slow.request(_key(store, cut), _Job(store, cut), store.key)
+        self._slow.request(_key(store, cut), Job(store, cut), store.key)
 
     def drawn(self, store: TransitionStore, cut: Cut, within_s: float | None = 0.0) -> list[bytes] | None:
         """The 8 pictures of a requested transition, if they come in time; None for within_s: whenever they come."""
@@ -137,15 +116,15 @@ class TransitionPool:
         if known is not None:
             return known
         self.request(look.store, look.cut)
-        if look.urgent and look.store.options.blender == "flow":
+        if look.urgent and look.store.blender.name != CROSSFADE:
             self.request_fade(look.store, look.cut, FadePart.SECOND)
             self.request_fade(look.store, look.cut, FadePart.FIRST)
         return []
 
-    def _draw(self, worker: "_Worker") -> "Callable[[_Job], list[bytes]]":
+    def _draw(self, worker: Drawer) -> Callable[[Job], list[bytes]]:
         """What a thread of the slow lane does: it may have been drawn meanwhile, by another process for example."""
 
-        def draw(job: _Job) -> list[bytes]:
+        def draw(job: Job) -> list[bytes]:
             made = job.store.known(job.cut) or worker(job)
             self._looking.forget(_key(job.store, job.cut))
             return made
@@ -176,124 +155,17 @@ def _key(store: TransitionStore, cut: Cut) -> _Key:
 
 
 @dataclass(frozen=True)
-class _Job:
-    store: TransitionStore
-    cut: Cut
-
-
-@dataclass(frozen=True)
-class _Look(_Job):
+class _Look(Job):
     urgent: bool
 
 
 @dataclass(frozen=True)
-class _FadeJob(_Job):
+class _FadeJob(Job):
     part: FadePart
 
 
 def _fade(job: _FadeJob) -> list[bytes]:
     """In this process: it is cheap, and done without Python's lock. Nothing is kept open, least of all a pack that may
     be deleted: that takes 1 ms."""
-    maker = TransitionMaker(job.store.pack, job.store.options)
+    maker = TransitionMaker(job.store.pack, job.store.blender)
     return maker.late_crossfade(job.cut) if job.part is FadePart.LATE else maker.crossfade(job.cut, job.part)
-
-
-class _Worker:
-    """A process that draws; replaced when it dies or hangs."""
-
-    def __init__(self) -> None:
-        self.n_lost = 0
-        self._closed = False
-        self._lock = Lock()  # nobody is replaced while all are ended
-        self._start()
-
-    def __call__(self, job: _Job) -> list[bytes]:
-        """Draw and cache. Raises what the drawing raises, BackendError where it kills the process twice."""
-        made = self._make(job) or self._make(job)
-        if made is None:
-            raise BackendError(f"a process that draws transitions died of it twice (cut {job.cut} of {job.store.key})")
-        job.store.keep(job.cut, made)
-        return made
-
-    def kill(self) -> None:
-        """End it for good."""
-        with self._lock:
-            self._closed = True
-            self._process.kill()
-            self._process.join()
-
-    def _make(self, job: _Job) -> list[bytes] | None:
-        try:
-            self._connection.send((job.store.pack.path, job.store.key, job.store.options, job.cut))
-            if self._connection.poll(_LIMIT_S):
-                answer: list[bytes] | TangoError = self._connection.recv()
-                if isinstance(answer, TangoError):
-                    raise answer
-                return answer
-        except (EOFError, OSError):
-            pass
-        with self._lock:
-            if not self._closed:
-                self._replace()
-        return None
-
-    def _replace(self) -> None:
-        self.n_lost += 1
-        self._process.kill()
-        self._process.join()
-        self._connection.close()
-        _log.warning("a process that draws transitions was lost (exit code %s) and is replaced", self._process.exitcode)
-        self._start()
-
-    def _start(self) -> None:
-        context = get_context("spawn")
-        self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
-        with interrupts_held():
-            self._process.start()
-        theirs.close()
-
-
-def _serve(connection: Connection) -> None:
-    """A worker process: ends when the other end of the connection does, however that came about."""
-    for ending in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(ending, signal.SIG_IGN)  # a request to end goes to all of a service, and its server ends us
-    _stand_back()
-    cv2.setNumThreads(1)
-    makers: OrderedDict[tuple[Path, str], TransitionMaker] = OrderedDict()
-    with threadpool_limits(1), suppress(EOFError, OSError):
-        while True:
-            if not connection.poll(_IDLE_S):
-                makers.clear()  # what is open takes disk space, even if it was deleted
-            path, key, options, cut = connection.recv()
-            try:
-                answer: list[bytes] | TangoError = _maker(makers, path, key, options).make(cut)
-            except TangoError as error:
-                answer = error
-            except Exception as error:
-                answer = BackendError(f"drawing the cut {cut} of {path} failed: {type(error).__name__}: {error}")
-            connection.send(answer)
-
-
-def _stand_back() -> None:
-    """Run while nobody else wants the core: what is drawn here is for later, the streams wait by the millisecond."""
-    with suppress(OSError):
-        if hasattr(os, "SCHED_IDLE"):
-            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-        else:
-            os.nice(_WORKER_NICE)
-
-
-def _maker(
-    makers: OrderedDict[tuple[Path, str], TransitionMaker], path: Path, key: str, options: BlendOptions
-) -> TransitionMaker:
-    maker = makers.pop((path, key), None)
-    if maker is None:
-        pack = CharacterPack.open(path)
-        if cache_key(pack, options) != key:
-            raise ArtifactError(f"{path} was built anew: what its predecessor asks for cannot be drawn from it")
-        maker = TransitionMaker(pack, options)
-    makers[path, key] = maker
-    if len(makers) > _MOST_MAKERS:
-        makers.popitem(last=False)
-    return maker

@@ -4,19 +4,19 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from engine.blending.morph import BlendOptions
+from engine.blending.blender import CROSSFADE, CUT, Blender
 from engine.character.pack import CharacterPack
 from engine.motion_graph.graph import Cut
 from engine.timebase import FRAMES_PER_NODE
-from tango_rt.pipeline.ahead import Blender, FadePart, TransitionPool
+from tango_rt.pipeline.ahead import FadePart, TransitionPool
 from tango_rt.pipeline.live import Step
 from tango_rt.pipeline.transitions import TransitionStore
 from tango_rt.video.codecs import Drawn
 
 __all__ = ["PictureSource"]
 
-_MOST_READY = 8
-_MOST_PLANNED = 4  # cuts further away will rather change than come
+_MAX_READY = 8
+_MAX_PLANNED = 4  # cuts further away will rather change than come
 
 
 class _Begun(NamedTuple):
@@ -44,11 +44,11 @@ class PictureSource:
     ) -> None:
         """store: where transitions are already, without a pool."""
         self._pack = pack
-        self._blender = blender
+        self._blender = blender.name
         self._pool = pool
         if pool is not None:
             store = pool.store(pack, blender)
-        self._store = store or TransitionStore(pack, BlendOptions(blender=blender))
+        self._store = store or TransitionStore(pack, blender)
         self._ready: OrderedDict[Cut, list[bytes]] = OrderedDict()
         self._missed: OrderedDict[Cut, None] = OrderedDict()  # planned, and not in the cache then
         self._begun: _Begun | None = None
@@ -59,7 +59,7 @@ class PictureSource:
         due_in_s: until they are needed; None: whenever they are ready, by the blender asked for. Without a pool,
         raises ArtifactError where the pack is damaged.
         """
-        if self._pool is not None and self._blender != "cut":
+        if self._pool is not None and self._blender != CUT:
             self._look_ahead(step.planned, self._pool)
         if step.hard:
             self._begun = None
@@ -71,7 +71,7 @@ class PictureSource:
 
     def _look_ahead(self, planned: Sequence[Cut], pool: TransitionPool) -> None:
         # the nearest last: what is requested last is done first
-        for rank, cut in reversed(list(enumerate(planned[:_MOST_PLANNED]))):
+        for rank, cut in reversed(list(enumerate(planned[:_MAX_PLANNED]))):
             if cut not in self._ready:
                 pool.look_up(self._store, cut, urgent=rank == 0)
                 self._note(cut, pool.found(self._store, cut))
@@ -80,15 +80,15 @@ class PictureSource:
         """What is known of a cut that is planned. found: its pictures, nothing where they must be drawn."""
         if found:
             self._ready[cut] = found
-            if len(self._ready) > _MOST_READY:
+            if len(self._ready) > _MAX_READY:
                 self._ready.popitem(last=False)
         elif found is not None:
             self._missed[cut] = None
-            if len(self._missed) > _MOST_READY:
+            if len(self._missed) > _MAX_READY:
                 self._missed.popitem(last=False)
 
     def _first_half(self, cut: Cut, due_in_s: float | None) -> Drawn:
-        if self._blender == "cut":
+        if self._blender == CUT:
             return self._hard(cut[0], late=False)
         known = self._ready.pop(cut, None) or self._cached(cut, due_in_s)
         packets = known or self._computed(cut, due_in_s)
@@ -101,7 +101,7 @@ class PictureSource:
         half = self._pool.fade(self._store, cut, FadePart.FIRST, due_in_s)
         if half is not None:
             self._begun = _Begun(cut, part=FadePart.SECOND)
-            return Drawn(tuple(half), "crossfade", late=self._blender != "crossfade", computed=True)
+            return Drawn(tuple(half), CROSSFADE, late=self._blender != CROSSFADE, computed=True)
         self._pool.request_fade(self._store, cut, FadePart.LATE)
         self._begun = _Begun(cut, part=FadePart.LATE)
         return self._hard(cut[0], late=True)
@@ -129,14 +129,14 @@ class PictureSource:
     def _second_half(self, cut: Cut, due_in_s: float | None) -> Drawn:
         begun = self._begun
         if begun is None or begun.cut != cut:
-            return self._hard(cut[1], late=self._blender != "cut")
+            return self._hard(cut[1], late=self._blender != CUT)
         if begun.packets is not None:
             return Drawn(tuple(begun.packets[FRAMES_PER_NODE:]), self._blender)
         assert self._pool is not None
         half = self._pool.fade(self._store, cut, begun.part, due_in_s)
         if half is None:
             return self._hard(cut[1], late=True)
-        return Drawn(tuple(half), "crossfade", late=self._blender != "crossfade" or begun.part is FadePart.LATE)
+        return Drawn(tuple(half), CROSSFADE, late=self._blender != CROSSFADE or begun.part is FadePart.LATE)
 
     def _hard(self, node: int, late: bool) -> Drawn:
-        return Drawn(tuple(self._pack.packets(node)), "cut", late)
+        return Drawn(tuple(self._pack.packets(node)), CUT, late)

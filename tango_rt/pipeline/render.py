@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from tqdm import tqdm
 
-from engine.blending.morph import BlendOptions
+from engine.blending.blender import DEFAULT_BLENDER, open_blender
 from engine.character.pack import CharacterPack
 from engine.character.perform import Performance
 from engine.character.retrieval import RetrievalOptions
@@ -20,9 +20,12 @@ from engine.features.onset import OnsetEmbedding
 from engine.motion_graph.graph import Cut
 from engine.timebase import SAMPLE_RATE, frame_count
 from tango_rt.media.pipes import rereadable
+from tango_rt.pipeline.captions import text_stages
 from tango_rt.pipeline.character import Character, character_of
+from tango_rt.pipeline.drawers import draw_ahead
 from tango_rt.pipeline.live import LiveOptions, Step
 from tango_rt.pipeline.pictures import PictureSource
+from tango_rt.pipeline.stages import HeardSound, StageChain
 from tango_rt.pipeline.transitions import TransitionStore
 from tango_rt.sound.audio import audio_blocks, check_audible, read_audio, said_before
 from tango_rt.video.mp4 import Mp4Writer
@@ -38,12 +41,14 @@ SOUND_RATE = 48_000
 class RenderOptions:
     """lookahead_nodes: as a live stream would be performed; None, the default: with all of the speech heard first."""
 
-    blender: Literal["flow", "crossfade", "cut"] = "flow"
+    blender: str = DEFAULT_BLENDER
     lookahead_nodes: int | None = None
     retrieval: RetrievalOptions = field(default_factory=RetrievalOptions)
     search: Literal["viterbi", "official"] = "viterbi"
     seed: int = 0
     words: Path | None = None
+    caption: str | None = None  # a text, or "words": those of the timings, as they are said
+    label: str | None = None  # in the corner
     plot: Path | None = None
     n_workers: int = 1
 
@@ -89,21 +94,27 @@ def _render(
     pack: CharacterPack, speech: Path, name: str, output: Path, options: RenderOptions, started: float
 ) -> RenderResult:
     warnings: list[str] = []
+    blender = open_blender(options.blender)
     samples = read_audio(speech, warn=warnings.append)
     check_audible(samples, speech)
     n_frames = frame_count(len(samples))
     words = None if options.words is None else read_words(options.words)
+    on_pictures = text_stages(pack.info, options.label, options.caption, words, warnings.append)
+    stages = StageChain(pack.info, on_pictures)
     live = LiveOptions(options.lookahead_nodes, False, options.retrieval, options.search, options.seed, words)
     # opened before the work, so that a place where nothing can be written is known at once
     with Mp4Writer(output, pack.info.extradata, SOUND_RATE, n_frames) as writer:
         steps, performance = perform_speech(character_of(pack), samples, live)
-        store = TransitionStore(pack, BlendOptions(blender=options.blender))
+        store = TransitionStore(pack, blender)
         transitions = [(step.node, step.cut_to) for step in steps if step.cut_to is not None]
         wanted = dict.fromkeys(transitions)
         n_cached = sum(store.cached(cut) for cut in wanted)
         _prepare(store, wanted, len(wanted) - n_cached, options.n_workers)
-        source = PictureSource(pack, options.blender, None, store)
-        pictures = (packet for step in steps for packet in source.draw(step).packets)
+        source = PictureSource(pack, blender, None, store)
+        sound = HeardSound()
+        sound.push(samples)
+        drawn = (stages.apply(step, source.draw(step), sound) for step in steps)
+        pictures = (packet for four in drawn for packet in four.packets)
         writer.write(pictures, audio_blocks(speech, SOUND_RATE, warn=said_before))
     if options.plot is not None:
         from tango_rt.pipeline.plot import plot_performance
@@ -150,7 +161,7 @@ def _prepare(store: TransitionStore, wanted: Iterable[Cut], n_missing: int, n_wo
     # closing ends the worker processes, wherever an interrupt comes
     with (
         tqdm(total=n_missing, desc="transitions", unit="cut", disable=None) as progress,
-        closing(store.prepare(wanted, n_workers)) as done,
+        closing(draw_ahead(store, wanted, n_workers)) as done,
     ):
         for _ in done:
             progress.update()

@@ -7,14 +7,15 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from math import ceil
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from engine.blending.morph import BlendOptions
+from engine.blending.blender import DEFAULT_BLENDER, open_blender
 from engine.motion_graph.graph import Cut
 from engine.timebase import SAMPLE_RATE
 from tango_rt.pipeline.character import Character, open_character
+from tango_rt.pipeline.drawers import draw_ahead
 from tango_rt.pipeline.live import LiveOptions, LivePerformer, Step
 from tango_rt.pipeline.transitions import TransitionStore
 from tango_rt.progress import OnProgress, Stage, silent
@@ -34,7 +35,7 @@ _PLANNED = 0.1  # of a cut that is taken: what is planned may change, and is req
 class WarmOptions:
     """lookahead_nodes: as the sessions to come will have it; other look-aheads choose other cuts."""
 
-    blender: Literal["flow", "crossfade"] = "flow"
+    blender: str = DEFAULT_BLENDER
     n_cuts: int = 400
     lookahead_nodes: int = 2
     n_workers: int = 1
@@ -76,11 +77,11 @@ def warm_transitions(
         check_audible(sounds[-1], speech)
         warnings += [f"{speech.name}: {text}" for text in heard]
     cuts = likely_cuts(character, sounds, options.n_cuts, options.lookahead_nodes)
-    store = TransitionStore(character.pack, BlendOptions(blender=options.blender))
+    store = TransitionStore(character.pack, open_blender(options.blender))
     n_missing = sum(not store.cached(cut) for cut in cuts)
     with (
         Stage(on_progress, "transitions", n_missing, "cuts") as stage,
-        closing(store.prepare(cuts, options.n_workers)) as done,
+        closing(draw_ahead(store, cuts, options.n_workers)) as done,
     ):
         for _ in done:
             stage.advance()

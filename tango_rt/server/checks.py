@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from engine.blending.blender import BLENDERS, DEFAULT_BLENDER
 from tango_rt.pipeline.live import MAX_LOOKAHEAD_NODES
 from tango_rt.server.config import ServerConfig
 from tango_rt.server.status import bad_field
@@ -10,12 +11,11 @@ from tango_rt.sound.resample import MAX_RATE_HZ, MIN_RATE_HZ
 from tango_rt.v1 import media_pb2, session_pb2
 from tango_rt.video.codecs import Encoding
 
-__all__ = ["MAX_ID_CHARACTERS", "BlenderName", "SessionPlan", "check_id", "checked_plan"]
+__all__ = ["MAX_ID_CHARACTERS", "SessionPlan", "blender_value", "check_id", "checked_plan"]
 
 MAX_ID_CHARACTERS = 64
 MIN_STATS_PERIOD_S = 0.1
 
-BlenderName = Literal["flow", "crossfade", "cut"]
 RetrievalName = Literal["auto", "fitted", "generic", "onset", "mini", "full"]
 
 _SAMPLE_BYTES = {media_pb2.AUDIO_ENCODING_LINEAR_PCM_S16: 2, media_pb2.AUDIO_ENCODING_FLOAT32: 4}
@@ -25,11 +25,6 @@ _VIDEO: "dict[media_pb2.VideoEncoding, Encoding]" = {
     media_pb2.VIDEO_ENCODING_RGB24: "rgb24",
     media_pb2.VIDEO_ENCODING_I420: "i420",
     media_pb2.VIDEO_ENCODING_REFERENCE: "reference",
-}
-_BLENDERS: "dict[media_pb2.Blender, BlenderName]" = {
-    media_pb2.BLENDER_FLOW: "flow",
-    media_pb2.BLENDER_CROSSFADE: "crossfade",
-    media_pb2.BLENDER_CUT: "cut",
 }
 _RETRIEVALS: tuple[RetrievalName, ...] = ("auto", "fitted", "generic", "onset", "mini", "full")
 
@@ -46,7 +41,7 @@ class SessionPlan:
     realtime: bool
     idle: bool
     lookahead_nodes: int | None
-    blender: BlenderName
+    blender: str
     retrieval: RetrievalName
     seed: int
     audio_echo: bool
@@ -72,7 +67,7 @@ class SessionPlan:
             pacing=session_pb2.PACING_REALTIME if self.realtime else session_pb2.PACING_FAST,
             idle=self.idle,
             whole_utterance=self.lookahead_nodes is None,
-            blender=next(value for value, name in _BLENDERS.items() if name == self.blender),
+            blender=blender_value(self.blender),
             retrieval=self.retrieval,
             seed=self.seed,
             audio_echo=self.audio_echo,
@@ -165,11 +160,18 @@ def _lookahead(config: session_pb2.SessionConfig, default: int, clip: bool) -> i
     return nodes
 
 
-def _blender(blender: "media_pb2.Blender") -> BlenderName:
-    chosen = blender or media_pb2.BLENDER_FLOW
-    if chosen not in _BLENDERS:
-        raise bad_field("blender", f"blender {blender} is unknown: there is {', '.join(_BLENDERS.values())}")
-    return _BLENDERS[chosen]
+def blender_value(name: str) -> "media_pb2.Blender":
+    """The value of the protocol for a blender that is in BLENDERS. Raises ValueError where it has none."""
+    return media_pb2.Blender.Value(f"BLENDER_{name.upper()}")
+
+
+def _blender(blender: "media_pb2.Blender") -> str:
+    if blender == media_pb2.BLENDER_UNSPECIFIED:
+        return DEFAULT_BLENDER
+    for name in BLENDERS:
+        if blender_value(name) == blender:
+            return name
+    raise bad_field("blender", f"blender {blender} is unknown: there is {', '.join(BLENDERS)}")
 
 
 def _retrieval(name: str) -> RetrievalName:

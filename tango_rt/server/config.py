@@ -38,6 +38,10 @@ _PICTURE_CORES = (
     "cores that JPEG, RGB24 and I420 of sessions in real time may take together; sessions beyond are refused; "
     "default: half of the cores there are"
 )
+_LABEL = (
+    "mark in the corner of all pictures, as 'AI-generated'; costs 40 to 60 ms of a core for each node of 1280x720 that "
+    "is shown, up to half of real time, unless it is found in the picture cache (picture_cache_mb)"
+)
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ class ServerConfig:
     max_sessions_per_client: int = whole(0, 0, 100_000, _OF_CLIENT)
     picture_cores: float | None = number(None, 0, 10_000, _PICTURE_CORES)
     picture_cache_mb: int = whole(128, 0, 1 << 20, "memory for pictures that were made and may be shown again")
+    label: str | None = text("TEXT", _LABEL)
     lookahead_nodes: int = whole(2, 0, 8, "nodes of 4 frames that a session looks ahead where it does not say")
     config_timeout_s: float = seconds(5, 0.05, 3600, "how long a new stream may wait with its configuration")
     idle_timeout_s: float = seconds(30, 0.05, _DAY_S, "a session ends where its client sends nothing for so long")

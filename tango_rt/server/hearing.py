@@ -6,6 +6,7 @@ import numpy as np
 
 from engine.timebase import FPS, FRAMES_PER_NODE, SAMPLE_RATE, frame_count, frame_start
 from tango_rt.pipeline.live import LivePerformer
+from tango_rt.pipeline.stages import HeardSound
 from tango_rt.server.checks import SessionPlan
 from tango_rt.server.speech import Speech, SpeechQueue
 from tango_rt.sound.resample import Resampler
@@ -29,8 +30,12 @@ _PIECE_S = 0.25
 class Hearing:
     """Feeds one performer from one queue; for the thread that owns the performer."""
 
-    def __init__(self, queue: SpeechQueue, performer: LivePerformer, plan: SessionPlan) -> None:
+    def __init__(
+        self, queue: SpeechQueue, performer: LivePerformer, plan: SessionPlan, keeps_sound: bool = False
+    ) -> None:
+        """keeps_sound: what the performer hears is kept with each Speech."""
         self._queue = queue
+        self._keeps_sound = keeps_sound
         self._performer = performer
         self._plan = plan
         self._piece = max(1, int(_PIECE_S * plan.rate_hz))
@@ -98,11 +103,14 @@ class Hearing:
     def _resampler_of(self, speech: Speech) -> Resampler:
         if self._resampler is None or self._speech is not speech:
             self._speech, self._resampler, self._n_heard = speech, Resampler(self._plan.rate_hz), 0
+            speech.heard = HeardSound() if self._keeps_sound else None
         return self._resampler
 
     def _push(self, speech: Speech, samples: np.ndarray) -> None:
         if len(samples):
             self._n_heard += len(samples)
+            if speech.heard is not None:
+                speech.heard.push(samples)
             self._performer.push(samples, speech.name)
 
     def _samples(self, data: bytes) -> np.ndarray:

@@ -18,6 +18,7 @@ from engine.errors import BackendError, InputError
 from engine.features.learned import open_embedding_networks
 from engine.inference.networks import NetworkOptions, Networks
 from tango_rt.pipeline.ahead import TransitionPool
+from tango_rt.pipeline.captions import check_text
 from tango_rt.pipeline.store import CharacterStore
 from tango_rt.server.config import ServerConfig
 from tango_rt.server.gate import Gate
@@ -65,6 +66,8 @@ class GestureServer:
         tokens = tokens_of(config)
         self.wants_token = bool(tokens)
         self._credentials = credentials_of(config)
+        if config.label is not None:
+            check_text(config.label, "label")
         self._metrics_at = _metrics_address(config.metrics_listen)
         for address in listen:
             check_free(address)

@@ -1,9 +1,12 @@
 """From a checked plan to a session: the character, its performer, what draws and what writes pictures."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import grpc
 
+from engine.blending.blender import open_blender
+from engine.character.info import PackInfo
 from engine.character.retrieval import RetrievalOptions
 from engine.errors import ArtifactError, BackendError, InputError
 from engine.inference.networks import Networks
@@ -12,6 +15,7 @@ from tango_rt.pipeline.ahead import TransitionPool
 from tango_rt.pipeline.character import Character
 from tango_rt.pipeline.live import LiveOptions, LivePerformer
 from tango_rt.pipeline.pictures import PictureSource
+from tango_rt.pipeline.stages import PictureStage, StageChain
 from tango_rt.pipeline.store import CharacterStore, UnknownCharacter
 from tango_rt.server.checks import SessionPlan
 from tango_rt.server.config import ServerConfig
@@ -20,7 +24,7 @@ from tango_rt.server.messages import accepted, duration
 from tango_rt.server.metrics import Metrics
 from tango_rt.server.session import Session
 from tango_rt.server.speech import SpeechQueue
-from tango_rt.server.status import Refusal
+from tango_rt.server.status import Refusal, bad_field
 from tango_rt.sound.resample import Resampler
 from tango_rt.v1 import session_pb2
 from tango_rt.video.codecs import FrameCoder
@@ -50,6 +54,7 @@ class Opener:
     metrics: Metrics
     networks: Networks | None = None  # of all sessions
     pictures: SharedPictures | None = None  # of all sessions
+    stages: Callable[[PackInfo], Sequence[PictureStage]] = lambda _: ()  # for a new session
 
     def open(self, plan: SessionPlan, session_id: str, max_chunk_s: float) -> Opened:
         """Raises Refusal for a character or a retrieval that is not to be had."""
@@ -61,11 +66,14 @@ class Opener:
             lookahead += round(MIN_JITTER_S * SAMPLE_RATE)
         # a step that waits for more than is taken would never come
         max_queued_s = max(self.server.max_queued_audio_s, lookahead / SAMPLE_RATE + _MORE_THAN_LOOKAHEAD_S)
+        stages = StageChain(info, self.stages(info), self.pictures)
+        _check_lookahead(stages, performer, plan)
         session = Session(
             plan,
             SpeechQueue(plan, max_chunk_s),
             performer,
-            PictureSource(character.pack, plan.blender, self.pool),
+            PictureSource(character.pack, open_blender(plan.blender), self.pool),
+            stages,
             FrameCoder(plan.encoding, info, self.pictures),
             character.pack["clip_start"],
             self.metrics,
@@ -96,6 +104,14 @@ class Opener:
             )
             refusal = Refusal(grpc.StatusCode.FAILED_PRECONDITION, "RETRIEVAL_UNAVAILABLE", message)
             raise refusal from error
+
+
+def _check_lookahead(stages: StageChain, performer: LivePerformer, plan: SessionPlan) -> None:
+    """Raises Refusal where stages would have to hear more than the search waits for: they would take it for silence."""
+    wanted_s, heard_s = stages.lookahead_s or 0.0, performer.lookahead_samples / SAMPLE_RATE
+    if plan.lookahead_nodes is not None and wanted_s > heard_s:
+        message = f"a look-ahead of {heard_s:.2f} s: what this server does with pictures needs {wanted_s:.2f} s"
+        raise bad_field("lookahead_nodes", message)
 
 
 def character_of(store: CharacterStore, name: str) -> Character:

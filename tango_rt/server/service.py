@@ -11,12 +11,14 @@ import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import grpc
 
 from engine.inference.networks import Networks
 from tango_rt.pipeline.ahead import TransitionPool
+from tango_rt.pipeline.captions import text_stages
 from tango_rt.pipeline.store import CharacterStore
 from tango_rt.server.admission import Admission, Yielding
 from tango_rt.server.checks import checked_plan
@@ -66,7 +68,10 @@ class GestureService:
         self._networks = networks
         self._store = store
         self._metrics = metrics
-        self._opener = Opener(config, store, pool, metrics, networks, SharedPictures(config.picture_cache_mb << 20))
+        pictures = SharedPictures(config.picture_cache_mb << 20)
+        self._opener = Opener(
+            config, store, pool, metrics, networks, pictures, partial(text_stages, label=config.label)
+        )
         self._threads = Threads(executor, config.threads)
         self._admission = Admission(config, Prices({}))
         self._yielding = Yielding(self._admission)

@@ -14,7 +14,8 @@ import numpy as np
 from engine.timebase import FRAMES_PER_NODE, SAMPLE_RATE
 from tango_rt.pipeline.live import LivePerformer, Step
 from tango_rt.pipeline.pictures import PictureSource
-from tango_rt.server.checks import SessionPlan
+from tango_rt.pipeline.stages import StageChain
+from tango_rt.server.checks import SessionPlan, blender_value
 from tango_rt.server.counts import Counts, TransitionOrigin
 from tango_rt.server.echo import Echo
 from tango_rt.server.hearing import Hearing
@@ -35,12 +36,6 @@ ATTENTION: dict[int, float] = {
 
 _PACED_BUDGET_S = 0.01  # of listening, a step: the next frame must not wait
 _FAST_BUDGET_S = 0.05  # others want the thread, too
-
-_BLENDERS = {
-    "flow": media_pb2.BLENDER_FLOW,
-    "crossfade": media_pb2.BLENDER_CROSSFADE,
-    "cut": media_pb2.BLENDER_CUT,
-}
 
 
 @dataclass(slots=True)
@@ -68,6 +63,7 @@ class Session:
         queue: SpeechQueue,
         performer: LivePerformer,
         pictures: PictureSource,
+        stages: StageChain,
         coder: FrameCoder,
         clip_start: np.ndarray,
         metrics: Metrics,
@@ -82,10 +78,11 @@ class Session:
         self._counts = Counts()
         self._performer = performer
         self._pictures = pictures
+        self._stages = stages
         self._coder = coder
         self._clip_start = clip_start
         self._metrics = metrics
-        self._hearing = Hearing(queue, performer, plan)
+        self._hearing = Hearing(queue, performer, plan, keeps_sound=stages.lookahead_s is not None)
         self._echo = Echo(plan)
         self._shown: _Shown | None = None
         self._heard_s = 0.0
@@ -133,12 +130,13 @@ class Session:
             step = self._performer.idle(self.attention)
         searched_s = time.perf_counter()
         left_s = None if due_in_s is None else max(0.0, due_in_s - (searched_s - start_s))
-        drawn = self._pictures.draw(step, left_s) if draw else None
+        speech = None if step.utterance is None else self.queue.find(step.utterance)
+        drawn = self._drawn(step, speech, left_s) if draw else None
         self._shown = _Shown(
             step=step,
             drawn=drawn,
             pictures=[] if drawn is None else self._coder.encode(drawn),
-            speech=None if step.utterance is None else self.queue.find(step.utterance),
+            speech=speech,
             starved=starved,
             n_frames=FRAMES_PER_NODE if self.plan.idle else step.n_frames,
             clip=int(np.searchsorted(self._clip_start, step.node, side="right")) - 1,
@@ -233,6 +231,10 @@ class Session:
             step = self._performer.next()
         return step
 
+    def _drawn(self, step: Step, speech: Speech | None, due_in_s: float | None) -> Drawn:
+        sound = None if speech is None else speech.heard
+        return self._stages.apply(step, self._pictures.draw(step, due_in_s), sound)
+
     def _listen(self) -> None:
         start_s = time.perf_counter()
         self.unheard = self._hearing.listen(_PACED_BUDGET_S if self.plan.realtime else _FAST_BUDGET_S)
@@ -270,7 +272,7 @@ class Session:
         else:
             sent.kind = media_pb2.FRAME_KIND_IDLE if speech is None else media_pb2.FRAME_KIND_RETRIEVED
         if drawn.blender is not None:
-            source.blender = _BLENDERS[drawn.blender]
+            source.blender = blender_value(drawn.blender)
             if step.cut_to is not None:
                 source.cut_to = step.cut_to
             if step.cut_from is not None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from engine.blending.blender import DEFAULT_BLENDER, open_blender
 from engine.character.embeddings import write_embedding
 from engine.character.info import Clip, PackInfo, Source
 from engine.character.pack import CharacterPack, recording_of
@@ -55,10 +56,11 @@ def rehearse(pool: TransitionPool, n_workers: int) -> None:
     try:
         with scratch_folder(_SCRATCH, temporary_root()) as folder:
             character = character_of(blank_pack(folder / "blank.tango"))
-            source = PictureSource(character.pack, "flow", pool)
+            blender = open_blender(DEFAULT_BLENDER)
+            source = PictureSource(character.pack, blender, pool)
             cuts = [(first, first + _N_NODES // 2) for first in range(min(n_workers, _N_NODES // 2))]
             for cut in cuts:  # one for each worker, while the others are at theirs
-                pool.request(pool.store(character.pack, "flow"), cut)
+                pool.request(pool.store(character.pack, blender), cut)
             _perform(character, LiveOptions())
             Resampler(MAX_RATE_HZ).push(np.zeros(MAX_RATE_HZ, np.float32))
             for node, target in cuts:

@@ -35,7 +35,7 @@ import numba
 import numpy as np
 from hypothesis import strategies as st
 
-from engine.blending.morph import BlendOptions
+from engine.blending.blender import open_blender
 from engine.character.embeddings import write_embedding
 from engine.character.retrieval import RetrievalOptions
 from engine.errors import ArtifactError, InputError
@@ -225,10 +225,8 @@ class Fuzzer:
         steps = list(_performed(character, LIVES[option]))
         for part in (steps[: -len(AFTER)], steps[-len(AFTER) :]):  # a cut at once leaves the graph
             assert_walkable(character, part)
-        blender = ("flow", "crossfade", "cut")[option % 3]
-        pictures = PictureSource(
-            character.pack, blender, None, TransitionStore(character.pack, BlendOptions(blender=blender))
-        )
+        blender = open_blender(("flow", "crossfade", "cut")[option % 3])
+        pictures = PictureSource(character.pack, blender, None, TransitionStore(character.pack, blender))
         coder = FrameCoder(("jpeg", "i420", "rgb24", "h264", "reference")[option], character.pack.info)
         drawn = [pictures.draw(step) for step in steps]
         return [(step, tuple(coder.encode(one))) for step, one in zip(steps, drawn, strict=True)]
@@ -261,7 +259,7 @@ def _whole_pack(place: Path) -> Path:
     record["report"] = {"warnings": ["dark"], "groups": groups, "connection": {"rule": "window"}}
     record["words"] = '[{"word": "harbour", "start": 0.5, "end": 0.9}]'
     (pack.path / "pack.json").write_text(json.dumps(record))
-    store = TransitionStore(pack, BlendOptions(blender="flow"))
+    store = TransitionStore(pack, open_blender("flow"))
     sources, targets = pack.graph.sources, pack.graph.indices
     for k in np.flatnonzero(pack.graph.kind != 0)[:8].tolist():
         store.packets((int(sources[k]), int(targets[k])))
