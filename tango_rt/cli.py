@@ -7,15 +7,25 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.blending.blender import BLENDERS, CUT, DEFAULT_BLENDER
-from engine.cores import usable_cores
+from engine.blending.blender import CUT
+from engine.choices import GRAPH_RULES
 from engine.errors import InputError
-from engine.inference.backends import BACKENDS
-from engine.inference.target import PRECISIONS
 from tango_rt import __version__
 from tango_rt.client.command import add_send
 from tango_rt.console import add_command, bars, positive, print_result, run_command
 from tango_rt.models.command import add_models
+from tango_rt.options import (
+    DEFAULT_LOOKAHEAD_NODES,
+    add_blender,
+    add_jobs,
+    add_lookahead,
+    add_networks,
+    add_retrieval,
+    add_search,
+    add_seed,
+    network_options,
+    perform_options,
+)
 from tango_rt.server.command import add_serve
 
 if TYPE_CHECKING:
@@ -65,9 +75,6 @@ RENDER_EXAMPLES = """examples:
 """
 
 
-RETRIEVALS = ("auto", "fitted", "generic", "onset", "mini", "full")
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line; leaves through SystemExit with 0, 1 (our fault), 2 (bad input) or 130 (interrupted)."""
     run_command(_parser(), argv)
@@ -92,26 +99,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_jobs(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--jobs",
-        type=positive,
-        default=usable_cores(),
-        metavar="N",
-        help="processes to use (default: one a core)",
-    )
-
-
-def _add_blender(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
-    parser.add_argument("--blender", choices=names, default=DEFAULT_BLENDER, help=f"default: {DEFAULT_BLENDER}")
-
-
 def _add_demo(commands: Any) -> None:
     parser = add_command(
         commands, "demo", "draw a presenter, build the character, render it to another speech", DEMO_EXAMPLES, _demo
     )
     parser.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR", help="folder (default: demo)")
-    _add_jobs(parser)
+    add_jobs(parser)
 
 
 def _add_build(actions: Any) -> None:
@@ -123,8 +116,8 @@ def _add_build(actions: Any) -> None:
     parser.add_argument("--max-height", type=positive, default=720, metavar="PX", help="default: 720")
     parser.add_argument(
         "--graph",
-        choices=("window", "paper", "official"),
-        default="window",
+        choices=GRAPH_RULES,
+        default=GRAPH_RULES[0],
         help="what admits a cut: the distance of the 8 blended frames (window, default), of the two nodes (paper), "
         "or the research release's votes of joints (official)",
     )
@@ -139,7 +132,7 @@ def _add_build(actions: Any) -> None:
     parser.add_argument("--smplx-model", type=Path, metavar="NPZ", help="your SMPLX_NEUTRAL.npz, for SMPL-X sources")
     _add_fit(parser)
     parser.add_argument("--report", type=Path, metavar="DIR", help="write a page with pictures about the character")
-    _add_jobs(parser)
+    add_jobs(parser)
 
 
 def _add_fit(parser: argparse.ArgumentParser) -> None:
@@ -151,30 +144,6 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--prior", type=Path, metavar="NPZ", help="other people's covariances, by 'tango-export prior', to lean on"
-    )
-
-
-def _add_bundle(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("networks")
-    group.add_argument("--bundle", type=Path, metavar="DIR", help="made by 'tango-export bundle'")
-    group.add_argument(
-        "--backend",
-        choices=("auto", *BACKENDS),
-        default="auto",
-        help="what runs the networks; auto is the fastest that is installed and verified (default: auto)",
-    )
-    group.add_argument(
-        "--precision",
-        choices=PRECISIONS,
-        help="as compiled by 'tango-export compile' (default: fp32, or what auto takes)",
-    )
-    group.add_argument("--profile", metavar="NAME", help="of shapes, as compiled (default: the bundle's first)")
-    group.add_argument("--engines", type=Path, metavar="DIR", help="compiled engines (default: BUNDLE/engines)")
-    group.add_argument("--unverified", action="store_true", help="run what no verification report vouches for")
-    group.add_argument(
-        "--trust-engines",
-        action="store_true",
-        help="run engines that another user or machine made, as one runs programs",
     )
 
 
@@ -202,7 +171,7 @@ def _add_refresh(actions: Any) -> None:
     )
     parser.add_argument("pack", type=Path, metavar="PACK")
     _add_fit(parser)
-    _add_bundle(parser)
+    add_networks(parser)
 
 
 def _add_warm(actions: Any) -> None:
@@ -211,10 +180,9 @@ def _add_warm(actions: Any) -> None:
     parser.add_argument("pack", type=Path, metavar="PACK")
     parser.add_argument("speeches", type=Path, nargs="*", metavar="SPEECH", help="speech such as it will perform")
     parser.add_argument("--cuts", type=positive, default=400, metavar="N", help="default: 400")
-    drawn = [name for name in BLENDERS if name != CUT]
-    _add_blender(parser, drawn)
-    parser.add_argument("--lookahead", type=int, default=2, metavar="NODES", help="of the server (default: 2)")
-    _add_jobs(parser)
+    add_blender(parser, without={CUT})
+    add_lookahead(parser, f"{DEFAULT_LOOKAHEAD_NODES}, as the server's")
+    add_jobs(parser)
 
 
 def _add_render(commands: Any) -> None:
@@ -222,22 +190,12 @@ def _add_render(commands: Any) -> None:
     parser.add_argument("pack", type=Path, metavar="PACK")
     parser.add_argument("speech", type=Path, metavar="SPEECH", help="any audio or video file, any length; - for a pipe")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.mp4")
-    _add_blender(parser, tuple(BLENDERS))
-    parser.add_argument(
-        "--retrieval",
-        choices=RETRIEVALS,
-        default="auto",
-        help="what compares speech and motion (default: what was found best when the character was built)",
-    )
-    _add_bundle(parser)
-    parser.add_argument("--search", choices=("viterbi", "official"), default="viterbi", help="default: viterbi")
-    parser.add_argument(
-        "--lookahead",
-        type=int,
-        metavar="NODES",
-        help="as a live stream that looks ahead by so many nodes of 133 ms, 0 to 8 (default: hear all first)",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="0, the default: the best path; any other: a variation")
+    add_blender(parser)
+    add_retrieval(parser)
+    add_networks(parser)
+    add_search(parser)
+    add_lookahead(parser, "all of the speech first")
+    add_seed(parser)
     parser.add_argument("--words", type=Path, metavar="JSON", help="word timings of the speech, for keyword matches")
     parser.add_argument(
         "--caption",
@@ -246,7 +204,7 @@ def _add_render(commands: Any) -> None:
     )
     parser.add_argument("--label", metavar="TEXT", help="mark in the corner of all pictures, as 'AI-generated'")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="draw the path over the speech waveform")
-    _add_jobs(parser)
+    add_jobs(parser)
 
 
 @contextmanager
@@ -256,17 +214,8 @@ def _networks(arguments: argparse.Namespace) -> "Iterator[Networks | None]":
         yield None
         return
     from engine.features.learned import open_embedding_networks
-    from engine.inference.networks import NetworkOptions
 
-    options = NetworkOptions(
-        backend=arguments.backend,
-        precision=arguments.precision,
-        profile=arguments.profile,
-        engines=arguments.engines,
-        unverified=arguments.unverified,
-        trust_engines=arguments.trust_engines,
-    )
-    with open_embedding_networks(arguments.bundle, options) as networks:
+    with open_embedding_networks(arguments.bundle, network_options(arguments)) as networks:
         yield networks
 
 
@@ -359,7 +308,8 @@ def _refresh(arguments: argparse.Namespace) -> None:
 def _warm(arguments: argparse.Namespace) -> None:
     from tango_rt.pipeline.warm import WarmOptions, warm_transitions
 
-    options = WarmOptions(arguments.blender, arguments.cuts, arguments.lookahead, arguments.jobs)
+    lookahead_nodes = DEFAULT_LOOKAHEAD_NODES if arguments.lookahead is None else arguments.lookahead
+    options = WarmOptions(arguments.blender, arguments.cuts, lookahead_nodes, arguments.jobs)
     with bars() as on_progress:
         result = warm_transitions(arguments.pack, arguments.speeches, options, on_progress)
     _warn(result.warnings)
@@ -373,23 +323,22 @@ def _warm(arguments: argparse.Namespace) -> None:
 
 def _render(arguments: argparse.Namespace) -> None:
     from engine.character.pack import CharacterPack
-    from engine.character.retrieval import RetrievalOptions
     from tango_rt.pipeline.render import RenderOptions, render
 
     with _networks(arguments) as networks:
         options = RenderOptions(
             blender=arguments.blender,
             lookahead_nodes=arguments.lookahead,
-            retrieval=RetrievalOptions(arguments.retrieval, networks),
-            search=arguments.search,
-            seed=arguments.seed,
-            words=arguments.words,
+            perform=perform_options(arguments, networks),
             caption=arguments.caption,
             label=arguments.label,
             plot=arguments.plot,
             n_workers=arguments.jobs,
         )
-        result = render(CharacterPack.open(arguments.pack), arguments.speech, arguments.output, options)
+        with bars() as on_progress:
+            result = render(
+                CharacterPack.open(arguments.pack), arguments.speech, arguments.output, options, on_progress
+            )
     _warn(result.warnings)
     print_result(
         arguments,

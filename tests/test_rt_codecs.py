@@ -9,7 +9,8 @@ import pytest
 
 from engine.character.pack import CharacterPack
 from engine.errors import ArtifactError
-from tango_rt.video.codecs import Drawn, Encoding, FrameCoder
+from tango_rt.options import Encoding
+from tango_rt.video.codecs import Drawn, FrameCoder
 from tango_rt.video.gop import GopDecoder
 from tests.helpers.fakes import HEIGHT, WIDTH, make_pack
 

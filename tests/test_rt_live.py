@@ -229,7 +229,7 @@ def test_taken_back_before_an_interrupt(character: Character) -> None:
 
 
 def test_equal_in_another_stream_and_after_a_reset(character: Character) -> None:
-    live = character.performer(LiveOptions(seed=5))
+    live = character.performer(LiveOptions(perform=PerformOptions(seed=5)))
 
     def play() -> list[Step]:
         steps = [live.idle() for _ in range(5)]
@@ -260,7 +260,7 @@ def test_what_cannot_be_performed(character: Character) -> None:
     with pytest.raises(InputError, match="0 to 8"):
         LiveOptions(lookahead_nodes=9)
     with pytest.raises(InputError, match="whole utterance"):
-        LiveOptions(words="[]")
+        LiveOptions(perform=PerformOptions(words="[]"))
 
 
 def test_nothing_said_is_nothing(character: Character) -> None:

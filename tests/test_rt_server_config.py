@@ -161,7 +161,7 @@ def test_description_is_a_file_that_says_the_same(tmp_path: Path) -> None:
 
 
 def test_limits_are_those_of_the_rooms_that_keep_them() -> None:
-    from tango_rt.pipeline.live import DEFAULT_LOOKAHEAD_NODES, MAX_LOOKAHEAD_NODES
+    from tango_rt.options import DEFAULT_LOOKAHEAD_NODES, MAX_LOOKAHEAD_NODES
 
     config = ServerConfig(Path("packs"), lookahead_nodes=MAX_LOOKAHEAD_NODES)
     assert config.lookahead_nodes == MAX_LOOKAHEAD_NODES

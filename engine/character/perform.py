@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -10,7 +9,9 @@ from scipy.sparse import csr_array
 from engine.character.pack import CharacterPack
 from engine.character.retrieval import Retrieval, RetrievalOptions, open_retrieval
 from engine.character.steps import speech_steps
+from engine.choices import SearchName
 from engine.errors import ArtifactError, InputError
+from engine.features.embedding import Embedding
 from engine.motion_graph.costs import CostOptions, MotionVectors, SpeechSteps, node_costs
 from engine.motion_graph.graph import CONTINUE, Cut
 from engine.motion_graph.official import OfficialGraph, OfficialSearchOptions, search_official
@@ -20,7 +21,7 @@ from engine.motion_graph.variety import varied_path
 from engine.motion_graph.words import Word, keyword_bonus, parse_words
 from engine.timebase import FPS, FRAMES_PER_NODE, SAMPLE_RATE, frame_count
 
-__all__ = ["PerformOptions", "Performance", "perform", "planned_transitions", "seeded"]
+__all__ = ["PerformOptions", "Performance", "perform", "planned_transitions", "seeded", "weighed"]
 
 SEED_VARIATION = 0.4
 """About the standard deviation of one row of node costs by onsets, and a bit more than half of one by the fit."""
@@ -31,7 +32,7 @@ _BLOCK_STEPS = 512  # node costs in memory at once: 55 MB for an hour of referen
 @dataclass(frozen=True)
 class PerformOptions:
     retrieval: RetrievalOptions = field(default_factory=RetrievalOptions)
-    search: Literal["viterbi", "official"] = "viterbi"
+    search: SearchName = "viterbi"
     seed: int = 0
     words: str | None = None  # word timings of the speech, as engine.motion_graph.words reads them
     costs: CostOptions = field(default_factory=CostOptions)
@@ -68,8 +69,7 @@ def perform(
     if options.search == "official":
         path = _official_path(pack, retrieval.motion, steps)
     else:
-        weight = options.costs.similarity_weight * retrieval.embedding.weight
-        costs = replace(options.costs, similarity_weight=weight)
+        costs = weighed(options.costs, retrieval.embedding)
         path = varied_path(
             lambda: _cost_blocks(pack["rest"], retrieval.motion, steps, bonus, costs),
             pack.graph,
@@ -103,6 +103,11 @@ def planned_transitions(performance: Performance) -> dict[int, Cut]:
 def seeded(weights: SearchOptions, seed: int) -> SearchOptions:
     """Seed 0 is the best path; every other seed is the best one under its own small disturbance of the costs."""
     return replace(weights, seed=seed, variation=SEED_VARIATION if seed else 0.0)
+
+
+def weighed(costs: CostOptions, embedding: Embedding) -> CostOptions:
+    """Similarities count by what those of this embedding are worth, too."""
+    return replace(costs, similarity_weight=costs.similarity_weight * embedding.weight)
 
 
 def _cost_blocks(

@@ -1,12 +1,12 @@
 """Which embedding compares this speech with this character, and the character's motion in it."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from engine.character.embeddings import StoredEmbedding, read_embedding, stored_names
 from engine.character.pack import CharacterPack
+from engine.choices import RetrievalName
 from engine.errors import ArtifactError, InputError
 from engine.features.embedding import Embedding
 from engine.features.learned import learned_embedding
@@ -17,14 +17,12 @@ from engine.motion_graph.costs import MotionVectors
 
 __all__ = ["Retrieval", "RetrievalOptions", "open_retrieval"]
 
-Name = Literal["auto", "fitted", "generic", "onset", "mini", "full"]
-
 
 @dataclass(frozen=True)
 class RetrievalOptions:
     """name: auto is what cross-validation chose when the pack was built. networks: those of mini or full, opened."""
 
-    name: Name = "auto"
+    name: RetrievalName = "auto"
     networks: Networks | None = None
 
 

@@ -8,10 +8,10 @@ ever dies.
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
+from engine.choices import GraphRule
 from engine.cores import usable_cores
 from engine.errors import InputError
 from engine.motion_graph.connect import ConnectReport, Cuts, connect
@@ -100,7 +100,7 @@ class GraphOptions:
     not apply to what is admitted.
     """
 
-    rule: Literal["window", "paper", "official"] = "window"
+    rule: GraphRule = "window"
     threshold_factor: float = 2.0
     floor_quantile: float = 0.5
     # 48 ways out of every place are more than a search ever weighs; they are of different places first.

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from engine.character.info import Clip, PackInfo, Source
 from engine.character.pack import CharacterPack, recording_of
 from engine.character.steps import motion_level
 from engine.character.writer import PackWriter
+from engine.choices import GRAPH_RULES, GraphRule
 from engine.errors import InputError
 from engine.features.appearance import slow_colours
 from engine.features.rest import rest_distance
@@ -40,7 +41,7 @@ MIN_SECONDS = 4
 @dataclass(frozen=True)
 class BuildOptions:
     max_height: int = 720
-    graph_rule: Literal["window", "paper", "official"] = "window"
+    graph_rule: GraphRule = GRAPH_RULES[0]
     keep: Keep = "largest"
     words: Path | None = None
     smplx_model: Path | None = None

@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.blending.blender import BLENDERS, DEFAULT_BLENDER
 from engine.errors import InputError
 from tango_rt.client.connection import add_connection, connection_of, quiet
 from tango_rt.console import add_command, bars, print_result
+from tango_rt.options import DEFAULT_ENCODING, ENCODINGS, add_blender, add_lookahead, add_retrieval, add_seed
 
 if TYPE_CHECKING:
     from tango_rt.client.send import SendOptions, SendResult
@@ -62,19 +62,15 @@ def _add_speaking(parser: argparse.ArgumentParser, speech: argparse.Action) -> N
 
 def _add_performance(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("the performance")
-    group.add_argument("--lookahead", type=_nodes, metavar="NODES", help="0 to 8, of 133 ms (default: the server's)")
+    add_lookahead(group, "the server's")
     group.add_argument("--whole", action="store_true", help="hear everything first, as 'tango-rt render' does")
-    group.add_argument(
-        "--retrieval", default="auto", metavar="NAME", help="auto (default), fitted, generic, onset, mini or full"
-    )
-    group.add_argument("--seed", type=int, default=0, help="0, the default: the best path; any other: a variation")
-    group.add_argument(
-        "--blender", choices=tuple(BLENDERS), default=DEFAULT_BLENDER, help=f"default: {DEFAULT_BLENDER}"
-    )
+    add_retrieval(group)
+    add_seed(group)
+    add_blender(group)
     group.add_argument(
         "--encoding",
-        choices=("h264", "jpeg", "rgb24", "i420", "reference"),
-        default="h264",
+        choices=ENCODINGS,
+        default=DEFAULT_ENCODING,
         help="of frames on the wire. The output is an mp4 in any case: h264 (default) is copied into it, pictures are "
         "encoded here, references are looked up in --pack",
     )
@@ -90,12 +86,6 @@ def _seconds(text: str) -> float:
     if not 0 <= seconds <= 24 * 3600:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
     return seconds
-
-
-def _nodes(text: str) -> int:
-    if text not in "012345678" or len(text) != 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of nodes from 0 to 8")
-    return int(text)
 
 
 def _send(arguments: argparse.Namespace) -> None:

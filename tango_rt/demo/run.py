@@ -13,7 +13,7 @@ from engine.timebase import FRAMES_PER_NODE, SAMPLE_RATE, frame_count
 from tango_rt.characters.build import BuildOptions, build_character
 from tango_rt.demo.presenter import REFERENCE_SPEECH, TARGET_SPEECH, presenter_frames
 from tango_rt.demo.stream import stream_speech
-from tango_rt.pipeline.live import DEFAULT_LOOKAHEAD_NODES
+from tango_rt.options import DEFAULT_LOOKAHEAD_NODES
 from tango_rt.pipeline.plot import contact_sheet
 from tango_rt.pipeline.render import RenderOptions, render
 from tango_rt.progress import OnProgress, counted, silent
@@ -39,7 +39,7 @@ def run_demo(folder: Path, n_workers: int, on_progress: OnProgress = silent) -> 
     pack = build_character([reference], folder / "presenter.tango", BuildOptions(n_workers=n_workers), on_progress)
     video = folder / "demo.mp4"
     options = RenderOptions(n_workers=n_workers, plot=folder / "path.png")
-    result = render(pack, TARGET_SPEECH, video, options)
+    result = render(pack, TARGET_SPEECH, video, options, on_progress)
     sheet = folder / "contact_sheet.png"
     contact_sheet(video, sheet)
     return {

@@ -10,11 +10,9 @@ import numpy as np
 
 from engine.character.embeddings import record_bytes, stored_names
 from engine.character.pack import CharacterPack
-from engine.character.perform import Performance, PerformOptions, perform, seeded
+from engine.character.perform import Performance, PerformOptions, perform, seeded, weighed
 from engine.character.retrieval import Retrieval, RetrievalOptions, open_retrieval
-from engine.motion_graph.costs import CostOptions
 from engine.motion_graph.online import OnlineGraph, OnlineOptions
-from engine.motion_graph.search import SearchOptions
 from engine.motion_graph.variety import VarietyOptions
 from engine.names import canonical
 from engine.timebase import FRAMES_PER_NODE
@@ -35,22 +33,19 @@ class Character:
     retrievals: tuple[str, ...]
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _opened: dict[RetrievalOptions, Retrieval] = field(default_factory=dict, repr=False)
-    _graphs: "OrderedDict[tuple[RetrievalOptions, int, int], OnlineGraph]" = field(
-        default_factory=OrderedDict, repr=False
-    )
+    _graphs: "OrderedDict[tuple[PerformOptions, int], OnlineGraph]" = field(default_factory=OrderedDict, repr=False)
 
     def performer(self, options: LiveOptions | None = None) -> LivePerformer:
         """A new stream. Raises InputError and ArtifactError as open_retrieval does."""
         options = options or LiveOptions()
         with self._lock:
-            retrieval = self._retrieval(options.retrieval)
+            retrieval = self._retrieval(options.perform.retrieval)
             n_search, n_features = _shared_lookahead(options.lookahead_nodes)
             hurried = replace(retrieval, embedding=retrieval.embedding.hurried(n_features))
-            graph = self._graph(retrieval, options, n_search)
+            graph = self._graph(retrieval, options.perform, n_search)
 
         def plan(samples: np.ndarray, start: tuple[int, int] | None) -> Performance:
-            whole = PerformOptions(options.retrieval, options.search, options.seed, options.words)
-            return perform(self.pack, samples, whole, retrieval, start)
+            return perform(self.pack, samples, options.perform, retrieval, start)
 
         return LivePerformer(hurried, graph, options, plan)
 
@@ -59,15 +54,15 @@ class Character:
             self._opened[options] = open_retrieval(self.pack, options)
         return self._opened[options]
 
-    def _graph(self, retrieval: Retrieval, options: LiveOptions, n_search: int) -> OnlineGraph:
-        key = (options.retrieval, options.seed, n_search)
+    def _graph(self, retrieval: Retrieval, options: PerformOptions, n_search: int) -> OnlineGraph:
+        key = (replace(options, words=None), n_search)
         if key not in self._graphs:
             self._graphs[key] = OnlineGraph(
                 self.pack.graph,
                 retrieval.motion,
                 np.asarray(self.pack["rest"]),
-                seeded(SearchOptions(), options.seed),
-                CostOptions(similarity_weight=retrieval.embedding.weight),
+                seeded(options.weights, options.seed),
+                weighed(options.costs, retrieval.embedding),
                 VarietyOptions(),
                 OnlineOptions(lookahead_nodes=n_search),
             )

@@ -11,13 +11,14 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from engine.character.perform import Performance
-from engine.character.retrieval import Retrieval, RetrievalOptions
+from engine.character.perform import Performance, PerformOptions
+from engine.character.retrieval import Retrieval
 from engine.errors import InputError
 from engine.motion_graph.costs import resting
 from engine.motion_graph.graph import Cut
 from engine.motion_graph.online import Decision, OnlineGraph, OnlineSearch
 from engine.timebase import FRAMES_PER_NODE, frame_count, frame_start
+from tango_rt.options import DEFAULT_LOOKAHEAD_NODES, MAX_LOOKAHEAD_NODES
 from tango_rt.pipeline.utterance import (
     Planner,
     StreamedUtterance,
@@ -26,32 +27,22 @@ from tango_rt.pipeline.utterance import (
     heard_samples,
 )
 
-__all__ = ["DEFAULT_LOOKAHEAD_NODES", "MAX_LOOKAHEAD_NODES", "LiveOptions", "LivePerformer", "Step"]
-
-MAX_LOOKAHEAD_NODES = 8
-DEFAULT_LOOKAHEAD_NODES = 2
+__all__ = ["LiveOptions", "LivePerformer", "Step"]
 
 
 @dataclass(frozen=True)
 class LiveOptions:
-    """lookahead_nodes: what a step waits for beside the analysis of sound, None for the whole utterance. idle: steps
-    without speech come in between.
+    """Raises InputError for a look-ahead out of range, and where words or the official search lack whole utterances."""
 
-    Raises InputError for a look-ahead out of range, and for words or the official search without whole utterances.
-    """
-
-    lookahead_nodes: int | None = DEFAULT_LOOKAHEAD_NODES
-    idle: bool = True
-    retrieval: RetrievalOptions = field(default_factory=RetrievalOptions)
-    search: Literal["viterbi", "official"] = "viterbi"
-    seed: int = 0
-    words: str | None = None
+    lookahead_nodes: int | None = DEFAULT_LOOKAHEAD_NODES  # in addition to the analysis; None: the whole utterance
+    idle: bool = True  # whether steps without speech come in between
+    perform: PerformOptions = field(default_factory=PerformOptions)
 
     def __post_init__(self) -> None:
         nodes = self.lookahead_nodes
         if nodes is not None and not 0 <= nodes <= MAX_LOOKAHEAD_NODES:
             raise InputError(f"a look-ahead of {nodes} nodes: wanted 0 to {MAX_LOOKAHEAD_NODES}")
-        if nodes is not None and (self.words is not None or self.search == "official"):
+        if nodes is not None and (self.perform.words is not None or self.perform.search == "official"):
             raise InputError("word timings and the official search need the whole utterance: leave the look-ahead out")
 
 

@@ -1,25 +1,20 @@
 """Speech file -> mp4: retrieve a path, join it, copy the encoded nodes. Only transitions are ever encoded."""
 
 import time
-from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from engine.blending.blender import DEFAULT_BLENDER, open_blender
 from engine.character.pack import CharacterPack
-from engine.character.perform import Performance
-from engine.character.retrieval import RetrievalOptions
+from engine.character.perform import Performance, PerformOptions
 from engine.character.steps import speech_steps
 from engine.errors import InputError
 from engine.features.onset import OnsetEmbedding
-from engine.motion_graph.graph import Cut
 from engine.timebase import SAMPLE_RATE, frame_count
-from tango_rt.media.pipes import rereadable
 from tango_rt.pipeline.captions import text_stages
 from tango_rt.pipeline.character import Character, character_of
 from tango_rt.pipeline.drawers import draw_ahead
@@ -27,11 +22,11 @@ from tango_rt.pipeline.live import LiveOptions, Step
 from tango_rt.pipeline.pictures import PictureSource
 from tango_rt.pipeline.stages import HeardSound, StageChain
 from tango_rt.pipeline.transitions import TransitionStore
-from tango_rt.sound.audio import audio_blocks, check_audible, read_audio, said_before
+from tango_rt.progress import OnProgress, Stage, silent
+from tango_rt.sound.speech import Speech, open_speech
 from tango_rt.video.mp4 import Mp4Writer
-from tango_rt.words import read_words
 
-__all__ = ["RenderOptions", "RenderResult", "perform_speech", "render"]
+__all__ = ["RenderOptions", "RenderResult", "check_output", "perform_speech", "render", "render_speech"]
 
 SOUND_RATE = 48_000
 """Of the sound in the video: the speech as it was recorded, not the 16 kHz that retrieval hears."""
@@ -39,18 +34,15 @@ SOUND_RATE = 48_000
 
 @dataclass(frozen=True)
 class RenderOptions:
-    """lookahead_nodes: as a live stream would be performed; None, the default: with all of the speech heard first."""
+    """How a speech that is there as a whole becomes a video."""
 
-    blender: str = DEFAULT_BLENDER
-    lookahead_nodes: int | None = None
-    retrieval: RetrievalOptions = field(default_factory=RetrievalOptions)
-    search: Literal["viterbi", "official"] = "viterbi"
-    seed: int = 0
-    words: Path | None = None
+    blender: str = DEFAULT_BLENDER  # what draws the frames around a cut: a name in BLENDERS
+    lookahead_nodes: int | None = None  # as a live stream would hear; None: all of the speech first
+    perform: PerformOptions = field(default_factory=PerformOptions)
     caption: str | None = None  # a text, or "words": those of the timings, as they are said
-    label: str | None = None  # in the corner
-    plot: Path | None = None
-    n_workers: int = 1
+    label: str | None = None  # in the corner of all pictures
+    plot: Path | None = None  # where to draw the path over the waveform; None: nowhere
+    n_workers: int = 1  # processes that draw transitions
 
 
 @dataclass(frozen=True)
@@ -81,47 +73,61 @@ class RenderResult:
         return asdict(self)
 
 
-def render(pack: CharacterPack, speech: Path, output: Path, options: RenderOptions) -> RenderResult:
-    """Write the gesture video of a speech file, or of what comes through a pipe. Raises InputError for speech that
-    cannot be used."""
-    started = time.perf_counter()
-    _check_places(speech, output, options.plot)
-    with rereadable(speech) as file:
-        return _render(pack, file, speech.name, output, options, started)
-
-
-def _render(
-    pack: CharacterPack, speech: Path, name: str, output: Path, options: RenderOptions, started: float
+def render(
+    pack: CharacterPack, speech: Path, output: Path, options: RenderOptions, on_progress: OnProgress = silent
 ) -> RenderResult:
+    """Write the gesture video of a speech file, or of what comes through a pipe (-).
+
+    Raises InputError for speech that cannot be used, and for places where nothing can be written.
+    """
+    check_output(output, options.plot, speech)
+    started = time.perf_counter()
+    with open_speech(speech) as heard:
+        return render_speech(character_of(pack), heard, output, options, on_progress, started)
+
+
+def render_speech(
+    character: Character,
+    speech: Speech,
+    output: Path,
+    options: RenderOptions,
+    on_progress: OnProgress = silent,
+    started_s: float | None = None,
+) -> RenderResult:
+    """The same for an opened character and speech; check_output first. started_s: since when it counts."""
+    started_s = time.perf_counter() if started_s is None else started_s
+    pack, samples, performed = character.pack, speech.samples, options.perform
     warnings: list[str] = []
     blender = open_blender(options.blender)
-    samples = read_audio(speech, warn=warnings.append)
-    check_audible(samples, speech)
     n_frames = frame_count(len(samples))
-    words = None if options.words is None else read_words(options.words)
-    on_pictures = text_stages(pack.info, options.label, options.caption, words, warnings.append)
+    on_pictures = text_stages(pack.info, options.label, options.caption, performed.words, warnings.append)
     stages = StageChain(pack.info, on_pictures)
-    live = LiveOptions(options.lookahead_nodes, False, options.retrieval, options.search, options.seed, words)
+    live = LiveOptions(options.lookahead_nodes, False, performed)
     # opened before the work, so that a place where nothing can be written is known at once
     with Mp4Writer(output, pack.info.extradata, SOUND_RATE, n_frames) as writer:
-        steps, performance = perform_speech(character_of(pack), samples, live)
+        steps, performance = perform_speech(character, samples, live)
         store = TransitionStore(pack, blender)
         transitions = [(step.node, step.cut_to) for step in steps if step.cut_to is not None]
         wanted = dict.fromkeys(transitions)
         n_cached = sum(store.cached(cut) for cut in wanted)
-        _prepare(store, wanted, len(wanted) - n_cached, options.n_workers)
+        with (
+            Stage(on_progress, "transitions", len(wanted) - n_cached, "cuts") as stage,
+            closing(draw_ahead(store, wanted, options.n_workers)) as done,  # ends the processes, whatever happens
+        ):
+            for _ in done:
+                stage.advance()
         source = PictureSource(pack, blender, None, store)
         sound = HeardSound()
         sound.push(samples)
         drawn = (stages.apply(step, source.draw(step), sound) for step in steps)
         pictures = (packet for four in drawn for packet in four.packets)
-        writer.write(pictures, audio_blocks(speech, SOUND_RATE, warn=said_before))
+        writer.write(pictures, speech.blocks(SOUND_RATE))
     if options.plot is not None:
         from tango_rt.pipeline.plot import plot_performance
 
         plot_performance(performance, samples, pack["clip_start"], options.plot)
-    seconds = time.perf_counter() - started
     duration_s = len(samples) / SAMPLE_RATE
+    seconds = time.perf_counter() - started_s
     return RenderResult(
         output=str(output),
         n_frames=performance.n_frames,
@@ -132,39 +138,29 @@ def _render(
         n_transitions_computed=len(wanted) - n_cached,
         blender=options.blender,
         retrieval=performance.retrieval,
-        networks=options.retrieval.networks.reason if options.retrieval.networks else None,
-        search=options.search,
-        seed=options.seed,
+        networks=performed.retrieval.networks.reason if performed.retrieval.networks else None,
+        search=performed.search,
+        seed=performed.seed,
         lookahead_nodes=options.lookahead_nodes,
         cost=None if performance.cost is None else round(performance.cost, 4),
+        path=performance.nodes.tolist(),
+        warnings=[*speech.warnings, *(f"{speech.name}: {text}" for text in warnings)],
         seconds=round(seconds, 3),
         realtime_factor=round(seconds / duration_s, 4),
-        path=performance.nodes.tolist(),
-        warnings=[f"{name}: {text}" for text in warnings],
     )
 
 
-def _check_places(speech: Path, output: Path, plot: Path | None) -> None:
+def check_output(output: Path, plot: Path | None = None, speech: Path | None = None) -> None:
+    """Raises InputError for places where no video and no plot can be written."""
     if output.suffix.lower() not in (".mp4", ".m4v", ".mov"):
         raise InputError(f"the output {output} must end in .mp4")
-    if output.exists() and speech.exists() and output.samefile(speech):
+    if speech is not None and output.exists() and speech.exists() and output.samefile(speech):
         raise InputError(f"{output} is the speech itself: choose another name for the output")
     if plot is not None:
         if plot.suffix.lower() not in (".png", ".pdf", ".svg"):
             raise InputError(f"the plot {plot} must end in .png, .pdf or .svg")
         if not plot.parent.is_dir():
             raise InputError(f"{plot}: the folder {plot.parent} does not exist")
-
-
-def _prepare(store: TransitionStore, wanted: Iterable[Cut], n_missing: int, n_workers: int) -> None:
-    """Compute what is missing, with a progress bar."""
-    # closing ends the worker processes, wherever an interrupt comes
-    with (
-        tqdm(total=n_missing, desc="transitions", unit="cut", disable=None) as progress,
-        closing(draw_ahead(store, wanted, n_workers)) as done,
-    ):
-        for _ in done:
-            progress.update()
 
 
 def perform_speech(character: Character, samples: np.ndarray, options: LiveOptions) -> tuple[list[Step], Performance]:

@@ -1,32 +1,24 @@
 """The configuration of a session: checked, and every default filled in."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from engine.blending.blender import BLENDERS, DEFAULT_BLENDER
-from tango_rt.pipeline.live import MAX_LOOKAHEAD_NODES
+from engine.choices import RETRIEVALS, RetrievalName
+from tango_rt.options import DEFAULT_RETRIEVAL, ENCODINGS, MAX_LOOKAHEAD_NODES, Encoding
 from tango_rt.server.config import ServerConfig
 from tango_rt.server.status import bad_field
 from tango_rt.sound.resample import MAX_RATE_HZ, MIN_RATE_HZ
 from tango_rt.v1 import media_pb2, session_pb2
-from tango_rt.video.codecs import Encoding
 
 __all__ = ["MAX_ID_CHARACTERS", "SessionPlan", "blender_value", "check_id", "checked_plan"]
 
 MAX_ID_CHARACTERS = 64
 MIN_STATS_PERIOD_S = 0.1
 
-RetrievalName = Literal["auto", "fitted", "generic", "onset", "mini", "full"]
-
 _SAMPLE_BYTES = {media_pb2.AUDIO_ENCODING_LINEAR_PCM_S16: 2, media_pb2.AUDIO_ENCODING_FLOAT32: 4}
 _VIDEO: "dict[media_pb2.VideoEncoding, Encoding]" = {
-    media_pb2.VIDEO_ENCODING_H264: "h264",
-    media_pb2.VIDEO_ENCODING_JPEG: "jpeg",
-    media_pb2.VIDEO_ENCODING_RGB24: "rgb24",
-    media_pb2.VIDEO_ENCODING_I420: "i420",
-    media_pb2.VIDEO_ENCODING_REFERENCE: "reference",
+    media_pb2.VideoEncoding.Value(f"VIDEO_ENCODING_{name.upper()}"): name for name in ENCODINGS
 }
-_RETRIEVALS: tuple[RetrievalName, ...] = ("auto", "fitted", "generic", "onset", "mini", "full")
 
 
 @dataclass(frozen=True)
@@ -175,11 +167,11 @@ def _blender(blender: "media_pb2.Blender") -> str:
 
 
 def _retrieval(name: str) -> RetrievalName:
-    for known in _RETRIEVALS:
-        if known == (name or "auto"):
+    for known in RETRIEVALS:
+        if known == (name or DEFAULT_RETRIEVAL):
             return known
     found = name[:MAX_ID_CHARACTERS]
-    raise bad_field("retrieval", f"retrieval {found!r} is unknown: there is {', '.join(_RETRIEVALS)}")
+    raise bad_field("retrieval", f"retrieval {found!r} is unknown: there is {', '.join(RETRIEVALS)}")
 
 
 def _blocks(policy: int) -> bool:

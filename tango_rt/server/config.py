@@ -16,6 +16,7 @@ from engine.errors import InputError
 from engine.files import read_plain
 from engine.inference.backends import BACKENDS
 from engine.inference.target import PRECISIONS, Precision
+from tango_rt.options import AUTO, DEFAULT_LOOKAHEAD_NODES, MAX_LOOKAHEAD_NODES
 from tango_rt.server.options import addresses, checked, choice, mode, number, path, seconds, switch, text, whole
 
 __all__ = ["ServerConfig", "describe", "flag_of", "from_sources", "misspelt_variables", "options", "variable_of"]
@@ -56,7 +57,12 @@ class ServerConfig:
     picture_cores: float | None = number(None, 0, 10_000, _PICTURE_CORES)
     picture_cache_mb: int = whole(128, 0, 1 << 20, "memory for pictures that were made and may be shown again")
     label: str | None = text("TEXT", _LABEL)
-    lookahead_nodes: int = whole(2, 0, 8, "nodes of 4 frames that a session looks ahead where it does not say")
+    lookahead_nodes: int = whole(
+        DEFAULT_LOOKAHEAD_NODES,
+        0,
+        MAX_LOOKAHEAD_NODES,
+        "nodes of 4 frames that a session looks ahead where it does not say",
+    )
     config_timeout_s: float = seconds(5, 0.05, 3600, "how long a new stream may wait with its configuration")
     idle_timeout_s: float = seconds(30, 0.05, _DAY_S, "a session ends where its client sends nothing for so long")
     max_session_s: float = seconds(4 * 3600, 0.05, 30 * _DAY_S, "longest session")
@@ -94,7 +100,7 @@ class ServerConfig:
     )
     bundle: Path | None = path("DIR", "networks made by 'tango-export bundle'")
     backend: str = choice(
-        "auto", ("auto", *BACKENDS), "what runs the networks; auto is the fastest that is installed and verified"
+        "auto", (AUTO, *BACKENDS), "what runs the networks; auto is the fastest that is installed and verified"
     )
     precision: Precision | None = choice(None, PRECISIONS, "of the networks, as compiled by 'tango-export compile'")
     profile: str | None = text("NAME", "shapes that the networks were compiled for, where they have several profiles")

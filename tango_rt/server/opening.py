@@ -7,6 +7,7 @@ import grpc
 
 from engine.blending.blender import open_blender
 from engine.character.info import PackInfo
+from engine.character.perform import PerformOptions
 from engine.character.retrieval import RetrievalOptions
 from engine.errors import ArtifactError, BackendError, InputError
 from engine.inference.networks import Networks
@@ -92,8 +93,8 @@ class Opener:
 
     def _performer(self, character: Character, plan: SessionPlan) -> LivePerformer:
         networks = self.networks if plan.retrieval in ("auto", "mini", "full") else None
-        retrieval = RetrievalOptions(plan.retrieval, networks)
-        options = LiveOptions(plan.lookahead_nodes, plan.idle, retrieval, seed=plan.seed)
+        performed = PerformOptions(RetrievalOptions(plan.retrieval, networks), seed=plan.seed)
+        options = LiveOptions(plan.lookahead_nodes, plan.idle, performed)
         try:
             return character.performer(options)
         except (InputError, ArtifactError, BackendError) as error:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.timebase import FPS, FRAMES_PER_NODE
+from tango_rt.options import Encoding
 from tango_rt.v1 import media_pb2, session_pb2
-from tango_rt.video.codecs import DECODED, Decoded, Encoding, decoded_pictures, is_decoded
+from tango_rt.video.codecs import DECODED, Decoded, decoded_pictures, is_decoded
 from tango_rt.video.gop import GopDecoder, GopEncoder
 
 __all__ = ["FREE", "Cost", "Price", "Prices", "measured_prices"]

@@ -10,6 +10,7 @@ from engine.blending.blender import DEFAULT_BLENDER, open_blender
 from engine.character.embeddings import write_embedding
 from engine.character.info import Clip, PackInfo, Source
 from engine.character.pack import CharacterPack, recording_of
+from engine.character.perform import PerformOptions
 from engine.character.retrieval import RetrievalOptions
 from engine.character.writer import PackWriter
 from engine.errors import InputError
@@ -76,8 +77,8 @@ def prepare(character: Character, config: ServerConfig, networks: Networks | Non
 
     Raises InputError and ArtifactError where it cannot be performed as sessions do by default.
     """
-    retrieval = RetrievalOptions("auto", networks)
-    _perform(character, LiveOptions(config.lookahead_nodes, retrieval=retrieval))
+    performed = PerformOptions(RetrievalOptions(networks=networks))
+    _perform(character, LiveOptions(config.lookahead_nodes, perform=performed))
 
 
 def _perform(character: Character, options: LiveOptions) -> None:

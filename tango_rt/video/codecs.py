@@ -11,12 +11,12 @@ import numpy as np
 from engine.blending.blender import CUT
 from engine.character.info import PackInfo
 from engine.timebase import FRAMES_PER_NODE
+from tango_rt.options import Encoding
 from tango_rt.video.gop import GopDecoder
 from tango_rt.video.shared_pictures import Pictures, SharedPictures
 
-__all__ = ["DECODED", "Decoded", "Drawn", "Encoding", "FrameCoder", "decoded_pictures", "is_decoded"]
+__all__ = ["DECODED", "Decoded", "Drawn", "FrameCoder", "decoded_pictures", "is_decoded"]
 
-Encoding = Literal["h264", "jpeg", "rgb24", "i420", "reference"]
 Decoded = Literal["jpeg", "rgb24", "i420"]
 
 DECODED: tuple[Decoded, ...] = ("jpeg", "rgb24", "i420")

@@ -37,6 +37,7 @@ from hypothesis import strategies as st
 
 from engine.blending.blender import open_blender
 from engine.character.embeddings import write_embedding
+from engine.character.perform import PerformOptions
 from engine.character.retrieval import RetrievalOptions
 from engine.errors import ArtifactError, InputError
 from tango_rt import cli
@@ -74,8 +75,8 @@ LIVES = (
     LiveOptions(0),
     LiveOptions(2),
     LiveOptions(None),
-    LiveOptions(1, seed=4),
-    LiveOptions(2, retrieval=RetrievalOptions("onset")),
+    LiveOptions(1, perform=PerformOptions(seed=4)),
+    LiveOptions(2, perform=PerformOptions(RetrievalOptions("onset"))),
 )
 BLENDED = {"joints", "confidence", "hands_found", "surface", "video"}
 REFRESHED = {"joints", "confidence", "clip_start", "mouth", "motion", "audio"}

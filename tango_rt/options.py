@@ -1,0 +1,153 @@
+"""Options of a performance, each once: its word, its values, its default, its help. Commands, server and Python use it.
+
+Nothing heavy is imported here, so that a command's help is quick.
+"""
+
+import argparse
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+from engine.blending.blender import BLENDERS, DEFAULT_BLENDER
+from engine.choices import RETRIEVALS, SEARCHES
+from engine.cores import usable_cores
+from engine.inference.backends import BACKENDS
+from engine.inference.target import PRECISIONS
+from tango_rt.console import positive
+
+if TYPE_CHECKING:
+    from engine.character.perform import PerformOptions
+    from engine.inference.networks import NetworkOptions, Networks
+
+__all__ = [
+    "AUTO",
+    "DEFAULT_ENCODING",
+    "DEFAULT_LOOKAHEAD_NODES",
+    "DEFAULT_RETRIEVAL",
+    "ENCODINGS",
+    "MAX_LOOKAHEAD_NODES",
+    "Encoding",
+    "add_blender",
+    "add_jobs",
+    "add_lookahead",
+    "add_networks",
+    "add_retrieval",
+    "add_search",
+    "add_seed",
+    "network_options",
+    "perform_options",
+]
+
+Encoding = Literal["h264", "jpeg", "rgb24", "i420", "reference"]
+"""Of pictures on the wire."""
+ENCODINGS: tuple[Encoding, ...] = get_args(Encoding)
+DEFAULT_ENCODING: Encoding = "h264"
+
+MAX_LOOKAHEAD_NODES = 8
+DEFAULT_LOOKAHEAD_NODES = 2
+"""Of a live stream, in nodes of 4 frames (133 ms): what it waits for in addition to the analysis of sound."""
+
+AUTO = "auto"
+DEFAULT_RETRIEVAL = RETRIEVALS[0]
+
+
+def add_blender(parser: argparse._ActionsContainer, without: Collection[str] = ()) -> None:
+    parser.add_argument(
+        "--blender",
+        choices=[name for name in BLENDERS if name not in without],
+        default=DEFAULT_BLENDER,
+        help=f"what draws the frames around a cut (default: {DEFAULT_BLENDER})",
+    )
+
+
+def add_retrieval(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--retrieval",
+        choices=RETRIEVALS,
+        default=DEFAULT_RETRIEVAL,
+        help=f"what compares speech and motion (default: {DEFAULT_RETRIEVAL}, the best found when the pack was built)",
+    )
+
+
+def add_search(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--search", choices=SEARCHES, default=SEARCHES[0], help=f"of the path (default: {SEARCHES[0]}, exact)"
+    )
+
+
+def add_lookahead(parser: argparse._ActionsContainer, default: str) -> None:
+    """default: what happens without it, as its help says it."""
+    parser.add_argument(
+        "--lookahead",
+        type=_lookahead_nodes,
+        metavar="NODES",
+        help=f"how far a live stream hears ahead, 0 to {MAX_LOOKAHEAD_NODES} nodes of 133 ms (default: {default})",
+    )
+
+
+def _lookahead_nodes(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) > MAX_LOOKAHEAD_NODES:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of nodes from 0 to {MAX_LOOKAHEAD_NODES}")
+    return int(text)
+
+
+def add_seed(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument("--seed", type=int, default=0, help="0, the default: the best path; any other: a variation")
+
+
+def add_jobs(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--jobs", type=positive, default=usable_cores(), metavar="N", help="processes to use (default: one a core)"
+    )
+
+
+def add_networks(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("networks")
+    group.add_argument("--bundle", type=Path, metavar="DIR", help="made by 'tango-export bundle'")
+    group.add_argument(
+        "--backend",
+        choices=(AUTO, *BACKENDS),
+        default=AUTO,
+        help=f"what runs them (default: {AUTO}, the fastest that is installed and verified)",
+    )
+    group.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        help="as compiled by 'tango-export compile' (default: fp32, or what auto takes)",
+    )
+    group.add_argument("--profile", metavar="NAME", help="of shapes, as compiled (default: the bundle's first)")
+    group.add_argument("--engines", type=Path, metavar="DIR", help="compiled engines (default: BUNDLE/engines)")
+    group.add_argument("--unverified", action="store_true", help="run what no verification report vouches for")
+    group.add_argument(
+        "--trust-engines",
+        action="store_true",
+        help="run engines that another user or machine made, as one runs programs",
+    )
+
+
+def network_options(arguments: argparse.Namespace) -> "NetworkOptions":
+    """What add_networks has read."""
+    from engine.inference.networks import NetworkOptions
+
+    return NetworkOptions(
+        backend=arguments.backend,
+        precision=arguments.precision,
+        profile=arguments.profile,
+        engines=arguments.engines,
+        unverified=arguments.unverified,
+        trust_engines=arguments.trust_engines,
+    )
+
+
+def perform_options(arguments: argparse.Namespace, networks: "Networks | None") -> "PerformOptions":
+    """What add_retrieval, add_search and add_seed have read, and --words. Raises InputError for the words."""
+    from engine.character.perform import PerformOptions
+    from engine.character.retrieval import RetrievalOptions
+    from tango_rt.words import read_words
+
+    return PerformOptions(
+        retrieval=RetrievalOptions(arguments.retrieval, networks),
+        search=arguments.search,
+        seed=arguments.seed,
+        words=None if arguments.words is None else read_words(arguments.words),
+    )
