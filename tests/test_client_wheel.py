@@ -24,7 +24,6 @@ from tango_rt import __version__
 from tango_rt.client import Client, SessionOptions
 from tango_rt.v1 import media_pb2
 from tango_rt.video.reader import VideoReader
-from tests.helpers.fakes import make_pack
 from tests.helpers.installing import CLIENT, ROOT, built_wheel, pip, run
 from tests.helpers.live_server import speech as noise
 from tests.helpers.real_server import real_server
@@ -55,9 +54,7 @@ def unpacked(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    characters = tmp_path_factory.mktemp("characters")
-    make_pack(characters / "anna.tango")
+def server(characters: Path) -> Any:
     with real_server(characters) as target:
         yield target
 

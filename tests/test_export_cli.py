@@ -81,7 +81,7 @@ def recipes(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def test_bundle(recipes: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("onnxscript")
-    from tests.test_export_bundle import recipe
+    from tests.helpers.small_recipes import recipe
 
     recipes.random_full = recipe
     main(["bundle", "full", "--random", "3", "-o", str(tmp_path / "full"), "--json"])
@@ -115,7 +115,7 @@ def test_interrupted(recipes: Any, tmp_path: Path, capsys: pytest.CaptureFixture
     pytest.importorskip("torch")
     pytest.importorskip("onnxscript")
     from export.bundle import Recipe
-    from tests.test_export_bundle import layer
+    from tests.helpers.small_recipes import layer
 
     def graphs() -> Iterator[Any]:
         yield layer("layer0", 0)

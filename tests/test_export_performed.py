@@ -23,8 +23,9 @@ from export.training.checkpoint import Checkpoint  # noqa: E402
 from tango_rt.server.config import ServerConfig  # noqa: E402
 from tango_rt.server.listening import GestureServer  # noqa: E402
 from tango_rt.v1 import service_pb2, service_pb2_grpc  # noqa: E402
+from tests.helpers.commands import run_json  # noqa: E402
 from tests.helpers.fakes import make_pack  # noqa: E402
-from tests.test_rt_cli import run_json, write_speech  # noqa: E402
+from tests.helpers.speech import write_speech  # noqa: E402
 
 SETS = [
     (backend, precision)

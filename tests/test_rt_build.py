@@ -30,9 +30,9 @@ from tango_rt.characters.tracking import Track
 from tango_rt.cli import main
 from tango_rt.sound.audio import read_audio
 from tango_rt.video.reader import VideoReader
+from tests.helpers.commands import refusal, run_json
 from tests.helpers.fakes import fake_joints, make_pack
 from tests.helpers.media_files import gray_pictures, write_audio, write_video
-from tests.test_rt_cli import refusal, run_json
 
 BLOUSE = "woman_black_blouse_seated_10s.mp4"
 NAVY = "man_navy_shirt_stool_15s.mp4"

@@ -1,6 +1,5 @@
 """The command line as a user meets it: figures as JSON, one line and exit code 2 for bad input, nothing left behind."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,9 @@ from engine.timebase import SAMPLE_RATE, frame_count
 from tango_rt.cli import main
 from tango_rt.sound.audio import read_audio
 from tango_rt.video.reader import VideoReader
+from tests.helpers.commands import refusal, run_json
 from tests.helpers.fakes import make_pack
+from tests.helpers.speech import write_speech
 
 RENDER_KEYS = {
     *("n_frames", "duration_s", "n_cuts", "n_transitions_cached", "n_transitions_computed"),
@@ -28,31 +29,6 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("packs") / "anna.tango"
     make_pack(path)
     return path
-
-
-def write_speech(path: Path, seconds: float = 7.3, rate: int = SAMPLE_RATE) -> Path:
-    """Bursts of coloured noise with pauses: enough like speech to have onsets."""
-    rng = np.random.default_rng(1)
-    t = np.arange(int(seconds * rate)) / rate
-    envelope = np.clip(np.sin(2 * np.pi * 2.1 * t), 0, 1) * (np.sin(2 * np.pi * 0.21 * t) > -0.5)
-    samples = 0.3 * envelope * np.convolve(rng.normal(size=len(t)), np.ones(4) / 4, "same")
-    wavfile.write(path, rate, (samples * 32767).astype(np.int16))
-    return path
-
-
-def run_json(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict:
-    main([str(argument) for argument in arguments] + ["--json"])
-    return json.loads(capsys.readouterr().out)
-
-
-def refusal(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """The one line of a refusal with exit code 2."""
-    with pytest.raises(SystemExit) as left:
-        main([str(argument) for argument in arguments])
-    assert left.value.code == 2
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert len(lines) == 1 and lines[0].startswith("tango-rt: "), lines
-    return lines[0]
 
 
 def test_render(pack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,25 +23,18 @@ from tango_rt.client.microphone import Microphone
 from tango_rt.sound.audio import read_audio
 from tango_rt.v1 import media_pb2, session_pb2
 from tango_rt.video.reader import VideoReader
-from tests.helpers.fakes import make_pack
+from tests.helpers.commands import refusal, run_json
 from tests.helpers.fakes_proxy import fake_proxy
 from tests.helpers.fakes_server import Response, accept, fake_server
 from tests.helpers.media_files import join, piped
 from tests.helpers.real_server import real_server
-from tests.test_rt_cli import refusal, run_json, write_speech
+from tests.helpers.speech import write_speech
 
 SPEECH_S = 2.3
 KEYS = {
     *("path", "n_frames", "duration_s", "first_frame_ms", "first_speech_frame_ms", "interval_ms", "underruns"),
     *("dropped", "transitions", "interrupted", "nodes", "retrieval", "lookahead_ms", "server_version"),
 }
-
-
-@pytest.fixture(scope="module")
-def characters(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("characters")
-    make_pack(folder / "anna.tango")
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -32,9 +32,10 @@ from tango_rt.pipeline.transitions import TransitionStore
 from tango_rt.sound.audio import read_audio
 from tango_rt.video.reader import VideoReader
 from tango_rt.words import read_words
+from tests.helpers.commands import refusal, run_json
 from tests.helpers.fakes import make_pack
 from tests.helpers.media_files import join, piped
-from tests.test_rt_cli import refusal, run_json, write_speech
+from tests.helpers.speech import write_speech
 
 CROSSFADE = BlendOptions(blender="crossfade")
 

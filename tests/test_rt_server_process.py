@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,21 +17,7 @@ import pytest
 
 from engine.timebase import SAMPLE_RATE
 from tango_rt.v1 import service_pb2_grpc
-from tests.helpers.fakes import make_pack
 from tests.helpers.operated_server import PATIENCE_S, SERVING, begun, health_of, refusal, within
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("made")
-    make_pack(folder / "anna.tango", (20, 12))
-    return folder
-
-
-@pytest.fixture
-def packs(made: Path, tmp_path: Path) -> Path:
-    shutil.copytree(made, tmp_path / "packs")
-    return tmp_path / "packs"
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from tango_rt.pipeline.transitions import TransitionStore
 from tango_rt.pipeline.warm import WarmOptions, likely_cuts, warm_transitions
 from tango_rt.sound.audio import read_audio
 from tests.helpers.fakes import make_pack
-from tests.test_rt_cli import write_speech
+from tests.helpers.speech import write_speech
 
 
 @pytest.fixture(autouse=True)

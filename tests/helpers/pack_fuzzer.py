@@ -51,8 +51,9 @@ from tango_rt.video.codecs import FrameCoder
 from tests.helpers.fakes import make_pack
 from tests.helpers.fakes_damage import sign, sign_fit, sign_video
 from tests.helpers.pack_mutations import CACHE, Mutation, mutations, systematic
-from tests.test_engine_fitted import fitted_of
-from tests.test_rt_live import assert_walkable, speech
+from tests.helpers.random_fits import fitted_of
+from tests.helpers.speech import speech
+from tests.helpers.walks import assert_walkable
 
 HANG_S = 60
 SPARE_BYTES = 3 << 29
