@@ -7,12 +7,13 @@ from typing import Any
 
 from engine.errors import ArtifactError, BackendError, InputError
 from engine.inference.engine_sets import EngineSet, check_precision, read_set
-from engine.inference.engines import EngineKey, EngineMiss, engines_folder, read_plain_json, read_record, set_folder
+from engine.inference.engines import EngineKey, EngineMiss, engines_folder, read_record, set_folder
 from engine.inference.manifest import ENGINES, MANIFEST, MAX_MANIFEST_BYTES, Bundle, Profile, TensorSpec
 from engine.inference.precision import describe as policy_in_words
 from engine.inference.precision import policy_digest
 from engine.inference.report import Report, report_of
 from engine.inference.session import PRECISIONS, Precision
+from engine.records import read_object
 
 __all__ = ["compiled_sets", "describe", "engine_rows", "list_bundles", "summarize", "summarize_list"]
 
@@ -192,7 +193,7 @@ def _bundle_folders(folder: Path) -> Iterator[Path]:
 def _looks_like_bundle(manifest: Path) -> bool:
     """Other programs call their files so, too; one that cannot be read may well be ours."""
     try:
-        return "graphs" in read_plain_json(manifest, MAX_MANIFEST_BYTES)
+        return "graphs" in read_object(manifest, MAX_MANIFEST_BYTES)
     except (OSError, ValueError, RecursionError):
         return True
 
