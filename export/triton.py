@@ -89,7 +89,7 @@ def write_triton(
             for name, source in model.files.items():
                 _link(source, folder / model.name / VERSION / name)
         (folder / MARKER).write_text(json.dumps(summary, indent=1), "utf-8")
-    return {"repository": str(output), **summary}
+    return {"output": str(output), **summary}
 
 
 def _check_served(bundle: Bundle, backend: Backend, precision: Precision) -> None:

@@ -388,9 +388,9 @@ def test_real_render(blouse: CharacterPack, data_dir: Path, tmp_path: Path, caps
         for jobs, pack in enumerate(packs, 1)
     )
     assert one["n_transitions_computed"] == two["n_transitions_computed"] > 0
-    assert one["path"] == two["path"]
+    assert one["nodes"] == two["nodes"]
     assert one["n_frames"] == frame_count(len(read_audio(speech)))
-    _check_path(blouse, one["path"])
+    _check_path(blouse, one["nodes"])
     with VideoReader(tmp_path / "1.mp4") as reader:
         assert sum(1 for _ in reader) == one["n_frames"] and reader.skipped == 0
     packets = stored_pictures(tmp_path / "1.mp4")

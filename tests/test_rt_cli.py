@@ -14,15 +14,6 @@ from tests.helpers.commands import refusal, run_json
 from tests.helpers.fakes import make_pack
 from tests.helpers.speech import write_speech
 
-RENDER_KEYS = {
-    *("n_frames", "duration_s", "n_cuts", "n_transitions_cached", "n_transitions_computed"),
-    *("blender", "retrieval", "search", "seconds", "realtime_factor", "path"),
-}
-INSPECT_KEYS = {
-    *("n_frames", "n_nodes", "n_nodes_kept", "n_edges", "n_cut_edges", "n_relaxed_edges", "n_clips"),
-    *("pose_coverage", "fps", "width", "height", "duration_s", "bytes"),
-}
-
 
 @pytest.fixture(scope="module")
 def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -36,9 +27,8 @@ def test_render(pack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     out = tmp_path / "out.mp4"
     first = run_json(capsys, "render", pack, speech, "-o", out, "--jobs", 1, "--plot", tmp_path / "path.png")
     samples = read_audio(speech)
-    assert set(first) >= RENDER_KEYS
     assert first["n_frames"] == frame_count(len(samples))
-    assert len(first["path"]) == -(-first["n_frames"] // 4)
+    assert len(first["nodes"]) == -(-first["n_frames"] // 4)
     assert abs(first["duration_s"] - 7.3) < 1 / 30
     assert first["n_cuts"] >= first["n_transitions_computed"] + first["n_transitions_cached"] > 0
     assert first["n_hard_cuts"] == 0
@@ -47,7 +37,7 @@ def test_render(pack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert abs(len(read_audio(out)) - len(samples)) <= SAMPLE_RATE / 30
     assert (tmp_path / "path.png").stat().st_size > 1000
     again = run_json(capsys, "render", pack, speech, "-o", out, "--jobs", 1)
-    assert again["path"] == first["path"]
+    assert again["nodes"] == first["nodes"]
     assert again["n_transitions_computed"] == 0
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["out.mp4", "path.png", "speech.wav"]
 
@@ -82,7 +72,7 @@ def test_seed_changes_the_performance(pack: Path, tmp_path: Path, capsys: pytest
             "cut",
             "--jobs",
             1,
-        )["path"]
+        )["nodes"]
         for seed in (1, 1, 2)
     ]
     assert paths[0] == paths[1] != paths[2]
@@ -90,7 +80,7 @@ def test_seed_changes_the_performance(pack: Path, tmp_path: Path, capsys: pytest
 
 def test_inspect(pack: Path, capsys: pytest.CaptureFixture[str]) -> None:
     figures = run_json(capsys, "character", "inspect", pack)
-    assert set(figures) >= INSPECT_KEYS
+    assert (figures["character"], figures["n_clips"]) == (str(pack), 2)
     main(["character", "inspect", str(pack)])
     assert "2 clips" in capsys.readouterr().out
 

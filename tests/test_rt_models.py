@@ -18,6 +18,7 @@ from tango_rt.models.fetch import FetchOptions, fetch
 from tango_rt.models.folder import ensure_models, file_states, models_folder
 from tango_rt.models.index import configured_index, download_wheel
 from tango_rt.models.published import HOLISTIC
+from tests.helpers.commands import run_json
 from tests.helpers.planted_models import CONTENT, PLANTED, WHEEL, wheel_bytes
 
 
@@ -247,11 +248,9 @@ def test_the_command_lists_and_fetches(
 ) -> None:
     source = ensure_models()
     monkeypatch.setenv("TANGO_RT_MODELS", str(tmp_path / "models"))
-    main(["models", "list", "--json"])
-    listed = json.loads(capsys.readouterr().out)
+    listed = run_json(capsys, "models", "list")
     assert set(listed["files"].values()) == {"absent"} and len(listed["files"]) == len(HOLISTIC.files)
-    main(["models", "fetch", "--from", str(source), "--json"])
-    fetched = json.loads(capsys.readouterr().out)
+    fetched = run_json(capsys, "models", "fetch", "--from", source)
     assert fetched == {
         "folder": str(tmp_path / "models"),
         "fetched": True,

@@ -17,6 +17,7 @@ import pytest
 
 from engine.timebase import SAMPLE_RATE
 from tango_rt.v1 import service_pb2_grpc
+from tests.helpers.json_keys import check_keys
 from tests.helpers.operated_server import PATIENCE_S, SERVING, begun, health_of, refusal, within
 
 
@@ -43,6 +44,7 @@ def ready(running: "subprocess.Popen[str]") -> str:
     line = running.stdout.readline()
     assert line, running.stderr.read()
     said = json.loads(line)
+    check_keys("tango-rt", ("serve",), said)
     assert (said["pid"], said["characters"], said["tls"]) == (running.pid, ["anna"], False)
     return said["addresses"][0]
 

@@ -5,11 +5,15 @@ import json
 import pytest
 
 from tango_rt.cli import main
+from tests.helpers.json_keys import check_keys
 
 
 def run_json(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict:
+    """What a command prints with --json; that it prints the keys that it should is checked each time."""
     main([str(argument) for argument in arguments] + ["--json"])
-    return json.loads(capsys.readouterr().out)
+    printed = json.loads(capsys.readouterr().out)
+    check_keys("tango-rt", arguments, printed)
+    return dict(printed)
 
 
 def refusal(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:

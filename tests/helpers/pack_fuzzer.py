@@ -211,7 +211,7 @@ class Fuzzer:
             raise
         if made["cost"] is not None and not math.isfinite(made["cost"]):
             raise Fault(f"a path of cost {made['cost']}")
-        return made["path"], output.read_bytes()
+        return made["nodes"], output.read_bytes()
 
     def _live(self, option: int) -> list[tuple[Step, tuple[bytes, ...]]]:
         """As a server has it: a list of all characters, a session of this one."""
