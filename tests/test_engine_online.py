@@ -234,11 +234,11 @@ def test_dead_ends_are_left_by_a_hard_cut_to_rest() -> None:
 def test_what_cannot_be_searched_is_said() -> None:
     graph = make_live_graph(0)
     prepared = prepare(graph)
-    with pytest.raises(InputError, match="has not begun"):
+    with pytest.raises(RuntimeError, match="has not begun"):
         OnlineSearch(prepared).advance(make_steps(1, 0))
     search = OnlineSearch(prepared)
     assert search.go_on() is None
-    with pytest.raises(InputError, match="not a kept node"):
+    with pytest.raises(ValueError, match="not a kept node"):
         search.jump(graph.n_nodes)
     search.begin(make_steps(2, 0))
     with pytest.raises(InputError, match="wanted one row or more"):
@@ -248,7 +248,7 @@ def test_what_cannot_be_searched_is_said() -> None:
     for options in (OnlineOptions(lookahead_nodes=-1), OnlineOptions(plan_nodes=0), OnlineOptions(discount=1)):
         with pytest.raises(InputError, match="wanted"):
             prepare(graph, options=options)
-    with pytest.raises(InputError, match="the graph has"):
+    with pytest.raises(ValueError, match="the graph has"):
         motion, rest = make_motion(3, 0)
         OnlineGraph(graph, motion, rest, SearchOptions(), CostOptions(), VarietyOptions(), OnlineOptions())
 
