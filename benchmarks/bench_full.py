@@ -22,6 +22,8 @@ from typing import Any
 
 import numpy as np
 
+from tango_rt.console import aligned
+
 SEED = 5
 WINDOW_S = 128 / 30
 TORCH = "torch fp32"
@@ -49,12 +51,17 @@ def main() -> None:
         print(json.dumps(result))
         return
     print(f"{result['machine']}, {result['threads']} threads, {result['rounds']} rounds, a window of {WINDOW_S:.2f} s")
-    print(f"{'':22}{'best s':>8}{'median s':>10}{'faster':>9}{'real time':>11}{'MB':>7}{'cos low':>10}{'cos high':>10}")
-    for name, row in result["rows"].items():
-        print(
-            f"{name:22}{row['best_s']:8.3f}{row['median_s']:10.3f}{row['faster']:8.1f}x{row['real_time']:10.1f}x"
-            f"{row['memory_mb']:7.0f}{row['cosine_low']:10.6f}{row['cosine_high']:10.6f}"
+    rows = [
+        (
+            name,
+            *(f"{row[key]:.3f}" for key in ("best_s", "median_s")),
+            *(f"{row[key]:.1f}x" for key in ("faster", "real_time")),
+            f"{row['memory_mb']:.0f}",
+            *(f"{row[key]:.6f}" for key in ("cosine_low", "cosine_high")),
         )
+        for name, row in result["rows"].items()
+    ]
+    print(*aligned(rows, ("", "best s", "median s", "faster", "real time", "MB", "cos low", "cos high")), sep="\n")
 
 
 def measure(bundle: Path, arguments: argparse.Namespace) -> dict[str, Any]:

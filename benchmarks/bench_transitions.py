@@ -30,6 +30,7 @@ from engine.blending.morph import Flow
 from engine.cores import usable_cores
 from engine.skeleton import joint_weights
 from tango_rt.characters.source import track_source
+from tango_rt.console import aligned
 from tango_rt.video.reader import VideoReader
 
 __all__ = ["measure_clip", "measure_cuts", "measure_time", "measure_windows", "read_clip"]
@@ -284,26 +285,29 @@ def print_tables(results: dict[str, Any]) -> None:
     for kind in SPEEDS:
         print(f"\n{kind}: gain over the gap cross-fade, dB person / dB hands; then means over the clips")
         clips = {name: result["windows"][kind] for name, result in results.items() if result["windows"][kind]}
+        lines: list[tuple[str, ...]] = []
         for blender in next(iter(clips.values()), {}):
             base = {name: rows["gap crossfade"] for name, rows in clips.items()}
             gains = {
                 name: [rows[blender].get(m, np.nan) - base[name].get(m, np.nan) for m in ("psnr_person", "psnr_hands")]
                 for name, rows in clips.items()
             }
-            each = "  ".join(f"{name[:9]} {p:+.1f}/{h:+.1f}" for name, (p, h) in gains.items())
+            each = [f"{p:+.1f}/{h:+.1f}" for p, h in gains.values()]
             means = _mean([rows[blender] for rows in clips.values()])
             person, hands = np.nanmean(list(gains.values()), axis=0)
-            print(
-                f"{blender:16s} {each} | {person:+.2f} {hands:+.2f} ssim {means['ssim_person']:.3f} "
-                f"sharp {means.get('sharpness', np.nan):.2f} motion {means['motion']:.2f}"
-            )
+            ssim, sharpness, motion = (means.get(m, np.nan) for m in ("ssim_person", "sharpness", "motion"))
+            figures = f"{person:+.2f}", f"{hands:+.2f}", f"{ssim:.3f}", f"{sharpness:.2f}", f"{motion:.2f}"
+            lines.append((blender, *each, *figures))
+        heads = "blender", *(name[:9] for name in clips), "person", "hands", "ssim", "sharp", "motion"
+        print(*aligned(lines, heads), sep="\n")
     for level in LEVELS:
         print(f"\n{level} cuts: largest second difference, natural = 1")
         clips = {name: result["cuts"][level] for name, result in results.items() if result["cuts"][level]}
+        lines = []
         for blender in next(iter(clips.values()), {}):
-            values = {name: rows[blender]["largest"] for name, rows in clips.items()}
-            each = "  ".join(f"{name[:9]} {value:.2f}" for name, value in values.items())
-            print(f"{blender:16s} {each} | {np.mean(list(values.values())):.2f}")
+            values = [rows[blender]["largest"] for rows in clips.values()]
+            lines.append((blender, *(f"{value:.2f}" for value in (*values, np.mean(values)))))
+        print(*aligned(lines, ("blender", *(name[:9] for name in clips), "mean")), sep="\n")
 
 
 def main() -> None:
@@ -329,8 +333,12 @@ def main() -> None:
         return
     print_tables(results)
     print("\nCPU seconds a transition, clip at up to 720 px")
-    for name, result in results.items():
-        print(f"{name[:24]:26s}" + "  ".join(f"{kind} {value:.2f}" for kind, value in result["seconds"].items()))
+    kinds = dict.fromkeys(kind for result in results.values() for kind in result["seconds"])
+    lines = [
+        (name[:24], *(f"{result['seconds'][kind]:.2f}" if kind in result["seconds"] else "" for kind in kinds))
+        for name, result in results.items()
+    ]
+    print(*aligned(lines, ("clip", *kinds)), sep="\n")
 
 
 if __name__ == "__main__":

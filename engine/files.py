@@ -14,7 +14,7 @@ from pathlib import Path
 from engine.errors import ArtifactError, BackendError, TangoError
 from engine.names import shown
 
-__all__ = ["open_plain", "read_plain", "reading"]
+__all__ = ["open_plain", "plain_size", "read_plain", "reading"]
 
 _LACKING = {
     errno.EMFILE: "this process has too many files open, see 'ulimit -n'",
@@ -59,6 +59,18 @@ def read_plain(path: Path, most_bytes: int, follow_links: bool = True) -> bytes:
     finally:
         os.close(descriptor)
     raise OSError(errno.EFBIG, f"{max(size, n_read)} bytes, of which at most {most_bytes} are read", str(path))
+
+
+def plain_size(path: Path) -> int:
+    """Size in bytes of a file that is neither linked nor a device; raises ValueError for anything else."""
+    if path.is_symlink():
+        raise ValueError(f"{path.name} is a link")
+    if not path.exists():
+        raise ValueError(f"{path.name} is missing")
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(f"{path.name} is no plain file")
+    return status.st_size
 
 
 @contextmanager

@@ -11,7 +11,6 @@ Every .pth may be a .safetensors file. Sizes are the published ones, or those of
 the files, in the layout of the networks' configs.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +21,9 @@ from torch import Tensor
 from transformers import CLIPVisionConfig
 
 from engine.errors import ArtifactError, InputError
+from engine.files import read_plain
 from engine.inference.session import one_line
+from engine.records import as_object
 from export.checkpoints import check_complete, read_tensors
 from export.models.acinterp.config import GuiderConfig, UNetConfig
 from export.models.acinterp.motion import Positions
@@ -43,6 +44,7 @@ VAE_WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.b
 OLD_NAMES = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}
 POSITIONS = "pos_encoder.pe"
 CONFIG = "config.json"
+MAX_CONFIG_BYTES = 1 << 20
 GUIDER_GAIN = 1.7  # keeps the variance through SiLU
 
 
@@ -181,9 +183,6 @@ def _subfolder(folder: Path, names: Sequence[str]) -> Path:
 
 def _json(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_bytes())
-    except ValueError as error:
-        raise ArtifactError(f"{file}: not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise ArtifactError(f"{file}: expected the config of a network, found {type(content).__name__}")
-    return content
+        return as_object(read_plain(file, MAX_CONFIG_BYTES), file.name)
+    except (OSError, ValueError, RecursionError) as error:
+        raise ArtifactError(f"{file}: expected the config of a network: {error}") from error

@@ -112,13 +112,13 @@ def _write_manifest(recipe: Recipe, folder: Path, graphs: dict[str, GraphSpec]) 
     return Bundle.open(folder)  # what we write, we can read: a bad bundle never replaces a good one
 
 
-def _summary(bundle: Bundle, output: Path, seconds: float) -> dict[str, Any]:
+def _summary(bundle: Bundle, output: Path, took_s: float) -> dict[str, Any]:
     return {
         "bundle": str(output),
         "name": bundle.name,
         "sha256": bundle.sha256,
         "bytes": sum(spec.bytes for spec in bundle.files.values()),
-        "seconds": round(seconds, 2),
+        "took_s": round(took_s, 2),
         "graphs": {
             name: {
                 "bytes": sum(bundle.files[file].bytes for file in (graph.file, *graph.weights)),

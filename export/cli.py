@@ -8,7 +8,7 @@ from typing import Any
 from engine.errors import InputError
 from export.engine_commands import add_engine_commands
 from export.extra import export_extra, stay_offline
-from tango_rt.console import add_command, positive, print_result, run_command
+from tango_rt.console import add_command, aligned, positive, print_result, run_command
 
 __all__ = ["main"]
 
@@ -258,5 +258,4 @@ def _prior(arguments: argparse.Namespace) -> None:
 
 def _lines(result: dict[str, Any]) -> str:
     """One line a figure."""
-    width = max(map(len, result))
-    return "\n".join(f"{name.ljust(width)}  {value}" for name, value in result.items())
+    return "\n".join(aligned(result.items()))

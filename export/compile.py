@@ -35,6 +35,7 @@ from engine.inference.report import Report, read_report
 from engine.inference.target import Target
 from export.compilers import CompileJob, compile_network
 from export.report import table as report_table
+from tango_rt.console import aligned
 
 __all__ = ["CompileOptions", "compile_bundle", "summarize"]
 
@@ -94,7 +95,7 @@ def compile_bundle(folder: Path, options: CompileOptions) -> dict[str, Any]:
         "engines": str(place),
         "built": sum(bool(row["reason"]) for row in rows.values()),
         "bytes": sum(row["bytes"] for row in rows.values()),
-        "seconds": round(time.perf_counter() - started, 2),
+        "took_s": round(time.perf_counter() - started, 2),
         "networks": rows,
         "report": {**report.to_dict(), "sha256": report.sha256} if report else None,
     }
@@ -102,19 +103,13 @@ def compile_bundle(folder: Path, options: CompileOptions) -> dict[str, Any]:
 
 def summarize(result: dict[str, Any]) -> str:
     """What compile_bundle returned, as tables: a line a network, what was done and why, how long it took, how large."""
-    lines = [("network", "in", "done", "seconds", "MB")]
-    for graph, row in result["networks"].items():
-        lines.append((graph, row["precision"], _done(row), f"{row['seconds']:.1f}", f"{row['bytes'] / 1e6:.1f}"))
-    widths = [max(len(line[column]) for line in lines) for column in range(5)]
-    table = [
-        "  ".join(
-            cell.rjust(width) if column > 2 else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
+    rows = [
+        (graph, row["precision"], _done(row), f"{row['build_s']:.1f}", f"{row['bytes'] / 1e6:.1f}")
+        for graph, row in result["networks"].items()
     ]
+    table = aligned(rows, ("network", "in", "done", "seconds", "MB"))
     total = f"{result['built']} of {len(result['networks'])} built, {result['bytes'] / 1e6:.1f} MB, "
-    table.append(f"{total}{result['seconds']:.1f} s: {result['engines']}")
+    table.append(f"{total}{result['took_s']:.1f} s: {result['engines']}")
     if result["report"] is not None:
         table.append(report_table(Report.from_dict(result["report"])))
     return "\n".join(table)
@@ -184,7 +179,7 @@ def _row(bundle: Bundle, engine: Engine, reason: str) -> dict[str, Any]:
         "hit": not reason,
         "reason": reason,
         "precision": engine.key.precision,
-        "seconds": engine.build.get("seconds", 0.0),
+        "build_s": engine.build.get("seconds", 0.0),
         "peak_memory_bytes": engine.build.get("peak_memory_bytes", 0),
         "bytes": engine.bytes,
         "onnx_bytes": sum(bundle.files[name].bytes for name in _files(bundle, engine.key.graph)),

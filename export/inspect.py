@@ -7,12 +7,14 @@ from typing import Any
 
 from engine.errors import ArtifactError, BackendError, InputError
 from engine.inference.engine_sets import EngineSet, check_precision, read_set
-from engine.inference.engines import EngineKey, EngineMiss, engines_folder, read_plain_json, read_record, set_folder
+from engine.inference.engines import EngineKey, EngineMiss, engines_folder, read_record, set_folder
 from engine.inference.manifest import ENGINES, MANIFEST, MAX_MANIFEST_BYTES, Bundle, Profile, TensorSpec
 from engine.inference.precision import describe as policy_in_words
 from engine.inference.precision import policy_digest
 from engine.inference.report import Report, report_of
 from engine.inference.target import PRECISIONS, Target
+from engine.records import read_object
+from tango_rt.console import aligned
 
 __all__ = ["compiled_sets", "describe", "engine_rows", "list_bundles", "summarize", "summarize_list"]
 
@@ -78,7 +80,7 @@ def summarize_list(rows: Sequence[dict[str, Any]]) -> str:
             lines.append(row["error"])
             continue
         profiles = f", profiles {', '.join(row['profiles'])}" if row["profiles"] else ""
-        lines.append(f"{row['folder']}: {row['name']}, {row['bytes'] / 1e6:.1f} MB{profiles}")
+        lines.append(f"{row['bundle']}: {row['name']}, {row['bytes'] / 1e6:.1f} MB{profiles}")
         lines += _set_lines(row["engines"])
     return "\n".join(lines) or "no bundles here: 'tango-export bundle' makes them"
 
@@ -163,9 +165,9 @@ def _listed(place: Path) -> dict[str, Any]:
         bundle = Bundle.open(place)
         rows = list(engine_rows(bundle, hashes=False))
     except ArtifactError as error:
-        return {"folder": str(place), "error": str(error)}
+        return {"bundle": str(place), "error": str(error)}
     return {
-        "folder": str(place),
+        "bundle": str(place),
         "name": bundle.name,
         "sha256": bundle.sha256,
         "bytes": _bytes(bundle),
@@ -188,19 +190,24 @@ def _bundle_folders(folder: Path) -> Iterator[Path]:
 def _looks_like_bundle(manifest: Path) -> bool:
     """Other programs call their files so, too; one that cannot be read may well be ours."""
     try:
-        return "graphs" in read_plain_json(manifest, MAX_MANIFEST_BYTES)
+        return "graphs" in read_object(manifest, MAX_MANIFEST_BYTES)
     except (OSError, ValueError, RecursionError):
         return True
 
 
 def _set_lines(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
-    width = max((len(Path(row["folder"]).name) for row in rows), default=0)
-    for row in rows:
-        report = row["report"] or {}
-        times = ""
-        if report.get("current") and report["median_ms"] is not None and report["reference_ms"] is not None:
-            times = f", {report['median_ms']:.3g} ms a pass (onnxruntime fp32 {report['reference_ms']:.3g})"
-        yield f"  {Path(row['folder']).name.ljust(width)}  {row['bytes'] / 1e6:8.1f} MB  {row['state']}{times}"
+    for line in aligned(
+        (Path(row["folder"]).name, f"{row['bytes'] / 1e6:.1f} MB", _state_and_times(row)) for row in rows
+    ):
+        yield f"  {line}"
+
+
+def _state_and_times(row: dict[str, Any]) -> str:
+    report = row["report"] or {}
+    if not report.get("current") or report["median_ms"] is None or report["reference_ms"] is None:
+        return str(row["state"])
+    times = f"{report['median_ms']:.3g} ms a pass (onnxruntime fp32 {report['reference_ms']:.3g})"
+    return f"{row['state']}, {times}"
 
 
 def _policies(bundle: Bundle) -> Iterator[str]:

@@ -25,8 +25,8 @@ def make_prior(data: Sequence[Path], output: Path, options: FitOptions) -> dict[
     people = [(one, speech_features(one.samples)[: one.n_frames]) for one in heard]
     save_prior(prior_of(people, options), output)
     return {
-        "prior": str(output),
+        "output": str(output),
         "recordings": [one.name for one in recordings],
-        "seconds": round(sum(one.duration_s for one in recordings), 1),
+        "duration_s": round(sum(one.duration_s for one in recordings), 1),
         "mouth": options.mouth,
     }

@@ -1,8 +1,9 @@
 """A verification report as people read it: one table, then what a user would notice, then what was not measured."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from engine.inference.report import Agreement, Latency, NetworkReport, Report
+from tango_rt.console import aligned
 
 __all__ = ["table", "verdict"]
 
@@ -17,7 +18,7 @@ def table(report: Report) -> str:
     lines = [f"{named} on {machine}: {verdict(report)}"]
     if report.networks:
         rows = [row for graph, network in report.networks.items() for row in _rows(graph, network)]
-        lines += _aligned([_HEADS, *rows])
+        lines += aligned(rows, _HEADS)
         gates = {network.precision: network.asked for network in report.networks.values()}
         lines += [f"gate of {precision}: {gate}" for precision, gate in gates.items()]
         lines += _notes(report)
@@ -88,19 +89,6 @@ def _against_torch(report: Report) -> Iterator[str]:
     if figures:
         most, least = max(part["max_abs"] for part in figures), min(part["cosine"] for part in figures)
         yield f"onnxruntime against torch, when the bundle was made: max abs {most:.1e}, cosine {least:.7f}"
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns as wide as they have to be; figures to the right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    left = (0, 1, 2, 7)
-    return [
-        "  ".join(
-            cell.ljust(width) if column in left else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
 
 
 def _word(passed: bool) -> str:

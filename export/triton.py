@@ -109,7 +109,7 @@ def write_triton(bundle: Bundle | Path, output: Path, target: Target, engines: P
             for name, source in model.files.items():
                 _link(source, folder / model.name / VERSION / name)
         (folder / MARKER).write_text(json.dumps(summary, indent=1), "utf-8")
-    return {"repository": str(output), **summary}
+    return {"output": str(output), **summary}
 
 
 def _check_served(bundle: Bundle, target: Target) -> None:

@@ -229,8 +229,8 @@ def _demo(arguments: argparse.Namespace) -> None:
     print_result(
         arguments,
         result,
-        f"live video     {live['path']}, the same {same} as {live['offline']}\n"
-        f"contact sheet  {result['contact_sheet']}\nvideo          {result['video']}",
+        f"live video     {live['output']}, the same {same} as {live['offline']}\n"
+        f"contact sheet  {result['contact_sheet']}\nvideo          {result['output']}",
     )
 
 
@@ -283,7 +283,7 @@ def _install(arguments: argparse.Namespace) -> None:
 
     pack = install(arguments.pack, arguments.folder)
     n_bytes = folder_bytes(pack.path)
-    result = {"path": str(pack.path), "sha256": pack.sha256, "bytes": n_bytes}
+    result = {"character": str(pack.path), "sha256": pack.sha256, "bytes": n_bytes}
     print_result(arguments, result, f"{pack.path}: installed, {n_bytes / 1e6:.1f} MB")
 
 
@@ -316,8 +316,8 @@ def _warm(arguments: argparse.Namespace) -> None:
     print_result(
         arguments,
         result.to_dict(),
-        f"{result.pack}: {result.n_cuts} transitions are ready ({result.n_computed} drawn, {result.n_cached} were "
-        f"there), {result.seconds:.1f} s",
+        f"{result.character}: {result.n_cuts} transitions are ready ({result.n_computed} drawn, {result.n_cached} were "
+        f"there), {result.took_s:.1f} s",
     )
 
 
@@ -345,6 +345,6 @@ def _render(arguments: argparse.Namespace) -> None:
         result.to_dict(),
         f"{arguments.output}: {result.duration_s:.1f} s, {result.n_cuts} cuts "
         f"({result.n_transitions_computed} transitions computed, {result.n_transitions_cached} cached), "
-        f"{result.seconds:.1f} s, {result.realtime_factor:.2f} of real time"
+        f"{result.took_s:.1f} s, {result.realtime_factor:.2f} of real time"
         + (f"\nnetworks: {result.networks}" if result.networks else ""),
     )

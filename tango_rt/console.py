@@ -5,11 +5,13 @@ import io
 import json
 import logging
 import os
+import re
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from copy import deepcopy
+from typing import Any, NoReturn
 
 from engine.address_space import check_address_space
 from engine.cores import tell_libraries
@@ -17,7 +19,41 @@ from engine.errors import BackendError, TangoError
 from engine.folders import cache_folder
 from tango_rt.progress import OnProgress, Progress
 
-__all__ = ["add_command", "bars", "positive", "print_result", "run_command"]
+__all__ = ["add_command", "aligned", "bars", "positive", "print_result", "run_command"]
+
+_FIGURE = re.compile(r"[-+]?\d[\d.,]*(e[-+]\d+)?( ?(%|x|ms|s|MB))?|-|")
+
+_OLD_KEYS: Mapping[str, Mapping[str, str]] = {
+    "tango-rt demo": {
+        "video": "output",
+        "render/path": "nodes",
+        "render/seconds": "took_s",
+        "live/path": "output",
+    },
+    "tango-rt render": {"path": "nodes", "seconds": "took_s"},
+    "tango-rt send": {"path": "output"},
+    "tango-rt character build": {"path": "character"},
+    "tango-rt character inspect": {"path": "character"},
+    "tango-rt character install": {"path": "character"},
+    "tango-rt character refresh": {"path": "character"},
+    "tango-rt character warm": {"pack": "character", "seconds": "took_s"},
+    "tango-export bundle mini": {"seconds": "took_s"},
+    "tango-export bundle full": {"seconds": "took_s"},
+    "tango-export bundle acinterp": {"seconds": "took_s"},
+    "tango-export train aumoclip": {"checkpoint": "output", "seconds": "took_s"},
+    "tango-export adapt": {"checkpoint": "output", "frames": "n_frames"},
+    "tango-export evaluate aumoclip": {
+        "people/*/seconds": "duration_s",
+        "shown/*/people/*/seconds": "duration_s",
+        "shown/*/pooled/seconds": "duration_s",
+        "costs/seconds": "duration_s",
+    },
+    "tango-export prior": {"prior": "output", "seconds": "duration_s"},
+    "tango-export compile": {"seconds": "took_s", "networks/*/seconds": "build_s", "triton/repository": "output"},
+    "tango-export list": {"bundles/*/folder": "bundle"},
+}
+"""By command: what a key of its JSON was called in the last release, and what it is called now; both are printed until
+the next one. "a/*/b" is the key b of every part of a."""
 
 
 def run_command(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> None:
@@ -82,15 +118,20 @@ def add_command(
         "formatter_class": argparse.RawDescriptionHelpFormatter,
     }
     parser: argparse.ArgumentParser = (
-        argparse.ArgumentParser(prog=name, **style)
-        if parent is None
-        else parent.add_parser(name, help=summary, **style)
+        _Parser(prog=name, **style) if parent is None else parent.add_parser(name, help=summary, **style)
     )
     if run is not None:
-        parser.set_defaults(run=run)
+        parser.set_defaults(run=run, command=parser.prog)
         parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
         parser.add_argument("--debug", action="store_true", help="show tracebacks")
     return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with an argument in one line, as all errors are said."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
 @contextmanager
@@ -123,6 +164,44 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def aligned(rows: Iterable[Sequence[object]], header: Sequence[str] = ()) -> list[str]:
+    """A table, a line a row: columns no wider than they need be, those of figures alone with their heads to the right.
+
+    Figures may carry a unit; an empty cell or "-" stands where there is none.
+    """
+    body = [[str(cell) for cell in row] for row in rows]
+    lines = [list(header), *body] if header else body
+    columns = list(zip(*lines, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    figures = [all(map(_FIGURE.fullmatch, column[bool(header) :])) for column in columns]
+    return [
+        "  ".join(
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(line, widths, figures, strict=True)
+        ).rstrip()
+        for line in lines
+    ]
+
+
 def print_result(arguments: argparse.Namespace, result: dict[str, Any], text: str) -> None:
-    """The result as JSON where --json asks for it, else as text."""
-    print(json.dumps(result) if arguments.json else text)
+    """The result as JSON where --json asks for it, with the keys of the last release too; else as text."""
+    print(json.dumps(_with_old_keys(arguments.command, result)) if arguments.json else text)
+
+
+def _with_old_keys(command: str, result: dict[str, Any]) -> dict[str, Any]:
+    printed = deepcopy(result)
+    for place, new in _OLD_KEYS.get(command, {}).items():
+        *parents, old = place.split("/")
+        parts = [printed]
+        for parent in parents:
+            parts = [child for part in parts for child in _children(part, parent)]
+        for part in parts:
+            if new in part:
+                part[old] = part[new]
+    return printed
+
+
+def _children(part: Any, name: str) -> list[Any]:
+    if name == "*":
+        return list(part.values() if isinstance(part, dict) else part)
+    return [part[name]] if name in part else []

@@ -1,9 +1,11 @@
 """Where tests find data that is not part of the project, and the generator they share."""
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -12,6 +14,9 @@ from hypothesis import settings
 from engine.folders import cache_folder
 from engine.inference.target import PRECISIONS
 from tango_rt.models.folder import MODELS_VARIABLE, models_folder
+
+if TYPE_CHECKING:
+    from engine.character.pack import CharacterPack
 
 # channels that tests open themselves lead to servers of their own, on machines with a proxy too
 os.environ.setdefault("no_grpc_proxy", "localhost,127.0.0.1,::1")
@@ -81,6 +86,44 @@ def float32_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """A CPU said to compute in float32 alone, and no GPU for ONNX Runtime."""
     monkeypatch.setattr("engine.inference.backends.openvino.cpu_precisions", lambda: frozenset({"fp32"}))
     monkeypatch.setattr("engine.inference.backends.onnxruntime.distribution_version", lambda _: "")
+
+
+def _anna(folder: Path, clip_nodes: tuple[int, ...] = (40, 25)) -> Path:
+    from tests.helpers.fakes import make_pack  # not before the settings above: it brings numba
+
+    return make_pack(folder / "anna.tango", clip_nodes).path
+
+
+@pytest.fixture(scope="module")
+def characters(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with anna.tango, for all tests of a module."""
+    return _anna(tmp_path_factory.mktemp("characters")).parent
+
+
+@pytest.fixture(scope="module")
+def made_packs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a short anna.tango, to copy from."""
+    return _anna(tmp_path_factory.mktemp("made"), (20, 12)).parent
+
+
+@pytest.fixture
+def packs(made_packs: Path, tmp_path: Path) -> Path:
+    """A folder with a short anna.tango, for one test alone."""
+    return Path(shutil.copytree(made_packs, tmp_path / "packs"))
+
+
+@pytest.fixture(scope="module")
+def made_pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shortest anna.tango, to copy from."""
+    return _anna(tmp_path_factory.mktemp("made"), (12, 8))
+
+
+@pytest.fixture
+def pack(made_pack: Path, tmp_path: Path) -> "CharacterPack":
+    """The shortest anna.tango, for one test alone."""
+    from engine.character.pack import CharacterPack
+
+    return CharacterPack.open(shutil.copytree(made_pack, tmp_path / "anna.tango"))
 
 
 def _folder(variable: str, default: str) -> Path:

@@ -83,3 +83,9 @@ def test_libraries_with_a_life_of_their_own_are_imported_in_one_place() -> None:
             if re.search(use, file.read_text("utf-8"), re.MULTILINE)
         }
         assert found <= {place}
+
+
+def test_what_tests_share_lives_in_their_helpers() -> None:
+    files = [file for folder in ("tests", "benchmarks") for file in (ROOT / folder).rglob("*.py")]
+    borrowers = [file.name for file in files if re.search(r"(from|import) tests\.test_", file.read_text("utf-8"))]
+    assert len(files) > 100 and borrowers == []

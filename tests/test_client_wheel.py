@@ -24,8 +24,8 @@ from tango_rt import __version__
 from tango_rt.client import Client, SessionOptions
 from tango_rt.v1 import media_pb2
 from tango_rt.video.reader import VideoReader
-from tests.helpers.fakes import make_pack
 from tests.helpers.installing import CLIENT, ROOT, built_wheel, pip, run
+from tests.helpers.json_keys import check_keys
 from tests.helpers.live_server import speech as noise
 from tests.helpers.real_server import real_server
 
@@ -55,9 +55,7 @@ def unpacked(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    characters = tmp_path_factory.mktemp("characters")
-    make_pack(characters / "anna.tango")
+def server(characters: Path) -> Any:
     with real_server(characters) as target:
         yield target
 
@@ -152,7 +150,9 @@ def test_the_command(unpacked: Path, server: str, tmp_path: Path) -> None:
         words = ["send", server, wav, "-o", out, "--character", "anna"]
         done = alone(unpacked, "tango_rt.client.small_command", *words, "--json")
         assert done.returncode == 0, done.stderr
-        assert json.loads(done.stdout)["n_frames"] == N_FRAMES
+        printed = json.loads(done.stdout)
+        check_keys("tango-rt-client", words, printed)
+        assert printed["n_frames"] == N_FRAMES
         assert ("channel 2 of 3, the loudest, was sent" in done.stderr) == (wav is wavs[2])
         videos.append(out.read_bytes())
     assert videos[0] == videos[1] == videos[2]

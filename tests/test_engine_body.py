@@ -9,22 +9,11 @@ from hypothesis import strategies as st
 
 from engine.features.body import BODY_COLUMNS, MOUTH_COLUMNS, body_descriptors, joint_speeds, mirrored
 from engine.features.recording import Recording
-from engine.skeleton import LEFT_HAND, LEFT_SHOULDER, LEFT_WRIST, N_BODY, N_JOINTS, NOSE, RIGHT_HAND, RIGHT_WRIST
+from engine.skeleton import LEFT_HAND, LEFT_SHOULDER, LEFT_WRIST, N_JOINTS, NOSE, RIGHT_WRIST
 from tests.helpers.fakes_recording import UNIT_PX, at_ease, moved_by, recording_of, restless, unseen
+from tests.helpers.mirrored import in_a_mirror
 
 COLUMN = {name: place for place, name in enumerate((*BODY_COLUMNS, *MOUTH_COLUMNS))}
-# MediaPipe's face: nose, left eye (3), right eye (3), ears, mouth; from the shoulders on left and right alternate
-OTHER_SIDE = np.array(
-    [0, 4, 5, 6, 1, 2, 3, 8, 7, 10, 9]
-    + [joint + 1 if joint % 2 else joint - 1 for joint in range(11, N_BODY)]
-    + [*range(RIGHT_HAND.start, RIGHT_HAND.stop), *range(LEFT_HAND.start, LEFT_HAND.stop)]
-)
-
-
-def in_a_mirror(recording: Recording) -> Recording:
-    joints = recording.joints[:, OTHER_SIDE].copy()
-    joints[..., 0] = 640 - joints[..., 0]
-    return replace(recording, joints=joints, confidence=recording.confidence[:, OTHER_SIDE])
 
 
 def somebody(rng: np.random.Generator, mouth: bool = True) -> Recording:

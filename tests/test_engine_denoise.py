@@ -141,12 +141,13 @@ def test_arrays_that_do_not_fit() -> None:
     for options, latents, guides, priors, message in (
         (OPTIONS, noise[0], features, None, r"latents of shape \(4, 3, 5\)"),
         (OPTIONS, noise, features[1:], None, "features of shape .* do not fit latents"),
-        (replace(OPTIONS, guidance=2.0), noise, features, None, "guidance 2.0 needs the network denoiser_plain"),
         (replace(OPTIONS, priors="clean"), noise, features, None, "put in place clean, but there are none"),
         (replace(OPTIONS, priors="noised"), noise, features, Priors(places, clip[:1]), "priors without their noise"),
         (replace(OPTIONS, priors="clean"), noise, features, Priors(places, clip[:2]), "2 priors at 1 places"),
         (replace(OPTIONS, priors="clean"), noise, features, Priors(places, clip[:1, :, :2]), "prior frames of shape"),
         (replace(OPTIONS, sampler="lcm"), noise, features, None, "noise for 0 steps, want 3"),
     ):
-        with pytest.raises(InputError, match=message):
+        with pytest.raises(ValueError, match=message):
             denoise(networks, latents, guides, {}, options, priors)
+    with pytest.raises(InputError, match=r"guidance 2\.0 needs the network denoiser_plain"):
+        denoise(networks, noise, features, {}, replace(OPTIONS, guidance=2.0))

@@ -13,8 +13,8 @@ from engine.features.fit import FitOptions, contexts_of, fit_embedding
 from engine.features.fitted import FittedEmbedding
 from engine.features.onset import OnsetEmbedding
 from engine.features.recording import Recording
-from engine.features.scores import CONTROL_SHIFTS, REACH, low_hits
-from engine.features.speech import N_COLUMNS, PITCH, speech_features
+from engine.features.scores import CONTROL_SHIFTS, REACH
+from engine.features.speech import N_COLUMNS, PITCH
 from engine.features.validation import (
     BESIDE,
     MAX_LAG_FRAMES,
@@ -27,7 +27,6 @@ from engine.features.validation import (
 )
 from tests.helpers.fakes_recording import (
     at_ease,
-    gestures,
     noise,
     random_rows,
     recording_of,
@@ -36,35 +35,8 @@ from tests.helpers.fakes_recording import (
     unseen,
     voiced,
 )
-from tests.test_engine_body import in_a_mirror
-
-QUICK = FitOptions(scales=(8, 24))
-MINUTE = 1200  # frames of a planted person, 40 s
-
-
-def person(seed: int, n_frames: int = MINUTE, lag: int = 0, noise_px: float = 0.3) -> Recording:
-    """Somebody whose hands move with the voice, `lag` frames later."""
-    rng = np.random.default_rng(seed)
-    loud = syllables(n_frames, rng)
-    return recording_of(gestures(loud, lag, rng, noise_px), samples=voiced(loud, rng))
-
-
-def rows_of(recording: Recording) -> np.ndarray:
-    return speech_features(recording.samples)[: recording.n_frames]
-
-
-def share_found(embedding: Embedding, recording: Recording, shift: int = 0) -> float:
-    """Low-level accuracy on a recording that the embedding was not fitted to."""
-    speech = np.roll(hear(embedding, rows_of(recording)).low, shift, axis=0)
-    frames = np.arange(150, recording.n_frames - 50)
-    return float(low_hits(speech, embedding.motion(recording).low, frames).mean())
-
-
-def fitted_to(
-    recording: Recording, options: FitOptions = QUICK, prior: fit_module.Prior | None = None
-) -> FittedEmbedding:
-    scales = [contexts_of(recording, rows_of(recording), half, options.mouth) for half in options.scales]
-    return fit_embedding(scales, None, options, prior)
+from tests.helpers.mirrored import in_a_mirror
+from tests.helpers.planted_people import MINUTE, QUICK, fitted_to, person, rows_of, share_found
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from engine.features.fitted import FittedEmbedding
 from tests.helpers.fakes import make_pack
 from tests.helpers.fakes_damage import sign
 from tests.helpers.fakes_recording import random_rows, recording_of, restless
-from tests.test_engine_fitted import HALF, WIDTH, fitted_of, heard, linear_of
+from tests.helpers.random_fits import HALF, WIDTH, fitted_of, heard, linear_of
 
 
 def test_round_trip(tmp_path: Path, rng: np.random.Generator) -> None:

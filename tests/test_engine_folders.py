@@ -9,6 +9,7 @@ import pytest
 
 from engine.errors import InputError
 from engine.folders import cache_folder, cache_places, private_folder, whole_folder
+from tests.helpers.surroundings import unset_cache
 
 
 def write(path: Path, text: str) -> None:
@@ -70,18 +71,6 @@ def test_what_is_something_else_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be written"):
         write(tmp_path / "file" / "thing", "")
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "photos"]
-
-
-def unset_cache(monkeypatch: pytest.MonkeyPatch, home: Path | None, temporary: Path | None) -> None:
-    """An environment with this home and this folder for temporary files, or with none that can be written to."""
-    for name in ("TANGO_RT_CACHE", "XDG_CACHE_HOME", "TMPDIR"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("pathlib.Path.home", lambda: home or no_home())
-    monkeypatch.setattr("engine.folders.TEMPORARY", () if temporary is None else (str(temporary),))
-
-
-def no_home() -> Path:
-    raise RuntimeError("Could not determine home directory.")
 
 
 def mode(path: Path) -> int:

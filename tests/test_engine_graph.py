@@ -321,13 +321,21 @@ def test_sync_needs_real_frames_on_both_sides(motion):
         (lambda a: a.update(surface=a["surface"][:-1]), "surface"),
         (lambda a: a.update(clip_start=np.array([0, 20, 20, 38])), "clip starts"),
         (lambda a: a.update(joint_weights=np.zeros(N_JOINTS)), "weights"),
-        (lambda a: a.update(unit_px=float("nan")), "body size"),
-        (lambda a: a["joints"].__setitem__((5, 2), np.nan), "NaN"),
     ],
 )
 def test_unusable_arrays_are_named(motion, change, message):
     names = ("joints", "surface", "clip_start", "joint_weights")
     arguments = {name: array.copy() for name, array in zip(names, motion, strict=True)} | {"unit_px": UNIT_PX}
     change(arguments)
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(ValueError, match=message):
         build_graph(**arguments)
+
+
+def test_what_was_tracked_badly_is_named(motion):
+    joints, surface, clip_start, weights = motion
+    with pytest.raises(InputError, match="body size"):
+        build_graph(joints, surface, clip_start, weights, float("nan"))
+    holes = joints.copy()
+    holes[5, 2] = np.nan
+    with pytest.raises(InputError, match="NaN"):
+        build_graph(holes, surface, clip_start, weights, UNIT_PX)

@@ -14,7 +14,7 @@ import pytest
 
 from engine import jit
 from engine.jit import njit
-from tests.test_engine_folders import unset_cache
+from tests.helpers.surroundings import unset_cache
 
 OWN = f"kernels-{os.geteuid()}"
 

@@ -17,70 +17,11 @@ from engine.motion_graph.online import OnlineGraph, OnlineOptions, OnlineSearch
 from engine.motion_graph.search import SearchOptions, node_jitter, viterbi
 from engine.motion_graph.variety import VarietyOptions
 from tests.helpers.naive_online import NaiveOnline
-from tests.test_engine_search import make_graph
+from tests.helpers.random_graphs import make_graph, make_live_graph, make_motion, make_steps, prepare, walk
 
 EXACT = OnlineOptions(plan_nodes=1, persistence_nodes=0, trust=1, hesitation=0, discount=0, idle_cut=0, idle_repeat=0)
 NO_REPEATS = VarietyOptions(repeat_weight=0)
 SEEDS = st.integers(0, 2**32 - 1)
-
-
-def make_motion(n: int, seed: int, width: int = 3, high: int = 2) -> tuple[MotionVectors, np.ndarray]:
-    """Motion and rest in sixteenths, so that sums are exact in any order."""
-    rng = np.random.default_rng(seed)
-    low, more = (rng.integers(-8, 9, (n, w)).astype(np.float32) / 16 for w in (width, high))
-    level, rest = rng.integers(0, 9, (2, n)).astype(np.float32) / 8
-    return MotionVectors(low, more, level), rest
-
-
-def make_steps(n: int, seed: int, width: int = 3, high: int = 2) -> SpeechSteps:
-    rng = np.random.default_rng(seed)
-    low, more = (rng.integers(-8, 9, (n, w)).astype(np.float32) / 16 for w in (width, high))
-    level, speaking = rng.integers(0, 9, (2, n)).astype(np.float32) / 8
-    return SpeechSteps(low, more, level, speaking)
-
-
-def make_live_graph(seed: int, lengths: tuple[int, ...] = (9, 7, 8)) -> MotionGraph:
-    """Random cuts, and a way out of the end of every clip into the start of the next: no path dies."""
-    graph = make_graph(list(lengths), 60, seed)
-    starts = graph.clip_start
-    cuts = dict(zip(zip(graph.sources.tolist(), graph.indices.tolist(), strict=True), graph.kind.tolist(), strict=True))
-    distance = dict(zip(cuts, graph.distance.tolist(), strict=True))
-    for k in range(len(lengths)):
-        edge = int(starts[k + 1]) - 1, int(starts[(k + 1) % len(lengths)])
-        cuts.setdefault(edge, CUT)
-        distance.setdefault(edge, 0.5)
-    # a cut into the last nodes of a clip would leave too few to dwell on
-    late = {*(starts[1:] - 1).tolist(), *(starts[1:] - 2).tolist()}
-    allowed = {edge: kind for edge, kind in cuts.items() if kind == CONTINUE or edge[1] not in late}
-    edges = sorted(allowed)
-    source = np.array([i for i, _ in edges])
-    return replace(
-        graph,
-        indptr=np.concatenate([[0], np.cumsum(np.bincount(source, minlength=graph.n_nodes))]),
-        indices=np.array([j for _, j in edges], np.int32),
-        kind=np.array([allowed[e] for e in edges], np.uint8),
-        distance=np.array([distance[e] for e in edges], np.float32),
-    )
-
-
-def prepare(
-    graph: MotionGraph,
-    seed: int = 0,
-    options: OnlineOptions | None = None,
-    search: SearchOptions | None = None,
-    variety: VarietyOptions | None = None,
-) -> OnlineGraph:
-    motion, rest = make_motion(graph.n_nodes, seed)
-    return OnlineGraph(
-        graph, motion, rest, search or SearchOptions(), CostOptions(), variety or VarietyOptions(),
-        options or OnlineOptions(),
-    )  # fmt: skip
-
-
-def walk(prepared: OnlineGraph, steps: SpeechSteps) -> list[int]:
-    search = OnlineSearch(prepared)
-    nodes = [search.begin(steps)]
-    return nodes + [search.advance(steps[t:]).node for t in range(len(steps) - 1)]
 
 
 def edge_kinds(graph: MotionGraph) -> dict[tuple[int, int], int]:
@@ -293,11 +234,11 @@ def test_dead_ends_are_left_by_a_hard_cut_to_rest() -> None:
 def test_what_cannot_be_searched_is_said() -> None:
     graph = make_live_graph(0)
     prepared = prepare(graph)
-    with pytest.raises(InputError, match="has not begun"):
+    with pytest.raises(RuntimeError, match="has not begun"):
         OnlineSearch(prepared).advance(make_steps(1, 0))
     search = OnlineSearch(prepared)
     assert search.go_on() is None
-    with pytest.raises(InputError, match="not a kept node"):
+    with pytest.raises(ValueError, match="not a kept node"):
         search.jump(graph.n_nodes)
     search.begin(make_steps(2, 0))
     with pytest.raises(InputError, match="wanted one row or more"):
@@ -307,13 +248,14 @@ def test_what_cannot_be_searched_is_said() -> None:
     for options in (OnlineOptions(lookahead_nodes=-1), OnlineOptions(plan_nodes=0), OnlineOptions(discount=1)):
         with pytest.raises(InputError, match="wanted"):
             prepare(graph, options=options)
-    with pytest.raises(InputError, match="the graph has"):
+    with pytest.raises(ValueError, match="the graph has"):
         motion, rest = make_motion(3, 0)
         OnlineGraph(graph, motion, rest, SearchOptions(), CostOptions(), VarietyOptions(), OnlineOptions())
 
 
 _WALK = """
-from tests.test_engine_online import *
+from tests.helpers.random_graphs import make_live_graph, make_steps, prepare, walk
+from engine.motion_graph.search import SearchOptions
 print(walk(prepare(make_live_graph(7), 7, search=SearchOptions(seed=3, variation=0.4)), make_steps(300, 7)))
 """
 

@@ -19,21 +19,10 @@ from engine.errors import ArtifactError, InputError
 from engine.features.embedding import Features
 from engine.features.onset import OnsetEmbedding
 from engine.features.recording import Recording
-from tests.helpers.fakes import make_pack
 from tests.helpers.fakes_damage import sign
-from tests.test_engine_fitted import fitted_of
+from tests.helpers.random_fits import fitted_of
 
 N_NODES = 20
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_pack(tmp_path_factory.mktemp("made") / "anna.tango", (12, 8)).path
-
-
-@pytest.fixture
-def pack(made: Path, tmp_path: Path) -> CharacterPack:
-    return CharacterPack.open(shutil.copytree(made, tmp_path / "anna.tango"))
 
 
 def folder_of(pack: CharacterPack, name: str = "onset") -> Path:

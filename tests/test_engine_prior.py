@@ -10,7 +10,7 @@ from engine.errors import ArtifactError, InputError
 from engine.features.fit import prior_of
 from engine.features.prior import load_prior, save_prior
 from engine.features.validation import fit_person
-from tests.test_engine_fit import QUICK, fitted_to, person, rows_of, share_found
+from tests.helpers.planted_people import QUICK, fitted_to, person, rows_of, share_found
 
 
 def test_people_of_the_same_kind_help_where_there_is_little() -> None:

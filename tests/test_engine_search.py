@@ -6,33 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import InputError
-from engine.motion_graph.graph import CONTINUE, CUT, RELAXED, MotionGraph
+from engine.motion_graph.graph import CONTINUE, RELAXED
 from engine.motion_graph.search import SearchOptions, node_jitter, viterbi, viterbi_blocks
 from tests.helpers import naive_search as naive
-
-
-def make_graph(lengths, n_cuts, seed=0, n_relaxed=1):
-    """Clips in source order, random cuts between any two nodes."""
-    rng = np.random.default_rng(seed)
-    clip_start = np.concatenate([[0], np.cumsum(lengths)])
-    n_nodes = int(clip_start[-1])
-    edges = {(n, n + 1): CONTINUE for n in range(n_nodes - 1) if n + 1 not in clip_start}
-    pairs = [(i, j) for i in range(n_nodes) for j in range(n_nodes) if i != j and (i, j) not in edges]
-    picked = rng.permutation(len(pairs))[:n_cuts]
-    edges |= {pairs[k]: RELAXED if place < n_relaxed else CUT for place, k in enumerate(picked)}
-    ordered = sorted(edges)
-    kind = np.array([edges[pair] for pair in ordered], np.uint8)
-    counts = np.bincount([i for i, _ in ordered], minlength=n_nodes)
-    distance = np.where(kind == CONTINUE, 0, rng.integers(1, 64, len(kind)) / 64).astype(np.float32)
-    return MotionGraph(
-        n_nodes=n_nodes,
-        clip_start=clip_start,
-        indptr=np.concatenate([[0], np.cumsum(counts)]),
-        indices=np.array([j for _, j in ordered], np.int32),
-        distance=distance,
-        kind=kind,
-        kept=np.ones(n_nodes, bool),
-    )
+from tests.helpers.random_graphs import make_graph
 
 
 def assert_walks(path, graph, options):
@@ -188,16 +165,16 @@ def test_relaxed_cuts_are_a_last_resort():
 
 def test_what_cannot_be_searched_is_named():
     graph, costs = make_graph([10], 20), np.zeros((5, 10), np.float32)
-    for bad, message in (
-        (costs[:0], "no costs"),
-        (costs[:, :9], r"\(5, 9\)"),
-        (costs[0], r"\(10,\)"),
-        (np.full((5, 10), np.nan, np.float32), "NaN"),
-        (np.full((5, 10), np.inf, np.float32), "no path"),
+    for bad, error, message in (
+        (costs[:0], InputError, "no costs"),
+        (costs[:, :9], ValueError, r"\(5, 9\)"),
+        (costs[0], ValueError, r"\(10,\)"),
+        (np.full((5, 10), np.nan, np.float32), InputError, "NaN"),
+        (np.full((5, 10), np.inf, np.float32), InputError, "no path"),
     ):
-        with pytest.raises(InputError, match=message):
+        with pytest.raises(error, match=message):
             viterbi(bad, graph)
-    with pytest.raises(InputError, match="start 10"):
+    with pytest.raises(ValueError, match="start 10"):
         viterbi(costs, graph, start=10)
     with pytest.raises(InputError, match="min_dwell"):
         viterbi(costs, graph, SearchOptions(min_dwell=1))

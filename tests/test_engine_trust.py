@@ -24,7 +24,7 @@ from export.cli import main
 from export.compile import CompileOptions, compile_bundle
 from export.inspect import engine_rows
 from export.verify import verify
-from tests.test_engine_networks import check_runs, compiled, make_bundle, opened, vouch
+from tests.helpers.linear_bundles import check_runs, compiled, make_bundle, opened, vouch
 
 Change = Callable[[Path], None]
 

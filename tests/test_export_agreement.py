@@ -28,8 +28,8 @@ from export.report import table
 from export.verify import verify
 from tests.helpers.fakes import make_pack
 from tests.helpers.fakes_session import write_fake_bundle, write_manifest
-from tests.test_rt_cli import write_speech
-from tests.test_rt_embed import mini_bundle
+from tests.helpers.mini_bundles import mini_bundle
+from tests.helpers.speech import write_speech
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ import pytest
 from engine.inference.manifest import Bundle
 from export.cli import main
 from tests.helpers.fakes_session import LINEAR, write_fake_bundle
+from tests.helpers.json_keys import check_keys
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = [
@@ -81,11 +82,12 @@ def recipes(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def test_bundle(recipes: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("onnxscript")
-    from tests.test_export_bundle import recipe
+    from tests.helpers.small_recipes import recipe
 
     recipes.random_full = recipe
     main(["bundle", "full", "--random", "3", "-o", str(tmp_path / "full"), "--json"])
     result = json.loads(capsys.readouterr().out)
+    check_keys("tango-export", ("bundle", "full"), result)
     assert result["sha256"] == Bundle.open(tmp_path / "full").sha256
     assert result["graphs"]["layer0"]["parity"]["onnxruntime"]["reached"]["low"]["cosine"] > 0.99999
     main(["inspect", str(tmp_path / "full")])
@@ -115,7 +117,7 @@ def test_interrupted(recipes: Any, tmp_path: Path, capsys: pytest.CaptureFixture
     pytest.importorskip("torch")
     pytest.importorskip("onnxscript")
     from export.bundle import Recipe
-    from tests.test_export_bundle import layer
+    from tests.helpers.small_recipes import layer
 
     def graphs() -> Iterator[Any]:
         yield layer("layer0", 0)

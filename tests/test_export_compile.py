@@ -56,7 +56,7 @@ def test_built_once_then_found(bundle: Bundle) -> None:
     assert done(again) == {"first": "", "second": ""}
     for graph, row in again["networks"].items():
         assert row["digest"] == new["networks"][graph]["digest"]
-        assert row["seconds"] == new["networks"][graph]["seconds"]  # of the build
+        assert row["build_s"] == new["networks"][graph]["build_s"]  # of the build
     Bundle.open(bundle.folder).check()  # engines do not make it another bundle
 
 

@@ -2,10 +2,8 @@
 
 import io
 import re
-import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,63 +19,18 @@ from engine.inference.backends.libraries import shared_core  # noqa: E402
 from engine.inference.backends.tensorrt_library import error_log, load  # noqa: E402
 from engine.inference.engines import EngineKey, key_of  # noqa: E402
 from engine.inference.machine import Machine  # noqa: E402
-from engine.inference.manifest import GraphSpec, Profile, TensorSpec  # noqa: E402
+from engine.inference.manifest import GraphSpec, TensorSpec  # noqa: E402
 from engine.inference.target import Precision, Target  # noqa: E402
 from export.compilers import CompileJob, compile_network  # noqa: E402
+from tests.helpers.compile_jobs import PROFILE, SPEC, end_a_build, job, network  # noqa: E402
 from tests.helpers.fakes_session import write_fake_bundle  # noqa: E402
 from tests.helpers.machine import need  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
-PROFILE: Profile = {"batch": (1, 1, 2), "frames": (4, 8, 32)}
-SPEC = GraphSpec(
-    name="net",
-    file="net.onnx",
-    inputs=(TensorSpec("x", "float32", ("batch", 8, "frames")),),
-    outputs=(TensorSpec("y", "float32", ("batch", "frames", 8)),),
-    parity={},
-    profiles={"usual": PROFILE},
-)
-BODY = """
-    c = Conv <pads = [1, 1]> (x, kernel)
-    rows = Transpose <perm = [0, 2, 1]> (c)
-    n = LayerNormalization (rows, scale)
-    t = Transpose <perm = [0, 2, 1]> (n)
-    s = MatMul (n, t)
-    weights = Softmax (s)
-    y = MatMul (weights, n)
-"""
 X = np.random.default_rng(1).normal(size=(2, 8, 11)).astype(np.float32)
 RTX = pytest.mark.skipif(
     BACKENDS["tensorrt-rtx"].why_not_buildable() is not None, reason=str(BACKENDS["tensorrt-rtx"].why_not_buildable())
 )
-
-
-def network(body: str = BODY) -> bytes:
-    head = '<ir_version: 10, opset_import: ["": 20]> net (float[batch, 8, frames] x) => (float[batch, frames, 8] y)'
-    model = onnx.parser.parse_model(f"{head} {{ {body} }}")
-    kernel = np.random.default_rng(0).normal(size=(8, 8, 3)).astype(np.float32)
-    for name, array in {"kernel": kernel, "scale": np.ones(8, np.float32)}.items():
-        model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
-    return bytes(model.SerializeToString())
-
-
-def job(
-    folder: Path,
-    backend: str,
-    precision: Precision = "fp32",
-    content: bytes | None = None,
-    spec: GraphSpec = SPEC,
-    tell: Callable[[str], None] = lambda _: None,
-) -> CompileJob:
-    missing = BACKENDS[backend].why_not_buildable()
-    if missing is not None:
-        pytest.skip(missing)
-    bundle = write_fake_bundle(
-        folder / "bundle", {"net.onnx": network() if content is None else content}, {"net": spec}
-    )
-    (folder / "work").mkdir()
-    key = key_of(bundle, "net", Target(backend, precision, next(iter(spec.profiles), "")))
-    return CompileJob(bundle.model("net"), bundle.graph("net"), key, folder / "work", None, tell)
 
 
 def run_onnxruntime(model: Path | bytes, x: np.ndarray) -> np.ndarray:
@@ -127,14 +80,6 @@ def test_tensorrt_rtx_takes_scalars_and_fixed_shapes(tmp_path: Path) -> None:
     assert compile_network(job(tmp_path, "tensorrt-rtx", "fp16", model.SerializeToString(), spec))
 
 
-def end_a_build(folder: Path, interrupt: Callable[[], None]) -> None:
-    interrupted = job(folder, "tensorrt-rtx", tell=lambda step: interrupt() if "optimizing" in step else None)
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt):
-        compile_network(interrupted)
-    assert list(interrupted.folder.iterdir()) == [] and signal.getsignal(signal.SIGINT) is before
-
-
 @RTX
 def test_an_interrupted_build_ends(tmp_path: Path) -> None:
     def interrupt() -> None:
@@ -147,7 +92,7 @@ def test_an_interrupted_build_ends(tmp_path: Path) -> None:
 def test_a_signal_ends_a_build(tmp_path: Path) -> None:
     """Where it comes while the library calls something of ours, and would swallow what is raised there."""
     code = (
-        "import signal, sys; from pathlib import Path; from tests.test_export_compilers import end_a_build\n"
+        "import signal, sys; from pathlib import Path; from tests.helpers.compile_jobs import end_a_build\n"
         "end_a_build(Path(sys.argv[1]), lambda: signal.raise_signal(signal.SIGINT)); print('ended')"
     )
     found = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, cwd=ROOT)

@@ -17,6 +17,7 @@ from engine.inference.manifest import Bundle
 from engine.inference.target import Target
 from export.cli import main
 from tests.helpers.fakes_session import LINEAR, linear_onnx, write_fake_bundle
+from tests.helpers.json_keys import check_keys
 
 PROFILES = {"live": {"batch": (1, 1, 2), "frames": (1, 8, 64)}}
 
@@ -33,7 +34,9 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 
 
 def told_json(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:
-    return json.loads(told(capsys, *arguments, "--json"))
+    printed = json.loads(told(capsys, *arguments, "--json"))
+    check_keys("tango-export", arguments, printed)
+    return dict(printed)
 
 
 def refusal(capsys: pytest.CaptureFixture[str], code: int, *arguments: object) -> tuple[str, str]:

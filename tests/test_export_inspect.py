@@ -162,7 +162,7 @@ def test_all_bundles_of_a_folder(bundle: Bundle, tmp_path: Path) -> None:
     (tmp_path / "website" / MANIFEST).write_text('{"name": "an application of the web"}')
     (tmp_path / "anna.tango").mkdir()
     rows = list_bundles(tmp_path)
-    assert [Path(row["folder"]).name for row in rows] == ["another", "broken", "fake"]
+    assert [Path(row["bundle"]).name for row in rows] == ["another", "broken", "fake"]
     assert "damaged or not a bundle" in rows[1]["error"]
     assert rows[2]["profiles"] == ["live", "wide"] and rows[2]["engines"][0]["state"] == "not verified"
     assert list_bundles(bundle.folder)[0]["sha256"] == bundle.sha256

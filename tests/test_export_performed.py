@@ -23,8 +23,9 @@ from export.training.checkpoint import Checkpoint  # noqa: E402
 from tango_rt.server.config import ServerConfig  # noqa: E402
 from tango_rt.server.listening import GestureServer  # noqa: E402
 from tango_rt.v1 import service_pb2, service_pb2_grpc  # noqa: E402
+from tests.helpers.commands import run_json  # noqa: E402
 from tests.helpers.fakes import make_pack  # noqa: E402
-from tests.test_rt_cli import run_json, write_speech  # noqa: E402
+from tests.helpers.speech import write_speech  # noqa: E402
 
 SETS = [
     (backend, precision)
@@ -77,11 +78,11 @@ def test_the_same_path_on_every_back_end(
     compiled(folder, backend, precision, capsys)
     found = rendered(folder, capsys, "--backend", backend, "--precision", precision)
     assert f"{backend} {precision}" in found["networks"] and "verified" in found["networks"]
-    same = sum(a == b for a, b in zip(found["path"], expected["path"], strict=True))
-    assert same >= 0.99 * len(expected["path"])
+    same = sum(a == b for a, b in zip(found["nodes"], expected["nodes"], strict=True))
+    assert same >= 0.99 * len(expected["nodes"])
     alone = rendered(folder, capsys)
     assert "ms a pass" in alone["networks"], "auto says what it goes by"
-    assert alone["path"] in (found["path"], expected["path"])
+    assert alone["nodes"] in (found["nodes"], expected["nodes"])
 
 
 def test_a_server_tells_what_runs_its_networks(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,7 +19,6 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from tests.helpers.fakes import make_pack
 from tests.helpers.installing import CLIENT, ROOT, built_wheel, environment, pip, run, skip_without_index
 from tests.helpers.live_server import speech as noise
 from tests.helpers.real_server import real_server
@@ -100,9 +99,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    characters = tmp_path_factory.mktemp("characters")
-    make_pack(characters / "anna.tango")
+def server(characters: Path) -> Iterator[str]:
     with real_server(characters) as target:
         yield target
 

@@ -10,8 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import NoReturn, cast
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -26,15 +25,10 @@ from tango_rt.pipeline.lane import Lane
 from tango_rt.pipeline.transition_cache import TransitionCache
 from tango_rt.pipeline.transitions import TransitionMaker, TransitionStore, cache_key
 from tests.helpers.fakes import make_pack
+from tests.helpers.stored_transitions import PICTURES, pack_at
 
 CUTS: list[Cut] = [(5, 12), (9, 3), (14, 6), (7, 15)]
-PICTURES = [b"\0\0\0\1" + bytes([kind]) + bytes(95) for kind in (0x65, 0x41, 0x41, 0x41) * 2]  # 864 bytes as a file
 FLOW = open_blender("flow")
-
-
-def pack_at(path: Path, sha256: str = "00" * 32) -> CharacterPack:
-    """As much of a pack as its cache asks for."""
-    return cast(CharacterPack, SimpleNamespace(path=path, sha256=sha256))
 
 
 def eventually(condition: Callable[[], bool], within_s: float = 60.0) -> None:
@@ -193,16 +187,6 @@ def test_a_deleted_pack_does_not_come_back(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_pack(tmp_path_factory.mktemp("ahead") / "anna.tango", (12, 8)).path
-
-
-@pytest.fixture
-def pack(made: Path, tmp_path: Path) -> CharacterPack:
-    return CharacterPack.open(shutil.copytree(made, tmp_path / "anna.tango"))
-
-
-@pytest.fixture(scope="module")
 def pool() -> Iterator[TransitionPool]:
     pool = TransitionPool(1, 1 << 30)
     yield pool
@@ -276,14 +260,14 @@ def test_a_cut_that_kills_its_workers_is_remembered(
     assert pool.drawn(store, CUTS[1], None) is None
 
 
-def test_a_damaged_pack_fails_and_others_go_on(pool: TransitionPool, made: Path, tmp_path: Path) -> None:
-    damaged = shutil.copytree(made, tmp_path / "bad.tango")
+def test_a_damaged_pack_fails_and_others_go_on(pool: TransitionPool, made_pack: Path, tmp_path: Path) -> None:
+    damaged = shutil.copytree(made_pack, tmp_path / "bad.tango")
     joints = np.load(damaged / "joints.npy")
     np.save(damaged / "joints.npy", np.full_like(joints, np.nan))
     bad = pool.store(CharacterPack.open(damaged), FLOW)
     pool.request(bad, CUTS[0])
     assert pool.drawn(bad, CUTS[0], None) is None and pool.failed(bad, CUTS[0])
-    good = pool.store(CharacterPack.open(shutil.copytree(made, tmp_path / "good.tango")), FLOW)
+    good = pool.store(CharacterPack.open(shutil.copytree(made_pack, tmp_path / "good.tango")), FLOW)
     pool.request(good, CUTS[0])
     assert pool.drawn(good, CUTS[0], None) is not None
 

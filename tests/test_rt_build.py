@@ -30,9 +30,9 @@ from tango_rt.characters.tracking import Track
 from tango_rt.cli import main
 from tango_rt.sound.audio import read_audio
 from tango_rt.video.reader import VideoReader
+from tests.helpers.commands import refusal, run_json
 from tests.helpers.fakes import fake_joints, make_pack
 from tests.helpers.media_files import gray_pictures, write_audio, write_video
-from tests.test_rt_cli import refusal, run_json
 
 BLOUSE = "woman_black_blouse_seated_10s.mp4"
 NAVY = "man_navy_shirt_stool_15s.mp4"
@@ -388,9 +388,9 @@ def test_real_render(blouse: CharacterPack, data_dir: Path, tmp_path: Path, caps
         for jobs, pack in enumerate(packs, 1)
     )
     assert one["n_transitions_computed"] == two["n_transitions_computed"] > 0
-    assert one["path"] == two["path"]
+    assert one["nodes"] == two["nodes"]
     assert one["n_frames"] == frame_count(len(read_audio(speech)))
-    _check_path(blouse, one["path"])
+    _check_path(blouse, one["nodes"])
     with VideoReader(tmp_path / "1.mp4") as reader:
         assert sum(1 for _ in reader) == one["n_frames"] and reader.skipped == 0
     packets = stored_pictures(tmp_path / "1.mp4")

@@ -26,9 +26,9 @@ from tango_rt.characters.source import THUMBNAIL_FRAMES, TrackedSource
 from tango_rt.characters.tracking import Track
 from tango_rt.cli import main
 from tango_rt.video.gop import GopDecoder
+from tests.helpers.commands import refusal
 from tests.helpers.fakes import HEIGHT, WIDTH, fake_joints
 from tests.helpers.media_files import write_audio
-from tests.test_rt_cli import refusal
 
 RED, BLUE, BLACK = (170, 50, 50), (40, 60, 170), (22, 22, 24)
 WALL, GARDEN = (190, 185, 175), (70, 130, 60)

@@ -17,7 +17,7 @@ from tango_rt.characters.stillness import Stillness
 from tango_rt.characters.subject import Subject
 from tango_rt.video.reader import VideoReader
 from tests.helpers.media_files import write_audio, write_sizes, write_video
-from tests.test_rt_shots import Scene
+from tests.helpers.scenes import Scene
 
 
 def warnings_of(frames: Iterable[np.ndarray]) -> list[str]:

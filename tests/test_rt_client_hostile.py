@@ -23,7 +23,7 @@ from tango_rt.v1 import media_pb2, service_pb2, session_pb2
 from tango_rt.video.reader import VideoReader
 from tests.helpers.fakes_server import Response
 from tests.helpers.hostile_server import ESCAPES, LIES, N_FRAMES, Lie, honest, hostile_server, lying, refusing
-from tests.test_rt_cli import write_speech
+from tests.helpers.speech import write_speech
 
 SPEECH_S = 1.5
 PATIENCE_S = 1.5

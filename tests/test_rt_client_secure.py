@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from tango_rt.client import AsyncClient, Client, ConnectOptions, ServerError
+from tests.helpers.certificates import make_certificate
+from tests.helpers.commands import run_json
 from tests.helpers.fakes import make_pack
 from tests.helpers.real_server import real_server
-from tests.test_rt_cli import run_json, write_speech
-from tests.test_rt_server_security import make_certificate
+from tests.helpers.speech import write_speech
 
 TOKEN = "a-secret-of-some-length"
 

@@ -14,24 +14,23 @@ from engine.character.perform import PerformOptions, perform
 from engine.character.retrieval import RetrievalOptions, open_retrieval
 from engine.character.steps import speech_steps
 from engine.errors import ArtifactError, InputError
-from engine.features.body import BODY_COLUMNS
 from engine.features.fit import FitOptions, prior_of
-from engine.features.mini import AUDIO_GRAPH, MOTION_GRAPH, mini_config
 from engine.features.onset import OnsetEmbedding
 from engine.features.prior import save_prior
 from engine.features.scores import Interval
-from engine.features.speech import N_COLUMNS, speech_features
+from engine.features.speech import speech_features
 from engine.features.validation import FitReport, fit_person
-from engine.inference.manifest import MANIFEST, GraphSpec, TensorSpec
 from engine.motion_graph.costs import CostOptions, MotionVectors, SpeechSteps, node_costs
 from engine.timebase import SAMPLE_RATE
 from tango_rt.characters.embed import EmbedOptions, embed
 from tango_rt.characters.inspect import fit_warnings
 from tango_rt.sound.audio import read_audio
 from tango_rt.video.reader import VideoReader
+from tests.helpers.commands import refusal, run_json
 from tests.helpers.fakes import make_pack
-from tests.helpers.fakes_session import write_fake_bundle, write_manifest
-from tests.test_rt_cli import refusal, run_json, write_speech
+from tests.helpers.fakes_session import write_fake_bundle
+from tests.helpers.mini_bundles import mini_bundle
+from tests.helpers.speech import write_speech
 
 
 @pytest.fixture(scope="module")
@@ -59,42 +58,6 @@ def change_record(pack: CharacterPack, name: str, **changes: object) -> None:
 
 def chosen(pack: CharacterPack, name: str = "auto") -> str:
     return open_retrieval(pack, RetrievalOptions(name)).embedding.name  # type: ignore[arg-type]
-
-
-def _product(columns: int, widths: tuple[int, int], factor: float) -> bytes:
-    """A network with two matrices, ONNX."""
-    from onnx import TensorProto, helper, numpy_helper
-
-    source = {N_COLUMNS: "rows", len(BODY_COLUMNS): "descriptors"}[columns]
-    nodes, weights, outputs = [], [], []
-    for name, width in zip(("low", "high"), widths, strict=True):
-        weight = np.random.default_rng(width).normal(0, factor, (columns, width)).astype(np.float32)
-        weights.append(numpy_helper.from_array(weight, f"{name}_weight"))
-        nodes.append(helper.make_node("MatMul", [source, f"{name}_weight"], [name]))
-        outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ("batch", "frames", width)))
-    taken = [helper.make_tensor_value_info(source, TensorProto.FLOAT, ("batch", "frames", columns))]
-    graph = helper.make_graph(nodes, "product", taken, outputs, weights)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10).SerializeToString()
-
-
-def mini_bundle(folder: Path, factor: float = 0.1, verified: bool = True) -> Path:
-    """A bundle for retrieval by `mini`, of networks that multiply."""
-    parity = {"onnxruntime": {"reached": {}}} if verified else {}
-    graphs, files = {}, {}
-    for graph, source, columns in ((AUDIO_GRAPH, "rows", N_COLUMNS), (MOTION_GRAPH, "descriptors", len(BODY_COLUMNS))):
-        files[f"{graph}.onnx"] = _product(columns, (3, 2), factor)
-        graphs[graph] = GraphSpec(
-            name=graph,
-            file=f"{graph}.onnx",
-            inputs=(TensorSpec(source, "float32", ("batch", "frames", columns)),),
-            outputs=tuple(
-                TensorSpec(name, "float32", ("batch", "frames", width)) for name, width in (("low", 3), ("high", 2))
-            ),
-            parity=parity,
-        )
-    write_fake_bundle(folder, files, graphs, mini_config(False, 3, 2, 4, 4))
-    write_manifest(folder, {**json.loads((folder / MANIFEST).read_text()), "name": "mini"})
-    return folder
 
 
 def test_a_pack_gets_a_fit_and_what_it_is_worth(pack: CharacterPack) -> None:
@@ -245,7 +208,7 @@ def test_networks_of_a_bundle(pack: CharacterPack, tmp_path: Path, capsys: pytes
     assert told["retrieval"] == "mini" and "onnxruntime fp32" in told["networks"]
     unverified = mini_bundle(tmp_path / "unverified", verified=False)
     assert "unverified" in refusal(capsys, *render, "--bundle", unverified)
-    assert run_json(capsys, *render, "--bundle", unverified, "--unverified")["path"] == told["path"]
+    assert run_json(capsys, *render, "--bundle", unverified, "--unverified")["nodes"] == told["nodes"]
     from tango_rt.cli import main
 
     with pytest.raises(SystemExit) as left:

@@ -1,6 +1,5 @@
 """Packs are put where a server finds them whole, checked, and beside sessions that perform the one before."""
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -14,6 +13,7 @@ from tango_rt.characters.install import install
 from tango_rt.cli import main
 from tango_rt.pipeline.store import CharacterStore
 from tango_rt.pipeline.transitions import TransitionStore
+from tests.helpers.commands import run_json
 from tests.helpers.fakes import make_pack
 
 CUT = (5, 12)
@@ -83,8 +83,8 @@ def test_places_that_do_not_do(made: Path, tmp_path: Path) -> None:
 
 
 def test_command(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main(["character", "install", str(made / "one" / "anna.tango"), str(tmp_path / "packs"), "--json"])
-    told = json.loads(capsys.readouterr().out)
+    told = run_json(capsys, "character", "install", made / "one" / "anna.tango", tmp_path / "packs")
+    assert told["character"] == str(tmp_path / "packs" / "anna.tango")
     assert told["sha256"] == CharacterPack.open(tmp_path / "packs" / "anna.tango").sha256
 
 

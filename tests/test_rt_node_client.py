@@ -13,7 +13,7 @@ from scipy.io import wavfile
 from engine.timebase import FRAMES_PER_NODE, SAMPLE_RATE, frame_count
 from tests.helpers.fakes import HEIGHT, WIDTH, make_pack
 from tests.helpers.real_server import real_server
-from tests.test_rt_cli import write_speech
+from tests.helpers.speech import write_speech
 
 ROOT = Path(__file__).resolve().parent.parent
 NODE_CLIENT = ROOT / "tests" / "helpers" / "node_client"

@@ -2,7 +2,6 @@
 
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,23 +16,13 @@ from tango_rt.pipeline.pictures import PictureSource
 from tango_rt.pipeline.transitions import TransitionMaker, TransitionStore
 from tango_rt.video.codecs import Drawn
 from tango_rt.video.gop import GopDecoder
-from tests.helpers.fakes import HEIGHT, WIDTH, make_pack
+from tests.helpers.fakes import HEIGHT, WIDTH
 
 FLOW = open_blender("flow")
 CUT: Cut = (5, 12)
 OTHER: Cut = (14, 6)
 FIRST = Step(5, cut_to=12)
 SECOND = Step(12, cut_from=5)
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_pack(tmp_path_factory.mktemp("pictures") / "anna.tango", (12, 8)).path
-
-
-@pytest.fixture
-def pack(made: Path, tmp_path: Path) -> CharacterPack:
-    return CharacterPack.open(shutil.copytree(made, tmp_path / "anna.tango"))
 
 
 class FakePool:

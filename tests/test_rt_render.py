@@ -34,9 +34,10 @@ from tango_rt.pipeline.transitions import TransitionStore
 from tango_rt.sound.audio import read_audio
 from tango_rt.video.reader import VideoReader
 from tango_rt.words import read_words
+from tests.helpers.commands import refusal, run_json
 from tests.helpers.fakes import make_pack
 from tests.helpers.media_files import join, piped
-from tests.test_rt_cli import refusal, run_json, write_speech
+from tests.helpers.speech import write_speech
 
 CROSSFADE = open_blender("crossfade")
 
@@ -91,7 +92,7 @@ def test_every_picture_is_where_the_path_says(pack: CharacterPack, speech: Path,
     out = tmp_path / "out.mp4"
     result = render(pack, speech, out, RenderOptions(blender="crossfade"))
     store = TransitionStore(pack, CROSSFADE)
-    path = result.path
+    path = result.nodes
     expected: list[bytes] = []
     cut_steps = [t for t, (i, j) in enumerate(pairwise(path)) if j != i + 1 or j in pack["clip_start"]]
     assert len(cut_steps) == result.n_cuts > 1
@@ -111,7 +112,7 @@ def test_cut_blender_shows_nothing_but_stored_frames(pack: CharacterPack, speech
     with VideoReader(tmp_path / "out.mp4") as reader:
         shown = np.stack([frame.copy() for frame in reader])
     decoder = transitions_module.GopDecoder(pack.info.extradata, pack.info.width, pack.info.height)
-    stored = np.concatenate([decoder.decode(pack.packets(node)) for node in result.path])[: result.n_frames]
+    stored = np.concatenate([decoder.decode(pack.packets(node)) for node in result.nodes])[: result.n_frames]
     difference = np.abs(shown.astype(int) - stored).mean(axis=(1, 2, 3))
     assert len(shown) == result.n_frames and np.median(difference) < 0.5  # two ways from YCbCr to RGB
     assert difference.max() < 3  # the frames around a cut are encoded a second time
@@ -254,7 +255,7 @@ def test_speech_of_any_length_and_rate(
     heard = len(read_audio(speech))
     result = render(pack, speech, tmp_path / "out.mp4", RenderOptions(blender="cut"))
     assert abs(heard - n_samples * SAMPLE_RATE / rate) <= 1
-    assert result.n_frames == frame_count(heard) and len(result.path) == -(-result.n_frames // FRAMES_PER_NODE)
+    assert result.n_frames == frame_count(heard) and len(result.nodes) == -(-result.n_frames // FRAMES_PER_NODE)
     with VideoReader(tmp_path / "out.mp4") as reader:
         assert sum(1 for _ in reader) == result.n_frames
     # the sound ends with the speech, to within a frame

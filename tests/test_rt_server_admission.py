@@ -24,11 +24,11 @@ from tango_rt.server.threads import Threads
 from tango_rt.v1 import media_pb2, service_pb2, session_pb2
 from tango_rt.video import codecs
 from tango_rt.video.shared_pictures import SharedPictures
-from tests.helpers.fakes import HEIGHT, WIDTH, make_pack
+from tests.helpers.fakes import HEIGHT, WIDTH
 from tests.helpers.live_server import FAST, Heard, Live, audio, config, converse, end, listen, run, speech
 
 C = grpc.StatusCode
-CONFIG = ServerConfig(Path("packs"), picture_cores=1.0)
+CONFIG = ServerConfig(Path("characters"), picture_cores=1.0)
 SIZE = 960, 720
 JPEG, RGB24, I420, H264, REFERENCE = (
     media_pb2.VIDEO_ENCODING_JPEG,
@@ -94,7 +94,7 @@ def test_what_never_fits_is_told_so_and_not_to_try_again() -> None:
 
 def test_writing_has_a_budget_of_its_own() -> None:
     async def work() -> None:
-        admission = Admission(ServerConfig(Path("packs"), picture_cores=64), prices(0.01, WRITING_BUDGET / 2.5))
+        admission = Admission(ServerConfig(Path("characters"), picture_cores=64), prices(0.01, WRITING_BUDGET / 2.5))
         with ExitStack() as stack:
             taken(admission, stack, plan(RGB24), plan(RGB24))
             assert refusal(admission, plan(RGB24)).reason == "NO_CAPACITY"
@@ -121,8 +121,8 @@ def test_half_of_the_cores_are_for_pictures(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(admission_module, "usable_cores", lambda: 16)
 
     async def work() -> None:
-        assert Admission(ServerConfig(Path("packs")), Prices({})).budget.making == 8.0
-        assert Admission(ServerConfig(Path("packs"), picture_cores=0.0), prices(0.1)).budget.making == 0.0
+        assert Admission(ServerConfig(Path("characters")), Prices({})).budget.making == 8.0
+        assert Admission(ServerConfig(Path("characters"), picture_cores=0.0), prices(0.1)).budget.making == 0.0
 
     asyncio.run(work())
 
@@ -217,13 +217,6 @@ def test_a_picture_that_fails_is_tried_again() -> None:
 # --- over a socket
 
 
-@pytest.fixture(scope="module")
-def packs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("packs")
-    make_pack(folder / "anna.tango")
-    return folder
-
-
 async def opened(live: Live, **fields: Any) -> Any:
     call = live.stub.StreamGestures()
     await call.write(config(**fields))
@@ -231,7 +224,7 @@ async def opened(live: Live, **fields: Any) -> Any:
     return call
 
 
-def test_the_price_is_asked_for_over_the_wire(packs: Path) -> None:
+def test_the_price_is_asked_for_over_the_wire(characters: Path) -> None:
     async def talk(live: Live) -> tuple[Heard, Heard, Heard, Heard]:
         live.service.charge(prices(0.6, size=(WIDTH, HEIGHT)))
         call = await opened(live, video_encoding=JPEG)
@@ -244,14 +237,14 @@ def test_the_price_is_asked_for_over_the_wire(packs: Path) -> None:
         await live.empty()
         return dear, cheap, clip, await converse(live, [config(video_encoding=RGB24), audio(speech(0.2)), end()])
 
-    dear, cheap, clip, later = run(packs, talk, picture_cores=1.0)
+    dear, cheap, clip, later = run(characters, talk, picture_cores=1.0)
     assert dear.code is C.RESOURCE_EXHAUSTED and dear.info is not None and dear.retry is not None
     assert dear.info.reason == "NO_CAPACITY" and dear.info.metadata["cost_cores"] == "0.600"
     assert cheap.code is clip.code is later.code is C.OK
     assert len(clip.frames) == 6 and later.frames
 
 
-def test_watchers_of_one_character_share_its_pictures(packs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_watchers_of_one_character_share_its_pictures(characters: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[tuple[bytes, ...]] = []
     real = codecs.decoded_pictures
 
@@ -266,14 +259,14 @@ def test_watchers_of_one_character_share_its_pictures(packs: Path, monkeypatch: 
         session = [config(video_encoding=JPEG, **FAST), *said]
         return [await converse(live, session), *await asyncio.gather(converse(live, session), converse(live, session))]
 
-    first, *others = run(packs, talk)
+    first, *others = run(characters, talk)
     assert len(made) == len(set(made)) > 3
     for other in others:
         assert [frame.data for frame in other.frames] == [frame.data for frame in first.frames]
 
 
 @pytest.mark.parametrize("most", [0, 1])
-def test_a_client_may_be_given_a_share(packs: Path, most: int) -> None:
+def test_a_client_may_be_given_a_share(characters: Path, most: int) -> None:
     async def talk(live: Live) -> tuple[Heard, Heard]:
         call = await opened(live)
         second = await converse(live, [config()])
@@ -281,7 +274,7 @@ def test_a_client_may_be_given_a_share(packs: Path, most: int) -> None:
         await live.empty()
         return second, await converse(live, [config(), audio(speech(0.2)), end()])
 
-    second, third = run(packs, talk, max_sessions_per_client=most)
+    second, third = run(characters, talk, max_sessions_per_client=most)
     if most:
         assert second.info is not None and second.info.reason == "TOO_MANY_SESSIONS_OF_CLIENT"
         assert second.code is C.RESOURCE_EXHAUSTED and second.retry is not None
@@ -290,7 +283,7 @@ def test_a_client_may_be_given_a_share(packs: Path, most: int) -> None:
     assert third.code is C.OK
 
 
-def test_silence_takes_no_slot(packs: Path) -> None:
+def test_silence_takes_no_slot(characters: Path) -> None:
     async def talk(live: Live) -> tuple[Heard, list[Heard]]:
         silent, heard = [live.stub.StreamGestures() for _ in range(5)], [Heard() for _ in range(5)]
         listening = [asyncio.create_task(listen(call, one)) for call, one in zip(silent, heard, strict=True)]
@@ -311,20 +304,20 @@ def test_silence_takes_no_slot(packs: Path) -> None:
     real = GestureService.__init__
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(GestureService, "__init__", few)
-        session, ended = run(packs, talk, max_sessions=1, config_timeout_s=3600)
+        session, ended = run(characters, talk, max_sessions=1, config_timeout_s=3600)
     assert session.code is C.OK
     assert len(ended) == 3  # the session was silent at first, too
     assert all(one.info is not None and one.info.reason == "CONFIG_TIMEOUT" for one in ended)  # long before its time
 
 
 @pytest.mark.parametrize("name", ["\U00020000" * 64, "é" * 64])
-def test_ids_of_wide_letters(packs: Path, name: str) -> None:
+def test_ids_of_wide_letters(characters: Path, name: str) -> None:
     async def talk(live: Live) -> tuple[Heard, Any]:
         request = service_pb2.ListCharactersRequest(page_token=name)
         speaking = [config(request_id=name, **FAST), audio(speech(0.2), name), end(name)]
         return await converse(live, speaking), await live.stub.ListCharacters(request)
 
-    heard, page = run(packs, talk)
+    heard, page = run(characters, talk)
     assert heard.code is C.OK and heard.accepted.config.request_id == name
     assert [event.utterance_id for event in heard.finished] == [name]
     assert len(page.characters) <= 1

@@ -36,25 +36,11 @@ from tango_rt.server.security import credentials_of, parse_address, warn_of_file
 from tango_rt.server.serve import serve
 from tango_rt.server.service import GestureService
 from tango_rt.v1 import service_pb2, service_pb2_grpc
-from tests.helpers.fakes import make_pack
 from tests.helpers.live_server import Heard, config, listen, live_server
 from tests.helpers.operated_server import NOT_SERVING, begun, health_of, listening, refusal, within
 
 C = grpc.StatusCode
 APART = [("grpc.use_local_subchannel_pool", 1)]
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("made")
-    make_pack(folder / "anna.tango", (20, 12))
-    return folder
-
-
-@pytest.fixture
-def packs(made: Path, tmp_path: Path) -> Path:
-    shutil.copytree(made, tmp_path / "packs")
-    return tmp_path / "packs"
 
 
 # --- calls of other kinds

@@ -20,21 +20,7 @@ from tango_rt.server.listening import GestureServer
 from tango_rt.server.metrics import Metrics
 from tango_rt.server.service import SERVICE
 from tango_rt.v1 import service_pb2, service_pb2_grpc
-from tests.helpers.fakes import make_pack
 from tests.helpers.operated_server import NOT_SERVING, PATIENCE_S, SERVING, begun, health_of, listening, refusal, within
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("made")
-    make_pack(folder / "anna.tango", (20, 12))
-    return folder
-
-
-@pytest.fixture
-def packs(made: Path, tmp_path: Path) -> Path:
-    shutil.copytree(made, tmp_path / "packs")
-    return tmp_path / "packs"
 
 
 def test_sessions_are_taken_when_all_is_warm(packs: Path) -> None:
@@ -99,7 +85,7 @@ def test_reflection_tells_the_services(packs: Path, told: bool) -> None:
     within(work)
 
 
-def test_packs_come_and_go_while_serving(packs: Path, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_packs_come_and_go_while_serving(packs: Path, made_packs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "_LOOK_S", 0.05)
 
     async def work() -> None:
@@ -112,7 +98,7 @@ def test_packs_come_and_go_while_serving(packs: Path, made: Path, monkeypatch: p
                 return [character.id for character in answer.characters]
 
             assert await ids() == ["anna"]
-            shutil.copytree(made / "anna.tango", packs / "bob.tango")
+            shutil.copytree(made_packs / "anna.tango", packs / "bob.tango")
             (packs / "broken.tango").mkdir()
             while await ids() != ["anna", "bob"]:  # as of the next look
                 await asyncio.sleep(0.02)
@@ -223,10 +209,10 @@ def test_sessions_that_outlast_the_grace_are_cut_off(packs: Path) -> None:
 
 
 def test_the_watch_goes_on_whatever_a_pack_does(
-    packs: Path, made: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    packs: Path, made_packs: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Opened, prepared or verified: no fault of one takes the others, or the watch itself, with it."""
-    shutil.copytree(made / "anna.tango", packs / "bob.tango")
+    shutil.copytree(made_packs / "anna.tango", packs / "bob.tango")
     damaged = packs / "bob.tango" / "video.h264"
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"?")
 

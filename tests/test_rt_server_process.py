@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,21 +17,8 @@ import pytest
 
 from engine.timebase import SAMPLE_RATE
 from tango_rt.v1 import service_pb2_grpc
-from tests.helpers.fakes import make_pack
+from tests.helpers.json_keys import check_keys
 from tests.helpers.operated_server import PATIENCE_S, SERVING, begun, health_of, refusal, within
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("made")
-    make_pack(folder / "anna.tango", (20, 12))
-    return folder
-
-
-@pytest.fixture
-def packs(made: Path, tmp_path: Path) -> Path:
-    shutil.copytree(made, tmp_path / "packs")
-    return tmp_path / "packs"
 
 
 @contextlib.contextmanager
@@ -58,6 +44,7 @@ def ready(running: "subprocess.Popen[str]") -> str:
     line = running.stdout.readline()
     assert line, running.stderr.read()
     said = json.loads(line)
+    check_keys("tango-rt", ("serve",), said)
     assert (said["pid"], said["characters"], said["tls"]) == (running.pid, ["anna"], False)
     return said["addresses"][0]
 

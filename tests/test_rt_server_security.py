@@ -22,21 +22,8 @@ from tango_rt.server.config import ServerConfig
 from tango_rt.server.listening import GestureServer
 from tango_rt.server.security import parse_address
 from tango_rt.v1 import service_pb2, service_pb2_grpc
-from tests.helpers.fakes import make_pack
+from tests.helpers.certificates import make_certificate
 from tests.helpers.operated_server import NOT_SERVING, health_of, listening, refusal, within
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("made")
-    make_pack(folder / "anna.tango", (20, 12))
-    return folder
-
-
-@pytest.fixture
-def packs(made: Path, tmp_path: Path) -> Path:
-    shutil.copytree(made, tmp_path / "packs")
-    return tmp_path / "packs"
 
 
 def test_token(packs: Path, tmp_path: Path) -> None:
@@ -197,18 +184,6 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, signed_by in (("ca", None), ("server", "ca"), ("client", "ca"), ("renewed", "ca"), ("stranger", None)):
         make_certificate(folder, name, signed_by)
     return folder
-
-
-def make_certificate(folder: Path, name: str, signed_by: str | None) -> None:
-    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", f"{name}.key"]
-    about = ["-subj", f"/CN={name}", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-days", "2"]
-    if signed_by is None:  # Python from 3.13 on asks for it
-        about += ["-addext", "keyUsage=critical,keyCertSign,cRLSign,digitalSignature"]
-    by = [] if signed_by is None else ["-CA", f"{signed_by}.pem", "-CAkey", f"{signed_by}.key"]
-    command = ["openssl", "req", "-x509", *key, *about, *by, "-out", f"{name}.pem"]
-    done = subprocess.run(command, cwd=folder, capture_output=True)
-    if done.returncode:
-        pytest.skip(f"openssl here cannot sign in one step, 3.0 can: {done.stderr.decode(errors='replace')[:200]}")
 
 
 def secure_channel(address: str, folder: Path, client: str | None = None, authority: str = "ca") -> Any:

@@ -18,7 +18,7 @@ from tango_rt.server.session import Session
 from tango_rt.server.speech import span_start
 from tango_rt.server.stream import LiveStream
 from tango_rt.v1 import media_pb2, service_pb2, session_pb2
-from tests.helpers.fakes import HEIGHT, WIDTH, make_pack
+from tests.helpers.fakes import HEIGHT, WIDTH
 from tests.helpers.live_server import (
     FAST,
     Heard,
@@ -38,20 +38,13 @@ LATE_S = 0.2
 NARROW = [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 65_535)]
 
 
-@pytest.fixture(scope="module")
-def packs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("packs")
-    make_pack(folder / "anna.tango")
-    return folder
-
-
-def said(packs: Path, *requests: Request | float, half_close: bool = True, **options: Any) -> Heard:
+def said(characters: Path, *requests: Request | float, half_close: bool = True, **options: Any) -> Heard:
     """One session, to its end."""
 
     async def talk(live: Live) -> Heard:
         return await converse(live, list(requests), half_close)
 
-    return run(packs, talk, **options)
+    return run(characters, talk, **options)
 
 
 def chunks(data: bytes, how: str, rate_hz: int = 16_000) -> Iterator[bytes]:
@@ -87,7 +80,7 @@ def spoken(heard: Heard) -> bytes:
     ],
     ids=["fast", "whole", "paced"],
 )
-def test_chunks_never_matter(packs: Path, fields: dict[str, Any], hows: tuple[str, ...]) -> None:
+def test_chunks_never_matter(characters: Path, fields: dict[str, Any], hows: tuple[str, ...]) -> None:
     data = speech(0.6)
 
     async def talk(live: Live) -> list[Heard]:
@@ -96,7 +89,7 @@ def test_chunks_never_matter(packs: Path, fields: dict[str, Any], hows: tuple[st
             for how in hows
         ]
 
-    answers = run(packs, talk)
+    answers = run(characters, talk)
     for heard in answers:
         assert heard.code is grpc.StatusCode.OK
         assert heard.nodes == answers[0].nodes and len(heard.frames) == 18
@@ -107,7 +100,7 @@ def test_chunks_never_matter(packs: Path, fields: dict[str, Any], hows: tuple[st
 
 
 @pytest.mark.parametrize("rate_hz", [8000, 44_100, 48_000])
-def test_chunks_never_matter_at_other_rates(packs: Path, rate_hz: int) -> None:
+def test_chunks_never_matter_at_other_rates(characters: Path, rate_hz: int) -> None:
     data = speech(1.5, rate_hz)
     setup = config(audio_echo=True, audio=media_pb2.AudioFormat(sample_rate_hertz=rate_hz), **FAST)
 
@@ -115,15 +108,15 @@ def test_chunks_never_matter_at_other_rates(packs: Path, rate_hz: int) -> None:
         hows = ("20", "1000", "random")
         return [await converse(live, [setup, *(audio(part) for part in chunks(data, how, rate_hz))]) for how in hows]
 
-    answers = run(packs, talk)
+    answers = run(characters, talk)
     assert len({tuple(heard.nodes) for heard in answers}) == len({heard.sound for heard in answers}) == 1
     assert spoken(answers[0]) == data
     check_tiles(answers[0], rate_hz)
 
 
-def test_a_paced_session_idles_speaks_and_ends_after_its_speech(packs: Path) -> None:
+def test_a_paced_session_idles_speaks_and_ends_after_its_speech(characters: Path) -> None:
     data = speech(0.8)
-    heard = said(packs, config(audio_echo=True, timings=True), 0.3, audio(data, "one"), end())
+    heard = said(characters, config(audio_echo=True, timings=True), 0.3, audio(data, "one"), end())
     assert heard.code is grpc.StatusCode.OK
     frames = heard.frames
     assert [frame.frame_index for frame in frames] == [frame.pts for frame in frames] == list(range(len(frames)))
@@ -141,7 +134,7 @@ def test_a_paced_session_idles_speaks_and_ends_after_its_speech(packs: Path) -> 
     assert 0 < started.latency.ToNanoseconds() < 5e9 and own[0].timings.latency.ToNanoseconds() > 0
 
 
-def test_frames_come_at_their_time(packs: Path) -> None:
+def test_frames_come_at_their_time(characters: Path) -> None:
     """Frame k is due at t0 + k / 30: whatever the machine does, no frame comes early, and nothing adds up."""
 
     async def talk(live: Live) -> list[float]:
@@ -154,20 +147,22 @@ def test_frames_come_at_their_time(packs: Path) -> None:
         call.cancel()
         return times
 
-    times = run(packs, talk)
+    times = run(characters, talk)
     ahead = [times[0] + k / 30 - time for k, time in enumerate(times)]
     assert max(ahead) < 0.1  # the first one may have been late itself
     assert times[-1] - times[0] > 39 / 30 - 0.1
 
 
-def test_new_ids_end_the_utterance_that_is_open(packs: Path) -> None:
-    heard = said(packs, config(**FAST), audio(speech(0.3)), audio(speech(0.2), "b"), audio(speech(0.1), "c"), end("c"))
+def test_new_ids_end_the_utterance_that_is_open(characters: Path) -> None:
+    heard = said(
+        characters, config(**FAST), audio(speech(0.3)), audio(speech(0.2), "b"), audio(speech(0.1), "c"), end("c")
+    )
     assert [event.utterance_id for event in heard.finished] == ["utterance-1", "b", "c"]
     assert [frame.utterance_id for frame in heard.frames] == ["utterance-1"] * 9 + ["b"] * 6 + ["c"] * 3
 
 
 @pytest.mark.parametrize("mode", ["MODE_TRANSITION_TO_IDLE", "MODE_CUT"])
-def test_interrupts_end_all_speech_with_the_next_frame(packs: Path, mode: str) -> None:
+def test_interrupts_end_all_speech_with_the_next_frame(characters: Path, mode: str) -> None:
     async def talk(live: Live) -> tuple[Heard, int]:
         call, heard = live.stub.StreamGestures(), Heard()
         for request in (config(audio_echo=True), audio(speech(5.0), "a"), end(), audio(speech(1.0), "b")):
@@ -183,7 +178,7 @@ def test_interrupts_end_all_speech_with_the_next_frame(packs: Path, mode: str) -
         await listen(call, heard)
         return heard, n_before
 
-    heard, n_before = run(packs, talk)
+    heard, n_before = run(characters, talk)
     assert heard.code is grpc.StatusCode.OK
     first, second, third = heard.finished
     assert (first.utterance_id, first.interrupted, second.utterance_id, second.interrupted) == ("a", True, "b", True)
@@ -199,7 +194,9 @@ def test_interrupts_end_all_speech_with_the_next_frame(packs: Path, mode: str) -
     check_tiles(heard)
 
 
-def test_what_was_decided_before_an_interrupt_came_is_not_shown(packs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_decided_before_an_interrupt_came_is_not_shown(
+    characters: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     prepare = Session.prepare
 
     def slowly(self: Session, *arguments: Any) -> bool:
@@ -219,13 +216,13 @@ def test_what_was_decided_before_an_interrupt_came_is_not_shown(packs: Path, mon
         return heard
 
     monkeypatch.setattr(Session, "prepare", slowly)
-    heard = run(packs, talk)
+    heard = run(characters, talk)
     assert len(heard.frames) == heard.finished[0].played_frames == 4 and heard.finished[0].interrupted
 
 
 @pytest.mark.parametrize("at", [4, 6])
 def test_an_interrupt_in_the_moment_in_which_a_frame_is_due(
-    packs: Path, monkeypatch: pytest.MonkeyPatch, at: int
+    characters: Path, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
     """Before the first frame of a step is shown, or in its middle: what was ready is not there any more."""
     sleep = LiveStream._sleep
@@ -240,17 +237,17 @@ def test_an_interrupt_in_the_moment_in_which_a_frame_is_due(
         return in_time
 
     monkeypatch.setattr(LiveStream, "_sleep", interrupted)
-    heard = said(packs, config(), audio(speech(2.0), "u"), end(), 0.5)
+    heard = said(characters, config(), audio(speech(2.0), "u"), end(), 0.5)
     assert heard.code is grpc.StatusCode.OK, heard.text
     assert len(heard.finished) == 1 and heard.finished[0].interrupted
 
 
-def test_any_cut_leaves_a_stream_that_decodes(packs: Path) -> None:
+def test_any_cut_leaves_a_stream_that_decodes(characters: Path) -> None:
     """Groups of pictures are cut short by interrupts; what follows begins with a key frame."""
     talk: list[Request | float] = [config()]
     for number in range(4):
         talk += [audio(speech(2.0), str(number)), 0.27, interrupt("MODE_CUT")]
-    heard = said(packs, *talk)
+    heard = said(characters, *talk)
     decoder = av.CodecContext.create("h264", "r")
     decoder.options = {"err_detect": "explode"}
     pictures = [p for frame in heard.frames for p in decoder.decode(av.Packet(frame.data))] + decoder.decode(None)
@@ -260,10 +257,10 @@ def test_any_cut_leaves_a_stream_that_decodes(packs: Path) -> None:
     assert len(heard.finished) == 4 and all(event.interrupted for event in heard.finished)
 
 
-def test_late_speech_is_waited_for_with_idle_frames(packs: Path) -> None:
+def test_late_speech_is_waited_for_with_idle_frames(characters: Path) -> None:
     data = speech(1.6)
     heard = said(
-        packs, config(audio_echo=True), audio(data[:32_000], "u"), 1.6, audio(data[32_000:], "u", 16_000), end()
+        characters, config(audio_echo=True), audio(data[:32_000], "u"), 1.6, audio(data[32_000:], "u", 16_000), end()
     )
     events = heard.all("underrun")
     assert events and all(event.utterance_id == "u" and event.n_frames == 4 for event in events)
@@ -275,21 +272,21 @@ def test_late_speech_is_waited_for_with_idle_frames(packs: Path) -> None:
     check_tiles(heard)
 
 
-def test_without_idle_frames_the_clock_waits_for_speech(packs: Path) -> None:
+def test_without_idle_frames_the_clock_waits_for_speech(characters: Path) -> None:
     data = speech(1.0)
     first, second = audio(data[:25_600], "u"), audio(data[25_600:], "u")
-    heard = said(packs, config(audio_echo=True, idle=False), 0.1, first, 0.9, second, end(), 0.1, audio(data, "v"))
+    heard = said(characters, config(audio_echo=True, idle=False), 0.1, first, 0.9, second, end(), 0.1, audio(data, "v"))
     assert [frame.utterance_id for frame in heard.frames] == ["u"] * 30 + ["v"] * 30
     assert heard.sound == data * 2
     assert [(event.utterance_id, event.n_frames) for event in heard.all("underrun")] == [("u", 0)]
 
 
-def test_pings_states_and_statistics(packs: Path) -> None:
+def test_pings_states_and_statistics(characters: Path) -> None:
     setup = config()
     setup.config.stats_period.FromMilliseconds(100)
     state = Request(set_state=session_pb2.SetState(state="STATE_LISTENING"))
     ping = Request(ping=session_pb2.Ping(number=7))
-    heard = said(packs, setup, state, ping, audio(speech(0.3)), end(), 0.8)
+    heard = said(characters, setup, state, ping, audio(speech(0.3)), end(), 0.8)
     assert [pong.number for pong in heard.all("pong")] == [7]
     stats = heard.all("stats")
     assert 3 <= len(stats) <= 12 and stats[-1].frames_sent <= len(heard.frames)
@@ -298,7 +295,7 @@ def test_pings_states_and_statistics(packs: Path) -> None:
 
 
 @pytest.mark.parametrize("policy", ["LATE_POLICY_DROP", "LATE_POLICY_BLOCK"])
-def test_slow_readers_lose_pictures_or_time_but_no_sound(packs: Path, policy: str) -> None:
+def test_slow_readers_lose_pictures_or_time_but_no_sound(characters: Path, policy: str) -> None:
     data = speech(2.0)
     setup = config(
         audio_echo=True,
@@ -320,7 +317,7 @@ def test_slow_readers_lose_pictures_or_time_but_no_sound(packs: Path, policy: st
             await listen(call, heard)
             return heard, asyncio.get_running_loop().time() - start_s
 
-    heard, took_s = run(packs, talk, max_late_s=LATE_S)
+    heard, took_s = run(characters, talk, max_late_s=LATE_S)
     assert heard.code is grpc.StatusCode.OK
     places = [frame.frame_index for frame in heard.frames]
     holes = [k for k in range(1, len(places)) if places[k] != places[k - 1] + 1]
@@ -333,7 +330,7 @@ def test_slow_readers_lose_pictures_or_time_but_no_sound(packs: Path, policy: st
     check_tiles(heard)
 
 
-def test_who_never_reads_loses_the_slot(packs: Path) -> None:
+def test_who_never_reads_loses_the_slot(characters: Path) -> None:
     async def talk(live: Live) -> Heard:
         async with grpc.aio.insecure_channel(live.target, NARROW) as channel:
             call, heard = Live(live.service, live.metrics, channel, live.executor, "").stub.StreamGestures(), Heard()
@@ -347,12 +344,12 @@ def test_who_never_reads_loses_the_slot(packs: Path) -> None:
             await listen(call, heard)
             return heard
 
-    heard = run(packs, talk, idle_timeout_s=0.5)
+    heard = run(characters, talk, idle_timeout_s=0.5)
     assert heard.code is grpc.StatusCode.DEADLINE_EXCEEDED
     assert heard.info is not None and heard.info.reason == "SLOW_READER"
 
 
-def test_cancelled_sessions_leave_nothing_behind(packs: Path) -> None:
+def test_cancelled_sessions_leave_nothing_behind(characters: Path) -> None:
     async def talk(live: Live) -> None:
         stub = live.stub
         await converse(live, [config(**FAST), audio(speech(0.2))])
@@ -372,10 +369,10 @@ def test_cancelled_sessions_leave_nothing_behind(packs: Path) -> None:
         assert "tango_rt_sessions_active 0.0" in live.metrics.text()
         assert 'reason="INTERNAL"' not in live.metrics.text()
 
-    run(packs, talk)
+    run(characters, talk)
 
 
-def test_a_drain_lets_speech_end_and_sessions_go(packs: Path) -> None:
+def test_a_drain_lets_speech_end_and_sessions_go(characters: Path) -> None:
     async def talk(live: Live) -> tuple[Heard, Heard]:
         call, heard = live.stub.StreamGestures(), Heard()
         for request in (config(), audio(speech(0.8), "u"), end()):
@@ -387,7 +384,7 @@ def test_a_drain_lets_speech_end_and_sessions_go(packs: Path) -> None:
         await listen(call, heard)
         return heard, refused
 
-    heard, refused = run(packs, talk)
+    heard, refused = run(characters, talk)
     assert refused.info is not None and refused.info.reason == "DRAINING" and refused.retry is not None
     assert refused.code is heard.code is grpc.StatusCode.UNAVAILABLE
     assert heard.info is not None and heard.info.reason == "DRAINING"
@@ -395,7 +392,7 @@ def test_a_drain_lets_speech_end_and_sessions_go(packs: Path) -> None:
     assert [event.reason for event in heard.all("warning")] == ["DRAINING"]
 
 
-def test_a_minute_at_once_waits_outside(packs: Path) -> None:
+def test_a_minute_at_once_waits_outside(characters: Path) -> None:
     """What is ahead of the performance is bounded: the rest stays with the client, and comes later."""
     data = speech(2.0)
 
@@ -413,7 +410,7 @@ def test_a_minute_at_once_waits_outside(packs: Path) -> None:
         await writing
         return heard, most
 
-    heard, most = run(packs, talk, max_queued_audio_s=0.1)
+    heard, most = run(characters, talk, max_queued_audio_s=0.1)
     limit_s = heard.accepted.max_queued_audio.ToNanoseconds() / 1e9
     assert limit_s > heard.accepted.lookahead_samples / 16_000
     assert most <= (limit_s + 0.1) * 16_000 < len(data) // 2
@@ -427,8 +424,8 @@ async def write_all(call: Any, parts: Iterator[bytes]) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["JPEG", "RGB24", "I420", "REFERENCE"])
-def test_pictures_come_in_every_encoding(packs: Path, encoding: str) -> None:
-    heard = said(packs, config(video_encoding=f"VIDEO_ENCODING_{encoding}", **FAST), audio(speech(0.5)))
+def test_pictures_come_in_every_encoding(characters: Path, encoding: str) -> None:
+    heard = said(characters, config(video_encoding=f"VIDEO_ENCODING_{encoding}", **FAST), audio(speech(0.5)))
     assert len(heard.frames) == 15
     for frame in heard.frames:
         size = {"RGB24": 3 * WIDTH * HEIGHT, "I420": 3 * WIDTH * HEIGHT // 2, "REFERENCE": 0}.get(encoding)
@@ -437,11 +434,11 @@ def test_pictures_come_in_every_encoding(packs: Path, encoding: str) -> None:
         assert frame.key_frame == (encoding != "REFERENCE" or frame.source.frame % 4 == 0)
 
 
-def test_transitions_are_told_apart(packs: Path) -> None:
+def test_transitions_are_told_apart(characters: Path) -> None:
     pool = TransitionPool(1, 1 << 30)
     try:
         setup = config(blender="BLENDER_FLOW", stats_period={"seconds": 60}, **FAST)
-        heard = said(packs, setup, audio(speech(4.0)), pool=pool)
+        heard = said(characters, setup, audio(speech(4.0)), pool=pool)
     finally:
         pool.close()
     assert heard.code is grpc.StatusCode.OK and len(heard.frames) == 120
@@ -456,7 +453,7 @@ def test_transitions_are_told_apart(packs: Path) -> None:
 
 
 @pytest.mark.parametrize("whole", [True, False])
-def test_a_clip_is_the_same_as_a_fast_session(packs: Path, whole: bool) -> None:
+def test_a_clip_is_the_same_as_a_fast_session(characters: Path, whole: bool) -> None:
     data = speech(2.0)
     setup = config(audio_echo=True)
     setup.config.whole_utterance = whole
@@ -472,7 +469,7 @@ def test_a_clip_is_the_same_as_a_fast_session(packs: Path, whole: bool) -> None:
         await listen(call, clip)
         return clip, await converse(live, [fast, audio(data)])
 
-    clip, session = run(packs, talk)
+    clip, session = run(characters, talk)
     assert clip.code is session.code is grpc.StatusCode.OK
     assert [kind for kind, _ in clip.messages] == ["accepted", *["frame"] * 60, "finished"]
     assert [f.data for f in clip.frames] == [f.data for f in session.frames] and clip.sound == session.sound == data
@@ -480,7 +477,7 @@ def test_a_clip_is_the_same_as_a_fast_session(packs: Path, whole: bool) -> None:
     assert Fraction(len(clip.frames), clip.accepted.frame_rate) == Fraction(len(data) // 2, 16_000)
 
 
-def test_characters_and_server_are_described(packs: Path) -> None:
+def test_characters_and_server_are_described(characters: Path) -> None:
     async def talk(live: Live) -> tuple[Any, Any, Any, Any]:
         stub = live.stub
         first = await stub.ListCharacters(service_pb2.ListCharactersRequest(page_size=1))
@@ -488,7 +485,7 @@ def test_characters_and_server_are_described(packs: Path) -> None:
         one = await stub.GetCharacter(service_pb2.GetCharacterRequest(id="anna"))
         return first, rest, one, await stub.GetServerInfo(service_pb2.GetServerInfoRequest())
 
-    first, rest, one, info = run(packs, talk, max_sessions=3)
+    first, rest, one, info = run(characters, talk, max_sessions=3)
     assert [character.id for character in first.characters] == ["anna"] and not first.next_page_token
     assert not rest.characters and one == first.characters[0]
     assert (one.width, one.height, one.n_frames, one.n_nodes) == (WIDTH, HEIGHT, 260, 65) and len(one.sha256) == 64

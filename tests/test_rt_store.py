@@ -15,6 +15,7 @@ from engine.folders import folder_beside, replace_folder
 from tango_rt.pipeline.character import Character, open_character
 from tango_rt.pipeline.store import CharacterStore, UnknownCharacter
 from tests.helpers.fakes import make_pack
+from tests.helpers.stores import looked
 
 
 @pytest.fixture(scope="module")
@@ -30,11 +31,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def folder(made: Path, tmp_path: Path) -> Path:
     shutil.copytree(made, tmp_path / "packs")
     return tmp_path / "packs"
-
-
-def looked(store: CharacterStore) -> CharacterStore:
-    store.look()
-    return store
 
 
 def test_characters_are_opened_once(folder: Path) -> None:

@@ -18,7 +18,7 @@ from tango_rt.pipeline.pictures import PictureSource
 from tango_rt.pipeline.transition_cache import TransitionCache
 from tango_rt.pipeline.transitions import TransitionMaker, TransitionStore, cache_key
 from tests.helpers.fakes import make_pack
-from tests.test_rt_ahead import PICTURES, pack_at
+from tests.helpers.stored_transitions import PICTURES, pack_at
 
 CUT: Cut = (5, 12)
 FADED = open_blender("crossfade")

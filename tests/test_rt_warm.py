@@ -1,6 +1,5 @@
 """Warming a pack: the cuts that are likely, drawn before anybody waits for them."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +16,9 @@ from tango_rt.pipeline.live import LiveOptions
 from tango_rt.pipeline.transitions import TransitionStore
 from tango_rt.pipeline.warm import WarmOptions, likely_cuts, warm_transitions
 from tango_rt.sound.audio import read_audio
+from tests.helpers.commands import run_json
 from tests.helpers.fakes import make_pack
-from tests.test_rt_cli import write_speech
+from tests.helpers.speech import write_speech
 
 
 @pytest.fixture(autouse=True)
@@ -67,18 +67,8 @@ def run(*arguments: object) -> None:
 
 
 def test_command(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run(
-        "warm",
-        path,
-        write_speech(tmp_path / "speech.wav", 3),
-        "--cuts",
-        2,
-        "--jobs",
-        1,
-        "--blender=crossfade",
-        "--json",
-    )
-    result = json.loads(capsys.readouterr().out)
+    options = "--cuts", 2, "--jobs", 1, "--blender=crossfade"
+    result = run_json(capsys, "character", "warm", path, write_speech(tmp_path / "speech.wav", 3), *options)
     assert (result["n_cuts"], result["n_computed"], result["blender"]) == (2, 2, "crossfade")
     run("warm", path, "--cuts", 2, "--jobs", 1)
     assert "2 transitions are ready" in capsys.readouterr().out

@@ -14,7 +14,7 @@ import pytest
 
 from engine.jit import kernel_folder
 from tests.helpers.fakes import make_pack
-from tests.test_rt_cli import write_speech
+from tests.helpers.speech import write_speech
 
 ROOT = Path(__file__).resolve().parent.parent
 STRANGER = 12345  # of whom the system knows nothing

@@ -18,8 +18,8 @@ from tango_rt.video.gop import GopEncoder
 from tango_rt.video.mp4 import Mp4Writer
 from tests.helpers import watcher
 from tests.helpers.fakes import make_pack
+from tests.helpers.speech import write_speech
 from tests.helpers.watcher import Watched, watch
-from tests.test_rt_cli import write_speech
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -185,7 +185,7 @@ def test_compile_verify_and_inspect(tmp_path: Path, backend: str) -> None:
     """What is written: engines in the bundle, and the key that signs them in the state of the user."""
     pytest.importorskip(backend)
     pytest.importorskip("onnx")
-    from tests.test_engine_networks import make_bundle
+    from tests.helpers.linear_bundles import make_bundle
 
     bundle, state = make_bundle(tmp_path / "bundle", "onnxruntime", "openvino").folder, tmp_path / "state"
     state.mkdir()

@@ -72,11 +72,11 @@ class Interpolator:
         """The eight frames in the middle, uint8 (8, height, width, 3).
 
         reference: of `reference`. start, end: of `latents`, float32 (4, 4, h, w). features: of `features`, for all 16
-        frames. Equal seeds give equal noise. Raises InputError where an array has another number of frames.
+        frames. Equal seeds give equal noise. Raises ValueError where an array has another number of frames.
         """
         for name, array, n_frames in (("start", start, GIVEN), ("end", end, GIVEN), ("features", features, FRAMES)):
             if len(array) != n_frames:
-                raise InputError(f"{name} of {len(array)} frames, want {n_frames}")
+                raise ValueError(f"{name} of {len(array)} frames, want {n_frames}")
         noise, *step_noise = self._noises(seed)
         places = np.r_[:GIVEN, FRAMES - GIVEN : FRAMES]
         known = Priors(places, np.concatenate([start, end]), noise[places])
@@ -123,7 +123,7 @@ class Interpolator:
         if flow is None:
             return features
         if flow.shape != (len(images), *self._size_px, 2):
-            raise InputError(f"background flow of shape {flow.shape}, want {(len(images), *self._size_px, 2)}")
+            raise ValueError(f"background flow of shape {flow.shape}, want {(len(images), *self._size_px, 2)}")
         channels_first = np.ascontiguousarray(flow.transpose(0, 3, 1, 2), np.float32)
         return features + self._networks.run("background_guider", {"flow": channels_first})["features"]
 
@@ -160,12 +160,12 @@ def background_flow(homographies: np.ndarray, height_px: int, width_px: int) -> 
     """How far the background of each frame moved, float32 (frames, height, width, 2) of (x, y).
 
     homographies: float64 (frames, 3, 3) on pixels (x, y, 1). The result is where each pixel is sent less where it is,
-    in units of the longer side. Raises InputError for other shapes and for homographies that turn the picture inside
-    out.
+    in units of the longer side. Raises ValueError for other shapes, InputError for homographies that turn the picture
+    inside out.
     """
     homographies = np.asarray(homographies, np.float64)
     if homographies.ndim != 3 or homographies.shape[1:] != (3, 3) or not np.isfinite(homographies).all():
-        raise InputError(f"homographies of shape {homographies.shape}, want finite (frames, 3, 3)")
+        raise ValueError(f"homographies of shape {homographies.shape}, want finite (frames, 3, 3)")
     y, x = np.mgrid[:height_px, :width_px].astype(np.float64)
     places = np.stack([x, y, np.ones_like(x)], axis=-1)
     moved = np.einsum("fij,hwj->fhwi", homographies, places)
@@ -200,7 +200,7 @@ def _planes(
     """A picture at another height and width, float32 (1, 3, height, width) in 0..1."""
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         found = f"{image.dtype}{list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
-        raise InputError(f"a picture is {found}, want RGB uint8[height, width, 3]")
+        raise ValueError(f"a picture is {found}, want RGB uint8[height, width, 3]")
     height_px, width_px = size_px
     if image.shape[:2] != size_px:
         # OpenCV's filters do not widen when a picture shrinks: the network knows these numbers

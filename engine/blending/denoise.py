@@ -52,11 +52,14 @@ class DenoiseOptions:
     context_overlap: int = 4
 
     def __post_init__(self) -> None:
-        _expect(self.sampler in ("ddim", "lcm"), f"sampler {self.sampler!r} is unknown: choose ddim or lcm")
-        _expect(self.priors in ("noised", "clean", "none"), f"priors {self.priors!r} are not noised, clean or none")
-        _expect(np.isfinite(self.guidance) and self.guidance >= 1, f"guidance {self.guidance}: want 1 or more")
-        fits = 0 <= self.context_overlap < self.context_frames
-        _expect(fits, f"windows of {self.context_frames} frames cannot overlap by {self.context_overlap}")
+        if self.sampler not in ("ddim", "lcm"):
+            raise InputError(f"sampler {self.sampler!r} is unknown: choose ddim or lcm")
+        if self.priors not in ("noised", "clean", "none"):
+            raise InputError(f"priors {self.priors!r} are not noised, clean or none")
+        if not (np.isfinite(self.guidance) and self.guidance >= 1):
+            raise InputError(f"guidance {self.guidance}: want 1 or more")
+        if not 0 <= self.context_overlap < self.context_frames:
+            raise InputError(f"windows of {self.context_frames} frames cannot overlap by {self.context_overlap}")
         self.timesteps()
 
     def timesteps(self) -> np.ndarray:
@@ -96,7 +99,7 @@ def denoise(
 
     features: of the guiders, (frames, channels, height, width). reference: what the graph `reference` gave, by name.
     priors: left aside where options.priors is "none". step_noise: for "lcm", steps - 1 arrays like the latents. Raises
-    InputError where arrays do not fit each other or something is missing.
+    ValueError where arrays do not fit each other or priors are missing, InputError where a network is.
     """
     _check(networks, latents, features, options, priors, step_noise)
     known = None if options.priors == "none" else priors
@@ -179,7 +182,8 @@ def _check(
     _expect(latents.ndim == 4 and len(latents) > 0, f"latents of shape {latents.shape}, want (frames, 4, h, w)")
     fits = features.ndim == 4 and (len(features), *features.shape[2:]) == (len(latents), *latents.shape[2:])
     _expect(fits, f"features of shape {features.shape} do not fit latents of shape {latents.shape}")
-    _expect(options.guidance == 1 or networks.plain, f"guidance {options.guidance} needs the network denoiser_plain")
+    if options.guidance != 1 and not networks.plain:
+        raise InputError(f"guidance {options.guidance} needs the network denoiser_plain")
     if options.sampler == "lcm":
         shapes = [noise.shape for noise in step_noise]
         wanted = [latents.shape] * (options.steps - 1)
@@ -192,7 +196,7 @@ def _check(
 
 
 def _arrays(priors: Priors | None, form: PriorForm) -> Iterator[np.ndarray]:
-    """The arrays of the priors that are put into latents; raises InputError where they do not fit each other."""
+    """The arrays of the priors that are put into latents; raises ValueError where they do not fit each other."""
     if priors is None:
         return
     yield priors.latents
@@ -205,4 +209,4 @@ def _arrays(priors: Priors | None, form: PriorForm) -> Iterator[np.ndarray]:
 
 def _expect(fits: object, otherwise: str) -> None:
     if not fits:
-        raise InputError(otherwise)
+        raise ValueError(otherwise)

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 
 from engine.character.arrays import MAX_FEATURE_WIDTH, npy_bytes, read_npy
-from engine.character.info import check_json, is_sha256, record_of
 from engine.character.pack import CharacterPack
 from engine.character.steps import node_rows
 from engine.errors import ArtifactError, InputError
@@ -27,6 +26,7 @@ from engine.features.fitted import FittedEmbedding
 from engine.features.recording import Recording
 from engine.files import read_plain, reading
 from engine.folders import whole_folder
+from engine.records import as_object, as_record, check_printable, is_sha256
 
 __all__ = [
     "NAMES",
@@ -140,9 +140,9 @@ def read_embedding(pack: CharacterPack, name: str) -> StoredEmbedding:
 
 
 def _record(folder: Path) -> _Record:
-    fields = json.loads(_record_bytes(folder))
-    check_json(fields)
-    record = record_of(_Record, fields)
+    fields = as_object(_record_bytes(folder), _MARKER)
+    check_printable(fields)
+    record = as_record(_Record, fields)
     if record.name != folder.name:
         raise ValueError(f"they are of {record.name!r:.100}")
     if not all(map(is_sha256, (record.sha256, *record.files.values()))):

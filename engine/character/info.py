@@ -2,25 +2,22 @@
 
 import base64
 import json
-import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar
 
 from engine.names import MAX_NAME_BYTES, shown
+from engine.records import MAX_TEXT, as_object, as_record, check_printable, is_sha256
 from engine.timebase import FPS, FRAMES_PER_NODE
 
-__all__ = ["SCHEMA", "Clip", "OtherSchema", "PackInfo", "Source", "check_json", "is_sha256", "legible", "record_of"]
+__all__ = ["SCHEMA", "Clip", "OtherSchema", "PackInfo", "Source", "legible"]
 
 SCHEMA = 3
 MAX_FRAMES = 4 * 3600 * FPS
 MAX_SOURCE_FRAMES = 1 << 30
 MAX_SIDE_PX = 8192
-MAX_TEXT = 4096  # characters; and of a name, a page of 1000 of which is one message to a client:
-MAX_NAME = 6 * MAX_NAME_BYTES  # with every byte of it spelt out
+MAX_NAME = 6 * MAX_NAME_BYTES  # characters, every byte spelt out: a page of 1000 names is one message to a client
 MAX_EXTRADATA_BYTES = 1 << 16  # it goes before every key frame; that of our encoder has 40 bytes
 _START_CODE = b"\x00\x00\x01"
-_HEX = frozenset("0123456789abcdef")
 
 T = TypeVar("T")
 
@@ -76,18 +73,16 @@ class PackInfo:
     @classmethod
     def from_json(cls, text: str) -> "PackInfo":
         """Raises ValueError for anything that is not a sane pack.json, OtherSchema for one of another version."""
-        fields = json.loads(text)
-        if not isinstance(fields, dict):
-            raise ValueError("pack.json is no object")
+        fields = as_object(text, "pack.json")
         if (schema := fields.get("schema")) != SCHEMA:
             raise OtherSchema(schema if isinstance(schema, int) else "of no number")
         words = fields.pop("words", "")
         extradata = base64.b64decode(_typed(fields, "extradata", str), validate=True)
-        check_json(fields | {"extradata": ""})
+        check_printable(fields | {"extradata": ""})
         fields["extradata"] = extradata
         for name, record in (("sources", Source), ("clips", Clip)):
-            fields[name] = tuple(record_of(record, one) for one in _typed(fields, name, list))
-        info = record_of(cls, {**fields, "words": words})
+            fields[name] = tuple(as_record(record, one) for one in _typed(fields, name, list))
+        info = as_record(cls, {**fields, "words": words})
         info._check()
         return info
 
@@ -128,43 +123,6 @@ class PackInfo:
             raise ValueError("a clip is longer than its source")
 
 
-def record_of(cls: type[T], fields: Any) -> T:
-    """A dataclass of these fields, each of the type that it is declared with. Raises ValueError for all others."""
-    if not isinstance(fields, Mapping):
-        raise ValueError(f"{fields!r:.100} where fields of a {cls.__name__} are expected")
-    hints = get_type_hints(cls)
-    for name, value in fields.items():
-        if name not in hints:
-            raise ValueError(f"{name!a:.100} is no field of a {cls.__name__}")
-        wanted = getattr(hints[name], "__origin__", hints[name])
-        number = wanted is float and type(value) is int
-        if type(value) is not wanted and not number:
-            raise ValueError(f"{name} is {value!r:.100}, expected {wanted.__name__}")
-    try:
-        return cls(**fields)
-    except TypeError as error:  # one that is missing
-        raise ValueError(str(error)) from error
-
-
-def check_json(value: Any) -> None:
-    """Raises ValueError for text that cannot be shown to people and for numbers that are none, however deep inside."""
-    if isinstance(value, str):
-        if len(value) > MAX_TEXT:
-            raise ValueError(f"text of {len(value)} characters, at most {MAX_TEXT} are read")
-        if shown(value) != value:
-            raise ValueError(f"text with control characters: {value!a:.100}")
-    elif isinstance(value, float):
-        if not math.isfinite(value):
-            raise ValueError("a number that is not finite")
-    elif isinstance(value, list):
-        for one in value:
-            check_json(one)
-    elif isinstance(value, dict):
-        for name, one in value.items():
-            check_json(name)
-            check_json(one)
-
-
 def legible(info: PackInfo) -> PackInfo:
     """The same with what cannot be shown spelt out: names of files may hold anything."""
     sources = tuple(replace(source, name=shown(source.name)) for source in info.sources)
@@ -186,7 +144,3 @@ def _typed(fields: dict[str, Any], name: str, kind: type[T]) -> T:
     if type(value) is not kind:
         raise ValueError(f"{name} is {value!r:.100}, expected {kind.__name__}")
     return value
-
-
-def is_sha256(digest: Any) -> bool:
-    return isinstance(digest, str) and len(digest) == 64 and _HEX.issuperset(digest)

@@ -4,7 +4,6 @@ The recogniser emits one token every 20 ms; the text encoder reads words. To giv
 characters of both are matched as the research release does it, with the standard library's sequence matcher.
 """
 
-import json
 from collections.abc import Sequence
 from difflib import SequenceMatcher
 from itertools import groupby
@@ -16,6 +15,7 @@ import numpy as np
 from engine.errors import ArtifactError, BackendError
 from engine.extras import install_line
 from engine.files import read_plain
+from engine.records import as_object
 
 __all__ = ["BAR", "CONTINUATION", "PAD", "TextTokens", "align", "read_ctc_vocabulary", "tokens_of", "transcribe"]
 
@@ -32,10 +32,10 @@ def read_ctc_vocabulary(path: Path) -> list[str]:
         ArtifactError: no JSON object of token to id, ids other than 0 .. n - 1, or padding or bar missing.
     """
     try:
-        ids = json.loads(read_plain(path, MAX_VOCABULARY_BYTES).decode("utf-8"))
+        ids = as_object(read_plain(path, MAX_VOCABULARY_BYTES).decode("utf-8"), path.name)
         vocabulary = sorted(ids, key=ids.__getitem__)
         complete = [ids[token] for token in vocabulary] == list(range(len(vocabulary)))
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise ArtifactError(
             f"{path}: not the vocabulary of a recogniser (a JSON object of token to id): {error}"
         ) from error

@@ -82,14 +82,14 @@ class WindowedStream:
     def push(self, items: np.ndarray) -> tuple[np.ndarray, ...]:
         """The next items, (n, *item_shape) -> the rows that became final, one float32 (m, D) for each of `widths`.
 
-        Raises InputError for items of another shape and after `flush`.
+        Raises ValueError for items of another shape, RuntimeError after `flush`.
         """
         if self._flushed:
-            raise InputError("this speech is over (flush was called): start a new stream")
+            raise RuntimeError("this speech is over (flush was called): start a new stream")
         items = np.array(items, np.float32)  # a copy: the caller may fill the same buffer again
         if items.ndim == 0 or items.shape[1:] != self._item_shape:
             wanted = ", ".join(["n", *map(str, self._item_shape)])
-            raise InputError(f"items of shape {items.shape}, want ({wanted})")
+            raise ValueError(f"items of shape {items.shape}, want ({wanted})")
         if len(items):
             self._chunks.append(items)
             self._n_items += len(items)

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -13,11 +12,11 @@ from engine.inference.machine import Machine
 from engine.inference.manifest import Bundle, GraphSpec, Profile
 from engine.inference.precision import policy_digest
 from engine.inference.target import PRECISIONS, Precision, Target
+from engine.records import as_text, expect, is_sha256
 
 __all__ = ["EngineKey", "content_digest", "engine_precision", "key_of"]
 
-_MOST_CHARACTERS = 500
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+_MAX_TEXT = 500  # characters of a part of a key
 
 
 @dataclass(frozen=True)
@@ -40,13 +39,13 @@ class EngineKey:
         """Raises ValueError, KeyError, TypeError or AttributeError for anything that is not a sane key."""
         texts: dict[str, Any] = {name: _text(content[name]) for name in _TEXTS}
         machine = Machine(**{field.name: _text(content["machine"][field.name]) for field in fields(Machine)})
-        _expect(content["backend"] in BACKENDS, "its back end is unknown")
-        _expect(content["precision"] in PRECISIONS, "its precision is unknown")
+        expect(content["backend"] in BACKENDS, "its back end is unknown")
+        expect(content["precision"] in PRECISIONS, "its precision is unknown")
         shapes = {_text(symbol): _bounds(sizes) for symbol, sizes in content["shapes"].items()}
         options = {_text(name): value for name, value in content["options"].items()}
-        _expect(all(type(value) in (str, int, bool) for value in options.values()), "an option is no plain value")
+        expect(all(type(value) in (str, int, bool) for value in options.values()), "an option is no plain value")
         known = {field.name for field in fields(cls)}
-        _expect(content.keys() == known and content["machine"].keys() == asdict(machine).keys(), "it has unknown parts")
+        expect(content.keys() == known and content["machine"].keys() == asdict(machine).keys(), "it has unknown parts")
         texts |= {name: content[name] for name in ("backend", "precision")}
         return cls(**texts, machine=machine, shapes=shapes, options=options)
 
@@ -126,22 +125,16 @@ def _flat(key: EngineKey) -> dict[str, str]:
 
 def _shown(old: str, new: str) -> tuple[str, str]:
     """Both values of a difference; hashes by what tells them apart."""
-    if _SHA256.fullmatch(old) and _SHA256.fullmatch(new) and old[:12] != new[:12]:
+    if is_sha256(old) and is_sha256(new) and old[:12] != new[:12]:
         return old[:12], new[:12]
     return old, new
 
 
 def _bounds(sizes: Any) -> tuple[int, int, int]:
     least, usual, most = sizes
-    _expect(all(type(size) is int for size in (least, usual, most)), "a size is no whole number")
+    expect(all(type(size) is int for size in (least, usual, most)), "a size is no whole number")
     return least, usual, most
 
 
 def _text(value: Any) -> str:
-    _expect(isinstance(value, str) and len(value) <= _MOST_CHARACTERS, f"{repr(value)[:40]} is no short text")
-    return str(value)
-
-
-def _expect(fits: object, otherwise: str) -> None:
-    if not fits:
-        raise ValueError(otherwise)
+    return as_text(value, _MAX_TEXT)

@@ -15,7 +15,6 @@ import json
 import os
 import re
 import shutil
-import stat
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -25,12 +24,13 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import ArtifactError, InputError
-from engine.files import read_plain
+from engine.files import plain_size
 from engine.inference.engine_key import EngineKey, content_digest, engine_precision, key_of
 from engine.inference.machine import Machine
 from engine.inference.manifest import ENGINES, Bundle, FileSpec, file_spec
 from engine.inference.signing import is_own, signed
 from engine.inference.target import Target
+from engine.records import expect, read_object
 
 __all__ = [
     "NOT_COMPILED",
@@ -44,7 +44,6 @@ __all__ = [
     "engines_folder",
     "key_of",
     "read_engine",
-    "read_plain_json",
     "read_record",
     "set_folder",
     "work_folder",
@@ -127,7 +126,7 @@ def read_engine(folder: Path, key: EngineKey, hashes: bool = True, trusted: bool
         raise EngineMiss(UNTRUSTED)
     for name, spec in engine.files.items():
         try:
-            intact = _plain_size(folder / name) == spec.bytes
+            intact = plain_size(folder / name) == spec.bytes
             intact = intact and (not hashes or file_spec(folder / name) == spec)
         except (OSError, ValueError) as error:
             raise EngineMiss(f"corrupt: {_reason(error)}") from error
@@ -145,16 +144,16 @@ def read_record(folder: Path, graph: str) -> Engine:
     if not place.is_symlink() and not place.exists():
         raise EngineMiss(NOT_COMPILED)
     try:
-        _expect(not folder.is_symlink(), f"{folder.name} is a link")
-        content = read_plain_json(place, MAX_RECORD_BYTES)
+        expect(not folder.is_symlink(), f"{folder.name} is a link")
+        content = read_object(place, MAX_RECORD_BYTES)
         if content["schema"] != SCHEMA:
             raise EngineMiss(f"stale: schema {repr(content['schema'])[:40]} -> {SCHEMA}")
         key = EngineKey.from_dict(content["key"])
-        _expect(content["digest"] == key.digest, "its key was changed")
+        expect(content["digest"] == key.digest, "its key was changed")
         files = {_engine_file(name, graph): FileSpec(**spec) for name, spec in content["files"].items()}
-        _expect(graph + _SUFFIX in files and len(files) <= MAX_ENGINE_FILES, "it names no engine")
+        expect(graph + _SUFFIX in files and len(files) <= MAX_ENGINE_FILES, "it names no engine")
         build = content["build"]
-        _expect(isinstance(build, dict), "it says nothing sane of the build")
+        expect(isinstance(build, dict), "it says nothing sane of the build")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise EngineMiss(f"corrupt: {place.name}: {_reason(error)}") from error
     return Engine(folder / (graph + _SUFFIX), key, files, build, is_own(content))
@@ -216,14 +215,6 @@ def adopt_engine(engine: Engine) -> Engine:
     return replace(engine, own=True)
 
 
-def read_plain_json(path: Path, most_bytes: int) -> dict[str, Any]:
-    """A JSON object from a plain file of bounded size; raises OSError, ValueError or RecursionError."""
-    _expect(_plain_size(path) <= most_bytes, f"{path.name} has over {most_bytes} bytes")
-    content = json.loads(read_plain(path, most_bytes, follow_links=False).decode("utf-8"))
-    _expect(isinstance(content, dict), f"{path.name} is no object")
-    return dict(content)
-
-
 def _record(engine: Engine) -> str:
     """Content of GRAPH.json."""
     key, files = engine.key, {name: asdict(spec) for name, spec in engine.files.items()}
@@ -272,21 +263,7 @@ def _reason(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
-def _plain_size(path: Path) -> int:
-    """Size in bytes of a file that is neither linked nor a device; raises ValueError for anything else."""
-    _expect(not path.is_symlink(), f"{path.name} is a link")
-    _expect(path.exists(), f"{path.name} is missing")
-    status = path.stat()
-    _expect(stat.S_ISREG(status.st_mode), f"{path.name} is no plain file")
-    return status.st_size
-
-
 def _engine_file(name: str, graph: str) -> str:
     fits = _FILE.fullmatch(name) and name.startswith(f"{graph}.") and not name.lower().endswith(".json")
-    _expect(fits, f"it names {name[:60]!r}")
+    expect(fits, f"it names {name[:60]!r}")
     return name
-
-
-def _expect(fits: object, otherwise: str) -> None:
-    if not fits:
-        raise ValueError(otherwise)

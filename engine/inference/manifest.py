@@ -24,6 +24,7 @@ from typing import Any
 from engine.errors import ArtifactError, InputError
 from engine.files import open_plain, read_plain, reading
 from engine.inference.onnx_files import external_files
+from engine.records import as_object, expect, is_sha256, is_text, is_whole
 
 __all__ = [
     "DTYPES",
@@ -48,11 +49,11 @@ MAX_MANIFEST_BYTES = 8 << 20
 MAX_FILE_BYTES = 8 << 30
 MAX_FILES = 256
 MAX_TENSORS = 64
+MAX_TENSOR_NAME = 200  # characters
 MAX_RANK = 8
 MAX_SIZE = 1 << 31
 MAX_PROFILES = 16
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 Profile = Mapping[str, tuple[int, int, int]]
 """Sizes that a network is compiled for: symbol of its inputs' shapes -> least, usual, most."""
@@ -67,8 +68,8 @@ class FileSpec:
     bytes: int
 
     def __post_init__(self) -> None:
-        _expect(isinstance(self.sha256, str) and _SHA256.fullmatch(self.sha256), "a sha256 is malformed")
-        _expect(type(self.bytes) is int and 0 <= self.bytes <= MAX_FILE_BYTES, f"a file of {self.bytes!r} bytes")
+        expect(is_sha256(self.sha256), "a sha256 is malformed")
+        expect(is_whole(self.bytes, 0, MAX_FILE_BYTES), f"a file of {self.bytes!r} bytes")
 
 
 @dataclass(frozen=True)
@@ -84,14 +85,14 @@ class TensorSpec:
     below: int | None = None
 
     def __post_init__(self) -> None:
-        _expect(isinstance(self.name, str) and 0 < len(self.name) <= 200, "a tensor has no plain name")
-        _expect(self.dtype in DTYPES, f"tensor {self.name} has dtype {self.dtype!r}")
-        _expect(len(self.shape) <= MAX_RANK, f"tensor {self.name} has {len(self.shape)} axes")
+        expect(is_text(self.name, 1, MAX_TENSOR_NAME), "a tensor has no plain name")
+        expect(self.dtype in DTYPES, f"tensor {self.name} has dtype {self.dtype!r}")
+        expect(len(self.shape) <= MAX_RANK, f"tensor {self.name} has {len(self.shape)} axes")
         for size in self.shape:
-            fits = 0 <= size <= MAX_SIZE if type(size) is int else isinstance(size, str) and 0 < len(size) <= 200
-            _expect(fits, f"tensor {self.name} has size {size!r}")
-        bounded = self.below is None or (type(self.below) is int and 0 < self.below <= MAX_SIZE)
-        _expect(bounded, f"tensor {self.name} has integers below {self.below!r}")
+            fits = is_whole(size, 0, MAX_SIZE) or is_text(size, 1, MAX_TENSOR_NAME)
+            expect(fits, f"tensor {self.name} has size {size!r}")
+        bounded = self.below is None or is_whole(self.below, 1, MAX_SIZE)
+        expect(bounded, f"tensor {self.name} has integers below {self.below!r}")
 
 
 @dataclass(frozen=True)
@@ -123,19 +124,19 @@ class GraphSpec:
         )
         for tensors in (inputs, outputs):
             unique = len({tensor.name for tensor in tensors}) == len(tensors)
-            _expect(0 < len(tensors) <= MAX_TENSORS and unique, f"graph {name} has no sane inputs and outputs")
+            expect(0 < len(tensors) <= MAX_TENSORS and unique, f"graph {name} has no sane inputs and outputs")
         for record in fields["parity"].values():
             for output in record["reached"].values():
                 figures = (output["max_abs"], output["mean_abs"], output["cosine"])
-                _expect(all(isinstance(figure, float | int) for figure in figures), f"graph {name} has no sane parity")
+                expect(all(isinstance(figure, float | int) for figure in figures), f"graph {name} has no sane parity")
         weights = fields.get("weights", [])
-        _expect(isinstance(weights, list) and len(weights) <= MAX_FILES, f"graph {name} has no sane weights")
+        expect(isinstance(weights, list) and len(weights) <= MAX_FILES, f"graph {name} has no sane weights")
         profiles = _profiles(name, inputs, fields.get("profiles", {}))
         keep_fp32 = fields.get("keep_fp32", False)
-        _expect(type(keep_fp32) is bool, f"graph {name}: keep_fp32 is neither true nor false")
+        expect(type(keep_fp32) is bool, f"graph {name}: keep_fp32 is neither true nor false")
         files = _plain(fields["file"]), tuple(map(_plain, weights))
         # other endings mean other formats to libraries: ".ort" is not ONNX to ONNX Runtime
-        _expect(files[0].endswith(".onnx"), f"graph {name} is in {files[0]}, not in an .onnx file")
+        expect(files[0].endswith(".onnx"), f"graph {name} is in {files[0]}, not in an .onnx file")
         return cls(_plain(name), files[0], inputs, outputs, fields["parity"], files[1], profiles, keep_fp32)
 
     def to_dict(self) -> dict[str, Any]:
@@ -183,7 +184,7 @@ class Bundle:
             with _damage(self.folder):
                 self._check_place(name)
                 changed = file_spec(self.folder / name).sha256 != self.files[name].sha256
-                _expect(not changed, f"{name} was changed, its sha256 is another")
+                expect(not changed, f"{name} was changed, its sha256 is another")
             self._checked.add(name)
         return self.folder / name
 
@@ -201,7 +202,7 @@ class Bundle:
                 places = external_files(path)
             with _damage(self.folder):
                 for place in places:
-                    _expect(place in spec.weights, f"{spec.file} has tensors in {place[:100]!r}, not of its weights")
+                    expect(place in spec.weights, f"{spec.file} has tensors in {place[:100]!r}, not of its weights")
             self._checked_models.add(graph)
         return path
 
@@ -239,16 +240,16 @@ class Bundle:
     def _from_dict(cls, folder: Path, fields: dict[str, Any]) -> "Bundle":
         if fields["schema"] != SCHEMA:
             raise _SchemaError(repr(fields["schema"])[:40])
-        _expect(len(fields["files"]) <= MAX_FILES, f"{len(fields['files'])} files")
+        expect(len(fields["files"]) <= MAX_FILES, f"{len(fields['files'])} files")
         files = {_plain(name): FileSpec(spec["sha256"], spec["bytes"]) for name, spec in fields["files"].items()}
         graphs = {name: GraphSpec.from_dict(name, graph) for name, graph in fields["graphs"].items()}
         for graph in graphs.values():
-            _expect({graph.file, *graph.weights} <= files.keys(), f"a file of graph {graph.name} is not listed")
-        _expect(len({tuple(graph.profiles) for graph in graphs.values()}) <= 1, "its graphs have different profiles")
-        _expect(isinstance(fields["config"], dict), "config is no object")
+            expect({graph.file, *graph.weights} <= files.keys(), f"a file of graph {graph.name} is not listed")
+        expect(len({tuple(graph.profiles) for graph in graphs.values()}) <= 1, "its graphs have different profiles")
+        expect(isinstance(fields["config"], dict), "config is no object")
         for name, texts in (("licence", [fields["licence"]]), ("versions", fields["versions"].values())):
-            _expect(all(isinstance(text, str) for text in texts), f"{name} is no text")
-        _expect(fields["sha256"] == bundle_sha256(files, fields["config"]), "its sha256 does not match its content")
+            expect(all(isinstance(text, str) for text in texts), f"{name} is no text")
+        expect(fields["sha256"] == bundle_sha256(files, fields["config"]), "its sha256 does not match its content")
         named = _plain(fields["name"])
         return cls(
             folder, named, fields["sha256"], fields["config"], graphs, files, fields["licence"], fields["versions"]
@@ -258,15 +259,15 @@ class Bundle:
         known = {MANIFEST, ENGINES, *self.files}
         for entry in self.folder.iterdir():
             hidden = entry.name.startswith(".")  # what desktops and editors leave about
-            _expect(hidden or entry.name in known, f"{entry.name[:100]} is not in its manifest")
+            expect(hidden or entry.name in known, f"{entry.name[:100]} is not in its manifest")
         for name in self.files:
             self._check_place(name)
 
     def _check_place(self, name: str) -> None:
         path = self.folder / name
-        _expect(not path.is_symlink() and path.is_file(), f"{name} is missing or not a plain file")
+        _expect_plain(path)
         size, written = path.stat().st_size, self.files[name].bytes
-        _expect(size == written, f"{name} has {size} bytes, {written} were written")
+        expect(size == written, f"{name} has {size} bytes, {written} were written")
 
 
 def file_spec(path: Path) -> FileSpec:
@@ -301,35 +302,32 @@ def _damage(folder: Path) -> Iterator[None]:
 def _profiles(graph: str, inputs: tuple[TensorSpec, ...], fields: Mapping[str, Any]) -> dict[str, Profile]:
     """Raises ValueError or TypeError where a profile does not say in order how large each symbol of the inputs is."""
     symbols = {size for tensor in inputs for size in tensor.shape if isinstance(size, str)}
-    _expect(len(fields) <= MAX_PROFILES, f"graph {graph} has {len(fields)} profiles")
+    expect(len(fields) <= MAX_PROFILES, f"graph {graph} has {len(fields)} profiles")
     profiles: dict[str, Profile] = {}
     for name, bounds in fields.items():
-        _expect(set(bounds) == symbols, f"profile {name!r} of graph {graph} does not bound just its inputs' sizes")
+        expect(set(bounds) == symbols, f"profile {name!r} of graph {graph} does not bound just its inputs' sizes")
         profile: dict[str, tuple[int, int, int]] = {}
         for symbol, (least, usual, most) in bounds.items():
             whole = all(type(size) is int for size in (least, usual, most))
-            _expect(whole and 0 < least <= usual <= most <= MAX_SIZE, f"profile {name!r} of graph {graph} has no order")
+            expect(whole and 0 < least <= usual <= most <= MAX_SIZE, f"profile {name!r} of graph {graph} has no order")
             profile[symbol] = (least, usual, most)
         profiles[_plain(name)] = profile
     return profiles
 
 
-def _expect(fits: object, otherwise: str) -> None:
-    if not fits:
-        raise ValueError(otherwise)
-
-
 def _plain(name: object) -> str:
     """A name that is one part of a path, on every system, and not the manifest's own."""
     fits = isinstance(name, str) and _NAME.fullmatch(name) and name.lower() not in (MANIFEST, ENGINES)
-    _expect(fits, f"{str(name)[:100]!r} is no plain name")
+    expect(fits, f"{str(name)[:100]!r} is no plain name")
     return str(name)
+
+
+def _expect_plain(path: Path) -> None:
+    expect(not path.is_symlink() and path.is_file(), f"{path.name} is missing or not a plain file")
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
-    _expect(not path.is_symlink() and path.is_file(), f"{MANIFEST} is missing or not a plain file")
-    _expect(path.stat().st_size <= MAX_MANIFEST_BYTES, f"{MANIFEST} has over {MAX_MANIFEST_BYTES} bytes")
-    fields = json.loads(read_plain(path, MAX_MANIFEST_BYTES, follow_links=False).decode("utf-8"))
-    _expect(isinstance(fields, dict), f"{MANIFEST} is no object")
-    return dict(fields)
+    _expect_plain(path)
+    expect(path.stat().st_size <= MAX_MANIFEST_BYTES, f"{MANIFEST} has over {MAX_MANIFEST_BYTES} bytes")
+    return as_object(read_plain(path, MAX_MANIFEST_BYTES, follow_links=False).decode("utf-8"), MANIFEST)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from engine.files import open_plain
+from engine.records import expect
 
 __all__ = ["external_files"]
 
@@ -58,7 +59,7 @@ class _Walk:
 
     def message(self, kind: str, end: int, depth: int) -> None:
         """Read on to `end`, where a message ends."""
-        _expect(depth > 0, f"its messages lie more than {MAX_DEPTH} deep in each other")
+        expect(depth > 0, f"its messages lie more than {MAX_DEPTH} deep in each other")
         texts: dict[int, bytes] = {}
         while self._at < end:
             number, length = self._field(end)
@@ -66,7 +67,7 @@ class _Walk:
             if inner is None or length is None:
                 self._skip(length or 0)
             elif inner == "Text":
-                _expect(number not in texts and length <= MAX_TEXT_BYTES, "a tensor's place is not plain")
+                expect(number not in texts and length <= MAX_TEXT_BYTES, "a tensor's place is not plain")
                 texts[number] = self._file.read(length)
                 self._at += length
             else:
@@ -77,14 +78,14 @@ class _Walk:
     def _field(self, end: int) -> tuple[int, int | None]:
         """Number of the next field, and the bytes that it takes where it may hold a message; others are passed over."""
         self._n_fields += 1
-        _expect(self._n_fields <= MAX_FIELDS, f"it has over {MAX_FIELDS} fields")
+        expect(self._n_fields <= MAX_FIELDS, f"it has over {MAX_FIELDS} fields")
         tag = self._varint()
         number, wire = tag >> 3, tag & 7
-        _expect(number and wire in (_VARINT, _FIXED64, _BYTES, _FIXED32), "it is not ONNX")
+        expect(number and wire in (_VARINT, _FIXED64, _BYTES, _FIXED32), "it is not ONNX")
         length = self._varint() if wire in (_VARINT, _BYTES) else _FIXED_BYTES[wire]
         if wire == _VARINT:
             length = 0
-        _expect(self._at + length <= end, "it ends before its end")
+        expect(self._at + length <= end, "it ends before its end")
         if wire == _BYTES:
             return number, length
         self._skip(length)
@@ -94,7 +95,7 @@ class _Walk:
         value = 0
         for shift in range(0, 70, 7):
             byte = self._file.read(1)
-            _expect(byte, "it ends before its end")
+            expect(byte, "it ends before its end")
             self._at += 1
             value |= (byte[0] & 0x7F) << shift
             if byte[0] < 0x80:
@@ -105,8 +106,3 @@ class _Walk:
         if n_bytes:
             self._at += n_bytes
             self._file.seek(self._at)
-
-
-def _expect(fits: object, otherwise: str) -> None:
-    if not fits:
-        raise ValueError(otherwise)

@@ -20,6 +20,7 @@ from engine.inference.engines import REPORT, Engine, work_folder
 from engine.inference.machine import Machine
 from engine.inference.signing import is_own, signed
 from engine.inference.target import PRECISIONS, Precision, Target
+from engine.records import as_number, as_object, as_record, as_text, as_texts, expect
 
 __all__ = [
     "Agreement",
@@ -36,7 +37,7 @@ __all__ = [
 
 SCHEMA = 1
 MAX_REPORT_BYTES = 4 << 20
-_MOST_CHARACTERS = 2_000
+_MAX_TEXT = 2_000  # characters of a part of a report
 
 
 @dataclass(frozen=True)
@@ -176,10 +177,10 @@ class Report:
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "Report":
         """Raises ValueError, KeyError, TypeError or AttributeError for anything that is not a sane report."""
-        _expect(content["schema"] == SCHEMA, f"its schema is not {SCHEMA}")
-        _expect(content["backend"] in BACKENDS and content["precision"] in PRECISIONS, "it is of an unknown back end")
+        expect(content["schema"] == SCHEMA, f"its schema is not {SCHEMA}")
+        expect(content["backend"] in BACKENDS and content["precision"] in PRECISIONS, "it is of an unknown back end")
         passed = content["passed"]
-        _expect(passed is None or type(passed) is bool, "it says neither passed nor not")
+        expect(passed is None or type(passed) is bool, "it says neither passed nor not")
         texts: dict[str, Any] = {name: _text(content[name]) for name in ("bundle", "bundle_sha256", "why")}
         paths, transition = content["paths"], content["transition"]
         return cls(
@@ -213,7 +214,7 @@ def report_of(folder: Path) -> Report | None:
     """The report in a set's folder, whoever wrote it and whatever became of the engines since; None without any."""
     try:
         text = read_plain(folder / REPORT, MAX_REPORT_BYTES, follow_links=False)
-        content = json.loads(text.decode("utf-8"))
+        content = as_object(text.decode("utf-8"), REPORT)
         report = Report.from_dict(content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError):
         return None
@@ -233,23 +234,18 @@ Record = TypeVar("Record", Agreement, Gate, Latency, Machine, PathAgreement, Tra
 
 
 def _record(kind: type[Record], content: Mapping[str, Any]) -> Record:
-    """A flat record: each value is text or a number, as its field says."""
-    values: dict[str, Any] = {}
+    """Of the fields that this version knows: text, whole numbers, and numbers that are null where not finite."""
+    values = {field.name: content[field.name] for field in fields(kind)}
     for field in fields(kind):
-        value = content[field.name]
-        if field.type in (str, "str"):
-            values[field.name] = _text(value)
-        elif field.type in (int, "int"):
-            _expect(type(value) is int, f"{field.name} is no whole number")
-            values[field.name] = value
-        else:
-            optional = field.default is None and value is None
-            values[field.name] = None if optional else _number(value)
-    return kind(**values)
+        if isinstance(values[field.name], str):
+            _text(values[field.name])
+        elif field.type is float:
+            values[field.name] = _number(values[field.name])
+    return as_record(kind, values)
 
 
 def _network(content: Mapping[str, Any]) -> NetworkReport:
-    _expect(content["precision"] in PRECISIONS, "a network's precision is unknown")
+    expect(content["precision"] in PRECISIONS, "a network's precision is unknown")
     latency, reference = (
         None if content[name] is None else _record(Latency, content[name]) for name in ("latency", "reference")
     )
@@ -281,19 +277,12 @@ def _finite(value: Any) -> Any:
 
 def _number(value: Any) -> float:
     """null stands for what was not finite."""
-    _expect(value is None or type(value) in (int, float), f"{repr(value)[:40]} is no number")
-    return math.nan if value is None else float(value)
+    return math.nan if value is None else as_number(value)
 
 
 def _texts(content: Mapping[str, Any]) -> dict[str, str]:
-    return {_text(name): _text(text) for name, text in content.items()}
+    return as_texts(content, _MAX_TEXT)
 
 
 def _text(value: Any) -> str:
-    _expect(isinstance(value, str) and len(value) <= _MOST_CHARACTERS, f"{repr(value)[:40]} is no text")
-    return str(value)
-
-
-def _expect(fits: object, otherwise: str) -> None:
-    if not fits:
-        raise ValueError(otherwise)
+    return as_text(value, _MAX_TEXT)

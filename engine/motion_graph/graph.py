@@ -136,8 +136,8 @@ def build_graph(
     joint_weights (J,), not negative; unit_px, the body size in the unit of joints. confidence (F, J) in 0..1:
     a joint counts by its mean over all frames, so what the camera never sees falls out. appearance float32
     (F, cells, 3), colours as engine.features.appearance.slow_colours gives them: the window rule adds their distance.
-    progress(nodes done, nodes in all). Raises InputError where an array cannot be used
-    and where no clip is long enough.
+    progress(nodes done, nodes in all). Raises ValueError where arrays do not
+    fit each other, InputError where joints or body size are no numbers and where no clip is long enough.
     """
     options = options or GraphOptions()
     clip_start = np.asarray(clip_start, np.int64)
@@ -266,16 +266,16 @@ def _check(
     unit_px: float,
 ) -> None:
     if joints.ndim != 3 or joints.shape[2] != 3 or joints.dtype != np.float32:
-        raise InputError(f"joints are {joints.dtype} {joints.shape}; wanted float32 (frames, joints, 3)")
+        raise ValueError(f"joints are {joints.dtype} {joints.shape}; wanted float32 (frames, joints, 3)")
     if clip_start.ndim != 1 or len(clip_start) < 2 or clip_start[0] != 0 or (np.diff(clip_start) < 1).any():
-        raise InputError("clip starts must be ascending node numbers from 0 to the number of nodes")
+        raise ValueError("clip starts must be ascending node numbers from 0 to the number of nodes")
     n_frames = int(clip_start[-1]) * FRAMES_PER_NODE
     if len(joints) != n_frames:
-        raise InputError(f"{len(joints)} frames of joints, but clips of {n_frames}; cut clips to whole nodes")
+        raise ValueError(f"{len(joints)} frames of joints, but clips of {n_frames}; cut clips to whole nodes")
     if surface.dtype != np.uint64 or surface.ndim != 2 or len(surface) != n_frames:
-        raise InputError(f"surface is {surface.dtype} {surface.shape}; wanted uint64 ({n_frames}, words)")
+        raise ValueError(f"surface is {surface.dtype} {surface.shape}; wanted uint64 ({n_frames}, words)")
     if np.shape(joint_weights) != (joints.shape[1],) or np.min(joint_weights) < 0 or not np.any(joint_weights):
-        raise InputError(f"joint weights must be {joints.shape[1]} numbers, none negative, not all zero")
+        raise ValueError(f"joint weights must be {joints.shape[1]} numbers, none negative, not all zero")
     if not unit_px > 0:
         raise InputError(f"the body size is {unit_px}; wanted a positive number of pixels")
     if not np.isfinite(joints).all():

@@ -13,7 +13,6 @@ from typing import Literal
 
 import numpy as np
 
-from engine.errors import InputError
 from engine.motion_graph.kernels import official as kernels
 from engine.skeleton import LEFT_SHOULDER, RIGHT_SHOULDER
 from engine.timebase import FPS, FRAMES_PER_NODE
@@ -92,7 +91,7 @@ def frames_of_joints(
     """
     bounds = np.asarray(clip_start, np.int64) * FRAMES_PER_NODE
     if joints.ndim != 3 or joints.shape[2] != 3 or len(joints) != bounds[-1]:
-        raise InputError(f"joints are {joints.shape}; wanted ({bounds[-1]}, joints, 3)")
+        raise ValueError(f"joints are {joints.shape}; wanted ({bounds[-1]}, joints, 3)")
     trans = joints[:, list(root_joints)].mean(axis=1, dtype=np.float32)
     position = joints.astype(np.float32) - trans[:, None]
     velocity = np.empty_like(position)
@@ -113,7 +112,7 @@ def official_edges(frames: OfficialFrames) -> tuple[np.ndarray, np.ndarray]:
     """
     n_frames, n_joints, _ = frames.position.shape
     if frames.velocity.shape != frames.position.shape or frames.trans.shape != (n_frames, 3):
-        raise InputError(
+        raise ValueError(
             f"positions {frames.position.shape}, velocities {frames.velocity.shape} and translations "
             f"{frames.trans.shape} do not fit; wanted (N, J, 3) twice and (N, 3)"
         )
@@ -213,7 +212,7 @@ def search_official(
     options = options or OfficialSearchOptions()
     n_nodes, n_steps, n_ranks = len(motion_low), len(audio_low), options.top_k
     if n_steps < 1 or n_ranks < 1 or len(motion_high) != n_nodes or len(audio_high) != n_steps:
-        raise InputError(
+        raise ValueError(
             f"features of {n_nodes} and {len(motion_high)} nodes, {n_steps} and {len(audio_high)} steps, "
             f"{n_ranks} paths; wanted equal numbers, none of them 0"
         )

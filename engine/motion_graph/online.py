@@ -98,7 +98,7 @@ class OnlineGraph:
     ) -> None:
         """rest float32 (N,): engine.features.rest.rest_distance. costs.similarity_weight: times that of the embedding.
 
-        Raises InputError where arrays and graph do not belong together, or options are out of range.
+        Raises ValueError where arrays and graph do not belong together, InputError where options are out of range.
         """
         _check(graph, motion, rest, search, options)
         self.options = options
@@ -223,9 +223,9 @@ class OnlineSearch:
         self._commit(node, 1 if cut else min(self.dwell + 1, self._graph.depth))
 
     def jump(self, node: int) -> None:
-        """The next node is `node`, by a hard cut. Raises InputError where the graph does not keep it."""
+        """The next node is `node`, by a hard cut. Raises ValueError where the graph does not keep it."""
         if not (0 <= node < self._graph.n_nodes and np.any(self._graph.kept == node)):
-            raise InputError(f"node {node} is not a kept node of this graph")
+            raise ValueError(f"node {node} is not a kept node of this graph")
         self._commit(node, self._graph.depth)
         self._undo = None
 
@@ -240,7 +240,7 @@ class OnlineSearch:
     @property
     def _decided(self) -> int:
         if self.node is None:
-            raise InputError("the path has not begun: call begin, begin_at_rest or jump first")
+            raise RuntimeError("the path has not begun: call begin, begin_at_rest or jump first")
         return self.node
 
     def _commit(self, node: int, dwell: int) -> None:
@@ -315,7 +315,7 @@ def _check(
 ) -> None:
     n = graph.n_nodes
     if not len(motion.low) == len(motion.high) == len(motion.level) == len(rest) == n:
-        raise InputError(f"motion and rest of {len(motion.low)} and {len(rest)} nodes; the graph has {n}")
+        raise ValueError(f"motion and rest of {len(motion.low)} and {len(rest)} nodes; the graph has {n}")
     if not graph.kept.any():
         raise InputError("the graph keeps no node")
     if search.min_dwell < 2:

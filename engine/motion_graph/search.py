@@ -74,10 +74,10 @@ def viterbi(
 
     costs float32 (T, N): what it costs to show node n at step t; inf forbids it. start: the first node, if
     given; else any kept node. A path starts with full dwell: it may cut at once. Raises InputError if T is 0,
-    if shapes differ or costs are NaN, if start is no kept node, and if no path of T steps exists.
+    if costs are NaN and if no path of T steps exists, ValueError if shapes differ or start is no kept node.
     """
     if costs.ndim != 2:
-        raise InputError(f"costs have shape {costs.shape}; wanted (steps, {graph.n_nodes})")
+        raise ValueError(f"costs have shape {costs.shape}; wanted (steps, {graph.n_nodes})")
     blocks = (costs[step : step + _BLOCK_STEPS] for step in range(0, len(costs), _BLOCK_STEPS))
     return viterbi_blocks(blocks, graph, options, start)
 
@@ -199,7 +199,7 @@ def _best_path(state: np.ndarray, incoming: _Incoming, history: list[tuple[np.nd
 def _checked_blocks(blocks: Iterable[np.ndarray], n_nodes: int) -> Iterator[np.ndarray]:
     for block in blocks:
         if block.ndim != 2 or block.shape[1] != n_nodes:
-            raise InputError(f"costs have shape {block.shape}; wanted (steps, {n_nodes})")
+            raise ValueError(f"costs have shape {block.shape}; wanted (steps, {n_nodes})")
         if len(block) == 0:
             continue
         if not np.all(block > -np.inf):
@@ -213,4 +213,4 @@ def _check(graph: MotionGraph, options: SearchOptions, start: int | None) -> Non
     if not graph.kept.any():
         raise InputError("the graph keeps no node")
     if start is not None and not (0 <= start < graph.n_nodes and graph.kept[start]):
-        raise InputError(f"start {start} is not a kept node of this graph")
+        raise ValueError(f"start {start} is not a kept node of this graph")

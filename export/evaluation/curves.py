@@ -83,7 +83,7 @@ def costs_of(person: Person, options: FitOptions) -> dict[str, Any]:
     _, rows_s = _timed(lambda: speech_features(samples))
     node_ms = _node_ms(embedding, samples)
     return {
-        "seconds": seconds,
+        "duration_s": seconds,
         "fit_cpu_s": fit_s,
         "fit_and_cross_validation_cpu_s": build_s,
         "rows_times_real_time": seconds / rows_s,

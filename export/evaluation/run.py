@@ -104,7 +104,7 @@ def _measured(trial: _Trial, rivals: Sequence[Rival]) -> dict[str, Any]:
     options = trial.options
     result: dict[str, Any] = {
         "people": [
-            {"name": one.name, "seconds": one.recording.duration_s, "speech_s": one.speech_s, "pack": bool(one.pack)}
+            {"name": one.name, "duration_s": one.recording.duration_s, "speech_s": one.speech_s, "pack": bool(one.pack)}
             for one in trial.tried
         ],
         "rows": _rows(trial, rivals),

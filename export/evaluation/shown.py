@@ -104,7 +104,7 @@ def shown_summary(people: Sequence[Shown]) -> dict[str, Any]:
     return {
         "r": r,
         "off": float(np.mean(off)) if off else float("nan"),
-        "seconds": seconds,
+        "duration_s": seconds,
         "s_between_cuts": seconds / n_cuts if n_cuts else float("nan"),
         "stretches_without_path": sum(one.n_without_path for one in people),
     }

@@ -6,6 +6,7 @@ from textwrap import wrap
 from typing import Any
 
 from engine.features.validation import MIN_SPEECH_S
+from tango_rt.console import aligned
 
 __all__ = ["Table", "markdown", "summarize", "tables"]
 
@@ -21,14 +22,10 @@ class Table:
 
 
 def summarize(result: dict[str, Any]) -> str:
-    """Tables of equal columns, and what was noticed."""
+    """Tables of aligned columns, and what was noticed."""
     parts = []
     for table in tables(result):
-        cells = [table.header, *table.rows]
-        widths = [max(len(row[k]) for row in cells) for k in range(len(table.header))]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
-        ]
+        lines = aligned(table.rows, table.header)
         parts.append("\n".join([table.title, *wrap(table.note, _NOTE_WIDTH), "", *lines]))
     return "\n\n".join([*parts, *result["notes"]])
 
@@ -184,7 +181,7 @@ def _learning(result: dict[str, Any]) -> Table:
 
 def _costs(costs: dict[str, Any]) -> Table:
     rows = [
-        ["recording", f"{costs['name']}, {costs['seconds']:.1f} s"],
+        ["recording", f"{costs['name']}, {costs['duration_s']:.1f} s"],
         ["fit, CPU s", f"{costs['fit_cpu_s']:.2f}"],
         ["fit with cross-validation, CPU s", f"{costs['fit_and_cross_validation_cpu_s']:.2f}"],
         ["speech rows, times real time", f"{costs['rows_times_real_time']:.0f}"],

@@ -11,6 +11,8 @@ from transformers import Wav2Vec2Config
 from engine.errors import ArtifactError
 from engine.features.released_windows import LEAST_SAMPLES
 from engine.features.text import BAR, CONTINUATION, PAD
+from engine.files import reading
+from engine.records import as_object
 from engine.timebase import frame_start
 from export.bundle import Recipe
 from export.checkpoints import Published, Sizes, load_published
@@ -154,7 +156,8 @@ def _noise(*shape: int) -> torch.Tensor:
 
 def _check_vocabularies(model: Published) -> None:
     outputs, words = model.sizes.speech.vocab_size, model.sizes.text.vocab_size
-    n_tokens = len(json.loads(model.files["vocab.json"]))
+    with reading("vocab.json", "is no vocabulary", "take the one that the recogniser came with"):
+        n_tokens = len(as_object(model.files["vocab.json"], "it"))
     if n_tokens != outputs:
         raise ArtifactError(f"vocab.json has {n_tokens} tokens, the recogniser {outputs}: take the one it came with")
     lines = model.files.get("vocab.txt", b"").decode().split("\n")

@@ -67,10 +67,10 @@ def adapt(pack: Path, checkpoint: Path, output: Path, options: AdaptOptions | No
     write_checkpoint(output, best)
     after = best.history[-1] if best.history else before
     return {
-        "checkpoint": str(output),
+        "output": str(output),
         "person": recordings[0].name,
         **known({"low_before": before["low"], "low": after["low"], "control": after["control"]}),
-        "frames": int(before["frames"]),
+        "n_frames": int(before["frames"]),
         "kept_step": best_step,
         "steps": trainer.step,
     }

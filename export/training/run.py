@@ -42,9 +42,9 @@ def train(data: Sequence[Path], output: Path, options: TrainOptions | None = Non
     trainer.run(output)
     draw_curves(trainer.history, _curves_file(output))
     return {
-        "checkpoint": str(output),
+        "output": str(output),
         "steps": trainer.step,
-        "seconds": round(time.perf_counter() - started, 1),
+        "took_s": round(time.perf_counter() - started, 1),
         "parameters": sum(p.numel() for p in trainer.model.parameters()),
         "recordings": [r.name for r in learned],
         "validated_on": [take.name for take in trainer.validated],

@@ -24,7 +24,7 @@ def describe(pack: CharacterPack) -> dict[str, Any]:
     warnings = [*info.report.get("warnings", []), *fit_warnings(retrieval, pack.path)]
     return {
         "name": info.name,
-        "path": str(pack.path),
+        "character": str(pack.path),
         "schema": info.schema,
         "n_frames": info.n_frames,
         "n_nodes": info.n_nodes,
@@ -103,14 +103,14 @@ def summarize(figures: dict[str, Any]) -> str:
     """The same for people."""
     left, right = figures["hand_coverage"]
     lines = [
-        f"{figures['path']}: {figures['width']} x {figures['height']}, {figures['duration_s']:.1f} s in "
+        f"{figures['character']}: {figures['width']} x {figures['height']}, {figures['duration_s']:.1f} s in "
         f"{figures['n_clips']} clips, {figures['bytes'] / 1e6:.1f} MB",
         f"  person found in {figures['pose_coverage']:.1%} of frames, left hand {left:.1%}, right hand {right:.1%}",
         f"  graph: {figures['n_nodes_kept']} of {figures['n_nodes']} nodes, {figures['n_cut_edges']} cuts, "
         f"{figures['n_relaxed_edges']} of them relaxed",
     ]
-    lines += _group_lines(figures["build"].get("groups", []), figures["path"])
-    lines += _fit_lines(figures["retrieval"], figures["path"])
+    lines += _group_lines(figures["build"].get("groups", []), figures["character"])
+    lines += _fit_lines(figures["retrieval"], figures["character"])
     if "report" in figures:
         lines.append(f"  report: {figures['report']}")
     return "\n".join(lines)

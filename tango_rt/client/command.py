@@ -131,7 +131,7 @@ def _options(arguments: argparse.Namespace) -> "SendOptions":
 
 
 def _summary(result: "SendResult") -> str:
-    parts = [f"{result.path}: {result.duration_s:.1f} s"]
+    parts = [f"{result.output}: {result.duration_s:.1f} s"]
     if result.first_frame_ms is not None:
         parts.append(f"first frame after {result.first_frame_ms:.0f} ms")
     if result.first_speech_frame_ms is not None:

@@ -25,7 +25,7 @@ class SendResult:
     """nodes: one a group of 4 frames, None where all four were dropped. Milliseconds: first_frame from the
     configuration, first_speech_frame from the first sample that was handed over. stopped: by Ctrl-C."""
 
-    path: str
+    output: str
     n_frames: int
     duration_s: float
     first_frame_ms: float | None
@@ -110,7 +110,7 @@ class Received:
     def result(self, output: Path, n_frames: int, stopped: bool, session: Session) -> SendResult:
         accepted, measured = session.accepted, session.measured
         return SendResult(
-            path=str(output),
+            output=str(output),
             n_frames=n_frames,
             duration_s=round(n_frames / FPS, 4),
             first_frame_ms=measured.first_frame_ms,

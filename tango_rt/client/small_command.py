@@ -124,7 +124,8 @@ def _send(arguments: argparse.Namespace) -> None:
         print(f"tango-rt-client: warning: {printed(warning)}", file=sys.stderr)
     measured = session.measured
     told = {
-        "path": str(arguments.output),
+        "output": str(arguments.output),
+        "path": str(arguments.output),  # as it was called in the last release; goes with the next
         "n_frames": n_frames,
         "duration_s": round(n_frames / _FPS, 4),
         "first_frame_ms": measured.first_frame_ms,

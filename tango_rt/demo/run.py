@@ -43,7 +43,7 @@ def run_demo(folder: Path, n_workers: int, on_progress: OnProgress = silent) -> 
     sheet = folder / "contact_sheet.png"
     contact_sheet(video, sheet)
     return {
-        "video": str(video),
+        "output": str(video),
         "contact_sheet": str(sheet),
         "render": result.to_dict(),
         "live": _live(pack, folder, n_workers),
@@ -55,9 +55,9 @@ def _live(pack: CharacterPack, folder: Path, n_workers: int) -> dict[str, Any]:
     options = RenderOptions(n_workers=n_workers, lookahead_nodes=DEFAULT_LOOKAHEAD_NODES)
     offline = render(pack, TARGET_SPEECH, folder / "offline.mp4", options)
     received = stream_speech(folder, "presenter", TARGET_SPEECH, folder / "live.mp4")
-    if received.underruns == 0 and received.nodes != offline.path:
+    if received.underruns == 0 and received.nodes != offline.nodes:
         raise BackendError("the server performed another path than the render: please report it")
-    return {"offline": str(folder / "offline.mp4"), "identical": received.nodes == offline.path, **received.to_dict()}
+    return {"offline": str(folder / "offline.mp4"), "identical": received.nodes == offline.nodes, **received.to_dict()}
 
 
 def _write_reference(path: Path, n_workers: int, on_progress: OnProgress) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import BackendError
-from tango_rt.console import add_command, print_result
+from tango_rt.console import add_command, aligned, print_result
 
 __all__ = ["add_models"]
 
@@ -58,12 +58,12 @@ def _list(arguments: argparse.Namespace) -> None:
     sizes = {name: (folder / name).stat().st_size if state != "absent" else None for name, state in states.items()}
     result = {"release": HOLISTIC.release, "folder": str(folder), "files": states, "bytes": sizes}
     lines = [f"{HOLISTIC.title} of {HOLISTIC.distribution} {HOLISTIC.version}, Apache-2.0: {folder}"]
-    lines += [f"  {name:44} {_megabytes(sizes[name])}  {state}" for name, state in states.items()]
+    lines += [f"  {line}" for line in aligned((name, _megabytes(sizes[name]), state) for name, state in states.items())]
     print_result(arguments, result, "\n".join(lines))
 
 
 def _megabytes(size: int | None) -> str:
-    return f"{'-':>8}" if size is None else f"{size / 1e6:5.1f} MB"
+    return "-" if size is None else f"{size / 1e6:.1f} MB"
 
 
 def _folder() -> Path:

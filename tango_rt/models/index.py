@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import json
 import os
 import re
 import ssl
@@ -18,6 +17,7 @@ from typing import Any
 from tqdm import tqdm
 
 from engine.errors import BackendError
+from engine.records import as_object, as_text
 
 __all__ = ["configured_index", "download_wheel"]
 
@@ -64,13 +64,22 @@ def _links(page: str) -> list[_Link]:
         base = answer.url
     text = content.decode("utf-8", "replace")
     if text.lstrip().startswith("{"):
-        files = json.loads(text).get("files", [])
-        found = [_Link(file["filename"], file["url"], file.get("hashes", {}).get("sha256", "")) for file in files]
+        found = _listed(as_object(text, "the answer"))
     else:
         parser = _AnchorParser()
         parser.feed(text)
         found = parser.found
     return [_Link(link.file, urllib.parse.urljoin(base, link.url), link.sha256) for link in found if link.sha256]
+
+
+def _listed(page: dict[str, Any]) -> list[_Link]:
+    try:
+        return [
+            _Link(as_text(file["filename"]), as_text(file["url"]), as_text(file.get("hashes", {}).get("sha256", "")))
+            for file in page.get("files", [])
+        ]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"the answer lists no files with their addresses: {error!r:.100}") from error
 
 
 class _AnchorParser(HTMLParser):

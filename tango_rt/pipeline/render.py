@@ -47,8 +47,8 @@ class RenderOptions:
 
 @dataclass(frozen=True)
 class RenderResult:
-    """What was rendered and how long it took. `path` holds one node id per 4 frames; cost is that of the exact search,
-    None where the look-ahead was limited; networks says what ran those of a bundle, and why."""
+    """What was rendered. nodes: one id per 4 frames; took_s: all of the work. cost is that of the exact search, None
+    where the look-ahead was limited; networks says what ran those of a bundle, and why."""
 
     output: str
     n_frames: int
@@ -64,9 +64,9 @@ class RenderResult:
     seed: int
     lookahead_nodes: int | None
     cost: float | None
-    seconds: float
+    took_s: float
     realtime_factor: float
-    path: list[int]
+    nodes: list[int]
     warnings: list[str]
 
     def to_dict(self) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def render_speech(
 
         plot_performance(performance, samples, pack["clip_start"], options.plot)
     duration_s = len(samples) / SAMPLE_RATE
-    seconds = time.perf_counter() - started_s
+    took_s = time.perf_counter() - started_s
     return RenderResult(
         output=str(output),
         n_frames=performance.n_frames,
@@ -143,10 +143,10 @@ def render_speech(
         seed=performed.seed,
         lookahead_nodes=options.lookahead_nodes,
         cost=None if performance.cost is None else round(performance.cost, 4),
-        path=performance.nodes.tolist(),
+        took_s=round(took_s, 3),
+        realtime_factor=round(took_s / duration_s, 4),
+        nodes=performance.nodes.tolist(),
         warnings=[*speech.warnings, *(f"{speech.name}: {text}" for text in warnings)],
-        seconds=round(seconds, 3),
-        realtime_factor=round(seconds / duration_s, 4),
     )
 
 

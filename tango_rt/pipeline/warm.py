@@ -43,14 +43,14 @@ class WarmOptions:
 
 @dataclass(frozen=True)
 class WarmResult:
-    """n_cuts: those in the cache now; fewer than asked for where no more were found."""
+    """character: path of the pack. n_cuts: those in the cache now; fewer than asked for where no more were found."""
 
-    pack: str
+    character: str
     blender: str
     n_cuts: int
     n_cached: int
     n_computed: int
-    seconds: float
+    took_s: float
     warnings: list[str]
 
     def to_dict(self) -> dict[str, Any]:
@@ -86,12 +86,12 @@ def warm_transitions(
         for _ in done:
             stage.advance()
     return WarmResult(
-        pack=str(pack),
+        character=str(pack),
         blender=options.blender,
         n_cuts=len(cuts),
         n_cached=len(cuts) - n_missing,
         n_computed=n_missing,
-        seconds=round(time.perf_counter() - started_s, 3),
+        took_s=round(time.perf_counter() - started_s, 3),
         warnings=warnings,
     )
 

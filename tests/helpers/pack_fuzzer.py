@@ -52,8 +52,9 @@ from tango_rt.video.codecs import FrameCoder
 from tests.helpers.fakes import make_pack
 from tests.helpers.fakes_damage import sign, sign_fit, sign_video
 from tests.helpers.pack_mutations import CACHE, Mutation, mutations, systematic
-from tests.test_engine_fitted import fitted_of
-from tests.test_rt_live import assert_walkable, speech
+from tests.helpers.random_fits import fitted_of
+from tests.helpers.speech import speech
+from tests.helpers.walks import assert_walkable
 
 HANG_S = 60
 SPARE_BYTES = 3 << 29
@@ -211,7 +212,7 @@ class Fuzzer:
             raise
         if made["cost"] is not None and not math.isfinite(made["cost"]):
             raise Fault(f"a path of cost {made['cost']}")
-        return made["path"], output.read_bytes()
+        return made["nodes"], output.read_bytes()
 
     def _live(self, option: int) -> list[tuple[Step, tuple[bytes, ...]]]:
         """As a server has it: a list of all characters, a session of this one."""
