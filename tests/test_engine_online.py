@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from engine.errors import InputError
 from engine.motion_graph.costs import CostOptions, MotionVectors, SpeechSteps, node_costs, resting
 from engine.motion_graph.graph import CONTINUE, CUT, MotionGraph
-from engine.motion_graph.kernels.online import node_noise
+from engine.motion_graph.kernels.prices import node_noise
 from engine.motion_graph.online import OnlineGraph, OnlineOptions, OnlineSearch
 from engine.motion_graph.search import SearchOptions, node_jitter, viterbi
 from engine.motion_graph.variety import VarietyOptions
@@ -152,7 +152,7 @@ def test_noise_equals_that_of_the_exact_search(seed: int, search_seed: int, step
     rows, row = node_jitter(options, step, 3, 40)
     prepared = prepare(make_live_graph(seed), search=options)
     for k in range(3):
-        assert [node_noise(prepared.noise, step + k, n) for n in range(40)] == rows[row[k]].tolist()
+        assert [node_noise(prepared.tables.noise, step + k, n) for n in range(40)] == rows[row[k]].tolist()
 
 
 def test_memory_is_constant_over_20000_steps() -> None:

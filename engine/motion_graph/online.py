@@ -24,7 +24,20 @@ import numpy as np
 from engine.errors import InputError
 from engine.motion_graph.costs import CostOptions, MotionVectors, SpeechSteps
 from engine.motion_graph.graph import CONTINUE, MotionGraph
-from engine.motion_graph.kernels.online import beginnings, discounted_values, plan, run_lengths
+from engine.motion_graph.kernels.online import beginnings, plan
+from engine.motion_graph.kernels.tables import (
+    BySpeech,
+    Edges,
+    History,
+    NodeCosts,
+    Noise,
+    Outlook,
+    Planning,
+    Scratch,
+    Starts,
+    Tables,
+)
+from engine.motion_graph.kernels.values import discounted_values, run_lengths
 from engine.motion_graph.search import JITTER_PATCH, SearchOptions, cut_costs
 from engine.motion_graph.variety import NEAR_NODES, SAME_MOMENT_STEPS, VarietyOptions
 from engine.timebase import FPS, FRAMES_PER_NODE
@@ -107,51 +120,36 @@ class OnlineGraph:
         self.widths = (motion.low.shape[1], motion.high.shape[1])
         self.kept = _fixed(np.flatnonzero(graph.kept), np.int32)
         away = _fixed(rest, np.float32)
-        self.edges = _edges(graph, search, options, away)
-        self.motion = (
-            *(_fixed(part, np.float32) for part in (motion.low, motion.high, motion.level)),
-            _fixed(np.float32(costs.idle_weight) * away, np.float32),
-            _fixed(np.float32(costs.listless_weight) * (1 - away), np.float32),
-            np.float32(costs.similarity_weight),
-            np.float32(costs.level_weight),
+        edges = _edges(graph, search, options, away)
+        node_costs = _node_costs(motion, costs, away)
+        means = _mean_costs(node_costs, costs)
+        self.tables = Tables(
+            edges=edges,
+            costs=node_costs,
+            means=means,
+            values=self._values(edges, means),
+            noise=Noise(np.uint64(search.seed % 2**64), search.variation, JITTER_PATCH),
         )
-        self.means = self._mean_costs(costs, motion)
-        self.values = (self._values(self.means[0], silent=False), self._values(self.means[1], silent=True))
         self.keeps = _keeps(options)
-        self.noise = (np.uint64(search.seed % 2**64), search.variation, JITTER_PATCH)
         self.reach = max(1, round(variety.repeat_s * FPS / FRAMES_PER_NODE))
         shown_away = np.maximum(away, np.float32(options.idle_repeat)) * np.float32(variety.repeat_weight)
         self.repeated_cost = _fixed(shown_away, np.float32)
-        self.rest_node = self._rest_node()
+        idling = means.silence + self.tables.values.silence[-1]
+        self.rest_node = int(self.kept[np.argmin(idling[self.kept])])
 
-    def _mean_costs(self, costs: CostOptions, motion: MotionVectors) -> tuple[np.ndarray, np.ndarray]:
-        """float64 (N,) in speech, where similarities are 0 on average, and in silence, which
-        engine.motion_graph.costs.resting stands for.
-        """
-        unlike = costs.similarity_weight * (2 if motion.high.shape[1] else 1)
-        level = motion.level.astype(np.float64)
-        idle, listless = (np.asarray(self.motion[k], np.float64) for k in (3, 4))
-        apart = (level - _MEAN_LEVEL) ** 2 + _LEVEL_VARIANCE
-        speech = unlike + costs.level_weight * apart + listless
-        silence = unlike + costs.level_weight * level**2 + idle
-        return _fixed(speech, np.float64), _fixed(silence, np.float64)
-
-    def _values(self, mean_costs: np.ndarray, silent: bool) -> np.ndarray:
+    def _values(self, edges: Edges, means: BySpeech) -> BySpeech:
         """float64 (min_dwell, N): what going on costs from each state."""
-        goes_on, _, _, start, target, cost, silent_cut = self.edges
-        if self.options.discount == 0:
-            return np.zeros((self.depth, self.n_nodes))
-        if silent:
-            cost = cost + np.asarray(np.repeat(silent_cut, np.diff(start)), np.float64)
-        relative = mean_costs - mean_costs[self.kept].min()
-        values = discounted_values(
-            goes_on, start, target, cost, relative, self.options.discount, _VALUE_TOLERANCE, self.depth
-        )
-        return _fixed(values, np.float64)
+        dearer = np.repeat(edges.silent_cut, np.diff(edges.cut_start))
+        silent = edges._replace(cut_cost=_fixed(edges.cut_cost + dearer, np.float64))
+        return BySpeech(self._value(edges, means.speech), self._value(silent, means.silence))
 
-    def _rest_node(self) -> int:
-        total = self.means[1] + self.values[1][-1]
-        return int(self.kept[np.argmin(total[self.kept])])
+    def _value(self, edges: Edges, mean_costs: np.ndarray) -> np.ndarray:
+        if self.options.discount == 0:
+            return _fixed(np.zeros((self.depth, self.n_nodes)), np.float64)
+        relative = _fixed(mean_costs - mean_costs[self.kept].min(), np.float64)
+        return _fixed(
+            discounted_values(edges, relative, self.options.discount, _VALUE_TOLERANCE, self.depth), np.float64
+        )
 
 
 class OnlineSearch:
@@ -164,13 +162,13 @@ class OnlineSearch:
         self._graph = prepared
         self._shown = np.full(prepared.reach + 1, -1, np.int32)
         states, nodes = prepared.depth * prepared.n_nodes, prepared.n_nodes
-        self._scratch = (
-            np.zeros(states, np.int32),
-            np.zeros(states, np.int64),
-            np.zeros(nodes),
-            np.zeros(nodes, np.int64),
-            np.full(nodes, -1, np.int64),
-            np.zeros(1, np.int64),
+        self._scratch = Scratch(
+            slot=np.zeros(states, np.int32),
+            slot_mark=np.zeros(states, np.int64),
+            price=np.zeros(nodes),
+            price_mark=np.zeros(nodes, np.int64),
+            shown_at=np.full(nodes, -1, np.int64),
+            counter=np.zeros(1, np.int64),
         )
         self._undo: tuple[int | None, int, int] | None = None
         self.node: int | None = None
@@ -181,11 +179,11 @@ class OnlineSearch:
         """The first node: of those that look best by the first row, the start of the best plan. outlook: row of its
         step, and of those behind it."""
         graph = self._graph
-        arrays, expectation = self._heard(outlook)
-        totals = beginnings(graph.edges, graph.motion, arrays, graph.means, graph.values, expectation, graph.kept)
+        heard = self._heard(outlook)
+        totals = beginnings(graph.tables, heard, graph.kept)
         likely = np.sort(graph.kept[np.argsort(totals, kind="stable")[:_BEGINNINGS]])
-        starts = (likely, np.full(len(likely), graph.depth, np.int32), True)
-        nodes, _ = self._plan(outlook, starts, self.n_steps)
+        starts = Starts(likely, np.full(len(likely), graph.depth, np.int32), to_pay=True)
+        nodes, _ = plan(self._planning(heard, self.n_steps), starts)
         self._commit(int(nodes[0]) if nodes[0] >= 0 else self.rest_node(), graph.depth)
         return self._decided
 
@@ -201,8 +199,8 @@ class OnlineSearch:
     def advance(self, outlook: SpeechSteps) -> Decision:
         """Decide the successor. outlook: row 0 of the current node's step, which is fixed already, then those behind
         it; rows beyond lookahead_nodes are not looked at."""
-        starts = (np.array([self._decided], np.int32), np.array([self.dwell], np.int32), False)
-        nodes, dwells = self._plan(outlook, starts, self.n_steps - 1)
+        starts = Starts(np.array([self._decided], np.int32), np.array([self.dwell], np.int32), to_pay=False)
+        nodes, dwells = plan(self._planning(self._heard(outlook), self.n_steps - 1), starts)
         if nodes[0] < 0:
             self._commit(self.rest_node(), self._graph.depth)
             return Decision(self._decided, False, ())
@@ -213,7 +211,7 @@ class OnlineSearch:
 
     def go_on(self) -> int | None:
         """The continue successor, without choice; None where there is none."""
-        if self.node is None or not self._graph.edges[0][self.node]:
+        if self.node is None or not self._graph.tables.edges.goes_on[self.node]:
             return None
         self.follow(self.node + 1, cut=False)
         return self.node
@@ -251,8 +249,8 @@ class OnlineSearch:
         self.node, self.dwell = node, dwell
         self.n_steps += 1
 
-    def _heard(self, outlook: SpeechSteps) -> tuple[tuple[np.ndarray, ...], tuple[int, float, np.ndarray, float]]:
-        """The rows that count, and what kernels call expectation."""
+    def _heard(self, outlook: SpeechSteps) -> Outlook:
+        """The rows that count, and what is expected behind them."""
         graph, options = self._graph, self._graph.options
         rows = outlook[: options.lookahead_nodes + 1]
         if not len(rows) or (rows.low.shape[1], rows.high.shape[1]) != graph.widths:
@@ -260,40 +258,60 @@ class OnlineSearch:
                 f"speech of shape {rows.low.shape} and {rows.high.shape}; "
                 f"wanted one row or more of {graph.widths[0]} and {graph.widths[1]} numbers"
             )
-        n_guessed = max(options.plan_nodes - (len(rows) - 1), 0)
-        arrays = tuple(_fixed(part, np.float32) for part in (rows.low, rows.high, rows.level, rows.speaking))
-        return arrays, (n_guessed, options.trust, graph.keeps, options.repeat_keep)
+        return Outlook(
+            low=_fixed(rows.low, np.float32),
+            high=_fixed(rows.high, np.float32),
+            level=_fixed(rows.level, np.float32),
+            speaking=_fixed(rows.speaking, np.float32),
+            n_guessed=max(options.plan_nodes - (len(rows) - 1), 0),
+            trust=options.trust,
+            keeps=graph.keeps,
+            repeat_keep=options.repeat_keep,
+        )
 
-    def _plan(
-        self, outlook: SpeechSteps, starts: tuple[np.ndarray, np.ndarray, bool], step: int
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _planning(self, heard: Outlook, step: int) -> Planning:
         graph = self._graph
-        arrays, expectation = self._heard(outlook)
-        repeats = (self._shown, self.n_steps, graph.reach, graph.repeated_cost, SAME_MOMENT_STEPS, NEAR_NODES)
-        nodes, dwells = plan(
-            graph.edges, graph.motion, arrays, graph.means, graph.values, expectation, graph.noise,
-            repeats, step, starts, self._scratch,
-        )  # fmt: skip
-        return nodes, dwells
+        history = History(self._shown, self.n_steps, graph.reach, graph.repeated_cost, SAME_MOMENT_STEPS, NEAR_NODES)
+        return Planning(graph.tables, heard, history, step, self._scratch)
 
 
-def _edges(
-    graph: MotionGraph, search: SearchOptions, options: OnlineOptions, away: np.ndarray
-) -> tuple[np.ndarray, ...]:
-    """What engine.motion_graph.kernels.online.plan calls graph."""
+def _edges(graph: MotionGraph, search: SearchOptions, options: OnlineOptions, away: np.ndarray) -> Edges:
     is_cut = graph.kind != CONTINUE
     goes_on = np.zeros(graph.n_nodes, bool)
     goes_on[graph.sources[~is_cut]] = True
     n_cuts = np.bincount(graph.sources[is_cut], minlength=graph.n_nodes)
-    return (
-        _fixed(goes_on, np.bool_),
-        _fixed(np.arange(graph.n_nodes) - graph.clip_start[graph.clip], np.int32),
-        _fixed(run_lengths(goes_on), np.int32),
-        _fixed(np.concatenate([[0], np.cumsum(n_cuts)]), np.int64),
-        _fixed(graph.indices[is_cut], np.int32),
-        _fixed(cut_costs(graph, search)[is_cut] + options.hesitation, np.float64),
-        _fixed(options.idle_cut * (1.0 - away.astype(np.float64)), np.float64),
+    return Edges(
+        goes_on=_fixed(goes_on, np.bool_),
+        position=_fixed(np.arange(graph.n_nodes) - graph.clip_start[graph.clip], np.int32),
+        run_length=_fixed(run_lengths(goes_on), np.int32),
+        cut_start=_fixed(np.concatenate([[0], np.cumsum(n_cuts)]), np.int64),
+        cut_target=_fixed(graph.indices[is_cut], np.int32),
+        cut_cost=_fixed(cut_costs(graph, search)[is_cut] + options.hesitation, np.float64),
+        silent_cut=_fixed(options.idle_cut * (1.0 - away.astype(np.float64)), np.float64),
     )
+
+
+def _node_costs(motion: MotionVectors, costs: CostOptions, away: np.ndarray) -> NodeCosts:
+    return NodeCosts(
+        low=_fixed(motion.low, np.float32),
+        high=_fixed(motion.high, np.float32),
+        level=_fixed(motion.level, np.float32),
+        away=_fixed(np.float32(costs.idle_weight) * away, np.float32),
+        listless=_fixed(np.float32(costs.listless_weight) * (1 - away), np.float32),
+        similarity_weight=np.float32(costs.similarity_weight),
+        level_weight=np.float32(costs.level_weight),
+    )
+
+
+def _mean_costs(nodes: NodeCosts, costs: CostOptions) -> BySpeech:
+    """float64 (N,) in speech, where similarities are 0 on average, and in silence, which engine.motion_graph.costs.
+    resting stands for."""
+    unlike = costs.similarity_weight * (2 if nodes.high.shape[1] else 1)
+    level = nodes.level.astype(np.float64)
+    apart = (level - _MEAN_LEVEL) ** 2 + _LEVEL_VARIANCE
+    speech = unlike + costs.level_weight * apart + nodes.listless.astype(np.float64)
+    silence = unlike + costs.level_weight * level**2 + nodes.away.astype(np.float64)
+    return BySpeech(_fixed(speech, np.float64), _fixed(silence, np.float64))
 
 
 def _keeps(options: OnlineOptions) -> np.ndarray:

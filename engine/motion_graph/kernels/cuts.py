@@ -6,10 +6,12 @@ d(i, j). Bounds of kernels/distances.py rule most pairs out; the rest are looked
 bounds.
 """
 
+from typing import Any, NamedTuple
+
 import numpy as np
 
 from engine.jit import FASTMATH, njit
-from engine.motion_graph.kernels.distances import NodeFeatures, pose_distance, surface_distance
+from engine.motion_graph.kernels.distances import NodeFeatures, Surface, pose_distance, surface_distance
 
 __all__ = ["NO_NODE", "cheapest_cuts", "nearest_cuts", "spread_out"]
 
@@ -19,6 +21,31 @@ NO_NODE = -1
 _BLOCK = 256  # columns whose bounds stay in the first-level cache while the groups add up
 _N_BINS = 64
 _SLACK = np.float32(1 - 1e-5)  # a bound is a sum of rounded numbers: it must never exceed the distance
+_TOO_DEAR = np.float32(np.nan)  # of a cut whose cost does not matter: it compares with nothing
+
+
+class NodeBounds(NamedTuple):
+    """group_means float32 (N, 2 G, 3) and pivots float32 (N, K): those of NodeFeatures, a node in one place."""
+
+    group_means: np.ndarray
+    pivots: np.ndarray
+
+
+class Grouped(NamedTuple):
+    """nodes int64 (M,): those that have a group; group int64 (N,)."""
+
+    nodes: np.ndarray
+    group: np.ndarray
+
+
+class TwoRows(NamedTuple):
+    """Distances of row i and of row i + 1 to all nodes, (2, N) each. The next row needs the latter again, so the two
+    change places. pose_bound and bound are those of _row_bounds; apart (d_iou) and exact are NaN until asked for."""
+
+    pose_bound: np.ndarray
+    bound: np.ndarray
+    apart: np.ndarray
+    exact: np.ndarray
 
 
 def nearest_cuts(
@@ -33,11 +60,8 @@ def nearest_cuts(
     """
     targets = np.full((len(rows), n_best), NO_NODE, np.int32)
     costs = np.full((len(rows), n_best), np.inf, np.float32)
-    _nearest_cuts(
-        features.pose, features.surface, features.surface_bits, features.scale,
-        features.group_means, features.pivots, np.flatnonzero(features.clip_first), features.clip_last,
-        features.clip, rows.start, limits, min_skip, windowed, targets, costs,
-    )  # fmt: skip
+    clip_firsts = np.flatnonzero(features.clip_first)
+    _nearest_cuts(features, clip_firsts, rows.start, limits, min_skip, windowed, targets, costs)
     return targets, costs
 
 
@@ -53,13 +77,13 @@ def cheapest_cuts(
     shape = (int(source_group.max()) + 1, int(target_group.max()) + 1)
     sources, targets = np.full(shape, NO_NODE, np.int32), np.full(shape, NO_NODE, np.int32)
     costs = np.full(shape, np.inf, np.float32)
-    _cheapest_cuts(
-        features.pose, features.surface, features.surface_bits, features.scale,
-        np.ascontiguousarray(features.group_means.transpose(2, 0, 1)),
-        np.ascontiguousarray(features.pivots.T), features.clip_first, features.clip_last, features.clip,
-        np.flatnonzero(source_group >= 0), np.flatnonzero(target_group >= 0), source_group.astype(np.int64),
-        target_group.astype(np.int64), min_skip, windowed, sources, targets, costs,
-    )  # fmt: skip
+    by_node = NodeBounds(
+        np.ascontiguousarray(features.group_means.transpose(2, 0, 1)), np.ascontiguousarray(features.pivots.T)
+    )
+    leaving, arriving = (
+        Grouped(np.flatnonzero(group >= 0), group.astype(np.int64)) for group in (source_group, target_group)
+    )
+    _cheapest_cuts(features, by_node, leaving, arriving, min_skip, windowed, sources, targets, costs)
     return sources, targets, costs
 
 
@@ -77,7 +101,7 @@ def spread_out(targets: np.ndarray, costs: np.ndarray, n_keep: int, radius: int)
 
 
 @njit(nogil=True, fastmath=FASTMATH)
-def _row_bounds(group_means, pivots, i, pose_bound, bound):  # type: ignore[no-untyped-def]
+def _row_bounds(group_means: np.ndarray, pivots: np.ndarray, i: int, pose_bound: np.ndarray, bound: np.ndarray) -> None:
     """Bounds between node i and every other: of d_pose, and of the whole distance."""
     n_nodes = pose_bound.shape[0]
     for start in range(0, n_nodes, _BLOCK):
@@ -107,7 +131,7 @@ def _row_bounds(group_means, pivots, i, pose_bound, bound):  # type: ignore[no-u
 
 
 @njit(nogil=True)
-def _by_bound(bound, limit, order, bin_end):  # type: ignore[no-untyped-def]
+def _by_bound(bound: np.ndarray, limit: np.float32, order: np.ndarray, bin_end: np.ndarray) -> int:
     """Columns whose bound is within the limit, into `order`, ascending by bound but for the width of a
     bin."""
     scale = np.float32(_N_BINS) / limit if limit > 0 else np.float32(0)
@@ -127,12 +151,12 @@ def _by_bound(bound, limit, order, bin_end):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True)
-def _dearer(cost, target, than_cost, than_target):  # type: ignore[no-untyped-def]
+def _dearer(cost: np.float32, target: int, than_cost: np.float32, than_target: int) -> Any:
     return cost > than_cost or (cost == than_cost and target > than_target)
 
 
 @njit(nogil=True)
-def _offer(costs, targets, n_held, cost, target):  # type: ignore[no-untyped-def]
+def _offer(costs: np.ndarray, targets: np.ndarray, n_held: int, cost: np.float32, target: int) -> int:
     """Keep the cheapest pairs in a heap whose root is the dearest; returns how many are held."""
     if n_held < costs.shape[0]:
         k = n_held
@@ -157,31 +181,38 @@ def _offer(costs, targets, n_held, cost, target):  # type: ignore[no-untyped-def
 
 
 @njit(nogil=True, fastmath=FASTMATH)
-def _nearest_cuts(  # type: ignore[no-untyped-def]
-    pose, surface, surface_bits, scale, group_means, pivots, clip_firsts, clip_last, clip,
-    first_row, limits, min_skip, windowed, targets, costs,
-):  # fmt: skip
-    n_nodes, n_best = pose.shape[0], costs.shape[1]
-    order = np.empty(n_nodes, np.int64)
-    bin_end = np.empty(_N_BINS, np.int64)
+def _nearest_cuts(
+    features: NodeFeatures,
+    clip_firsts: np.ndarray,
+    first_row: int,
+    limits: np.ndarray,
+    min_skip: int,
+    windowed: bool,
+    targets: np.ndarray,
+    costs: np.ndarray,
+) -> None:
+    pose, surface, clip, clip_last = features.pose, features.surface, features.clip, features.clip_last
+    group_means, pivots = features.group_means, features.pivots
+    n_nodes, n_best = clip.shape[0], costs.shape[1]
+    order, bin_end = np.empty(n_nodes, np.int64), np.empty(_N_BINS, np.int64)
     window_bound = np.full(n_nodes, np.inf, np.float32)
-    # Row i reads d(i, .) and d(i+1, .), row i+1 the latter again: [0] is here, [1] ahead, and they change
-    # places.
-    pose_bound, bound = np.empty((2, n_nodes), np.float32), np.empty((2, n_nodes), np.float32)
-    apart, exact = np.full((2, n_nodes), np.nan, np.float32), np.full((2, n_nodes), np.nan, np.float32)
+    two = TwoRows(
+        np.empty((2, n_nodes), np.float32), np.empty((2, n_nodes), np.float32),
+        np.full((2, n_nodes), np.nan, np.float32), np.full((2, n_nodes), np.nan, np.float32),
+    )  # fmt: skip
     here, ahead = 0, 1
-    _row_bounds(group_means, pivots, first_row, pose_bound[here], bound[here])
+    _row_bounds(group_means, pivots, first_row, two.pose_bound[here], two.bound[here])
     for row in range(costs.shape[0]):
         i = first_row + row
         limit, n_held = limits[i], 0
         window = windowed and not clip_last[i]
         if i + 1 < n_nodes:
-            _row_bounds(group_means, pivots, i + 1, pose_bound[ahead], bound[ahead])
+            _row_bounds(group_means, pivots, i + 1, two.pose_bound[ahead], two.bound[ahead])
         if window:
             for b in range(n_nodes - 1):
-                window_bound[b] = np.float32(0.5) * (bound[here, b] + bound[ahead, b + 1])
+                window_bound[b] = np.float32(0.5) * (two.bound[here, b] + two.bound[ahead, b + 1])
         step = 1 if window else 0
-        row_bound = window_bound if window else bound[here]
+        row_bound = window_bound if window else two.bound[here]
         n_near = _by_bound(row_bound, limit, order, bin_end)
         for k in range(n_near + clip_firsts.shape[0] * step):
             listed = k < n_near
@@ -190,35 +221,46 @@ def _nearest_cuts(  # type: ignore[no-untyped-def]
             j = b + shift
             if (shift == 1 and clip_last[b]) or (clip[j] == clip[i] and i - 1 <= j <= i + min_skip):
                 continue
-            if (row_bound[b] if listed else bound[here, b]) > limit:
+            if (row_bound[b] if listed else two.bound[here, b]) > limit:
                 continue
-            if np.isnan(apart[here, b]):
-                apart[here, b] = surface_distance(surface, surface_bits, scale, i, b)
-            floor = pose_bound[here, b] + apart[here, b]
-            if shift == 1:
-                if np.isnan(apart[ahead, j]):
-                    apart[ahead, j] = surface_distance(surface, surface_bits, scale, i + 1, j)
-                floor = np.float32(0.5) * (floor + pose_bound[ahead, j] + apart[ahead, j])
-            if floor * _SLACK > limit:
-                continue
-            if np.isnan(exact[here, b]):
-                exact[here, b] = pose_distance(pose, i, b) + apart[here, b]
-            cost = exact[here, b]
-            if shift == 1:
-                if np.isnan(exact[ahead, j]):
-                    exact[ahead, j] = pose_distance(pose, i + 1, j) + apart[ahead, j]
-                cost = np.float32(0.5) * (cost + exact[ahead, j])
+            cost = _cost_within(pose, surface, two, here, i, b, shift, limit)
             if cost <= limit:
                 n_held = _offer(costs[row], targets[row], n_held, cost, j)
                 if n_held == n_best:
                     limit = costs[row, 0]
         here, ahead = ahead, here
-        apart[ahead] = np.nan
-        exact[ahead] = np.nan
+        two.apart[ahead] = np.nan
+        two.exact[ahead] = np.nan
+
+
+@njit(nogil=True, fastmath=FASTMATH, forceinline=True)
+def _cost_within(
+    pose: np.ndarray, surface: Surface, two: TwoRows, here: int, i: int, b: int, shift: int, limit: np.float32
+) -> np.float32:
+    """What the cut i -> b + shift costs, with its window where shift is 1; _TOO_DEAR once a bound exceeds the limit."""
+    apart, exact = two.apart, two.exact
+    ahead, j = 1 - here, b + shift
+    if np.isnan(apart[here, b]):
+        apart[here, b] = surface_distance(surface, i, b)
+    floor = two.pose_bound[here, b] + apart[here, b]
+    if shift == 1:
+        if np.isnan(apart[ahead, j]):
+            apart[ahead, j] = surface_distance(surface, i + 1, j)
+        floor = np.float32(0.5) * (floor + two.pose_bound[ahead, j] + apart[ahead, j])
+    if floor * _SLACK > limit:
+        return _TOO_DEAR
+    if np.isnan(exact[here, b]):
+        exact[here, b] = pose_distance(pose, i, b) + apart[here, b]
+    cost = exact[here, b]
+    if shift == 1:
+        if np.isnan(exact[ahead, j]):
+            exact[ahead, j] = pose_distance(pose, i + 1, j) + apart[ahead, j]
+        cost = np.float32(0.5) * (cost + exact[ahead, j])
+    return cost
 
 
 @njit(nogil=True, fastmath=FASTMATH)
-def _pair_bound(group_means, pivots, a, b):  # type: ignore[no-untyped-def]
+def _pair_bound(group_means: np.ndarray, pivots: np.ndarray, a: int, b: int) -> np.float32:
     total = np.float32(0)
     for g in range(group_means.shape[1]):
         dx = group_means[a, g, 0] - group_means[b, g, 0]
@@ -232,11 +274,26 @@ def _pair_bound(group_means, pivots, a, b):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, fastmath=FASTMATH)
-def _cheapest_cuts(  # type: ignore[no-untyped-def]
-    pose, surface, surface_bits, scale, group_means, pivots, clip_first, clip_last, clip,
-    from_nodes, to_nodes, source_group, target_group, min_skip, windowed, sources, targets, costs,
-):  # fmt: skip
-    for i in from_nodes:
+def _cheapest_cuts(
+    features: NodeFeatures,
+    bounds: NodeBounds,
+    leaving: Grouped,
+    arriving: Grouped,
+    min_skip: int,
+    windowed: bool,
+    sources: np.ndarray,
+    targets: np.ndarray,
+    costs: np.ndarray,
+) -> None:
+    pose, surface, clip = features.pose, features.surface, features.clip
+    clip_first, clip_last, group_means, pivots = (
+        features.clip_first,
+        features.clip_last,
+        bounds.group_means,
+        bounds.pivots,
+    )
+    source_group, target_group, to_nodes = leaving.group, arriving.group, arriving.nodes
+    for i in leaving.nodes:
         r = source_group[i]
         for j in to_nodes:
             if clip[j] == clip[i] and i - 1 <= j <= i + min_skip:
@@ -249,9 +306,9 @@ def _cheapest_cuts(  # type: ignore[no-untyped-def]
                 floor = np.float32(0.5) * (floor + _pair_bound(group_means, pivots, i + 1, j))
             if floor >= costs[r, c]:
                 continue
-            cost = pose_distance(pose, i, b) + surface_distance(surface, surface_bits, scale, i, b)
+            cost = pose_distance(pose, i, b) + surface_distance(surface, i, b)
             if window:
-                apart = surface_distance(surface, surface_bits, scale, i + 1, j)
+                apart = surface_distance(surface, i + 1, j)
                 cost = np.float32(0.5) * (cost + pose_distance(pose, i + 1, j) + apart)
             if cost < costs[r, c]:
                 costs[r, c] = cost
@@ -259,7 +316,9 @@ def _cheapest_cuts(  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True)
-def _spread_out(targets, costs, radius, kept_targets, kept_costs):  # type: ignore[no-untyped-def]
+def _spread_out(
+    targets: np.ndarray, costs: np.ndarray, radius: int, kept_targets: np.ndarray, kept_costs: np.ndarray
+) -> None:
     n_keep = kept_targets.shape[1]
     for row in range(targets.shape[0]):
         by_target = np.argsort(targets[row], kind="mergesort")

@@ -10,7 +10,7 @@ so is its mean over frames: with distances to a few pivot nodes p known, d_iou(a
 d_iou(b, p)|.
 """
 
-from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import types
@@ -38,15 +38,24 @@ _GROUPING_FRAMES = 512
 _LANES = 32  # floats in one unrolled vector step: rows padded to it have no slow scalar tail
 
 
-@dataclass(frozen=True)
-class NodeFeatures:
-    """What the kernels read. N nodes, P numbers (4 frames x joints, padded), W words a frame, G groups, K
-    pivots.
+class Surface(NamedTuple):
+    """What lies where in the picture, N nodes of 4 frames.
+
+    words   uint64 (N, 4, W)
+    n_bits  int32 (N, 4): bits set in each frame
+    scale   float32: what the sum of 1 - IoU over the 4 frames is multiplied with
+    """
+
+    words: np.ndarray
+    n_bits: np.ndarray
+    scale: np.float32
+
+
+class NodeFeatures(NamedTuple):
+    """What the kernels read. N nodes, P numbers (4 frames x joints, padded), G groups, K pivots.
 
     pose         float32 (N, 6, P): position x, y, z, velocity x, y, z; scaled so that lengths simply add up
-    surface      uint64 (N, 4, W)
-    surface_bits int32 (N, 4): bits set in each frame
-    scale        float32: what the sum of 1 - IoU over the 4 frames is multiplied with
+    surface      see Surface
     group_means  float32 (2 G, 3, N): position means of the groups, then their velocity means
     pivots       float32 (K, N): d_iou to each pivot
     clip         int32 (N,): number of the clip
@@ -54,9 +63,7 @@ class NodeFeatures:
     """
 
     pose: np.ndarray
-    surface: np.ndarray
-    surface_bits: np.ndarray
-    scale: np.float32
+    surface: Surface
     group_means: np.ndarray
     pivots: np.ndarray
     clip: np.ndarray
@@ -83,19 +90,17 @@ def node_features(
     for axes, values in ((slice(0, 3), position), (slice(3, 6), velocity)):
         by_node = values.reshape(n_nodes, width, 3).transpose(0, 2, 1)
         np.divide(by_node, FRAMES_PER_NODE, out=pose[:, axes, :width], casting="same_kind")
-    surface = np.ascontiguousarray(surface).reshape(n_nodes, FRAMES_PER_NODE, -1)
-    surface_bits = np.bitwise_count(surface).sum(axis=2, dtype=np.int32)
-    scale = np.float32(surface_weight / FRAMES_PER_NODE)
+    words = np.ascontiguousarray(surface).reshape(n_nodes, FRAMES_PER_NODE, -1)
+    bits = np.bitwise_count(words).sum(axis=2, dtype=np.int32)
+    seen = Surface(words, bits, np.float32(surface_weight / FRAMES_PER_NODE))
     group = _joint_groups(position)
     clip = np.repeat(np.arange(len(clip_start) - 1, dtype=np.int32), np.diff(clip_start))
     changes = np.diff(clip, prepend=-1, append=len(clip_start)) > 0
     return NodeFeatures(
         pose=pose,
-        surface=surface,
-        surface_bits=surface_bits,
-        scale=scale,
+        surface=seen,
         group_means=np.concatenate([_group_means(position, group), _group_means(velocity, group)]),
-        pivots=_pivot_distances(surface, surface_bits, scale),
+        pivots=_pivot_distances(seen),
         clip=clip,
         clip_first=changes[:-1],
         clip_last=changes[1:],
@@ -104,23 +109,17 @@ def node_features(
 
 def distance(features: NodeFeatures, a: int, b: int) -> float:
     """d(a, b) of two nodes."""
-    apart = surface_distance(features.surface, features.surface_bits, features.scale, a, b)
-    return float(pose_distance(features.pose, a, b) + apart)
+    return float(pose_distance(features.pose, a, b) + surface_distance(features.surface, a, b))
 
 
 def natural_distances(features: NodeFeatures) -> np.ndarray:
     """float32 (N,): d(n, n + 1), the distance of natural motion; NaN at the last node of a clip."""
-    return _natural_distances(
-        features.pose, features.surface, features.surface_bits, features.scale, features.clip_last
-    )
+    return _natural_distances(features)
 
 
 def cut_distances(features: NodeFeatures, source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """float32 (E,): what each cut source -> target int (E,) costs, with its window where it has one."""
-    return _cut_distances(
-        features.pose, features.surface, features.surface_bits, features.scale, features.clip_first, features.clip_last,
-        source.astype(np.int64), target.astype(np.int64),
-    )  # fmt: skip
+    return _cut_distances(features, source.astype(np.int64), target.astype(np.int64))
 
 
 def _joint_groups(position: np.ndarray) -> np.ndarray:
@@ -142,27 +141,27 @@ def _group_means(values: np.ndarray, group: np.ndarray) -> np.ndarray:
     return means
 
 
-def _pivot_distances(surface: np.ndarray, surface_bits: np.ndarray, scale: np.float32) -> np.ndarray:
+def _pivot_distances(surface: Surface) -> np.ndarray:
     """float32 (K, N): every next pivot is the node farthest from those before it."""
-    pivots = np.empty((_N_PIVOTS, len(surface)), np.float32)
+    pivots = np.empty((_N_PIVOTS, len(surface.words)), np.float32)
     pivot = 0
     for k in range(_N_PIVOTS):
-        pivots[k] = _surface_distances(surface, surface_bits, scale, pivot)
+        pivots[k] = _surface_distances(surface, pivot)
         pivot = int(pivots[: k + 1].min(axis=0).argmax())
     return pivots
 
 
 @intrinsic
-def _popcount(typingctx, word):  # type: ignore[no-untyped-def]
+def _popcount(typingctx: Any, word: Any) -> Any:
     # Numba has no population count of its own; LLVM makes one vector instruction for many words of this one.
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.ctpop(args[0])
 
     return types.uint64(types.uint64), codegen
 
 
 @njit(nogil=True, fastmath=FASTMATH)
-def pose_distance(pose, a, b):  # type: ignore[no-untyped-def]
+def pose_distance(pose: np.ndarray, a: int, b: int) -> np.float32:
     """d_pose of nodes a and b; pose as in NodeFeatures."""
     p, q = pose[a], pose[b]
     total = np.float32(0)
@@ -174,48 +173,50 @@ def pose_distance(pose, a, b):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, fastmath=FASTMATH)
-def surface_distance(surface, surface_bits, scale, a, b):  # type: ignore[no-untyped-def]
+def surface_distance(surface: Surface, a: int, b: int) -> np.float32:
     """d_iou of nodes a and b; two empty frames are equal."""
+    words, n_bits = surface.words, surface.n_bits
     apart = np.float32(0)
-    for f in range(surface.shape[1]):
-        u, v = surface[a, f], surface[b, f]
+    for f in range(words.shape[1]):
+        u, v = words[a, f], words[b, f]
         common = np.uint64(0)
         for w in range(u.shape[0]):
             common += _popcount(u[w] & v[w])  # type: ignore[call-arg]
         shared = np.int64(common)
-        union = surface_bits[a, f] + surface_bits[b, f] - shared
+        union = n_bits[a, f] + n_bits[b, f] - shared
         if union > 0:
             apart += np.float32(union - shared) / np.float32(union)
-    return scale * apart
+    return surface.scale * apart
 
 
 @njit(nogil=True)
-def _surface_distances(surface, surface_bits, scale, pivot):  # type: ignore[no-untyped-def]
-    distances = np.empty(surface.shape[0], np.float32)
-    for n in range(surface.shape[0]):
-        distances[n] = surface_distance(surface, surface_bits, scale, pivot, n)
+def _surface_distances(surface: Surface, pivot: int) -> np.ndarray:
+    distances = np.empty(surface.words.shape[0], np.float32)
+    for n in range(distances.shape[0]):
+        distances[n] = surface_distance(surface, pivot, n)
     return distances
 
 
 @njit(nogil=True)
-def _natural_distances(pose, surface, surface_bits, scale, clip_last):  # type: ignore[no-untyped-def]
-    natural = np.full(pose.shape[0], np.nan, np.float32)
-    for n in range(pose.shape[0]):
+def _natural_distances(features: NodeFeatures) -> np.ndarray:
+    pose, surface, clip_last = features.pose, features.surface, features.clip_last
+    natural = np.full(clip_last.shape[0], np.nan, np.float32)
+    for n in range(clip_last.shape[0]):
         if not clip_last[n]:
-            apart = surface_distance(surface, surface_bits, scale, n, n + 1)
-            natural[n] = pose_distance(pose, n, n + 1) + apart
+            natural[n] = pose_distance(pose, n, n + 1) + surface_distance(surface, n, n + 1)
     return natural
 
 
 @njit(nogil=True, fastmath=FASTMATH)
-def _cut_distances(pose, surface, surface_bits, scale, clip_first, clip_last, source, target):  # type: ignore[no-untyped-def]
+def _cut_distances(features: NodeFeatures, source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    pose, surface, clip_first, clip_last = features.pose, features.surface, features.clip_first, features.clip_last
     costs = np.empty(len(source), np.float32)
     for e in range(len(source)):
         i, j = source[e], target[e]
         window = not clip_last[i] and not clip_first[j]
         b = j - 1 if window else j
-        costs[e] = pose_distance(pose, i, b) + surface_distance(surface, surface_bits, scale, i, b)
+        costs[e] = pose_distance(pose, i, b) + surface_distance(surface, i, b)
         if window:
-            apart = surface_distance(surface, surface_bits, scale, i + 1, j)
+            apart = surface_distance(surface, i + 1, j)
             costs[e] = np.float32(0.5) * (costs[e] + pose_distance(pose, i + 1, j) + apart)
     return costs

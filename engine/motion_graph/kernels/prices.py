@@ -1,0 +1,162 @@
+"""What it is expected to cost to show a node some steps ahead: by what is heard, by what is guessed, by repetition.
+
+No fast mathematics and no matrix products: every sum has one order, so equal input gives equal prices in every process.
+"""
+
+import numpy as np
+
+from engine.jit import njit
+from engine.motion_graph.kernels.tables import BySpeech, History, NodeCosts, Noise, Outlook, Planning, Tables
+
+__all__ = [
+    "going_on",
+    "later_steps",
+    "node_noise",
+    "note_until",
+    "repetition",
+    "step_price",
+    "unusual",
+    "usual",
+    "wipe",
+]
+
+_ONE = np.float32(1)
+
+
+@njit(nogil=True, forceinline=True)
+def step_price(planning: Planning, layer: int, n: int) -> np.float64:
+    """What node n is expected to cost `layer` steps behind the first row."""
+    tables, step = planning.tables, planning.step + layer
+    price = _price(tables, planning.outlook, layer, n)
+    price += np.float64(repetition(planning.history, planning.scratch.shown_at, step, n))
+    if tables.noise.variation != 0.0:
+        price += node_noise(tables.noise, step, n)
+    return price
+
+
+@njit(nogil=True, forceinline=True)
+def _price(tables: Tables, outlook: Outlook, layer: int, n: int) -> np.float64:
+    """By its row, or by how its stretch fits the last row."""
+    last_row = outlook.speaking.shape[0] - 1
+    if layer <= last_row:
+        if outlook.trust == 1.0:
+            return np.float64(_node_cost(tables.costs, outlook, layer, n))
+        return usual(tables.means, outlook, layer, n) + outlook.trust * unusual(tables, outlook, layer, n)
+    ahead = layer - last_row
+    cost = usual(tables.means, outlook, last_row, n)
+    if ahead < outlook.keeps.shape[0] and tables.edges.position[n] >= ahead:
+        cost += outlook.keeps[ahead] * unusual(tables, outlook, last_row, n - ahead)
+    return cost
+
+
+@njit(nogil=True, forceinline=True)
+def usual(means: BySpeech, outlook: Outlook, t: int, n: int) -> np.float64:
+    """What node n costs on average at a time that speaks as row t does."""
+    speaking = np.float64(outlook.speaking[t])
+    return speaking * means.speech[n] + (1.0 - speaking) * means.silence[n]
+
+
+@njit(nogil=True, forceinline=True)
+def unusual(tables: Tables, outlook: Outlook, t: int, n: int) -> np.float64:
+    """What node n costs at row t more than it does on average."""
+    return np.float64(_node_cost(tables.costs, outlook, t, n)) - usual(tables.means, outlook, t, n)
+
+
+@njit(nogil=True, forceinline=True)
+def going_on(values: BySpeech, outlook: Outlook, t: int, dwell: int, n: int) -> np.float64:
+    """The value of the state (n, dwell) at a time that speaks as row t does."""
+    speaking = np.float64(outlook.speaking[t])
+    return speaking * values.speech[dwell - 1, n] + (1.0 - speaking) * values.silence[dwell - 1, n]
+
+
+@njit(nogil=True, forceinline=True)
+def later_steps(outlook: Outlook, n_planned: int) -> np.ndarray:
+    """Sums of keeps behind the first n_planned steps, float64 (K + 1,)."""
+    sums = np.zeros(outlook.keeps.shape[0])
+    for k in range(n_planned + 1, sums.shape[0]):
+        sums[k] = sums[k - 1] + outlook.keeps[k]
+    return sums
+
+
+@njit(nogil=True, forceinline=True)
+def _node_cost(costs: NodeCosts, outlook: Outlook, t: int, n: int) -> np.float32:
+    """engine.motion_graph.costs.node_costs of one node at one row."""
+    cost = _ONE - _product(costs.low[n], outlook.low[t])
+    if costs.high.shape[1] > 0:
+        cost += _ONE - _product(costs.high[n], outlook.high[t])
+    cost *= costs.similarity_weight
+    apart = costs.level[n] - outlook.level[t]
+    cost += costs.level_weight * (apart * apart)
+    speaking = outlook.speaking[t]
+    return cost + ((_ONE - speaking) * costs.away[n] + speaking * costs.listless[n])
+
+
+@njit(nogil=True, forceinline=True)
+def _product(a: np.ndarray, b: np.ndarray) -> np.float32:
+    # Eight sums side by side, in an order that is written down: one sum alone waits for every addition.
+    n = a.shape[0] // 8 * 8
+    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = np.float32(0)
+    for k in range(0, n, 8):
+        s0 += a[k] * b[k]
+        s1 += a[k + 1] * b[k + 1]
+        s2 += a[k + 2] * b[k + 2]
+        s3 += a[k + 3] * b[k + 3]
+        s4 += a[k + 4] * b[k + 4]
+        s5 += a[k + 5] * b[k + 5]
+        s6 += a[k + 6] * b[k + 6]
+        s7 += a[k + 7] * b[k + 7]
+    total = ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7))
+    for k in range(n, a.shape[0]):
+        total += a[k] * b[k]
+    return total
+
+
+@njit(nogil=True, forceinline=True)
+def node_noise(noise: Noise, step: int, n: int) -> np.float32:
+    """engine.motion_graph.search.node_jitter of one node at one step."""
+    patch = noise.patch
+    word = _mixed(_mixed(_mixed(noise.seed) + np.uint64(step // patch)) + np.uint64(n // patch)) >> np.uint64(40)
+    return np.float32(np.float64(word) * (noise.variation / 16777216.0))
+
+
+@njit(nogil=True, forceinline=True)
+def _mixed(word: np.uint64) -> np.uint64:
+    word = word + np.uint64(0x9E3779B97F4A7C15)
+    word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return word ^ (word >> np.uint64(31))
+
+
+@njit(nogil=True, forceinline=True)
+def repetition(history: History, shown_at: np.ndarray, step: int, n: int) -> np.float32:
+    """What engine.motion_graph.variety adds for a node that was shown lately; shown_at as note_until leaves it."""
+    since = step - shown_at[n]
+    if shown_at[n] < 0 or since < history.same_steps or since > history.reach:
+        return np.float32(0)
+    return np.float32(1 - since / history.reach) * history.cost[n]
+
+
+@njit(nogil=True, forceinline=True)
+def note_until(history: History, shown_at: np.ndarray, noted: int, now: int) -> int:
+    """Write down what was shown before step `now` and is another moment; returns the first step that is not noted.
+
+    shown_at int64 (N,): the last step of each node, or -1; noted: the first step that is not there yet.
+    """
+    end = max(noted, min(history.n_shown, now - history.same_steps + 1))
+    _note(history, shown_at, noted, end, False)
+    return end
+
+
+@njit(nogil=True, forceinline=True)
+def wipe(history: History, shown_at: np.ndarray, first: int, end: int) -> None:
+    """Take back what note_until wrote of steps first .. end - 1."""
+    _note(history, shown_at, first, end, True)
+
+
+@njit(nogil=True, forceinline=True)
+def _note(history: History, shown_at: np.ndarray, first: int, end: int, forget: bool) -> None:
+    near = history.near_nodes
+    for step in range(first, end):
+        n = history.shown[step % history.shown.shape[0]]
+        for m in range(max(0, n - near), min(shown_at.shape[0], n + near + 1)):
+            shown_at[m] = -1 if forget else step
