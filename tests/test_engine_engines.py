@@ -28,8 +28,9 @@ from engine.inference.engines import (
 )
 from engine.inference.machine import Machine
 from engine.inference.manifest import Bundle
-from engine.inference.target import Target
+from engine.inference.target import Precision, Target
 from tests.helpers.fakes_session import LINEAR, write_fake_bundle
+from tests.helpers.machine import replace_answers
 
 MACHINE = Machine(cpu="", gpu="NVIDIA H100", compute_capability="9.0", cuda="13.1", driver="570.1")
 PROFILES = {"live": {"batch": (1, 1, 2), "frames": (4, 8, 16)}, "wide": {"batch": (1, 4, 8), "frames": (4, 8, 999)}}
@@ -445,6 +446,24 @@ def test_keys_of_a_bundle(bundle: Bundle) -> None:
     assert exact.precision == engine_precision(bundle.graph("exact"), "bf16") == "fp32"
     with pytest.raises(ArtifactError, match="has no profile 'tall': it has live, wide"):
         key_of(bundle, "linear", Target("onnxruntime", "fp32", "tall"))
+
+
+HERE = {"cpu": Machine(cpu="Some CPU @ 2.00GHz (avx2)"), "gpu": MACHINE}
+GOLDEN = [  # digests of keys as they were before back ends were objects
+    ("onnxruntime", "fp32", "cpu", "4db246c658832f9c8897b936e2b93a25f902e56c0b27c38c8d913df9aece1b9f"),
+    ("openvino", "bf16", "cpu", "a8a684e48e5e7b524718204afa35e908d97280d3c30da4c8cd32b08b3aa1c94a"),
+    ("tensorrt", "fp16", "gpu", "777a41250264ffeb91ab167e14af40fa1a46570204a89689d4c62d6a8a99e6fd"),
+    ("tensorrt-rtx", "bf16", "gpu", "f56441bc840f31bf015580296bbd532abbf5f4705b8831ef5aae6a43e9d69aee"),
+]
+
+
+@pytest.mark.parametrize(("backend", "precision", "place", "digest"), GOLDEN)
+def test_keys_are_what_they_were(
+    bundle: Bundle, backend: str, precision: Precision, place: str, digest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Engines that are on disk stay valid."""
+    replace_answers(monkeypatch, backend, machine=lambda: HERE[place], version=lambda: "1.2.3")
+    assert key_of(bundle, "linear", Target(backend, precision, "live")).digest == digest
 
 
 def test_places(bundle: Bundle, tmp_path: Path) -> None:
