@@ -96,10 +96,11 @@ class Drawer:
 
     def _start(self) -> None:
         context = get_context("spawn")
-        self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, self._stands_back), daemon=True)
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_serve, args=(theirs, self._stands_back), daemon=True)
         with interrupts_held():
-            self._process.start()
+            process.start()
+            self._connection, self._process = ours, process
         theirs.close()
 
 
