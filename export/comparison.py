@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from engine.errors import BackendError
+from engine.inference.backends import REFERENCE
 from engine.inference.report import Agreement
 
 __all__ = ["compare_outputs"]
@@ -13,7 +14,7 @@ __all__ = ["compare_outputs"]
 def compare_outputs(
     expected: Sequence[Mapping[str, np.ndarray]],
     got: Sequence[Mapping[str, np.ndarray]],
-    reference: str = "onnxruntime",
+    reference: str = REFERENCE,
     compared: str = "the engine",
 ) -> dict[str, Agreement]:
     """The worst of each figure over the trials, by output; reference and compared: what gave them, in words.

@@ -62,10 +62,11 @@ def test_built_once_then_found(bundle: Bundle) -> None:
 
 def test_a_hit_imports_no_heavy_library(bundle: Bundle) -> None:
     pytest.importorskip("openvino")
-    options = replace(ORT, backend="openvino")
+    options = replace(ORT, target=Target("openvino"))
     compile_bundle(bundle.folder, options)
     code = (
-        "import sys; from pathlib import Path; from export.compile import CompileOptions, compile_bundle, summarize\n"
+        "import sys; from pathlib import Path; from engine.inference.target import Target\n"
+        "from export.compile import CompileOptions, compile_bundle, summarize\n"
         "result = compile_bundle(Path(sys.argv[1]), CompileOptions(Target('openvino'), verify=False, progress=False))\n"
         "summarize(result)\n"
         "heavy = {'torch', 'onnx', 'onnxruntime', 'openvino', 'polygraphy', 'transformers', 'scipy', 'numba'}\n"
@@ -135,7 +136,7 @@ def test_a_bundle_without_profiles(tmp_path: Path) -> None:
 def test_a_failure_leaves_no_folder(bundle: Bundle) -> None:
     compile_bundle(bundle.folder, ORT)
     with pytest.raises(BackendError, match="onnxruntime computes in fp32"):
-        compile_bundle(bundle.folder, replace(ORT, precision="bf16"))
+        compile_bundle(bundle.folder, replace(ORT, target=Target("onnxruntime", "bf16")))
     assert [path.name for path in (bundle.folder / "engines").iterdir()] == ["onnxruntime-fp32-usual"]
 
 
@@ -143,7 +144,7 @@ def test_what_is_not_installed(bundle: Bundle) -> None:
     if BACKENDS["tensorrt"].why_not_buildable() is None:
         pytest.skip("TensorRT is installed here")
     with pytest.raises(BackendError, match=r"pip install 'tango-rt\[tensorrt\]'"):
-        compile_bundle(bundle.folder, replace(ORT, backend="tensorrt"))
+        compile_bundle(bundle.folder, replace(ORT, target=Target("tensorrt")))
     assert not (bundle.folder / "engines").exists()
 
 
@@ -170,7 +171,10 @@ def test_a_bundle_that_was_edited_is_not_compiled(bundle: Bundle) -> None:
     compile_bundle(bundle.folder, ORT)
     model = bundle.folder / "second.onnx"
     model.write_bytes(model.read_bytes()[:-1] + b"!")
-    for options in (ORT, replace(ORT, profile="long")):  # nothing would be built, all would be
+    for options in (
+        ORT,
+        replace(ORT, target=Target("onnxruntime", profile="long")),
+    ):  # nothing would be built, all would be
         with pytest.raises(ArtifactError, match=r"second\.onnx was changed"):
             compile_bundle(bundle.folder, options)
     assert not (bundle.folder / "engines" / "onnxruntime-fp32-long").exists()
@@ -179,9 +183,9 @@ def test_a_bundle_that_was_edited_is_not_compiled(bundle: Bundle) -> None:
 @RTX
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 def test_networks_that_keep_float32_are_built_in_it(bundle: Bundle, precision: Precision) -> None:
-    result = compile_bundle(bundle.folder, replace(ORT, backend="tensorrt-rtx", precision=precision))
+    result = compile_bundle(bundle.folder, replace(ORT, target=Target("tensorrt-rtx", precision)))
     assert [row["precision"] for row in result["networks"].values()] == [precision, "fp32"]
-    assert done(compile_bundle(bundle.folder, replace(ORT, backend="tensorrt-rtx", precision=precision))) == {
+    assert done(compile_bundle(bundle.folder, replace(ORT, target=Target("tensorrt-rtx", precision)))) == {
         "first": "",
         "second": "",
     }
@@ -231,7 +235,7 @@ def compile_all(folder: Path, backend: str, precision: Precision) -> None:
     missing = BACKENDS[backend].why_not_buildable()
     if missing is not None:
         pytest.skip(missing)
-    options = replace(ORT, backend=backend, precision=precision)
+    options = replace(ORT, target=Target(backend, precision))
     assert set(done(compile_bundle(folder, options)).values()) == {"not compiled yet"}
     assert set(done(compile_bundle(folder, options)).values()) == {""}
 
@@ -281,6 +285,6 @@ def test_verified_once(bundle: Bundle, tmp_path: Path) -> None:
 def test_what_cannot_run_here_is_not_verified_and_no_breach(bundle: Bundle) -> None:
     if BACKENDS["tensorrt-rtx"].why_not_runnable() is None:
         pytest.skip("there is a GPU here")
-    result = compile_bundle(bundle.folder, replace(ORT, backend="tensorrt-rtx", verify=True))
+    result = compile_bundle(bundle.folder, replace(ORT, target=Target("tensorrt-rtx"), verify=True))
     assert result["report"]["passed"] is None and "GPU" in result["report"]["why"]
     assert "not verified" in summarize(result)

@@ -147,8 +147,8 @@ def test_sets_of_this_machine(bundle: Bundle) -> None:
     compiled(bundle, "onnxruntime", profile="wide")
     found = [(one.target, one.state) for one in compiled_sets(bundle)]
     assert found == [
-        ("onnxruntime", "fp32", "wide", "not verified"),
-        ("openvino", "bf16", "live", "not verified"),
+        (Target("onnxruntime", "fp32", "wide"), "not verified"),
+        (Target("openvino", "bf16", "live"), "not verified"),
     ]
 
 

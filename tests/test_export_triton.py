@@ -207,9 +207,10 @@ def test_engines(bundle: Bundle, schema: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize("passed", [True, None, False])
 def test_report(bundle: Bundle, schema: Any, tmp_path: Path, passed: bool | None) -> None:
     digests = compile_fakes(bundle)
-    folder = set_folder(bundle.folder / "engines", Target("tensorrt", "fp16", "short"), GPU)
+    target = Target("tensorrt", "fp16", "short")
+    folder = set_folder(bundle.folder / "engines", target, GPU)
     report = Report(
-        *("tiny", bundle.sha256, "tensorrt", "fp16", "short", GPU, {}, digests, {}, None, None, ()),
+        *("tiny", bundle.sha256, target, GPU, {}, digests, {}, None, None, ()),
         passed=passed,
         why="" if passed else "low of plain is too far off",
         seconds=1.0,
