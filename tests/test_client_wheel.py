@@ -107,7 +107,7 @@ def test_a_wheel_from_its_source_distribution_is_the_same(wheel: Path, tmp_path:
 def test_a_session_with_nothing_else_installed(unpacked: Path, server: str, tmp_path: Path) -> None:
     speech = tmp_path / "speech.raw"
     speech.write_bytes(noise(SPEECH_S))
-    done = alone(unpacked, ROOT / "tests" / "small_session.py", server, "anna", speech)
+    done = alone(unpacked, ROOT / "tests" / "helpers" / "small_session.py", server, "anna", speech)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told["same"] and told["echo"]

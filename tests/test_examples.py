@@ -67,3 +67,17 @@ def test_every_example_is_described_and_tried() -> None:
     for file in EXAMPLES.iterdir():
         if file.suffix == ".py":
             assert f"({file.name})" in described and f'"{file.name}"' in tried
+
+
+def test_frames(spoken: Path, tmp_path: Path) -> None:
+    make_pack(tmp_path / "anna.tango")
+    told = re.fullmatch(
+        r"(\d+) frames of speech, (\d+) at rest, \d+ of them drawn\n", run("frames.py", tmp_path / "anna.tango", spoken)
+    )
+    assert told is not None and int(told[1]) == 60 and int(told[2]) > 0
+
+
+def test_notebook(spoken: Path, tmp_path: Path) -> None:
+    make_pack(tmp_path / "anna.tango")
+    told = run("notebook.py", tmp_path / "anna.tango", spoken, tmp_path / "pictures")
+    assert told.splitlines()[-1] == "frames.png motion.png out.mp4 path.png"

@@ -127,7 +127,7 @@ def test_the_client_alone(
     inside = installed(tmp_path / "venv", python, f"{wheels['tango-rt-client']}{extra}")
     speech = tmp_path / "speech.raw"
     speech.write_bytes(noise(1.3))
-    done = run(inside, ROOT / "tests" / "small_session.py", server, "anna", speech)
+    done = run(inside, ROOT / "tests" / "helpers" / "small_session.py", server, "anna", speech)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told["same"] and told["echo"] and len(told["frames"]) == 39

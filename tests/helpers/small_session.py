@@ -1,6 +1,6 @@
 """What a program does that has the client alone: run by tests, with the wheel on the path and this checkout not.
 
-python small_session.py HOST:PORT CHARACTER SPEECH.raw      (16 kHz, 16 bits); prints JSON
+python tests/helpers/small_session.py HOST:PORT CHARACTER SPEECH.raw      (16 kHz, 16 bits); prints JSON
 """
 
 import asyncio

@@ -1,0 +1,324 @@
+"""tango-rt in a program or a notebook: build a character, render it, take its frames, stream it.
+
+Everything that the command line does with characters, with paths as text or Path, sound as arrays, and frames as arrays
+without a file. Errors are those of engine.errors: InputError for what you gave, ArtifactError for a damaged pack.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from engine.blending.blender import DEFAULT_BLENDER, open_blender
+from engine.character.pack import CharacterPack
+from engine.character.perform import PerformOptions
+from engine.character.retrieval import RetrievalOptions
+from engine.choices import GRAPH_RULES, RETRIEVALS, SEARCHES, GraphRule, RetrievalName, SearchName
+from engine.cores import usable_cores
+from engine.errors import InputError
+from engine.inference.networks import Networks
+from engine.timebase import FPS, FRAMES_PER_NODE, SAMPLE_RATE
+from tango_rt.characters.build import BuildOptions, build_character
+from tango_rt.characters.embed import EmbedOptions
+from tango_rt.characters.groups import Keep
+from tango_rt.client.samples import Samples, audio_bytes
+from tango_rt.options import DEFAULT_LOOKAHEAD_NODES
+from tango_rt.pipeline.captions import text_stages
+from tango_rt.pipeline.character import character_of
+from tango_rt.pipeline.live import LiveOptions, Step
+from tango_rt.pipeline.pictures import PictureSource
+from tango_rt.pipeline.render import RenderOptions, RenderResult, check_output, perform_speech, render_speech
+from tango_rt.pipeline.stages import HeardSound, StageChain
+from tango_rt.progress import OnProgress, silent
+from tango_rt.sound.resample import Resampler
+from tango_rt.sound.speech import Speech, open_speech, speech_of_samples
+from tango_rt.video.gop import GopDecoder
+from tango_rt.words import read_words
+
+__all__ = ["Character", "Frame", "RenderResult", "Stream", "build"]
+
+PathLike = str | os.PathLike[str]
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One picture of a performance."""
+
+    picture: np.ndarray  # uint8 (height, width, 3), RGB
+    index: int  # from the beginning of what was asked for
+    node: int  # of the character, whose picture it is, or next to whose picture it was drawn
+    speaking: bool  # whether it belongs to speech
+    drawn: bool  # whether it belongs to a transition
+
+    @property
+    def time_s(self) -> float:
+        return self.index / FPS
+
+
+def build(
+    videos: PathLike | Sequence[PathLike],
+    output: PathLike,
+    *,
+    max_height: int = 720,
+    graph: GraphRule = GRAPH_RULES[0],
+    keep: Keep = "largest",
+    words: PathLike | None = None,
+    mouth: bool = True,
+    jobs: int | None = None,
+    on_progress: OnProgress = silent,
+) -> "Character":
+    """Make a character of one or several videos of one person, and write it to `output`, NAME.tango.
+
+    max_height: of the stored video, in pixels. graph: what admits a cut. keep: of several people, outfits or places the
+    one shown longest ("largest"), or "all". words: a file with word timings of the reference. mouth: whether the lips
+    take part in the fit of voice and motion. jobs: processes to use; None: one a core. Raises InputError for videos
+    that cannot be used.
+    """
+    sources = [videos] if isinstance(videos, str | os.PathLike) else list(videos)
+    options = BuildOptions(
+        max_height=max_height,
+        graph_rule=graph,
+        keep=keep,
+        words=None if words is None else Path(words),
+        embed=EmbedOptions(mouth),
+        n_workers=jobs or usable_cores(),
+    )
+    return Character(build_character([Path(source) for source in sources], Path(output), options, on_progress))
+
+
+class Character:
+    """An opened pack. Any thread may use it; what it opened once, the next call finds."""
+
+    def __init__(self, pack: CharacterPack) -> None:
+        self._opened = character_of(pack)
+
+    @classmethod
+    def open(cls, path: PathLike) -> "Character":
+        """Raises InputError where there is no pack, ArtifactError where it is damaged."""
+        return cls(CharacterPack.open(Path(path)))
+
+    @property
+    def pack(self) -> CharacterPack:
+        """Its files and arrays."""
+        return self._opened.pack
+
+    @property
+    def path(self) -> Path:
+        return self.pack.path
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of its pictures."""
+        return self.pack.info.width, self.pack.info.height
+
+    @property
+    def duration_s(self) -> float:
+        """Of the reference."""
+        return self.pack.info.n_frames / FPS
+
+    def __repr__(self) -> str:
+        width, height = self.size
+        return f"<Character {self.path.name}: {width} x {height}, {self.duration_s:.1f} s>"
+
+    def render(
+        self,
+        speech: PathLike | Samples,
+        output: PathLike,
+        rate: int | None = None,
+        *,
+        blender: str = DEFAULT_BLENDER,
+        retrieval: RetrievalName = RETRIEVALS[0],
+        networks: Networks | None = None,
+        search: SearchName = SEARCHES[0],
+        seed: int = 0,
+        words: PathLike | None = None,
+        lookahead: int | None = None,
+        caption: str | None = None,
+        label: str | None = None,
+        plot: PathLike | None = None,
+        jobs: int | None = None,
+        on_progress: OnProgress = silent,
+    ) -> RenderResult:
+        """Write an mp4 of the character, gesturing to a speech.
+
+        speech: a file, or samples of one channel with their rate in Hz (floats from -1 to 1, or integers of a usual
+        type). networks: of a bundle, opened. seed: 0 for the best path, any other for a variation. words: a file with
+        word timings of the speech. lookahead: nodes, as a live stream would hear; None: all of the speech first.
+        caption: text on the pictures, or "words". label: a mark in the corner. plot: a PNG to draw of the path.
+        """
+        place, drawing = Path(output), None if plot is None else Path(plot)
+        options = RenderOptions(
+            blender=blender,
+            lookahead_nodes=lookahead,
+            perform=_performed(retrieval, networks, search, seed, words),
+            caption=caption,
+            label=label,
+            plot=drawing,
+            n_workers=jobs or usable_cores(),
+        )
+        check_output(place, drawing, Path(speech) if isinstance(speech, str | os.PathLike) else None)
+        with _heard(speech, rate) as heard:
+            return render_speech(self._opened, heard, place, options, on_progress)
+
+    def frames(
+        self,
+        speech: PathLike | Samples,
+        rate: int | None = None,
+        *,
+        blender: str = DEFAULT_BLENDER,
+        retrieval: RetrievalName = RETRIEVALS[0],
+        networks: Networks | None = None,
+        search: SearchName = SEARCHES[0],
+        seed: int = 0,
+        words: PathLike | None = None,
+        lookahead: int | None = None,
+        caption: str | None = None,
+        label: str | None = None,
+    ) -> Iterator[Frame]:
+        """The frames of the same video, one by one and without a file; options as in render."""
+        performed = _performed(retrieval, networks, search, seed, words)
+        stages = text_stages(self.pack.info, label, caption, performed.words)
+        shown = _Pictures(self.pack, blender, StageChain(self.pack.info, stages))
+        with _heard(speech, rate) as heard:
+            steps, _ = perform_speech(self._opened, heard.samples, LiveOptions(lookahead, False, performed))
+            sound = HeardSound()
+            sound.push(heard.samples)
+            for step in steps:
+                yield from shown.frames(step, sound, step.n_frames)
+
+    def stream(
+        self,
+        rate: int = SAMPLE_RATE,
+        *,
+        blender: str = DEFAULT_BLENDER,
+        retrieval: RetrievalName = RETRIEVALS[0],
+        networks: Networks | None = None,
+        seed: int = 0,
+        lookahead: int = DEFAULT_LOOKAHEAD_NODES,
+        label: str | None = None,
+    ) -> "Stream":
+        """A live performance: speech in as it comes, frames out. rate: of the samples, 8,000 to 48,000 Hz."""
+        options = LiveOptions(lookahead, True, _performed(retrieval, networks, SEARCHES[0], seed, None))
+        shown = _Pictures(self.pack, blender, StageChain(self.pack.info, text_stages(self.pack.info, label)))
+        return Stream(self, options, shown, rate)
+
+
+class Stream:
+    """One live performance: no clock and no threads, so that yours decide. One caller at a time.
+
+        with character.stream(rate) as live:
+            live.push(chunk)                 # whenever sound comes
+            for frame in live.next():        # four frames, every 133 ms: of the speech, else at rest
+                show(frame.picture)
+
+    For a file, push all of it, call end_of_utterance, and take what `speech` yields.
+    """
+
+    def __init__(self, character: Character, options: LiveOptions, shown: "_Pictures", rate: int) -> None:
+        self._performer = character._opened.performer(options)
+        self._shown = shown
+        self._rate = rate
+        self._utterances = 0
+        self._closed = False
+        self._begin()
+
+    def __enter__(self) -> "Stream":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def push(self, samples: Samples) -> None:
+        """The next samples of what is being said, one channel, in chunks of any length. Raises InputError for NaN."""
+        self._check_open()
+        self._hear(self._resampler.push(_floats(samples)))
+
+    def end_of_utterance(self) -> None:
+        """Nothing more belongs to what is being said."""
+        self._check_open()
+        self._hear(self._resampler.flush())
+        self._performer.end_of_utterance()
+        self._begin()
+
+    def interrupt(self, at_once: bool = False) -> None:
+        """Drop all speech: by a real way to rest, or with a hard cut."""
+        self._check_open()
+        self._performer.interrupt("cut" if at_once else "rest")
+        self._begin()
+
+    def next(self) -> list[Frame]:
+        """The next four frames: of the speech where enough of it was heard, else at rest."""
+        self._check_open()
+        return self._shown.frames(self._performer.next() or self._performer.idle(), None, FRAMES_PER_NODE)
+
+    def speech(self) -> Iterator[Frame]:
+        """The frames of speech that can be shown by now, four at a time; ends where more must be heard first."""
+        self._check_open()
+        while (step := self._performer.next()) is not None:
+            yield from self._shown.frames(step, None, FRAMES_PER_NODE)
+
+    def close(self) -> None:
+        """Nothing more can be heard or shown."""
+        self._closed = True
+
+    def _begin(self) -> None:
+        self._resampler = Resampler(self._rate)
+        self._utterances += 1
+
+    def _hear(self, samples: np.ndarray) -> None:
+        if len(samples):
+            self._performer.push(samples, f"utterance {self._utterances}")
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeError("the stream is closed: open another with character.stream()")
+
+
+class _Pictures:
+    """The frames of steps, decoded, transitions drawn here and now."""
+
+    def __init__(self, pack: CharacterPack, blender: str, stages: StageChain) -> None:
+        info = pack.info
+        self._source = PictureSource(pack, open_blender(blender), None)
+        self._stages = stages
+        self._decoder = GopDecoder(info.extradata, info.width, info.height, f"the video of {pack.path}")
+        self._n_frames = 0
+
+    def frames(self, step: Step, sound: HeardSound | None, n_frames: int) -> list[Frame]:
+        drawn = self._stages.apply(step, self._source.draw(step), sound)
+        first, self._n_frames = self._n_frames, self._n_frames + n_frames
+        speaking = step.utterance is not None
+        return [
+            Frame(picture, first + k, step.node, speaking and k < step.n_frames, drawn.generated)
+            for k, picture in enumerate(self._decoder.decode(drawn.packets)[:n_frames])
+        ]
+
+
+def _performed(
+    retrieval: RetrievalName, networks: Networks | None, search: SearchName, seed: int, words: PathLike | None
+) -> PerformOptions:
+    timings = None if words is None else read_words(Path(words))
+    return PerformOptions(RetrievalOptions(retrieval, networks), search, seed, timings)
+
+
+def _heard(speech: PathLike | Samples, rate: int | None) -> AbstractContextManager[Speech]:
+    if isinstance(speech, str | os.PathLike):
+        if rate is not None:
+            raise InputError(f"{speech} is a file and knows its rate: leave it out")
+        return open_speech(Path(speech))
+    if rate is None:
+        raise InputError("samples need their rate in Hz: give it as the argument behind them")
+    return _made(speech_of_samples(_floats(speech), rate))
+
+
+@contextmanager
+def _made(speech: Speech) -> Iterator[Speech]:
+    yield speech
+
+
+def _floats(samples: Samples) -> np.ndarray:
+    """float32 (n,) from -1 to 1. Raises InputError for what cannot be samples."""
+    return np.frombuffer(audio_bytes(samples, "float32"), np.float32)
