@@ -13,7 +13,7 @@ from engine.character.pack import CharacterPack
 from engine.character.perform import Performance, PerformOptions, perform, seeded
 from engine.character.retrieval import Retrieval, RetrievalOptions, open_retrieval
 from engine.motion_graph.costs import CostOptions
-from engine.motion_graph.online import OnlineGraph, OnlineOptions
+from engine.motion_graph.online_graph import OnlineGraph, OnlineOptions
 from engine.motion_graph.search import SearchOptions
 from engine.motion_graph.variety import VarietyOptions
 from engine.names import canonical
