@@ -32,7 +32,8 @@ from engine.character.steps import speech_steps  # noqa: E402
 from engine.features.speech import LOOKAHEAD_SAMPLES  # noqa: E402
 from engine.motion_graph.costs import CostOptions, MotionVectors, SpeechSteps, node_costs, resting  # noqa: E402
 from engine.motion_graph.graph import CONTINUE, CUT, MotionGraph  # noqa: E402
-from engine.motion_graph.online import OnlineGraph, OnlineOptions, OnlineSearch  # noqa: E402
+from engine.motion_graph.online import OnlineSearch  # noqa: E402
+from engine.motion_graph.online_graph import OnlineGraph, OnlineOptions  # noqa: E402
 from engine.motion_graph.search import SearchOptions, cut_costs  # noqa: E402
 from engine.motion_graph.variety import VarietyOptions, repetition_costs, varied_path  # noqa: E402
 from engine.timebase import FPS, FRAMES_PER_NODE, SAMPLE_RATE  # noqa: E402

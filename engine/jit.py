@@ -133,10 +133,8 @@ def _sources_digest() -> str:
     except importlib.metadata.PackageNotFoundError:
         release = ""
     digest = hashlib.sha256(release.encode())
-    for file in sorted(_PACKAGE.rglob("*.py")):
-        content = file.read_bytes()
-        if b"\n@njit(" in content:
-            digest.update(content)
+    for file in sorted(_PACKAGE.rglob("kernels/*.py")):
+        digest.update(file.read_bytes())
     return digest.hexdigest()
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from engine.errors import InputError
 from engine.motion_graph.connect import MIN_DWELL
 from engine.motion_graph.graph import CONTINUE, CUT, RELAXED, GraphOptions, build_graph, natural_thresholds
-from engine.motion_graph.kernels import cuts as cut_kernels
+from engine.motion_graph.kernels import bounds
 from engine.motion_graph.kernels.cuts import NO_NODE, cheapest_cuts, nearest_cuts, spread_out
 from engine.motion_graph.kernels.distances import cut_distances, distance, natural_distances, node_features
 from engine.motion_graph.official import frames_of_joints
@@ -88,7 +88,7 @@ def test_thresholds_are_the_papers(features, distances, motion):
 def test_bounds_never_exceed_the_distance(features, distances):
     pose_bound, bound = np.empty(38, np.float32), np.empty(38, np.float32)
     for i in range(38):
-        cut_kernels._row_bounds(features.group_means, features.pivots, i, pose_bound, bound)
+        bounds.row_bounds(features.group_means, features.pivots, i, pose_bound, bound)
         assert (pose_bound <= bound).all()
         assert (bound <= distances[i] + 1e-6).all()
     assert bound[:30].min() > 0.2 * distances[37, :30].min(), "bounds that bound nothing would pass too"

@@ -13,7 +13,8 @@ from engine.errors import InputError
 from engine.motion_graph.costs import CostOptions, MotionVectors, SpeechSteps, node_costs, resting
 from engine.motion_graph.graph import CONTINUE, CUT, MotionGraph
 from engine.motion_graph.kernels.prices import node_noise
-from engine.motion_graph.online import OnlineGraph, OnlineOptions, OnlineSearch
+from engine.motion_graph.online import OnlineSearch
+from engine.motion_graph.online_graph import OnlineGraph, OnlineOptions
 from engine.motion_graph.search import SearchOptions, node_jitter, viterbi
 from engine.motion_graph.variety import VarietyOptions
 from tests.helpers.naive_online import NaiveOnline

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.blending import kernels
 from engine.blending.arms import arm_guide
 from engine.blending.blender import Take
 from engine.blending.fades import Crossfade, HardCut
+from engine.blending.kernels import bones as bone_kernels
+from engine.blending.kernels import correspondence, pictures
 from engine.blending.morph import Flow
 from engine.errors import InputError
 from engine.skeleton import LEFT_ELBOW, LEFT_HAND, LEFT_SHOULDER, LEFT_WRIST, N_JOINTS, RIGHT_SHOULDER
@@ -60,19 +61,19 @@ def test_grid_kernels_equal_their_twins(seed: int, height: int, width: int) -> N
     rng = np.random.default_rng(seed)
     flow, back = rng.normal(0, 2, (2, height, width, 2)).astype(np.float32)
     moved, trust = flow * np.float32(0.3), rng.random((height, width), np.float32)
-    np.testing.assert_allclose(kernels.agreement(flow, back, 1.0), naive.agreement(flow, back, 1.0), atol=1e-4)
+    np.testing.assert_allclose(correspondence.agreement(flow, back, 1.0), naive.agreement(flow, back, 1.0), atol=1e-4)
     for reverse in (False, True):
         total = np.zeros((height, width, 7), np.float32)
-        kernels.splat(flow, moved, trust, 0.7, reverse, total)
+        correspondence.splat(flow, moved, trust, 0.7, reverse, total)
         np.testing.assert_allclose(total, naive.splat(flow, moved, trust, 0.7, reverse), atol=1e-4)
     total += np.float32(0.1)
-    coarse = kernels.pool(total, 4)
+    coarse = correspondence.pool(total, 4)
     np.testing.assert_allclose(coarse.sum() * 16, total.sum(), rtol=1e-4)
     np.testing.assert_allclose(
-        kernels.settle(total, coarse, 4, 0.02), naive.settle(total, coarse, 4, 0.02), rtol=1e-3, atol=1e-3
+        correspondence.settle(total, coarse, 4, 0.02), naive.settle(total, coarse, 4, 0.02), rtol=1e-3, atol=1e-3
     )
     field, unlike = rng.normal(0, 1, (height, width, 6)).astype(np.float32), trust * 120
-    chosen = kernels.select(field, unlike, flow[..., 0], 0.3, np.array([2, 3], np.float32))
+    chosen = pictures.select(field, unlike, flow[..., 0], 0.3, np.array([2, 3], np.float32))
     np.testing.assert_allclose(chosen[..., :4], field[..., :4] * [2, 3, 2, 3], rtol=1e-5)
     np.testing.assert_allclose(chosen[..., 4], naive.select(field, unlike, flow[..., 0], 0.3), atol=1e-5)
 
@@ -88,7 +89,7 @@ def test_render_equals_its_twin(seed: int, height: int, width: int, whole: bool)
     field[..., 4] = rng.random((4, 5))
     field[:2, :2, :4] = 0
     out = under.copy()
-    kernels.render(a, b, field, (x0, y0, x1, y1), 3, out)
+    pictures.render(a, b, field, (x0, y0, x1, y1), 3, out)
     wanted = naive.render(a, b, field, (x0, y0, x1, y1), 3, under)
     # Offsets under 0.03 px and weights within 0.004 of 0 or 1 are rounded, which moves a harsh edge by a few levels.
     assert np.abs(out.astype(int) - wanted).max() <= 9
@@ -98,7 +99,9 @@ def test_render_equals_its_twin(seed: int, height: int, width: int, whole: bool)
 def test_skin_equals_its_twin(rng: np.random.Generator) -> None:
     bones = rng.uniform(2, 18, (4, 4, 2)).astype(np.float32)
     half_width = np.array([2, 3, 1.5, 2.5], np.float32)
-    for got, wanted in zip(kernels.skin(bones, half_width, 20, 17), naive.skin(bones, half_width, 20, 17), strict=True):
+    for got, wanted in zip(
+        bone_kernels.skin(bones, half_width, 20, 17), naive.skin(bones, half_width, 20, 17), strict=True
+    ):
         np.testing.assert_allclose(got, wanted, atol=2e-3)
 
 
@@ -148,7 +151,7 @@ def test_takes_in_reverse_give_frames_in_reverse(arms: bool) -> None:
 def test_weight_of_b_grows_with_time() -> None:
     field, unlike = np.zeros((1, 3, 6), np.float32), np.array([[0, 32, 96]], np.float32)
     scale, seen = np.ones(2, np.float32), np.zeros((1, 3), np.float32)
-    weights = np.stack([kernels.select(field, unlike, seen, k / 9, scale)[0, :, 4] for k in range(1, 9)])
+    weights = np.stack([pictures.select(field, unlike, seen, k / 9, scale)[0, :, 4] for k in range(1, 9)])
     assert (np.diff(weights, axis=0) > 0).all()
     np.testing.assert_allclose(weights[:, 0], np.arange(1, 9) / 9, atol=1e-6)
     np.testing.assert_allclose(weights + weights[::-1], 1, atol=1e-6)

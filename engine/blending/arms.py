@@ -8,7 +8,7 @@ bone: single fingers jitter too much to be led, and the flow that starts from he
 import numpy as np
 
 from engine.blending.flow import Guide
-from engine.blending.kernels import skin
+from engine.blending.kernels.bones import skin
 from engine.skeleton import (
     LEFT_ELBOW,
     LEFT_HAND,
@@ -30,7 +30,7 @@ _MIDDLE_KNUCKLE = 9
 _HAND_LENGTH = 1.6  # of the way from wrist to middle knuckle: the hand bone ends among the fingers
 _HALF_WIDTH = {"upper arm": 0.13, "forearm": 0.11, "hand": 0.13}  # shoulder widths
 _SURE = 0.5  # joint confidence
-_LEAST_MOVE = 0.04  # shoulder widths, a third of a hand's half width: dense flow needs no help below
+_MIN_MOVE = 0.04  # shoulder widths, a third of a hand's half width: dense flow needs no help below
 
 
 def arm_guide(
@@ -62,7 +62,7 @@ def arm_guide(
     if not bones or shoulder < 1:
         return None
     ends = np.asarray(bones, np.float32)
-    if np.abs(ends[:, :2] - ends[:, 2:]).max() < _LEAST_MOVE * shoulder:
+    if np.abs(ends[:, :2] - ends[:, 2:]).max() < _MIN_MOVE * shoulder:
         return None
     flow, belongs = skin(ends, np.asarray(half_width, np.float32), size[1], size[0])
     return Guide(flow, belongs, max(1.0, 0.5 * _HALF_WIDTH["hand"] * shoulder))

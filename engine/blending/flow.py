@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from engine.blending.kernels import N_CHANNELS, agreement, pool, settle, splat
+from engine.blending.kernels.correspondence import N_CHANNELS, agreement, pool, settle, splat
 
 __all__ = ["FlowPair", "Guide", "carry", "flow_pair", "hermite", "measure", "warp"]
 

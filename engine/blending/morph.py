@@ -20,7 +20,7 @@ from engine.blending.arms import arm_guide
 from engine.blending.blender import DEFAULT_BLENDER, TRANSITION_FRAMES, Blender, Take
 from engine.blending.fades import FADE_WEIGHTS, fade
 from engine.blending.flow import FlowPair, Guide, carry, flow_pair, hermite, measure, warp
-from engine.blending.kernels import render, select
+from engine.blending.kernels.pictures import render, select
 from engine.errors import InputError
 from engine.skeleton import LEFT_HAND, N_JOINTS, RIGHT_HAND
 from engine.timebase import FRAMES_PER_NODE
@@ -33,12 +33,12 @@ _TIMES = FADE_WEIGHTS
 _SHORT_FADE = tuple(min(max((k - 3) / 3, 0.0), 1.0) for k in range(1, _STEPS))
 
 # Cuts of one scene match in 0.39 to 0.99 of their area, other clothes in 0.17 at most, other people in 0.03.
-_LEAST_TRUST = 0.25
+_MIN_TRUST = 0.25
 _MASK_SHAPE = (48, 64)
 _SURE = 0.3  # confidence of joints that the work box must hold
 _MARGIN = 0.05  # of the box's longer side
 _SOFT_PX = 16
-_LEAST_SIDE_PX = 16
+_MIN_SIDE_PX = 16
 # Mean difference outside of the box, grey levels: five cuts of a clip with a pan gave 1.5 to 3.3, across the pan 17.
 _OTHER_BACKGROUND = 6.0
 _THUMBNAIL = 96
@@ -105,7 +105,7 @@ def _morph_sync(a: Take, b: Take, options: Flow) -> np.ndarray:
         seeds = pairs[-1].raw if pairs else None
         guides = _guides(a, k, b, k, grid) if options.arms else None
         pairs.append(flow_pair(_grey(small_a[k]), _grey(small_b[k]), seeds, guides))
-    if np.mean([pair.trust for pair in pairs]) < _LEAST_TRUST:
+    if np.mean([pair.trust for pair in pairs]) < _MIN_TRUST:
         return fade(a.frames, b.frames, _SHORT_FADE)
     out = fade(a.frames, b.frames, _TIMES)
     for k, (pair, time) in enumerate(zip(pairs, _TIMES, strict=True)):
@@ -125,7 +125,7 @@ def _morph_gap(before: Take, after: Take, options: Flow) -> np.ndarray:
     small_a, small_b = grid.reduce(a), grid.reduce(b)
     guides = _guides(before, -1, after, 0, grid) if options.arms else None
     pair = flow_pair(_grey(small_a), _grey(small_b), None, guides)
-    if pair.trust < _LEAST_TRUST:
+    if pair.trust < _MIN_TRUST:
         return fade(many_a, many_b, _SHORT_FADE)
     out = fade(many_a, many_b, _TIMES)
     for k, (moved_a, moved_b) in enumerate(_gap_paths(before, after, pair, grid)):
@@ -172,7 +172,7 @@ def _grid(a: Take, b: Take, options: Flow) -> _Grid:
     x0, y0, x1, y1 = box = _work_box(a, b)
     width, height = x1 - x0, y1 - y0
     scale = min(1.0, (options.flow_points / (width * height)) ** 0.5)
-    return _Grid(box, (max(_LEAST_SIDE_PX, round(width * scale)), max(_LEAST_SIDE_PX, round(height * scale))))
+    return _Grid(box, (max(_MIN_SIDE_PX, round(width * scale)), max(_MIN_SIDE_PX, round(height * scale))))
 
 
 def _work_box(a: Take, b: Take) -> tuple[int, int, int, int]:
@@ -189,7 +189,7 @@ def _work_box(a: Take, b: Take) -> tuple[int, int, int, int]:
     margin = _MARGIN * float((high - low).max()) + _SOFT_PX
     x0, y0 = (int(v) for v in np.maximum(low - margin, 0))
     x1, y1 = (int(v) for v in np.minimum(high + margin, [width, height]))
-    if x1 - x0 < _LEAST_SIDE_PX or y1 - y0 < _LEAST_SIDE_PX or _background_differs(a, b, (x0, y0, x1, y1)):
+    if x1 - x0 < _MIN_SIDE_PX or y1 - y0 < _MIN_SIDE_PX or _background_differs(a, b, (x0, y0, x1, y1)):
         return 0, 0, width, height
     return x0, y0, x1, y1
 

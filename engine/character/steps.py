@@ -8,10 +8,10 @@ import numpy as np
 from scipy.special import ndtr
 
 from engine.features.embedding import Embedding, Features
+from engine.features.kernels.contexts import window_means
 from engine.features.onset import body_rhythm
 from engine.features.recording import Recording
 from engine.features.speech import N_COLUMNS, SMOOTH_ENERGY, SPEAKING, SpeechFeatures
-from engine.jit import FASTMATH, njit
 from engine.motion_graph.costs import SpeechSteps
 from engine.timebase import FRAMES_PER_NODE, node_count
 
@@ -105,14 +105,8 @@ def motion_level(recording: Recording) -> np.ndarray:
     return np.asarray((below + up_to) / (2 * len(size)), np.float32)
 
 
-@njit(fastmath=FASTMATH)
-def _window_means(values, first, last, means):  # type: ignore[no-untyped-def]
-    for row in range(first.shape[0]):
-        means[row] = values[first[row] : last[row]].sum() / (last[row] - first[row])
-
-
 def _means(values: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
     """Means of values[first : last], (n,)."""
     means = np.empty(len(first))
-    _window_means(np.ascontiguousarray(values), first, last, means)
+    window_means(np.ascontiguousarray(values), first, last, means)
     return means

@@ -12,9 +12,9 @@ import numpy as np
 
 from engine.features.body import BODY_COLUMNS, MOUTH_COLUMNS, body_descriptors
 from engine.features.embedding import Features
+from engine.features.kernels.contexts import BIN_FRAMES, project
 from engine.features.recording import Recording
 from engine.features.speech import LOUDNESS, NOVELTY, PITCH
-from engine.jit import FASTMATH, njit
 
 __all__ = [
     "AUDIO_COLUMNS",
@@ -27,7 +27,6 @@ __all__ = [
 ]
 
 AUDIO_COLUMNS = (LOUDNESS, NOVELTY, PITCH)
-BIN_FRAMES = 4  # a context is a row of means over so many frames
 _BEFORE = BIN_FRAMES // 2  # the bin at offset o holds frames o - 2 .. o + 1
 _QUIET = 0.1  # of the usual squared length: a vector shorter than this says little, and stays short
 _CUT_FRAMES = 3  # to both sides of a shot change: a jump would give away the pauses that cuts are made in
@@ -128,7 +127,7 @@ class LinearEmbedding:
         values = steady_descriptors(recording, self.mouth)
         offsets = bin_offsets(self.half_frames)
         low = np.empty((len(values), self.body.shape[1]), np.float32)
-        _project(_padded(values, self.half_frames), self.body, offsets + self.half_frames, self.body_size * _QUIET, low)
+        project(_padded(values, self.half_frames), self.body, offsets + self.half_frames, self.body_size * _QUIET, low)
         return Features(low, np.empty((len(low), 0), np.float32))
 
 
@@ -159,7 +158,7 @@ class LinearListener:
         n = end - self._n_frames
         low = np.empty((n, self._projection.shape[1]), np.float32)
         places = self._offsets + self._margin - _BEFORE
-        _project(self._rows, self._projection, places, self._embedding.speech_size * _QUIET, low)
+        project(self._rows, self._projection, places, self._embedding.speech_size * _QUIET, low)
         self._rows = self._rows[n:].copy()
         self._n_frames = end
         return Features(low, np.empty((n, 0), np.float32))
@@ -184,27 +183,3 @@ def bin_means(values: np.ndarray, half_frames: int, frames: np.ndarray) -> np.nd
 def _padded(values: np.ndarray, half_frames: int) -> np.ndarray:
     """So that the bin at offset o of frame f begins at row f + o + half_frames."""
     return np.pad(values.astype(np.float64), ((half_frames + _BEFORE, half_frames + BIN_FRAMES), (0, 0)))
-
-
-@njit(fastmath=FASTMATH)
-def _project(padded, projection, places, quiet, low):  # type: ignore[no-untyped-def]
-    """low (n, D): the context of frame f has its bins at rows f + place of padded; short vectors stay short."""
-    # one frame after the other and in a fixed order: a matrix product rounds differently for other numbers of rows
-    n_columns, n_directions = padded.shape[1], projection.shape[1]
-    total = np.empty(n_directions)
-    for f in range(low.shape[0]):
-        total[:] = 0.0
-        for k in range(places.shape[0]):
-            for c in range(n_columns):
-                mean = 0.0
-                for i in range(BIN_FRAMES):
-                    mean += padded[f + places[k] + i, c]
-                mean /= BIN_FRAMES
-                for d in range(n_directions):
-                    total[d] += mean * projection[k * n_columns + c, d]
-        length = 0.0
-        for d in range(n_directions):
-            length += total[d] * total[d]
-        scale = 1.0 / np.sqrt(length + quiet) if length > 0.0 else 0.0
-        for d in range(n_directions):
-            low[f, d] = total[d] * scale

@@ -12,9 +12,9 @@ import numpy as np
 
 from engine.features.body import joint_speeds
 from engine.features.embedding import Features
+from engine.features.kernels.contexts import contexts
 from engine.features.recording import Recording
 from engine.features.speech import FLUX, N_COLUMNS, SMOOTH_ENERGY
-from engine.jit import FASTMATH, njit
 from engine.skeleton import LEFT_ELBOW, LEFT_WRIST, NOSE, RIGHT_ELBOW, RIGHT_WRIST
 
 __all__ = ["HIGH_FRAMES", "LOW_FRAMES", "OnsetEmbedding", "body_rhythm"]
@@ -25,7 +25,6 @@ LOW_FRAMES = 32
 HIGH_FRAMES = 64
 LOW_STEP = 2  # frames averaged per number: half the size, the same score
 HIGH_STEP = 4
-NOISE_VARIANCE = 0.05  # a context that varies less than this is noise, not rhythm: its vector shrinks
 CLIP_SPEED = 3.0  # standard deviations: one lost hand is no gesture
 VERSION = b"onset 2"
 
@@ -118,31 +117,5 @@ def _rhythm(speed: np.ndarray, confidence: np.ndarray, chosen: list[int]) -> np.
 def _vectors(values: np.ndarray, place: tuple[np.ndarray, ...], half: int, step: int) -> np.ndarray:
     centre, first, last = place
     vectors = np.empty((len(centre), values.shape[1] * 2 * half // step))
-    _contexts(values, centre, first, last, half, step, vectors)
+    contexts(values, centre, first, last, half, step, vectors)
     return vectors.astype(np.float32)
-
-
-@njit(fastmath=FASTMATH)
-def _contexts(values, centre, first, last, half, step, vectors):  # type: ignore[no-untyped-def]
-    """values (F, C) around each centre -> vectors (n, C * 2 * half / step), each channel centred and scaled.
-
-    Only frames first <= f < last are known. A full channel has norm C^-1/2, so a whole vector 1.
-    """
-    n_bins = 2 * half // step
-    n_channels = values.shape[1]
-    for row in range(centre.shape[0]):
-        start = centre[row] - half
-        low, high = max(start, first[row]), min(centre[row] + half, last[row])
-        for c in range(n_channels):
-            mean, power = 0.0, 0.0
-            for f in range(low, high):
-                mean += values[f, c]
-            mean /= max(high - low, 1)
-            bins = vectors[row, c * n_bins : (c + 1) * n_bins]
-            bins[:] = 0.0
-            for f in range(low, high):
-                bins[(f - start) // step] += (values[f, c] - mean) / step
-            for k in range(n_bins):
-                power += bins[k] * bins[k]
-            known = (high - low) / (2 * half)
-            bins *= np.sqrt(known / n_channels / (power + NOISE_VARIANCE * n_bins))

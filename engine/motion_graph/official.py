@@ -117,19 +117,18 @@ def official_edges(frames: OfficialFrames) -> tuple[np.ndarray, np.ndarray]:
             f"{frames.trans.shape} do not fit; wanted (N, J, 3) twice and (N, 3)"
         )
     previous, following = frames.previous.astype(np.int64), frames.following.astype(np.int64)
-    arrays, limits = [], []
+    all_points = []
     used = np.zeros(n_frames, np.int64)
     for points in (frames.position, frames.velocity, frames.trans[:, None]):
         values = np.ascontiguousarray(points.transpose(0, 2, 1), dtype=np.float32)
         mean, used = kernels.thresholds(values, previous, following)
         # What is filled up has limit 0 and never vote, for the comparison is strict.
         spare = -values.shape[2] % _LANES if values.shape[2] > 1 else 0
-        arrays.append(np.pad(values, ((0, 0), (0, 0), (0, spare))))
-        limits.append(np.pad(_squared_limit(mean), ((0, 0), (0, spare))))
+        limits = np.pad(_squared_limit(mean), ((0, 0), (0, spare)))
+        all_points.append(kernels.Points(np.pad(values, ((0, 0), (0, 0), (0, spare))), limits))
     min_votes = -(-n_joints * _VOTES // _OF_JOINTS)
-    edges, is_continue = kernels.edges(
-        arrays[0], arrays[1], arrays[2], previous, following, used, limits[0], limits[1], limits[2], min_votes
-    )
+    position, velocity, trans = all_points
+    edges, is_continue = kernels.edges(position, velocity, trans, previous, following, used, min_votes)
     return edges, is_continue
 
 
@@ -219,9 +218,11 @@ def search_official(
     order = np.argsort(graph.edges[:, 1], kind="stable")
     start = _starts(graph.edges[:, 1], n_nodes)
     move = 2 * graph.edges[order, 0].astype(np.uint64) + ~graph.is_continue[order]
-    revisit = _revisit_costs(options, n_steps)
+    moves = kernels.Moves(start, move)
+    prices = kernels.Prices(_revisit_costs(options, n_steps), options.continue_penalty)
     cost, jumps = np.full((2, n_nodes, n_ranks), np.inf), np.zeros((2, n_nodes, n_ranks), np.int64)
     visits = np.zeros((2, n_nodes, n_ranks, n_nodes), np.uint16 if n_steps < 2**16 else np.uint32)
+    generations = kernels.Generations(cost, jumps, visits)
     back = np.empty((n_steps, n_nodes, n_ranks), np.int32 if len(order) * n_ranks < 2**31 else np.int64)
     now = 0
     for step, added in _increment_blocks(motion_low, motion_high, audio_low, audio_high, options.mode):
@@ -229,10 +230,7 @@ def search_official(
             starts = np.flatnonzero(graph.previous == -1)
             cost[0, starts, 0], visits[0, starts, 0, starts] = added[0, starts], 1
             continue
-        kernels.advance(
-            added, start, move, revisit, options.continue_penalty, now, cost, jumps, visits,
-            back[step : step + len(added)],
-        )  # fmt: skip
+        kernels.advance(added, moves, prices, generations, now, back[step : step + len(added)])
         now = (now + len(added)) % 2
     ends = np.argsort(cost[now], axis=None, kind="stable")[:n_ranks]
     return [

@@ -15,7 +15,7 @@ import numpy as np
 from engine.errors import InputError
 from engine.motion_graph.connect import MIN_DWELL
 from engine.motion_graph.graph import CONTINUE, RELAXED, MotionGraph
-from engine.motion_graph.kernels.paths import advance, trace_back
+from engine.motion_graph.kernels.paths import Choices, Incoming, advance, trace_back
 from engine.timebase import FPS, FRAMES_PER_NODE
 
 __all__ = ["JITTER_PATCH", "Path", "SearchOptions", "cut_costs", "node_jitter", "viterbi", "viterbi_blocks"]
@@ -57,16 +57,6 @@ class Path:
     cuts: np.ndarray
 
 
-@dataclass(frozen=True)
-class _Incoming:
-    """Edges by target: what kernels.paths.advance reads."""
-
-    arrives: np.ndarray
-    cut_start: np.ndarray
-    cut_source: np.ndarray
-    cut_cost: np.ndarray
-
-
 def viterbi(
     costs: np.ndarray, graph: MotionGraph, options: SearchOptions | None = None, start: int | None = None
 ) -> Path:
@@ -102,7 +92,7 @@ def viterbi_blocks(
     # As if every start had been reached by a free step before the first.
     dwelt_before = min(dwell or options.min_dwell, options.min_dwell)
     state[dwelt_before - 1, graph.kept if start is None else start] = 0.0
-    history: list[tuple[np.ndarray, np.ndarray]] = []
+    history: list[Choices] = []
     n_steps = 0
     for block in _checked_blocks(blocks, graph.n_nodes):
         jitter, jitter_row = node_jitter(options, n_steps, len(block), graph.n_nodes)
@@ -110,13 +100,9 @@ def viterbi_blocks(
             state[dwelt_before - 1] += block[0] + jitter[0]
             block, jitter_row = block[1:], jitter_row[1:]
             n_steps = 1
-        chosen = np.empty(block.shape, slot)
-        dwelt = np.zeros((len(block), -(-graph.n_nodes // 8)), np.uint8)
-        advance(
-            block, jitter, jitter_row, state, incoming.arrives, incoming.cut_start, incoming.cut_source,
-            incoming.cut_cost, chosen, dwelt,
-        )  # fmt: skip
-        history.append((chosen, dwelt))
+        choices = Choices(np.empty(block.shape, slot), np.zeros((len(block), -(-graph.n_nodes // 8)), np.uint8))
+        advance(block, jitter, jitter_row, state, incoming, choices)
+        history.append(choices)
         n_steps += len(block)
     if not n_steps:
         raise InputError("there are no costs to search; wanted one row or more")
@@ -160,7 +146,7 @@ def _mixed(words: np.ndarray) -> np.ndarray:
     return mixed
 
 
-def _incoming(graph: MotionGraph, options: SearchOptions) -> _Incoming:
+def _incoming(graph: MotionGraph, options: SearchOptions) -> Incoming:
     goes_on = graph.kind == CONTINUE
     arrives = np.zeros(graph.n_nodes, bool)
     arrives[graph.indices[goes_on]] = True
@@ -168,7 +154,7 @@ def _incoming(graph: MotionGraph, options: SearchOptions) -> _Incoming:
     # Stable: edges come by ascending source, and so they stay within each target.
     order = np.argsort(target, kind="stable")
     counts = np.bincount(target, minlength=graph.n_nodes)
-    return _Incoming(
+    return Incoming(
         arrives=arrives,
         cut_start=np.concatenate([[0], np.cumsum(counts)]),
         cut_source=graph.sources[~goes_on][order],
@@ -176,7 +162,7 @@ def _incoming(graph: MotionGraph, options: SearchOptions) -> _Incoming:
     )
 
 
-def _best_path(state: np.ndarray, incoming: _Incoming, history: list[tuple[np.ndarray, np.ndarray]]) -> Path:
+def _best_path(state: np.ndarray, incoming: Incoming, history: list[Choices]) -> Path:
     depth = len(state)
     # Node by node, the longest dwell first: so ties go to the lowest node.
     best = int(np.argmin(state[::-1].T))
@@ -186,12 +172,10 @@ def _best_path(state: np.ndarray, incoming: _Incoming, history: list[tuple[np.nd
         raise InputError("no path of this length exists; is the graph connected for this dwell?")
     nodes: list[np.ndarray] = []
     by_cut: list[np.ndarray] = []
-    for chosen, dwelt in reversed(history):
-        nodes.append(np.empty(len(chosen), np.int32))
-        by_cut.append(np.empty(len(chosen), bool))
-        node, dwell = trace_back(
-            node, dwell, depth, incoming.cut_start, incoming.cut_source, chosen, dwelt, nodes[-1], by_cut[-1]
-        )
+    for choices in reversed(history):
+        nodes.append(np.empty(len(choices.cut), np.int32))
+        by_cut.append(np.empty(len(choices.cut), bool))
+        node, dwell = trace_back(node, dwell, depth, incoming, choices, nodes[-1], by_cut[-1])
     nodes.append(np.array([node], np.int32))
     return Path(np.concatenate(nodes[::-1]), cost, np.flatnonzero(np.concatenate(by_cut[::-1])))
 

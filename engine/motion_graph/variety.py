@@ -11,15 +11,20 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from engine.jit import FASTMATH, njit
 from engine.motion_graph.graph import MotionGraph
+from engine.motion_graph.kernels.variety import (
+    NEAR_NODES,
+    SAME_MOMENT_STEPS,
+    Repetitions,
+    add_repetitions,
+    costs_along,
+)
 from engine.motion_graph.search import Path, SearchOptions, viterbi_blocks
 from engine.timebase import FPS, FRAMES_PER_NODE
 
 __all__ = ["NEAR_NODES", "SAME_MOMENT_STEPS", "VarietyOptions", "repetition_costs", "varied_path"]
 
-NEAR_NODES = 1  # a node beside one that was shown is the same moment to a viewer
-SAME_MOMENT_STEPS = 4  # and one that is still being shown is no repetition
+_ONCE = np.ones(1, np.float32)  # one path, which counts whole
 _FADE = 0.5  # of what earlier rounds made dearer, so that rounds do not swing between two paths
 
 
@@ -55,18 +60,19 @@ def varied_path(
     made_dearer = 0.0
     for _ in range(options.max_rounds):
         along = np.arange(len(found.nodes))
-        own = _costs_along(found.nodes[None], np.ones(1, np.float32), away, reach, along, found.nodes)
+        own = costs_along(Repetitions(found.nodes[None], _ONCE, away, reach), along, found.nodes)
         cost = found.cost - made_dearer + own
         if cost < best_cost:
             best, best_cost = found, cost
         if own == 0:
             break
         fades = _FADE ** np.arange(len(shown) - 1, -1, -1, dtype=np.float32)
-        following = viterbi_blocks(_dearer(cost_blocks(), shown, fades, away, reach), graph, search, node, dwell)
+        repetitions = Repetitions(shown, fades, away, reach)
+        following = viterbi_blocks(_dearer(cost_blocks(), repetitions), graph, search, node, dwell)
         if np.array_equal(following.nodes, found.nodes):
             break
         found = following
-        made_dearer = _costs_along(shown, fades, away, reach, along, found.nodes)
+        made_dearer = costs_along(repetitions, along, found.nodes)
         shown = np.concatenate([shown, found.nodes[None]])
     return replace(best, cost=float(best_cost))
 
@@ -76,45 +82,13 @@ def repetition_costs(nodes: np.ndarray, away: np.ndarray, options: VarietyOption
     costs = np.zeros((len(nodes), len(away)), np.float32)
     reach = max(1, round(options.repeat_s * FPS / FRAMES_PER_NODE))
     scaled = np.ascontiguousarray(away, np.float32) * np.float32(options.repeat_weight)
-    _add_repetitions(costs, 0, nodes[None], np.ones(1, np.float32), scaled, reach)
+    add_repetitions(costs, 0, Repetitions(nodes[None], _ONCE, scaled, reach))
     return costs
 
 
-def _dearer(
-    blocks: Iterable[np.ndarray], shown: np.ndarray, fades: np.ndarray, away: np.ndarray, reach: int
-) -> Iterator[np.ndarray]:
+def _dearer(blocks: Iterable[np.ndarray], repetitions: Repetitions) -> Iterator[np.ndarray]:
     first = 0
     for block in blocks:
-        _add_repetitions(block, first, shown, fades, away, reach)
+        add_repetitions(block, first, repetitions)
         first += len(block)
         yield block
-
-
-@njit(fastmath=FASTMATH)
-def _add_repetitions(block, first, shown, fades, away, reach):  # type: ignore[no-untyped-def]
-    """Add to block (B, N), steps first .. first + B - 1, the most that the paths shown (K, T) add to each node."""
-    extra = np.zeros(away.shape[0], np.float32)
-    for row in range(block.shape[0]):
-        t = first + row
-        extra[:] = 0
-        for k in range(shown.shape[0]):
-            for s in range(max(0, t - reach), t - SAME_MOMENT_STEPS + 1):
-                value = fades[k] * np.float32(1 - (t - s) / reach)
-                for n in range(max(0, shown[k, s] - NEAR_NODES), min(away.shape[0], shown[k, s] + NEAR_NODES + 1)):
-                    extra[n] = max(extra[n], value * away[n])
-        block[row] += extra
-
-
-@njit(fastmath=FASTMATH)
-def _costs_along(shown, fades, away, reach, steps, nodes):  # type: ignore[no-untyped-def]
-    """The sum of what _add_repetitions adds at steps (P,), nodes (P,)."""
-    total = np.float64(0)
-    for p in range(len(steps)):
-        t, n = steps[p], nodes[p]
-        extra = np.float32(0)
-        for k in range(shown.shape[0]):
-            for s in range(max(0, t - reach), t - SAME_MOMENT_STEPS + 1):
-                if abs(shown[k, s] - n) <= NEAR_NODES:
-                    extra = max(extra, fades[k] * np.float32(1 - (t - s) / reach) * away[n])
-        total += extra
-    return total

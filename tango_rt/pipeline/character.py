@@ -12,7 +12,7 @@ from engine.character.embeddings import record_bytes, stored_names
 from engine.character.pack import CharacterPack
 from engine.character.perform import Performance, PerformOptions, perform, seeded, weighed
 from engine.character.retrieval import Retrieval, RetrievalOptions, open_retrieval
-from engine.motion_graph.online import OnlineGraph, OnlineOptions
+from engine.motion_graph.online_graph import OnlineGraph, OnlineOptions
 from engine.motion_graph.variety import VarietyOptions
 from engine.names import canonical
 from engine.timebase import FRAMES_PER_NODE

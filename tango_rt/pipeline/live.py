@@ -16,7 +16,8 @@ from engine.character.retrieval import Retrieval
 from engine.errors import InputError
 from engine.motion_graph.costs import resting
 from engine.motion_graph.graph import Cut
-from engine.motion_graph.online import Decision, OnlineGraph, OnlineSearch
+from engine.motion_graph.online import Decision, OnlineSearch
+from engine.motion_graph.online_graph import OnlineGraph
 from engine.timebase import FRAMES_PER_NODE, frame_count, frame_start
 from tango_rt.options import DEFAULT_LOOKAHEAD_NODES, MAX_LOOKAHEAD_NODES
 from tango_rt.pipeline.utterance import (

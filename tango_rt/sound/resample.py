@@ -12,8 +12,8 @@ import numpy as np
 from scipy.special import i0
 
 from engine.errors import InputError
-from engine.jit import FASTMATH, njit
 from engine.timebase import SAMPLE_RATE
+from tango_rt.sound.kernels import apply_filter
 
 __all__ = ["MAX_RATE_HZ", "MIN_RATE_HZ", "Resampler"]
 
@@ -68,7 +68,7 @@ class Resampler:
         out = np.empty(max(0, n_out - self._n_out), np.float32)
         phases = _phases(self.rate_hz)
         down = self.rate_hz // gcd(self.rate_hz, SAMPLE_RATE)
-        _filter(self._window, self._first + self._half - 1, phases, down, self._n_out, out)
+        apply_filter(self._window, self._first + self._half - 1, phases, down, self._n_out, out)
         self._n_out += len(out)
         spent = self._n_out * self.rate_hz // SAMPLE_RATE - self._half + 1 - self._first
         if spent > 0:
@@ -96,17 +96,3 @@ def _phases(rate_hz: int) -> np.ndarray:
     weights = cutoff * np.sinc(cutoff * offsets) * window
     table: np.ndarray = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
     return table
-
-
-@njit(fastmath=FASTMATH)
-def _filter(window: np.ndarray, middle: int, phases: np.ndarray, down: int, first_out: int, out: np.ndarray) -> None:
-    """Fill out with samples first_out, first_out + 1, ...; window begins where a filter around `middle` does."""
-    up, n_taps = phases.shape
-    for k in range(len(out)):
-        place = (first_out + k) * down
-        weights = phases[place % up]
-        start = place // up - middle
-        total = np.float32(0.0)
-        for tap in range(n_taps):
-            total += weights[tap] * window[start + tap]
-        out[k] = total

@@ -5,6 +5,8 @@ from scipy.stats import norm
 
 from engine.character import steps as pooling
 from engine.features import onset, speech
+from engine.features.kernels import contexts
+from engine.features.kernels import speech as hearing
 from engine.motion_graph.costs import CostOptions, MotionVectors, SpeechSteps
 from engine.timebase import FRAMES_PER_NODE, frame_count, frame_start, node_count
 
@@ -27,7 +29,7 @@ def levels(samples: np.ndarray, n_frames: int) -> np.ndarray:
         spectrum = np.fft.rfft(padded[start : start + speech.WINDOW] * hann)
         power = 2 * np.abs(spectrum) ** 2 / (speech.WINDOW * (hann**2).sum())
         bands = [power[voice].sum(), *(triangles @ power)]
-        out.append(10 * np.log10(np.maximum(bands, 10 ** (speech.SILENT_DB / 10))))
+        out.append(10 * np.log10(np.maximum(bands, 10 ** (hearing.SILENT_DB / 10))))
     return np.array(out)
 
 
@@ -60,70 +62,72 @@ def speech_features(samples: np.ndarray) -> np.ndarray:
     n, ahead = frame_count(len(samples)), speech.LOOKAHEAD_FRAMES
     found = levels(samples, n + ahead)
     db = np.concatenate((np.repeat(found[:1], ahead, axis=0), found))  # frame t is row t + ahead
-    floor, peak, heard, on, hold, soft = None, speech.SILENT_DB, 0, False, 0, 0.0
-    energy = Moments(0.0, speech.PRIOR_ENERGY_SD_DB)
-    flux = Moments(speech.PRIOR_FLUX_DB, speech.PRIOR_FLUX_SD_DB)
-    novelty = Moments(speech.PRIOR_FLUX_DB, speech.PRIOR_FLUX_SD_DB)
-    octaves = Moments(0.0, speech.PRIOR_PITCH_SD)
+    floor, peak, heard, on, hold, soft = None, hearing.SILENT_DB, 0, False, 0, 0.0
+    energy = Moments(0.0, hearing.PRIOR_ENERGY_SD_DB)
+    flux = Moments(hearing.PRIOR_FLUX_DB, hearing.PRIOR_FLUX_SD_DB)
+    novelty = Moments(hearing.PRIOR_FLUX_DB, hearing.PRIOR_FLUX_SD_DB)
+    octaves = Moments(0.0, hearing.PRIOR_PITCH_SD)
     smooth = np.hanning(2 * ahead + 3)[1:-1] / np.hanning(2 * ahead + 3).sum()
     rows = []
     for t in range(ahead, ahead + n):
         future = db[t : t + ahead + 1, 0]
-        sustained = db[t + speech.LEAD_FRAMES : t + ahead + 1, 0]
-        if min(db[t - 1, 0], db[t, 0]) > speech.SILENT_DB:
+        sustained = db[t + hearing.LEAD_FRAMES : t + ahead + 1, 0]
+        if min(db[t - 1, 0], db[t, 0]) > hearing.SILENT_DB:
             heard += 1
             if heard == 2:
                 spread = future.max() - future.min()
-                floor = future.min() - np.clip(3 * (spread - speech.STEADY_DB), 0, 20)
+                floor = future.min() - np.clip(3 * (spread - hearing.STEADY_DB), 0, 20)
             elif floor is not None and db[t, 0] < floor:
                 floor = (floor + db[t, 0]) / 2
             elif floor is not None:
-                floor = min(floor + speech.FLOOR_RISE_DB * max(speech.START_FRAMES / heard, 1), db[t, 0])
+                floor = min(floor + hearing.FLOOR_RISE_DB * max(hearing.START_FRAMES / heard, 1), db[t, 0])
         if floor is None:
-            threshold = future.max() + speech.SPEECH_RANGE_DB
+            threshold = future.max() + hearing.SPEECH_RANGE_DB
         else:
-            peak = max(peak - speech.PEAK_FALL_DB, sustained.min())
-            threshold = max(floor + speech.NOISE_MARGIN_DB, peak - speech.SPEECH_RANGE_DB, speech.LEAST_SPEECH_DB)
-        stays = on and sustained.max() > threshold - speech.HYSTERESIS_DB
+            peak = max(peak - hearing.PEAK_FALL_DB, sustained.min())
+            threshold = max(floor + hearing.NOISE_MARGIN_DB, peak - hearing.SPEECH_RANGE_DB, hearing.MIN_SPEECH_DB)
+        stays = on and sustained.max() > threshold - hearing.HYSTERESIS_DB
         on = bool(sustained.min() > threshold or stays)
         if on:
-            hold, soft = speech.HANG_FRAMES + speech.LEAD_FRAMES, min(soft + 1 / speech.ATTACK_FRAMES, 1)
+            hold, soft = hearing.HANG_FRAMES + hearing.LEAD_FRAMES, min(soft + 1 / hearing.ATTACK_FRAMES, 1)
         elif hold > 0:
             hold -= 1
         else:
-            soft = max(soft - 1 / speech.RELEASE_FRAMES, 0)
-        if energy.n == speech.PRIOR_FRAMES:
+            soft = max(soft - 1 / hearing.RELEASE_FRAMES, 0)
+        if energy.n == hearing.PRIOR_FRAMES:
             energy.mean = max(threshold + 6, sustained.max() - 6)
-        elif energy.mean < peak - speech.MEAN_RANGE_DB:
-            energy = Moments(peak - speech.MEAN_RANGE_DB / 2, speech.PRIOR_ENERGY_SD_DB)
-        least = threshold - speech.BAND_RANGE_DB
+        elif energy.mean < peak - hearing.MEAN_RANGE_DB:
+            energy = Moments(peak - hearing.MEAN_RANGE_DB / 2, hearing.PRIOR_ENERGY_SD_DB)
+        least = threshold - hearing.BAND_RANGE_DB
         rises = np.maximum(np.diff(np.maximum(db[t - 2 : t + 2, 1:], least), axis=0), 0).mean(axis=1)
         news = np.maximum(np.diff(db[t - 1 : t + 1, 1:], axis=0), 0).mean()
         high, tone = 0.0, (0.0, 0.0)
-        if on and db[t, 0] > threshold - speech.HYSTERESIS_DB:
+        if on and db[t, 0] > threshold - hearing.HYSTERESIS_DB:
             energy.learn(db[t, 0])
             flux.learn(rises[1])
             novelty.learn(news)
             tone = pitch(samples, t - ahead)
         if tone[1] >= 0.5:
-            if octaves.n == speech.PRIOR_FRAMES:
+            if octaves.n == hearing.PRIOR_FRAMES:
                 octaves.mean = tone[0]
             octaves.learn(tone[0])
-            high = np.clip((tone[0] - octaves.mean) / np.sqrt(octaves.variance), -speech.CLIP_PITCH, speech.CLIP_PITCH)
+            high = np.clip(
+                (tone[0] - octaves.mean) / np.sqrt(octaves.variance), -hearing.CLIP_PITCH, hearing.CLIP_PITCH
+            )
         loud = (db[t, 0] - energy.mean) / np.sqrt(energy.variance)
         z = (db[t - ahead : t + ahead + 1, 0] - energy.mean) / np.sqrt(energy.variance)
-        z = np.clip(z, speech.CLIP_LOW, speech.CLIP_HIGH)
+        z = np.clip(z, hearing.CLIP_LOW, hearing.CLIP_HIGH)
         rows.append(
             (
                 z[ahead],
                 (z[ahead + 1] - z[ahead - 1]) / 2,
-                min((rises[1] - flux.mean) / np.sqrt(flux.variance), speech.FLUX_CLIP_HIGH),
+                min((rises[1] - flux.mean) / np.sqrt(flux.variance), hearing.FLUX_CLIP_HIGH),
                 (rises[2] - rises[0]) / 2 / np.sqrt(flux.variance),
                 z @ smooth,
                 -z @ np.gradient(smooth),
                 soft,
-                np.clip(loud, speech.CLIP_LOUDNESS_LOW, speech.CLIP_HIGH),
-                min((news - novelty.mean) / np.sqrt(novelty.variance), speech.FLUX_CLIP_HIGH),
+                np.clip(loud, hearing.CLIP_LOUDNESS_LOW, hearing.CLIP_HIGH),
+                min((news - novelty.mean) / np.sqrt(novelty.variance), hearing.FLUX_CLIP_HIGH),
                 high,
             )
         )
@@ -134,10 +138,10 @@ class Moments:
     """Running mean and variance with forgetting."""
 
     def __init__(self, mean: float, sd: float) -> None:
-        self.n, self.mean, self.variance = speech.PRIOR_FRAMES, mean, sd**2
+        self.n, self.mean, self.variance = hearing.PRIOR_FRAMES, mean, sd**2
 
     def learn(self, value: float) -> None:
-        self.n = min(self.n + 1, speech.MEMORY_FRAMES)
+        self.n = min(self.n + 1, hearing.MEMORY_FRAMES)
         before = self.mean
         self.mean = before + (value - before) / self.n
         self.variance += ((value - before) * (value - self.mean) - self.variance) / self.n
@@ -149,7 +153,7 @@ def context(values: np.ndarray, centre: int, first: int, last: int, half: int, s
     known = (frames >= first) & (frames < last)
     window = np.where(known, values[np.clip(frames, 0, len(values) - 1)], 0.0)
     window = np.where(known, window - window[known].mean(), 0.0).reshape(-1, step).mean(axis=1)
-    size = np.sqrt((window**2).sum() + onset.NOISE_VARIANCE * len(window))
+    size = np.sqrt((window**2).sum() + contexts.NOISE_VARIANCE * len(window))
     return np.asarray(window * np.sqrt(known.mean()) / size)
 
 

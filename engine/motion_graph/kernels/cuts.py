@@ -2,7 +2,7 @@
 
 A cut i -> j shows the frames of nodes i, i+1 morphing into those of j-1, j, so it costs the *window* distance
 (d(i, j-1) + d(i+1, j)) / 2. Where i ends its clip or j starts its own there is no such window, and it costs
-d(i, j). Bounds of kernels/distances.py rule most pairs out; the rest are looked at in the order of their
+d(i, j). Bounds of kernels/bounds.py rule most pairs out; the rest are looked at in the order of their
 bounds.
 """
 
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from engine.jit import FASTMATH, njit
+from engine.motion_graph.kernels.bounds import N_BINS, SLACK, NodeBounds, by_bound, pair_bound, row_bounds
 from engine.motion_graph.kernels.distances import NodeFeatures, Surface, pose_distance, surface_distance
 
 __all__ = ["NO_NODE", "cheapest_cuts", "nearest_cuts", "spread_out"]
@@ -18,17 +19,7 @@ __all__ = ["NO_NODE", "cheapest_cuts", "nearest_cuts", "spread_out"]
 NO_NODE = -1
 """Fills the places of cuts that do not exist."""
 
-_BLOCK = 256  # columns whose bounds stay in the first-level cache while the groups add up
-_N_BINS = 64
-_SLACK = np.float32(1 - 1e-5)  # a bound is a sum of rounded numbers: it must never exceed the distance
 _TOO_DEAR = np.float32(np.nan)  # of a cut whose cost does not matter: it compares with nothing
-
-
-class NodeBounds(NamedTuple):
-    """group_means float32 (N, 2 G, 3) and pivots float32 (N, K): those of NodeFeatures, a node in one place."""
-
-    group_means: np.ndarray
-    pivots: np.ndarray
 
 
 class Grouped(NamedTuple):
@@ -40,7 +31,7 @@ class Grouped(NamedTuple):
 
 class TwoRows(NamedTuple):
     """Distances of row i and of row i + 1 to all nodes, (2, N) each. The next row needs the latter again, so the two
-    change places. pose_bound and bound are those of _row_bounds; apart (d_iou) and exact are NaN until asked for."""
+    change places. pose_bound and bound are those of row_bounds; apart (d_iou) and exact are NaN until asked for."""
 
     pose_bound: np.ndarray
     bound: np.ndarray
@@ -100,56 +91,6 @@ def spread_out(targets: np.ndarray, costs: np.ndarray, n_keep: int, radius: int)
     return kept_targets, kept_costs
 
 
-@njit(nogil=True, fastmath=FASTMATH)
-def _row_bounds(group_means: np.ndarray, pivots: np.ndarray, i: int, pose_bound: np.ndarray, bound: np.ndarray) -> None:
-    """Bounds between node i and every other: of d_pose, and of the whole distance."""
-    n_nodes = pose_bound.shape[0]
-    for start in range(0, n_nodes, _BLOCK):
-        stop = min(start + _BLOCK, n_nodes)
-        # Slices count from 0: with range(start, stop) the compiler allows for negative indices and gives up
-        # vector code.
-        of_pose, of_all = pose_bound[start:stop], bound[start:stop]
-        of_pose[:] = 0
-        of_all[:] = 0
-        for g in range(group_means.shape[0]):
-            x, y, z = group_means[g, 0, i], group_means[g, 1, i], group_means[g, 2, i]
-            xs, ys, zs = (
-                group_means[g, 0, start:stop],
-                group_means[g, 1, start:stop],
-                group_means[g, 2, start:stop],
-            )
-            for k in range(of_pose.shape[0]):
-                dx, dy, dz = xs[k] - x, ys[k] - y, zs[k] - z
-                of_pose[k] += np.sqrt(dx * dx + dy * dy + dz * dz)
-        for p in range(pivots.shape[0]):
-            mine, theirs = pivots[p, i], pivots[p, start:stop]
-            for k in range(of_all.shape[0]):
-                of_all[k] = max(of_all[k], abs(theirs[k] - mine))
-        for k in range(of_all.shape[0]):
-            of_pose[k] *= _SLACK
-            of_all[k] = of_pose[k] + of_all[k] * _SLACK
-
-
-@njit(nogil=True)
-def _by_bound(bound: np.ndarray, limit: np.float32, order: np.ndarray, bin_end: np.ndarray) -> int:
-    """Columns whose bound is within the limit, into `order`, ascending by bound but for the width of a
-    bin."""
-    scale = np.float32(_N_BINS) / limit if limit > 0 else np.float32(0)
-    bin_end[:] = 0
-    for b in range(bound.shape[0]):
-        if bound[b] <= limit:
-            bin_end[min(int(bound[b] * scale), _N_BINS - 1)] += 1
-    total = 0
-    for k in range(_N_BINS):
-        total, bin_end[k] = total + bin_end[k], total
-    for b in range(bound.shape[0]):
-        if bound[b] <= limit:
-            k = min(int(bound[b] * scale), _N_BINS - 1)
-            order[bin_end[k]] = b
-            bin_end[k] += 1
-    return total
-
-
 @njit(nogil=True)
 def _dearer(cost: np.float32, target: int, than_cost: np.float32, than_target: int) -> Any:
     return cost > than_cost or (cost == than_cost and target > than_target)
@@ -194,26 +135,26 @@ def _nearest_cuts(
     pose, surface, clip, clip_last = features.pose, features.surface, features.clip, features.clip_last
     group_means, pivots = features.group_means, features.pivots
     n_nodes, n_best = clip.shape[0], costs.shape[1]
-    order, bin_end = np.empty(n_nodes, np.int64), np.empty(_N_BINS, np.int64)
+    order, bin_end = np.empty(n_nodes, np.int64), np.empty(N_BINS, np.int64)
     window_bound = np.full(n_nodes, np.inf, np.float32)
     two = TwoRows(
         np.empty((2, n_nodes), np.float32), np.empty((2, n_nodes), np.float32),
         np.full((2, n_nodes), np.nan, np.float32), np.full((2, n_nodes), np.nan, np.float32),
     )  # fmt: skip
     here, ahead = 0, 1
-    _row_bounds(group_means, pivots, first_row, two.pose_bound[here], two.bound[here])
+    row_bounds(group_means, pivots, first_row, two.pose_bound[here], two.bound[here])
     for row in range(costs.shape[0]):
         i = first_row + row
         limit, n_held = limits[i], 0
         window = windowed and not clip_last[i]
         if i + 1 < n_nodes:
-            _row_bounds(group_means, pivots, i + 1, two.pose_bound[ahead], two.bound[ahead])
+            row_bounds(group_means, pivots, i + 1, two.pose_bound[ahead], two.bound[ahead])
         if window:
             for b in range(n_nodes - 1):
                 window_bound[b] = np.float32(0.5) * (two.bound[here, b] + two.bound[ahead, b + 1])
         step = 1 if window else 0
         row_bound = window_bound if window else two.bound[here]
-        n_near = _by_bound(row_bound, limit, order, bin_end)
+        n_near = by_bound(row_bound, limit, order, bin_end)
         for k in range(n_near + clip_firsts.shape[0] * step):
             listed = k < n_near
             shift = step if listed else 0
@@ -247,7 +188,7 @@ def _cost_within(
         if np.isnan(apart[ahead, j]):
             apart[ahead, j] = surface_distance(surface, i + 1, j)
         floor = np.float32(0.5) * (floor + two.pose_bound[ahead, j] + apart[ahead, j])
-    if floor * _SLACK > limit:
+    if floor * SLACK > limit:
         return _TOO_DEAR
     if np.isnan(exact[here, b]):
         exact[here, b] = pose_distance(pose, i, b) + apart[here, b]
@@ -257,20 +198,6 @@ def _cost_within(
             exact[ahead, j] = pose_distance(pose, i + 1, j) + apart[ahead, j]
         cost = np.float32(0.5) * (cost + exact[ahead, j])
     return cost
-
-
-@njit(nogil=True, fastmath=FASTMATH)
-def _pair_bound(group_means: np.ndarray, pivots: np.ndarray, a: int, b: int) -> np.float32:
-    total = np.float32(0)
-    for g in range(group_means.shape[1]):
-        dx = group_means[a, g, 0] - group_means[b, g, 0]
-        dy = group_means[a, g, 1] - group_means[b, g, 1]
-        dz = group_means[a, g, 2] - group_means[b, g, 2]
-        total += np.sqrt(dx * dx + dy * dy + dz * dz)
-    apart = np.float32(0)
-    for p in range(pivots.shape[1]):
-        apart = max(apart, abs(pivots[a, p] - pivots[b, p]))
-    return (total + apart) * _SLACK
 
 
 @njit(nogil=True, fastmath=FASTMATH)
@@ -301,9 +228,9 @@ def _cheapest_cuts(
             c = target_group[j]
             window = windowed and not clip_last[i] and not clip_first[j]
             b = j - 1 if window else j
-            floor = _pair_bound(group_means, pivots, i, b)
+            floor = pair_bound(group_means, pivots, i, b)
             if window:
-                floor = np.float32(0.5) * (floor + _pair_bound(group_means, pivots, i + 1, j))
+                floor = np.float32(0.5) * (floor + pair_bound(group_means, pivots, i + 1, j))
             if floor >= costs[r, c]:
                 continue
             cost = pose_distance(pose, i, b) + surface_distance(surface, i, b)

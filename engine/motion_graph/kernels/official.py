@@ -1,19 +1,68 @@
 """Kernels of the research release's rules. No fast mathematics here: the choices must be equal to the last
 bit."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from engine.jit import njit
 
-__all__ = ["advance", "dot_products", "edges", "strong_components", "thresholds"]
+__all__ = [
+    "Generations",
+    "Moves",
+    "Points",
+    "Prices",
+    "advance",
+    "dot_products",
+    "edges",
+    "strong_components",
+    "thresholds",
+]
 
 _OFFSETS = (-4, -3, -2, -1, 1, 2, 3, 4)
 _ONE = np.uint64(1)  # unsigned indices spare the kernel the code for negative ones
 _TERMS = 32  # of a dot product at a time: so many columns stay in the first-level cache
 
 
+class Points(NamedTuple):
+    """values float32 (N, 3, K) of N frames, and limits float32 (N, K): from what *squared* distance on, exclusive, a
+    point of another frame is like that of this one."""
+
+    values: np.ndarray
+    limits: np.ndarray
+
+
+class Moves(NamedTuple):
+    """Edges into n are start[n] .. start[n + 1] - 1, int64 (N + 1,), in move uint64 (E,): 2 * source + 1 if the edge is
+    a jump."""
+
+    start: np.ndarray
+    move: np.ndarray
+
+
+class Prices(NamedTuple):
+    """revisit float64 (T + 1,): what showing a node costs that the path has shown c times, revisit[0] = 0. jump: a jump
+    costs that for each on the path so far."""
+
+    revisit: np.ndarray
+    jump: float
+
+
+class Generations(NamedTuple):
+    """The best k paths to each node, in two generations that take turns.
+
+    cost    float64 (2, n, k), ascending, inf where there is no entry
+    jumps   int64 (2, n, k)
+    visits  unsigned (2, n, k, n): how often the path of an entry has shown each node
+    """
+
+    cost: np.ndarray
+    jumps: np.ndarray
+    visits: np.ndarray
+
+
 @njit()
-def _length(values, i, j, k):  # type: ignore[no-untyped-def]
+def _length(values: np.ndarray, i: int, j: int, k: int) -> np.float32:
     """float32 length of the difference of points k, the squares added as (x + y) + z."""
     dx = values[i, 0, k] - values[j, 0, k]
     dy = values[i, 1, k] - values[j, 1, k]
@@ -22,7 +71,7 @@ def _length(values, i, j, k):  # type: ignore[no-untyped-def]
 
 
 @njit()
-def thresholds(values, previous, following):  # type: ignore[no-untyped-def]
+def thresholds(values: np.ndarray, previous: np.ndarray, following: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean distance of every frame to its neighbours 1 to 4 frames away, and how many of these counted.
 
     values float32 (N, 3, K); returns float64 (N, K) and int64 (N,). Only the frame at a clip's end is left
@@ -44,8 +93,8 @@ def thresholds(values, previous, following):  # type: ignore[no-untyped-def]
 
 
 @njit()
-def _votes(values, i, j, limit):  # type: ignore[no-untyped-def]
-    a, b, most = values[i], values[j], limit[i]
+def _votes(values: np.ndarray, limits: np.ndarray, i: int, j: int) -> np.int32:
+    a, b, most = values[i], values[j], limits[i]
     votes = np.int32(0)
     for k in range(a.shape[1]):
         dx, dy, dz = a[0, k] - b[0, k], a[1, k] - b[1, k], a[2, k] - b[2, k]
@@ -54,16 +103,23 @@ def _votes(values, i, j, limit):  # type: ignore[no-untyped-def]
 
 
 @njit()
-def edges(  # type: ignore[no-untyped-def]
-    position, velocity, trans, previous, following, used, position_limit, velocity_limit, trans_limit,
-    min_votes
-):  # fmt: skip
+def edges(
+    position: Points,
+    velocity: Points,
+    trans: Points,
+    previous: np.ndarray,
+    following: np.ndarray,
+    used: np.ndarray,
+    min_votes: int,
+) -> tuple[np.ndarray, np.ndarray]:
     """(E, 2) int32 and is_continue (E,) bool, ascending by source, then target.
 
-    position, velocity float32 (N, 3, K), trans (N, 3, 1); limits float32 of *squared* distances, strict;
-    frames with used = 0 have no edges.
+    Frames with used = 0 have no edges.
     """
-    n_frames = position.shape[0]
+    places, place_limits = position.values, position.limits
+    speeds, speed_limits = velocity.values, velocity.limits
+    roots, root_limits = trans.values, trans.limits
+    n_frames = places.shape[0]
     found, is_continue = np.empty((4 * n_frames + 4, 2), np.int32), np.empty(4 * n_frames + 4, np.bool_)
     n_found = 0
     for i in range(n_frames):
@@ -78,9 +134,9 @@ def edges(  # type: ignore[no-untyped-def]
                 continue
             adjacent = j == previous[i] or j == following[i]
             if not adjacent and (
-                _votes(trans, i, j, trans_limit) < 1
-                or _votes(position, i, j, position_limit) < min_votes
-                or _votes(velocity, i, j, velocity_limit) < min_votes
+                _votes(roots, root_limits, i, j) < 1
+                or _votes(places, place_limits, i, j) < min_votes
+                or _votes(speeds, speed_limits, i, j) < min_votes
             ):
                 continue
             found[n_found, 0], found[n_found, 1], is_continue[n_found] = i, j, adjacent
@@ -89,7 +145,9 @@ def edges(  # type: ignore[no-untyped-def]
 
 
 @njit()
-def strong_components(out_start, out_target, in_start, in_source):  # type: ignore[no-untyped-def]
+def strong_components(
+    out_start: np.ndarray, out_target: np.ndarray, in_start: np.ndarray, in_source: np.ndarray
+) -> np.ndarray:
     """Strongly connected component of each vertex, int64 (n,), numbered as the release's graph library does.
 
     Depth-first along outgoing edges, starts and neighbours ascending, gives a finishing order; in its
@@ -132,19 +190,16 @@ def strong_components(out_start, out_target, in_start, in_source):  # type: igno
 
 
 @njit()
-def advance(  # type: ignore[no-untyped-def]
-    increments, in_start, in_move, revisit, continue_penalty,
-    now, cost, jumps, visits, back,
-):  # fmt: skip
-    """One step per row of increments float64 (B, n). The state arrays hold two generations that take turns:
-    `now` (0 or 1) is the current one before the block, (now + B) % 2 after it.
+def advance(
+    increments: np.ndarray, moves: Moves, prices: Prices, generations: Generations, now: int, back: np.ndarray
+) -> None:
+    """One step per row of increments float64 (B, n).
 
-    cost float64 (2, n, k), ascending, inf where there is no entry; jumps int64 (2, n, k); visits (2, n, k, n)
-    unsigned: how often the path of an entry has shown each node. revisit float64 (T + 1,): what showing a
-    node costs that the path has shown c times, revisit[0] = 0. Edges into n are in_start[n] ..
-    in_start[n+1] - 1 in in_move uint64, 2 * source + 1 if the edge is a jump. back (B, n, k) integer, out:
+    `now` (0 or 1) is the current generation before the block, (now + B) % 2 after it. back (B, n, k) integer, out:
     number of the edge, by target, * k + rank of the predecessor.
     """
+    in_start, in_move, revisit = moves.start, moves.move, prices.revisit
+    cost, jumps, visits = generations.cost, generations.jumps, generations.visits
     n_nodes, n_ranks = cost.shape[1], cost.shape[2]
     offers = np.empty(n_ranks * max(1, (in_start[1:] - in_start[:-1]).max()))
     place_of, rank_of = np.divmod(np.arange(len(offers)), n_ranks)
@@ -153,31 +208,20 @@ def advance(  # type: ignore[no-untyped-def]
         old = (now + t) % 2
         new = 1 - old
         cost_before, jumps_before, visits_before = cost[old], jumps[old], visits[old]
-        for s in range(n_nodes):
-            for rank in range(n_ranks):
-                due[rank, 2 * s] = continue_penalty * jumps_before[s, rank]
-                due[rank, 2 * s + 1] = continue_penalty * (jumps_before[s, rank] + 1)
+        _price_moves(jumps_before, prices.jump, due)
         for n in range(n_nodes):
             first, last, added = in_start[n], in_start[n + 1], increments[t, n]
             for rank in range(n_ranks):
-                moves, costs, dues, seen = (
-                    in_move[first:last],
-                    cost_before[:, rank],
-                    due[rank],
-                    visits_before[:, rank, n],
-                )
-                for k in range(moves.shape[0]):
-                    move = moves[k]
+                into, dues = in_move[first:last], due[rank]
+                costs, seen = cost_before[:, rank], visits_before[:, rank, n]
+                for k in range(into.shape[0]):
+                    move = into[k]
                     s = move >> _ONE
                     # revisit[0] is 0: adding it saves a branch that no processor predicts.
                     base = costs[s] + revisit[seen[s]]
                     offers[k * n_ranks + rank] = (base + added) + dues[move]
             for rank in range(n_ranks):
-                # The first of equal offers, as in a stable sort.
-                pick, least = 0, np.inf
-                for m in range((last - first) * n_ranks):
-                    if offers[m] < least:
-                        pick, least = m, offers[m]
+                pick, least = _least(offers, (last - first) * n_ranks)
                 cost[new, n, rank] = least
                 if least == np.inf:
                     continue
@@ -194,10 +238,29 @@ def advance(  # type: ignore[no-untyped-def]
                 ours[n] += 1
 
 
+@njit()
+def _price_moves(jumps: np.ndarray, jump_price: float, due: np.ndarray) -> None:
+    """Into due (k, 2 n): what an entry pays for its jumps if it goes on, and if it jumps."""
+    for s in range(jumps.shape[0]):
+        for rank in range(jumps.shape[1]):
+            due[rank, 2 * s] = jump_price * jumps[s, rank]
+            due[rank, 2 * s + 1] = jump_price * (jumps[s, rank] + 1)
+
+
+@njit(forceinline=True)
+def _least(offers: np.ndarray, n: int) -> tuple[int, float]:
+    """Of the first n: the first of equal ones, as in a stable sort."""
+    pick, least = 0, np.inf
+    for m in range(n):
+        if offers[m] < least:
+            pick, least = m, offers[m]
+    return pick, least
+
+
 # Fused, but in the order written: equal vectors then have equal products, and equal nodes tie as they do in the
 # release.
 @njit(fastmath={"contract"})
-def dot_products(rows, columns, out):  # type: ignore[no-untyped-def]
+def dot_products(rows: np.ndarray, columns: np.ndarray, out: np.ndarray) -> None:
     """out[t, n] = rows[t] . columns[:, n], in the type of `out`; the number of terms a multiple of 4.
 
     A matrix product of this size loses more by waking its threads up than it takes.

@@ -7,25 +7,58 @@ With D the minimum dwell, states are (n, 1) .. (n, D), D standing for "D or more
 so a step of N nodes leaves behind N numbers and N bits.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from engine.jit import njit
 
-__all__ = ["advance", "trace_back"]
+__all__ = ["Choices", "Incoming", "advance", "trace_back"]
+
+
+class Incoming(NamedTuple):
+    """The edges of N nodes, by target.
+
+    arrives     bool (N,): n - 1 continues to n
+    cut_start   int64 (N + 1,): cuts into n are cut_start[n] .. cut_start[n + 1] - 1
+    cut_source  int32 (C,), ascending for each node
+    cut_cost    float64 (C,)
+    """
+
+    arrives: np.ndarray
+    cut_start: np.ndarray
+    cut_source: np.ndarray
+    cut_cost: np.ndarray
+
+
+class Choices(NamedTuple):
+    """What the steps of a block leave behind.
+
+    cut    unsigned (B, N): the cut taken into (n, 1), counted from cut_start[n]
+    dwelt  uint8 (B, ceil(N / 8)), the bit of (n, D): set if it came from (n - 1, D)
+    """
+
+    cut: np.ndarray
+    dwelt: np.ndarray
 
 
 @njit(nogil=True)
-def advance(  # type: ignore[no-untyped-def]
-    costs, jitter, jitter_row, state, arrives, cut_start, cut_source, cut_cost, chosen, dwelt,
-):  # fmt: skip
+def advance(
+    costs: np.ndarray,
+    jitter: np.ndarray,
+    jitter_row: np.ndarray,
+    state: np.ndarray,
+    incoming: Incoming,
+    choices: Choices,
+) -> None:
     """Carry the state over the rows of a block.
 
     costs float32 (B, N); jitter float32 (P, N) and jitter_row int64 (B,): row jitter_row[t] is added to
-    costs[t]; state float64 (D, N), updated in place; arrives bool (N,): n - 1 continues to n; cuts into n are
-    cut_start[n] .. cut_start[n+1] - 1 in cut_source int32 (ascending) and cut_cost float64. Out: chosen (B,
-    N) unsigned, the cut taken into (n, 1), counted from cut_start[n]; dwelt uint8 (B, ceil(N / 8)), the bit
-    of (n, D): set if it came from (n - 1, D).
+    costs[t]; state float64 (D, N), updated in place; choices: filled, its bits are unset before.
     """
+    arrives, cut_start = incoming.arrives, incoming.cut_start
+    cut_source, cut_cost = incoming.cut_source, incoming.cut_cost
+    chosen, dwelt = choices.cut, choices.dwelt
     depth, n_nodes = state.shape
     before = state
     after = np.empty_like(state)
@@ -58,19 +91,27 @@ def advance(  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True)
-def trace_back(  # type: ignore[no-untyped-def]
-    node, dwell, depth, cut_start, cut_source, chosen, dwelt, nodes, by_cut
-):
+def trace_back(
+    node: int,
+    dwell: int,
+    depth: int,
+    incoming: Incoming,
+    choices: Choices,
+    nodes: np.ndarray,
+    by_cut: np.ndarray,
+) -> tuple[int, int]:
     """Follow the choices of one block backwards from (node, dwell) at its last row.
 
     Fills nodes int32 (B,) and by_cut bool (B,), whether the row was entered by a cut; returns the state
     before the block.
     """
+    cut_start, cut_source = incoming.cut_start, incoming.cut_source
+    chosen, dwelt = choices.cut, choices.dwelt
     for t in range(nodes.shape[0] - 1, -1, -1):
         nodes[t] = node
         by_cut[t] = dwell == 1
         if dwell == 1:
-            node, dwell = np.int64(cut_source[cut_start[node] + np.int64(chosen[t, node])]), depth
+            node, dwell = cut_source[cut_start[node] + np.int64(chosen[t, node])], depth
         elif dwell == depth and dwelt[t, node >> 3] >> (node & 7) & 1:
             node -= 1
         else:
