@@ -40,7 +40,7 @@ Row = dict[str, Any]
 _CALM_S = 20.0
 _SAMPLE_S = 5.0
 _SETTLE_S = 40.0
-_MOST_LINES = 40
+_MAX_LINES = 40
 _SLOW_S = 0.06
 _ERROR = re.compile(r"\bERROR\b|\bCRITICAL\b|Traceback|^E\d{4} ")
 
@@ -136,7 +136,7 @@ def soak(packs: Path, minutes: float, speech: Path, seed: int) -> Row:
         "innocent": {key: int(seen[key]) for key in ("frames", "dropped", "underruns", "late", "failed")},
         "trend_mb_per_minute": _trend(samples, minutes),
         "log_lines": log.count("\n"),
-        "errors": errors[:_MOST_LINES],
+        "errors": errors[:_MAX_LINES],
         "server_alive": server.process.returncode in (0, -15),
         "log": log,
     }

@@ -38,7 +38,7 @@ __all__ = ["measure_clip", "measure_cuts", "measure_time", "measure_windows", "r
 HEIGHT_PX = 512
 FULL_HEIGHT_PX = 720
 SPEEDS = {"gap": 1, "double": 2, "triple": 3}
-LEAST_CUT = 45  # frames between the two sides of a cut
+MIN_CUT = 45  # frames between the two sides of a cut
 LEVELS = {"near": 0.002, "usual": 0.03, "hard": 0.15}  # quantiles of the distances of all pairs
 FLOW, ARMS, FADE, CUT = Flow(), Flow(arms=True), Crossfade(), HardCut()
 
@@ -199,7 +199,7 @@ def find_cuts(clip: Clip, level: str, count: int) -> list[tuple[int, int]]:
     takes = np.stack([state[start : start + 8].mean(axis=0).ravel() for start in starts])
     square = (takes**2).sum(axis=1)
     distance = square[:, None] + square[None] - 2 * takes @ takes.T
-    distance[np.abs(starts[:, None] - starts[None]) < LEAST_CUT] = np.inf
+    distance[np.abs(starts[:, None] - starts[None]) < MIN_CUT] = np.inf
     distance[clip.shots[starts][:, None] != clip.shots[starts][None]] = np.inf
     order = np.argsort(distance, axis=None)[: int(np.isfinite(distance).sum())]
     first = int(len(order) * LEVELS[level])
@@ -241,7 +241,7 @@ def measure_cuts(clip: Clip, level: str, count: int) -> dict[str, dict[str, floa
 
 def measure_time(clip: Clip, repeats: int = 3) -> dict[str, float]:
     """CPU seconds of a transition at the size of the clip, the least of several runs."""
-    a, b = 10, min(10 + LEAST_CUT, len(clip.frames) - 9)
+    a, b = 10, min(10 + MIN_CUT, len(clip.frames) - 9)
     takes = clip.take(np.arange(a, a + 8)), clip.take(np.arange(b, b + 8))
     short = clip.take(np.arange(a, a + 4)), clip.take(np.arange(b, b + 4))
     calls: dict[str, Callable[[], object]] = {
@@ -326,7 +326,7 @@ def main() -> None:
         results[path.stem] = measure_clip(clip, arguments.windows, arguments.cuts)
         if arguments.strips:
             write_strips(clip, arguments.strips, arguments.cuts)
-        full = read_clip(path, FULL_HEIGHT_PX, 2 * LEAST_CUT) if clip.frames.shape[1] == HEIGHT_PX else clip
+        full = read_clip(path, FULL_HEIGHT_PX, 2 * MIN_CUT) if clip.frames.shape[1] == HEIGHT_PX else clip
         results[path.stem]["seconds"] = measure_time(full)
     if arguments.json:
         print(json.dumps(results))

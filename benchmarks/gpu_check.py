@@ -34,7 +34,7 @@ from benchmarks.gpu_sections import Settings, run_section
 from benchmarks.gpu_tables import markdown
 from engine.errors import TangoError
 
-LEAST_SECTION_S = 20.0  # less is no time to load torch in
+MIN_SECTION_S = 20.0  # less is no time to load torch in
 PRECISIONS = {
     "tensorrt": ("bf16", "fp16", "fp32"),
     "tensorrt-rtx": ("bf16", "fp16", "fp32"),
@@ -128,7 +128,7 @@ def work_on(name: str, settings: Settings, rows: Path) -> None:
 
 def _section(name: str, settings: Settings, left_s: float, done: dict[str, Any]) -> dict[str, Any]:
     """Rows of a section, or why there are none."""
-    if left_s < LEAST_SECTION_S:
+    if left_s < MIN_SECTION_S:
         return {"left_out": f"{max(0, left_s):.0f} s of the time were left"}
     kind, subject, *_ = name.split(":")
     if kind in ("engine", "build", "verify"):

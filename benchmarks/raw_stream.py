@@ -19,7 +19,7 @@ _INITIAL_WINDOW_SIZE, _MAX_FRAME_SIZE = 4, 5
 _CANCEL = 8
 _FRAME_BYTES = 16_384
 _DEFAULT_WINDOW = 65_535
-_MOST_WINDOW = 2**31 - 1
+_MAX_WINDOW = 2**31 - 1
 _RECV_BYTES = 1 << 18
 _PATH = "/tango_rt.v1.GestureService/StreamGestures"
 
@@ -28,7 +28,7 @@ class RawStream:
     """A stream of one call, not blocking. send() what there is to say, receive() when the socket is readable."""
 
     def __init__(
-        self, host: str, port: int, window: int = _MOST_WINDOW, receive_buffer: int | None = None, token: str = ""
+        self, host: str, port: int, window: int = _MAX_WINDOW, receive_buffer: int | None = None, token: str = ""
     ) -> None:
         """window: bytes that the server may send before they are read; receive_buffer: of the socket."""
         self.ended = False

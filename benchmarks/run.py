@@ -179,7 +179,7 @@ def transitions(videos: Sequence[Path]) -> list[str]:
     for video in videos:
         clip = bench_transitions.read_clip(video)
         results[video.stem] = bench_transitions.measure_clip(clip, n_windows=8)
-        full = bench_transitions.read_clip(video, bench_transitions.FULL_HEIGHT_PX, 2 * bench_transitions.LEAST_CUT)
+        full = bench_transitions.read_clip(video, bench_transitions.FULL_HEIGHT_PX, 2 * bench_transitions.MIN_CUT)
         results[video.stem]["seconds"] = bench_transitions.measure_time(full)
     text = io.StringIO()
     with contextlib.redirect_stdout(text):

@@ -8,10 +8,10 @@ import sys
 
 from engine.errors import BackendError
 
-__all__ = ["LEAST_BYTES", "THREAD_BYTES", "address_space", "check_address_space"]
+__all__ = ["MIN_BYTES", "THREAD_BYTES", "address_space", "check_address_space"]
 
-LEAST_BYTES = 2_000_000_000  # builds and renders with two threads were measured to map 1.4 GB, most of it never used
-THREAD_BYTES = LEAST_BYTES // 4
+MIN_BYTES = 2_000_000_000  # builds and renders with two threads were measured to map 1.4 GB, most of it never used
+THREAD_BYTES = MIN_BYTES // 4
 """Of it, how much a thread of a numerical library is given; OpenBLAS maps 80 MB for each, in two copies of it."""
 
 
@@ -28,8 +28,8 @@ def address_space() -> int | None:
 def check_address_space() -> None:
     """Raises BackendError where a process may not map enough to load the libraries of this project and work."""
     limit = address_space()
-    if limit is not None and limit < LEAST_BYTES:
+    if limit is not None and limit < MIN_BYTES:
         raise BackendError(
             f"a process may map {limit / 1e9:.1f} GB here (ulimit -v), too little for NumPy and Numba: allow "
-            f"{LEAST_BYTES / 1e9:g} GB and more, or bound what is really used, by a control group"
+            f"{MIN_BYTES / 1e9:g} GB and more, or bound what is really used, by a control group"
         )

@@ -11,7 +11,7 @@ __all__ = ["tell_libraries", "usable_cores"]
 
 _PROC = Path("/proc/self")
 
-_MOST_LEVELS = 64  # of groups in groups
+_MAX_LEVELS = 64  # of groups in groups
 _VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
 
 
@@ -74,7 +74,7 @@ def _upwards(shown: str, mount: Path, path: str) -> Iterator[Path]:
     The mount alone for a group that lies outside of that part, as one may look from inside of a container.
     """
     below = Path(os.path.relpath(path, shown)).parts
-    inside = () if ".." in below else below[:_MOST_LEVELS]
+    inside = () if ".." in below else below[:_MAX_LEVELS]
     for level in range(len(inside), -1, -1):
         yield mount.joinpath(*inside[:level])
 

@@ -26,7 +26,7 @@ _LACKING = {
 _READING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 _PIECE_BYTES = 1 << 20
-_MOST_SAID = 200
+_MAX_SAID = 200
 
 
 def open_plain(path: Path, follow_links: bool = True) -> int:
@@ -97,7 +97,7 @@ def reading(path: Path | str, damaged: str, remedy: str) -> Iterator[None]:
 def _brief(error: Exception) -> str:
     text = f"no {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
     text = shown(text)  # some hold all of what they could not read
-    return text if len(text) <= _MOST_SAID else f"{text[:_MOST_SAID]} ..."
+    return text if len(text) <= _MAX_SAID else f"{text[:_MAX_SAID]} ..."
 
 
 def _told(error: OSError) -> str:

@@ -15,7 +15,7 @@ __all__ = ["held", "scratch_folder", "sweep"]
 _OLD_S = (
     24 * 3600.0
 )  # younger ones may be about to be locked, or be filled by an older version of this, which does not lock
-_MOST_SWEPT = 1000
+_MAX_SWEPT = 1000
 
 try:
     import fcntl
@@ -54,7 +54,7 @@ def sweep(root: Path, prefix: str) -> list[Path]:
     """Remove the folders of this user in `root` whose names begin so, which are old and which nobody holds."""
     removed: list[Path] = []
     with suppress(OSError), os.scandir(root) as entries:
-        for entry in islice((found for found in entries if found.name.startswith(prefix)), _MOST_SWEPT):
+        for entry in islice((found for found in entries if found.name.startswith(prefix)), _MAX_SWEPT):
             with suppress(OSError):
                 if _is_old(entry) and _remove(Path(entry.path)):
                     removed.append(Path(entry.path))

@@ -7,7 +7,7 @@ __all__ = ["MAX_NAME_BYTES", "canonical", "shown", "unfit"]
 MAX_NAME_BYTES = 249
 """In UTF-8: with .tango behind it no file system takes more."""
 
-_MOST_SPELT = 4 * MAX_NAME_BYTES  # characters: spelt out, a letter of a name becomes four at the most
+_MAX_SPELT = 4 * MAX_NAME_BYTES  # characters: spelt out, a letter of a name becomes four at the most
 
 # what cannot be seen and yet belongs to a word or a picture: joiners of many scripts and emoji, letters of flags
 _JOINERS = {"\u200c", "\u200d"} | {chr(code) for code in range(0xE0020, 0xE0080)}
@@ -47,7 +47,7 @@ def canonical(name: str) -> str:
     What is too long for any name stays as it is: marks are put in order in a time that grows with their square, and
     nothing else in the process runs meanwhile.
     """
-    if len(name) > _MOST_SPELT:
+    if len(name) > _MAX_SPELT:
         return name
     return unicodedata.normalize("NFC", name)
 

@@ -23,8 +23,8 @@ from engine.timebase import SAMPLE_RATE
 from export.recordings import read_wav
 
 __all__ = [
-    "LEAST_PSNR_DB",
-    "LEAST_SHARE",
+    "MIN_PSNR_DB",
+    "MIN_SHARE",
     "path_agreement",
     "psnr_db",
     "retrieved_nodes",
@@ -32,16 +32,16 @@ __all__ = [
     "transition_frames",
 ]
 
-LEAST_SHARE = 0.99  # of the nodes of a path
-LEAST_PSNR_DB = 35.0  # of the frames of a transition
-MOST_PSNR_DB = 120.0  # stands for frames that are equal
+MIN_SHARE = 0.99  # of the nodes of a path
+MIN_PSNR_DB = 35.0  # of the frames of a transition
+MAX_PSNR_DB = 120.0  # stands for frames that are equal
 
 # Few, for a CPU's sake, and the harder test: with made-up weights of small width, bf16 of openvino reaches 33.1 to 34.4
 # dB at 4 steps and 37.1 to 38.6 at the 20 of a render (5 seeds). Guidance multiplies what rounding does to its halves.
 _STEPS = 4
 _BLOCK_STEPS = 256  # of costs at once
 _SEED = 20
-_LEAST_SECONDS = 2
+_MIN_SECONDS = 2
 
 
 def path_agreement(reference: Networks, networks: Networks, character: Path, speech: Path) -> PathAgreement:
@@ -53,12 +53,12 @@ def path_agreement(reference: Networks, networks: Networks, character: Path, spe
     expected, got = learned_embedding(reference), learned_embedding(networks)
     pack = CharacterPack.open(character)
     samples = read_wav(speech)
-    if len(samples) < _LEAST_SECONDS * SAMPLE_RATE:
-        raise InputError(f"{speech} has {len(samples) / SAMPLE_RATE:.1f} s of speech: want {_LEAST_SECONDS} at least")
+    if len(samples) < _MIN_SECONDS * SAMPLE_RATE:
+        raise InputError(f"{speech} has {len(samples) / SAMPLE_RATE:.1f} s of speech: want {_MIN_SECONDS} at least")
     motion = _motion(pack, expected)
     paths = [retrieved_nodes(pack, motion, embedding, samples) for embedding in (expected, got)]
     share = float(np.mean(paths[0] == paths[1]))
-    return PathAgreement(share, LEAST_SHARE, len(paths[0]), pack.path.name, speech.name)
+    return PathAgreement(share, MIN_SHARE, len(paths[0]), pack.path.name, speech.name)
 
 
 def retrieved_nodes(
@@ -91,13 +91,13 @@ def transition_frames(networks: GraphRunner, bundle: Bundle, profile: str) -> np
 def transition_agreement(expected: np.ndarray, got: np.ndarray) -> TransitionAgreement:
     """What two runs of `transition_frames` have in common."""
     _, height_px, width_px, _ = expected.shape
-    return TransitionAgreement(psnr_db(expected, got), LEAST_PSNR_DB, _STEPS, width_px, height_px)
+    return TransitionAgreement(psnr_db(expected, got), MIN_PSNR_DB, _STEPS, width_px, height_px)
 
 
 def psnr_db(expected: np.ndarray, got: np.ndarray) -> float:
     """Of pictures, uint8 of any shape; 120 where they are equal."""
     error = float(np.mean((expected.astype(np.float64) - got.astype(np.float64)) ** 2))
-    return min(MOST_PSNR_DB, 10 * float(np.log10(255**2 / error))) if error else MOST_PSNR_DB
+    return min(MAX_PSNR_DB, 10 * float(np.log10(255**2 / error))) if error else MAX_PSNR_DB
 
 
 def _motion(pack: CharacterPack, embedding: Embedding) -> MotionVectors:

@@ -22,7 +22,7 @@ from export.shared_weights import SharedWeights
 __all__ = ["OPSET", "Graph", "export_graph"]
 
 OPSET = 20
-MOST_BYTES = (1 << 31) - (1 << 20)  # a protobuf file ends at 2 GiB, and the graph itself needs some
+MAX_BYTES = (1 << 31) - (1 << 20)  # a protobuf file ends at 2 GiB, and the graph itself needs some
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def export_graph(graph: Graph, path: Path, weights: SharedWeights | None = None)
     switched to evaluation. Raises BackendError where it cannot be exported with the axes of `dynamic` or is too large
     for one file.
     """
-    if graph.weight_bytes > MOST_BYTES and not graph.share_weights:
+    if graph.weight_bytes > MAX_BYTES and not graph.share_weights:
         raise BackendError(
             f"graph {graph.name} has {graph.weight_bytes / (1 << 30):.1f} GiB of weights, one ONNX file takes at most "
             "2: let it share weights"

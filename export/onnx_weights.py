@@ -14,7 +14,7 @@ from engine.inference.session import one_line
 
 __all__ = ["WeightWriter", "Weights"]
 
-LEAST_BESIDE_BYTES = 1 << 10  # smaller ones stay in the network's own file
+MIN_BESIDE_BYTES = 1 << 10  # smaller ones stay in the network's own file
 ALIGNMENT_BYTES = 4096  # so that a file can be mapped into memory
 
 
@@ -61,7 +61,7 @@ class WeightWriter:
         self._file = file
 
     def write(self, name: str, array: np.ndarray) -> None:
-        if self._file is None or array.nbytes < LEAST_BESIDE_BYTES:
+        if self._file is None or array.nbytes < MIN_BESIDE_BYTES:
             self.tensors.append(numpy_helper.from_array(array, name))
             return
         self._file.write(b"\0" * (-self._file.tell() % ALIGNMENT_BYTES))

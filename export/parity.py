@@ -13,7 +13,7 @@ from export.onnx_export import Graph
 
 __all__ = ["TOLERANCE", "Expected", "ParityReport", "compare", "torch_outputs"]
 
-LEAST_SHAPES = 3
+MIN_SHAPES = 3
 
 Expected = list[dict[str, np.ndarray]]
 """Outputs of the module by name, for each trial."""
@@ -70,8 +70,8 @@ def compare(session: Session, graph: Graph, asked: Gate = TOLERANCE, expected: E
     """
     shapes = [{name: list(tensor.shape) for name, tensor in trial.items()} for trial in graph.trials]
     n_different = len({str(shape) for shape in shapes}) if any(graph.dynamic.values()) else len(shapes)
-    if n_different < LEAST_SHAPES:
-        raise ValueError(f"graph {graph.name} has trials of {n_different} shapes, want {LEAST_SHAPES}")
+    if n_different < MIN_SHAPES:
+        raise ValueError(f"graph {graph.name} has trials of {n_different} shapes, want {MIN_SHAPES}")
     got = [session.run({name: tensor.numpy() for name, tensor in trial.items()}) for trial in graph.trials]
     reached = compare_outputs(expected or torch_outputs(graph), got, "torch", f"graph {graph.name}")
     return ParityReport(graph.name, asked, reached, shapes)

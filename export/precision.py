@@ -13,8 +13,8 @@ from engine.errors import ArtifactError, BackendError
 from engine.inference.manifest import GraphSpec
 from engine.inference.precision import (
     FLOWING_OPS,
-    LEAST_SCALAR,
     LOW_OPS,
+    MIN_SCALAR,
     MOST,
     TYPE_BLIND_OPS,
 )
@@ -27,8 +27,8 @@ __all__ = ["TypedModel", "typed_model"]
 
 _LOW_TYPES: dict[Precision, int] = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 BF16_OPSET = 22  # the first whose convolutions and poolings may be bfloat16; it brought nothing else to these operators
-MOST_EMBEDDED_BYTES = 1 << 30  # more weights than that go to a file beside the network
-MOST_SKELETON_BYTES = 1 << 10  # tensors that tell of shapes are smaller
+MAX_EMBEDDED_BYTES = 1 << 30  # more weights than that go to a file beside the network
+MAX_SKELETON_BYTES = 1 << 10  # tensors that tell of shapes are smaller
 
 # where a value is: computed in the low type; float32 because nobody asked for less yet; float32 to stay
 _LOW, _WEAK, _STRONG = "low", "weak", "strong"
@@ -64,7 +64,7 @@ def typed_model(source: Path, target: Path, precision: Precision, spec: GraphSpe
         if not model.graph.output:
             raise ArtifactError(f"{source} is no network that onnx can read: it has no outputs")
         weights = Weights(model.graph, source.parent)
-        beside = target.with_name(f"{target.name}.data") if weights.bytes > MOST_EMBEDDED_BYTES else None
+        beside = target.with_name(f"{target.name}.data") if weights.bytes > MAX_EMBEDDED_BYTES else None
         writer = WeightWriter(stack.enter_context(beside.open("wb")) if beside else None)
         opset = _opset(model, precision)
         rewriting = _Rewriting(spec, precision, opset, types, weights, writer)
@@ -160,7 +160,7 @@ class _Rewriting:
     def _fits(self, name: str) -> bool:
         """Whether the low type can hold a constant; it holds infinity."""
         array = self.weights.array(name)
-        if array.size == 1 and 0 < abs(array.item()) < LEAST_SCALAR[self.precision]:
+        if array.size == 1 and 0 < abs(array.item()) < MIN_SCALAR[self.precision]:
             return False
         most = np.max(np.abs(array), where=np.isfinite(array), initial=0.0)
         return float(most) <= MOST[self.precision]
@@ -229,7 +229,7 @@ def _types(model: onnx.ModelProto) -> dict[str, int]:
         getattr(graph, field).extend(getattr(model.graph, field))
     known = {value.name for value in graph.input}
     for tensor in model.graph.initializer:
-        if tensor.data_location != TensorProto.EXTERNAL and tensor.ByteSize() <= MOST_SKELETON_BYTES:
+        if tensor.data_location != TensorProto.EXTERNAL and tensor.ByteSize() <= MAX_SKELETON_BYTES:
             graph.initializer.append(tensor)
         elif tensor.name not in known:
             graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))

@@ -8,7 +8,7 @@ from tango_rt.console import aligned
 __all__ = ["table", "verdict"]
 
 _HEADS = ("network", "in", "output", "max abs", "mean abs", "cosine", "rel L2", "gate", "ms", "p99", "onnxruntime ms")
-_MOST_OUTPUTS = 4  # of a network, as lines
+_MAX_OUTPUTS = 4  # of a network, as lines
 
 
 def table(report: Report) -> str:
@@ -55,11 +55,11 @@ def _rows(graph: str, network: NetworkReport) -> Iterator[tuple[str, ...]]:
 
 
 def _shown(network: NetworkReport) -> dict[str, Agreement]:
-    if len(network.reached) <= _MOST_OUTPUTS:
+    if len(network.reached) <= _MAX_OUTPUTS:
         return dict(network.reached)
     missed = {name: output for name, output in network.reached.items() if not network.asked.passes(output)}
     if missed:
-        return dict(list(missed.items())[:_MOST_OUTPUTS])
+        return dict(list(missed.items())[:_MAX_OUTPUTS])
     name, worst = max(network.reached.items(), key=lambda item: item[1].relative_l2)
     return {f"{name}, worst of {len(network.reached)}": worst}
 

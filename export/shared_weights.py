@@ -12,7 +12,7 @@ from typing import IO, Self
 import numpy as np
 import onnx_ir as ir
 
-from export.onnx_weights import ALIGNMENT_BYTES, LEAST_BESIDE_BYTES
+from export.onnx_weights import ALIGNMENT_BYTES, MIN_BESIDE_BYTES
 
 __all__ = ["SharedWeights"]
 
@@ -40,7 +40,7 @@ class SharedWeights:
             found = [
                 (value, self._added(value.const_value, file))
                 for value in model.graph.initializers.values()
-                if value.const_value is not None and value.const_value.nbytes >= LEAST_BESIDE_BYTES
+                if value.const_value is not None and value.const_value.nbytes >= MIN_BESIDE_BYTES
             ]
         for content, place in file.places.items():
             self._places[content] = _Place(file.name, place.offset, place.length)

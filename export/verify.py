@@ -47,11 +47,11 @@ GATES: Mapping[Precision, Gate] = {
 """What is asked of every output of a network that is computed in a precision."""
 
 _SEED = 5
-_MOST_ELEMENTS = 1 << 22  # of all inputs of a trial whose sizes are free; beyond it takes minutes on a CPU
+_MAX_ELEMENTS = 1 << 22  # of all inputs of a trial whose sizes are free; beyond it takes minutes on a CPU
 _WARM_UP_RUNS = 3
-_MOST_RUNS = 200
-_LEAST_RUNS = 3
-_MOST_SECONDS = 1.0  # of one latency
+_MAX_RUNS = 200
+_MIN_RUNS = 3
+_MAX_SECONDS = 1.0  # of one latency
 
 
 def verify(
@@ -121,7 +121,7 @@ def trial_sizes(spec: GraphSpec, shapes: Profile) -> tuple[list[dict[str, int]],
     if not free:
         return trials, ["one size only: three draws of inputs"]
     notes = []
-    while _elements(spec, trials[2]) > _MOST_ELEMENTS:
+    while _elements(spec, trials[2]) > _MAX_ELEMENTS:
         widest = max(shapes, key=lambda symbol: trials[2][symbol] - shapes[symbol][1])
         least_of_most = shapes[widest][1]
         if trials[2][widest] == least_of_most:
@@ -142,11 +142,11 @@ def measure_latency(session: Session, inputs: Mapping[str, np.ndarray]) -> Laten
     started = time.perf_counter()
     for _ in range(_WARM_UP_RUNS):
         session.run(inputs)
-        if time.perf_counter() - started > _MOST_SECONDS:
+        if time.perf_counter() - started > _MAX_SECONDS:
             break
     started = time.perf_counter()
     runs_ms: list[float] = []
-    while len(runs_ms) < _LEAST_RUNS or (len(runs_ms) < _MOST_RUNS and time.perf_counter() - started < _MOST_SECONDS):
+    while len(runs_ms) < _MIN_RUNS or (len(runs_ms) < _MAX_RUNS and time.perf_counter() - started < _MAX_SECONDS):
         before = time.perf_counter()
         session.run(inputs)
         runs_ms.append(1e3 * (time.perf_counter() - before))

@@ -44,7 +44,7 @@ def test_float32_is_not_a_matter_of_policy(monkeypatch: pytest.MonkeyPatch) -> N
         ("FLOWING_OPS", ("Add",)),
         ("SINUSOIDS", ("Sin",)),
         ("MOST", {"fp16": 1.0}),
-        ("LEAST_SCALAR", {"fp16": 1.0}),
+        ("MIN_SCALAR", {"fp16": 1.0}),
         ("_RULES", ()),
     ],
 )

@@ -208,8 +208,8 @@ def test_onnxruntime_file_computes_the_network(tmp_path: Path, monkeypatch: pyte
         built = compile_network(job(tmp_path / part, "onnxruntime"))
         assert sorted(built) == files
         np.testing.assert_allclose(run_onnxruntime(built["net.engine"], X), expected(X), atol=1e-5)
-        monkeypatch.setattr(compiler, "MOST_EMBEDDED_BYTES", 10)
-        monkeypatch.setattr(compiler, "LEAST_BESIDE_BYTES", 10)
+        monkeypatch.setattr(compiler, "MAX_EMBEDDED_BYTES", 10)
+        monkeypatch.setattr(compiler, "MIN_BESIDE_BYTES", 10)
 
 
 @RTX

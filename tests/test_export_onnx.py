@@ -158,7 +158,7 @@ def test_a_module_that_fixes_an_axis(tmp_path: Path) -> None:
 
 
 def test_too_large_for_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnx_export, "MOST_BYTES", 1000)
+    monkeypatch.setattr(onnx_export, "MAX_BYTES", 1000)
     with pytest.raises(BackendError, match="GiB of weights, one ONNX file takes at most 2: let it share weights"):
         export_graph(tower(), tmp_path / "tower.onnx")
 
@@ -168,7 +168,7 @@ def test_weights_beside_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     pytest.importorskip(backend)
     from engine.inference.backends import open_graph
 
-    monkeypatch.setattr(onnx_export, "MOST_BYTES", 1000)
+    monkeypatch.setattr(onnx_export, "MAX_BYTES", 1000)
     graph = replace(tower(), share_weights=True)
     spec = export_graph(graph, tmp_path / "tower.onnx")
     (file,) = spec.weights

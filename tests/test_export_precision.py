@@ -269,7 +269,7 @@ def test_weights_beside_the_network_are_converted_one_by_one(
     one_file = onnx.ModelProto()
     one_file.CopyFrom(model)
     onnx.save(model, tmp_path / "net.onnx", save_as_external_data=True, location="weights", size_threshold=0)
-    monkeypatch.setattr(module, "MOST_EMBEDDED_BYTES", 1 << 20)
+    monkeypatch.setattr(module, "MAX_EMBEDDED_BYTES", 1 << 20)
     tracemalloc.start()
     typed = typed_model(tmp_path / "net.onnx", tmp_path / "low.onnx", "fp16", SPEC)
     _, peak_bytes = tracemalloc.get_traced_memory()

@@ -14,7 +14,7 @@ import pytest
 from tests.conftest import ROOT
 
 RUNS = {"listed": ["--n", "180", "--seed", "11"], "drawn": ["--n", "125", "--seed", "12", "--random"]}
-MOST_S = 400
+MAX_S = 400
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +41,6 @@ def fuzzers() -> Iterator[dict[str, subprocess.Popen[str]]]:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_every_pack_is_taken_or_refused_in_one_line(name: str, fuzzers: dict[str, subprocess.Popen[str]]) -> None:
-    told, _ = fuzzers[name].communicate(timeout=MOST_S)
+    told, _ = fuzzers[name].communicate(timeout=MAX_S)
     assert fuzzers[name].returncode == 0, "\n".join(told.splitlines()[-40:])
     assert f"{RUNS[name][1]} mutations in" in told.splitlines()[-1]

@@ -30,7 +30,7 @@ from tango_rt.words import read_words
 from tests.helpers.media_files import gray_pictures, write_audio, write_video
 from tests.helpers.planted_models import PLANTED
 
-MOST_S = 10.0
+MAX_S = 10.0
 MPD = """<?xml version="1.0"?>
 <MPD xmlns="urn:mpeg:dash:schema:mpd:2011" profiles="urn:mpeg:dash:profile:isoff-main:2011" type="static">
 <Period><AdaptationSet><Representation><BaseURL>other.mp4</BaseURL></Representation></AdaptationSet></Period></MPD>
@@ -143,8 +143,8 @@ def _raises(work: Callable[[], object], kind: type[Exception]) -> bool:
     thread = threading.Thread(target=run, daemon=True)
     started_s = time.monotonic()
     thread.start()
-    thread.join(MOST_S)
-    assert not thread.is_alive() and time.monotonic() - started_s < MOST_S
+    thread.join(MAX_S)
+    assert not thread.is_alive() and time.monotonic() - started_s < MAX_S
     return len(found) == 1 and isinstance(found[0], kind) and "\n" not in str(found[0])
 
 
@@ -207,7 +207,7 @@ def test_networks_that_are_no_plain_files_are_damaged(tmp_path: Path, kind: str)
     states: list[object] = []
     thread = threading.Thread(target=lambda: states.append(file_states(tmp_path, PLANTED)), daemon=True)
     thread.start()
-    thread.join(MOST_S)
+    thread.join(MAX_S)
     assert states == [{PLANTED.files[0].name: "damaged", PLANTED.files[1].name: "absent"}]
 
 
@@ -245,7 +245,7 @@ def test_a_tracking_cache_that_is_no_plain_file_is_absent(tmp_path: Path, kind: 
     loaded: list[object] = []
     thread = threading.Thread(target=lambda: loaded.append(_load(file, 300)), daemon=True)
     thread.start()
-    thread.join(MOST_S)
+    thread.join(MAX_S)
     assert loaded == [None]
 
 

@@ -72,7 +72,7 @@ def test_watchers_are_few_and_keep_no_session_out(packs: Path) -> None:
                 for _ in range(20)
             ]
             reasons = await settled(calls)
-            assert set(reasons) == {"TOO_MANY_WATCHERS"} and len(reasons) == len(calls) - gate._MOST_WATCHERS
+            assert set(reasons) == {"TOO_MANY_WATCHERS"} and len(reasons) == len(calls) - gate._MAX_WATCHERS
             assert (await health_of(channels[0])).status != NOT_SERVING
             metadata = (("authorization", "Bearer sesam"),)
             session = service_pb2_grpc.GestureServiceStub(channels[1]).StreamGestures(metadata=metadata)
@@ -108,7 +108,7 @@ def test_reflection_streams_are_few_and_end(packs: Path, monkeypatch: pytest.Mon
 
 
 def test_short_calls_have_room_of_their_own(packs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gate, "_MOST_SHORT", 0)
+    monkeypatch.setattr(gate, "_MAX_SHORT", 0)
 
     async def work() -> None:
         async with listening(packs) as server, grpc.aio.insecure_channel(server.addresses[0]) as to:
@@ -317,7 +317,7 @@ def test_silent_connections_do_not_use_up_the_metrics(monkeypatch: pytest.Monkey
             with urllib.request.urlopen(f"http://{endpoint.host}:{endpoint.port}/metrics", timeout=10) as answer:
                 assert b"tango_rt_ready" in answer.read()
             deadline = time.monotonic() + 10
-            while threading.active_count() > before + metrics_endpoint._MOST_CONNECTIONS:
+            while threading.active_count() > before + metrics_endpoint._MAX_CONNECTIONS:
                 assert time.monotonic() < deadline
                 time.sleep(0.01)
         finally:

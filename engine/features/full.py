@@ -18,7 +18,7 @@ from engine.errors import ArtifactError, InputError
 from engine.features.embedding import Features
 from engine.features.recording import Recording
 from engine.features.released_windows import (
-    LEAST_SAMPLES,
+    MIN_SAMPLES,
     WINDOW_FRAMES,
     WINDOW_SAMPLES,
     audio_segments,
@@ -149,7 +149,7 @@ def _standardised(samples: np.ndarray) -> np.ndarray:
     """Zero mean and unit variance over the window, as the speech encoder was trained; silence behind a tiny window."""
     samples = np.asarray(samples, np.float32)
     scaled = (samples - samples.mean()) / np.sqrt(samples.var() + 1e-7)
-    return np.pad(scaled.astype(np.float32), (0, max(0, LEAST_SAMPLES - len(samples))))
+    return np.pad(scaled.astype(np.float32), (0, max(0, MIN_SAMPLES - len(samples))))
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:

@@ -28,7 +28,7 @@ __all__ = [
 FEATURES_VERSION = 1  # of what rows and descriptors mean: raise it when their numbers change
 AUDIO_GRAPH, MOTION_GRAPH = "audio", "motion"
 HOP_FRAMES = 16  # features come in blocks of this length
-_LEAST_DEVIATION = 0.01  # what moves less does not move
+_MIN_DEVIATION = 0.01  # what moves less does not move
 
 
 def motion_rows(recording: Recording, mouth: bool = False) -> np.ndarray:
@@ -40,7 +40,7 @@ def motion_rows(recording: Recording, mouth: bool = False) -> np.ndarray:
         raise InputError(f"{recording.name} has no mouth track: use an embedding that was trained without the mouth")
     rows = body_descriptors(recording, mouth)
     deviation = rows.std(axis=0)
-    return np.where(deviation > _LEAST_DEVIATION, rows / np.maximum(deviation, _LEAST_DEVIATION), 0).astype(np.float32)
+    return np.where(deviation > _MIN_DEVIATION, rows / np.maximum(deviation, _MIN_DEVIATION), 0).astype(np.float32)
 
 
 def mini_config(

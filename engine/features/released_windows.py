@@ -5,7 +5,7 @@ from typing import NamedTuple
 from engine.timebase import FPS, SAMPLE_RATE
 
 __all__ = [
-    "LEAST_SAMPLES",
+    "MIN_SAMPLES",
     "WINDOW_FRAMES",
     "WINDOW_SAMPLES",
     "Segment",
@@ -17,7 +17,7 @@ __all__ = [
 WINDOW_FRAMES = 128
 WINDOW_SAMPLES = SAMPLE_RATE * WINDOW_FRAMES // FPS
 # 7 steps of 20 ms: ONNX Runtime divides zero by zero for 4 to 6 where maps are interpolated, fewer give no row
-LEAST_SAMPLES = 2_320
+MIN_SAMPLES = 2_320
 
 # kernel and stride of the speech encoder's convolutions
 _CONVOLUTIONS = ((10, 5), *((3, 2),) * 4, *((2, 2),) * 2)

@@ -14,8 +14,8 @@ from engine.inference.target import Precision
 
 __all__ = [
     "FLOWING_OPS",
-    "LEAST_SCALAR",
     "LOW_OPS",
+    "MIN_SCALAR",
     "MOST",
     "POLICY_VERSION",
     "SINUSOIDS",
@@ -54,7 +54,7 @@ SINUSOIDS = ("Cos", "Sin")
 MOST: Mapping[Precision, float] = {"fp16": 65504.0, "bf16": 255 / 128 * 2.0**127}
 """A finite constant beyond it, as in masks, keeps its operator in float32."""
 
-LEAST_SCALAR: Mapping[Precision, float] = {"fp16": 2.0**-14, "bf16": 2.0**-126}
+MIN_SCALAR: Mapping[Precision, float] = {"fp16": 2.0**-14, "bf16": 2.0**-126}
 """So does a single number below it, as an epsilon: the type has fewer digits there or none."""
 
 _RULES = (
@@ -69,7 +69,7 @@ def policy_digest(spec: GraphSpec, precision: Precision) -> str:
     policy: list[object] = ["fp32"]
     if precision != "fp32" and not spec.keep_fp32:
         lists = [sorted(ops) for ops in (LOW_OPS, FLOWING_OPS, TYPE_BLIND_OPS, SINUSOIDS)]
-        policy = [precision, POLICY_VERSION, *lists, MOST[precision], LEAST_SCALAR[precision], *_RULES]
+        policy = [precision, POLICY_VERSION, *lists, MOST[precision], MIN_SCALAR[precision], *_RULES]
     return hashlib.sha256(json.dumps(policy).encode()).hexdigest()
 
 

@@ -29,7 +29,7 @@ KEY = "engines.key"
 KEY_BYTES = 32
 _FIELD = "signature"
 _MACHINE_ID = Path("/etc/machine-id")
-_MOST_ID_BYTES = 1 << 10
+_MAX_ID_BYTES = 1 << 10
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 _log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ def _signature(key: bytes, content: Mapping[str, Any]) -> str:
 def _machine_id() -> bytes:
     """Many containers have none: then the key alone decides."""
     with suppress(OSError):
-        return read_plain(_MACHINE_ID, _MOST_ID_BYTES).strip()
+        return read_plain(_MACHINE_ID, _MAX_ID_BYTES).strip()
     return b""
 
 

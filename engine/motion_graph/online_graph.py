@@ -69,7 +69,7 @@ class OnlineGraph:
     ) -> None:
         """rest float32 (N,): engine.features.rest.rest_distance. costs.similarity_weight: times that of the embedding.
 
-        Raises InputError where arrays and graph do not belong together, or options are out of range.
+        Raises ValueError where arrays and graph do not belong together, InputError where options are out of range.
         """
         _check(graph, motion, rest, search, options)
         self.options = options

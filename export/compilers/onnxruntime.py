@@ -10,8 +10,8 @@ from export.compilers.job import CompileJob, out_of_memory
 
 __all__ = ["compile_onnxruntime"]
 
-MOST_EMBEDDED_BYTES = 1 << 30  # larger networks get a second file for their weights
-LEAST_BESIDE_BYTES = 1 << 10
+MAX_EMBEDDED_BYTES = 1 << 30  # larger networks get a second file for their weights
+MIN_BESIDE_BYTES = 1 << 10
 _FATAL = 4  # of its log levels: everything else reaches the caller as an exception
 
 
@@ -24,9 +24,9 @@ def compile_onnxruntime(job: CompileJob) -> dict[str, Path]:
     weights = job.folder / f"{engine.name}.data"
     options = _options(onnxruntime, engine)
     # what lies beside the source would be looked for beside the engine
-    if job.spec.weights or source.stat().st_size > MOST_EMBEDDED_BYTES:
+    if job.spec.weights or source.stat().st_size > MAX_EMBEDDED_BYTES:
         options.add_session_config_entry("session.optimized_model_external_initializers_file_name", weights.name)
-        least = str(LEAST_BESIDE_BYTES)
+        least = str(MIN_BESIDE_BYTES)
         options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", least)
     providers = ["CPUExecutionProvider"]
     job.tell(f"{job.spec.name}: optimise")

@@ -26,7 +26,7 @@ __all__ = ["Shown", "show", "shown_summary"]
 
 _STEP_FRAMES = 32  # between windows in which r is taken
 _BLOCK = WINDOW // _STEP_FRAMES  # windows that overlap
-_LEAST_FRAMES = 64  # a shorter stretch has no r to speak of
+_MIN_FRAMES = 64  # a shorter stretch has no r to speak of
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def show(rival: Rival, person: Person) -> Shown | None:
     shown, failed = Shown(), 0
     for first, last in pairwise(np.linspace(0, graph.n_nodes, N_FOLDS + 1).astype(int)):
         frames = np.arange(first * FRAMES_PER_NODE, last * FRAMES_PER_NODE)
-        if len(frames) < _LEAST_FRAMES:
+        if len(frames) < _MIN_FRAMES:
             continue
         embedding = rival.without(person, frames)
         try:

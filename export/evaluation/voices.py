@@ -20,7 +20,7 @@ __all__ = ["changed_hits", "changed_summary", "foreign", "foreign_summary"]
 _STEP_FRAMES = 32  # between windows of foreign speech
 _BLOCK = WINDOW // _STEP_FRAMES
 _NEAR_FRAMES = FPS  # two choices this close are the same
-_LEAST_S = 20.0  # of a recording, for a fit to each half
+_MIN_S = 20.0  # of a recording, for a fit to each half
 
 Hits = dict[str, list[np.ndarray]]
 
@@ -64,7 +64,7 @@ def foreign(person: Person, speakers: Sequence[Person], options: FitOptions) -> 
     starts = person.window_starts
     speeds = person.speed[starts[:, None] + np.arange(WINDOW)]
     fits = [fitted_to(person, None, options)]
-    if person.recording.duration_s >= _LEAST_S:
+    if person.recording.duration_s >= _MIN_S:
         fits += _halves(person, options)
     motions = [fit.motion(person.recording) for fit in fits]
     found = []

@@ -9,7 +9,7 @@ from torch import nn
 from transformers import Wav2Vec2Config
 
 from engine.errors import ArtifactError
-from engine.features.released_windows import LEAST_SAMPLES
+from engine.features.released_windows import MIN_SAMPLES
 from engine.features.text import BAR, CONTINUATION, PAD
 from engine.files import reading
 from engine.records import as_object
@@ -29,10 +29,10 @@ WINDOW_SAMPLES = 68_266  # 128 frames, what the model was trained on
 WINDOW_FRAMES = 128
 WINDOW_STEPS = 213  # of 20 ms
 PROFILE = "window"
-LEAST_FRAMES = 4  # of a clip: a node
+MIN_FRAMES = 4  # of a clip: a node
 USUAL_TOKENS = 24
 # 128 frames are a sample longer where they start between two samples
-MOST_SAMPLES = max(frame_start(start + WINDOW_FRAMES) - frame_start(start) for start in range(3))
+MAX_SAMPLES = max(frame_start(start + WINDOW_FRAMES) - frame_start(start) for start in range(3))
 
 
 def full_recipe(checkpoint: Path, speech: str | Path, text: str | Path, allow_download: bool = False) -> Recipe:
@@ -78,7 +78,7 @@ def _speech(model: Published) -> Graph:
         outputs=("raw_low", "raw_high", "ft_low", "ft_high", "logits"),
         dynamic={"waveform": {1: "samples"}},
         trials=trials,
-        profiles={PROFILE: {"samples": (LEAST_SAMPLES, WINDOW_SAMPLES, MOST_SAMPLES)}},
+        profiles={PROFILE: {"samples": (MIN_SAMPLES, WINDOW_SAMPLES, MAX_SAMPLES)}},
     )
 
 
@@ -105,7 +105,7 @@ def _audio(model: Published) -> Graph:
     trials = tuple(
         {name: _noise(1, n_steps, width) for name, width in channels.items()} for n_steps in (WINDOW_STEPS, 49, 18)
     )
-    steps = tuple(_steps(n_samples, model.sizes.speech) for n_samples in (LEAST_SAMPLES, WINDOW_SAMPLES, MOST_SAMPLES))
+    steps = tuple(_steps(n_samples, model.sizes.speech) for n_samples in (MIN_SAMPLES, WINDOW_SAMPLES, MAX_SAMPLES))
     return Graph(
         name="audio",
         module=model.audio(),
@@ -128,7 +128,7 @@ def _motion(model: Published) -> Graph:
         outputs=("low", "high", "cls", "weighted"),
         dynamic={"motion": {0: "batch", 1: "frames"}},
         trials=trials,
-        profiles={PROFILE: {"batch": (1, 1, 1), "frames": (LEAST_FRAMES, WINDOW_FRAMES, WINDOW_FRAMES)}},
+        profiles={PROFILE: {"batch": (1, 1, 1), "frames": (MIN_FRAMES, WINDOW_FRAMES, WINDOW_FRAMES)}},
         keep_fp32=True,
     )
 

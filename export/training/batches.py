@@ -15,7 +15,7 @@ from export.training.augment import AugmentOptions, augmented
 
 __all__ = ["Batch", "Sampler", "Take", "part_of", "prepare", "split_time", "takes_of"]
 
-_LEAST_INNER_FRAMES = 32  # the local loss compares up to 16 frames away, both ways
+_MIN_INNER_FRAMES = 32  # the local loss compares up to 16 frames away, both ways
 _TRIES = 8  # to find a window that overlaps no other of its batch
 
 
@@ -94,7 +94,7 @@ class Sampler:
         Raises InputError where every clip is.
         """
         self._window, self._margin, self._seed = window_frames, margin_frames, seed
-        least = 2 * margin_frames + _LEAST_INNER_FRAMES
+        least = 2 * margin_frames + _MIN_INNER_FRAMES
         usable = ([(take, clip) for take in some for clip in take.clips if _length(clip) >= least] for some in takes)
         self._people = [some for some in usable if some]
         if not self._people:

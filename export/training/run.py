@@ -18,7 +18,7 @@ from export.training.validation import known
 
 __all__ = ["TrainOptions", "train"]
 
-_MOST_BYTES = 255  # of a file's name
+_MAX_BYTES = 255  # of a file's name
 
 
 def train(data: Sequence[Path], output: Path, options: TrainOptions | None = None) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def train(data: Sequence[Path], output: Path, options: TrainOptions | None = Non
 
 def _curves_file(output: Path) -> Path:
     """OUTPUT.png; where that is too long for a file, with less of its name."""
-    return output.with_name(os.fsencode(output.name)[: _MOST_BYTES - 4].decode(errors="ignore") + ".png")
+    return output.with_name(os.fsencode(output.name)[: _MAX_BYTES - 4].decode(errors="ignore") + ".png")
 
 
 def _check(options: TrainOptions, output: Path) -> None:

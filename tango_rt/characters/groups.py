@@ -20,7 +20,7 @@ Keep = Literal["largest", "all"]
 
 _MAX_SPANS_NAMED = 4
 _MAX_GROUPS_NAMED = 4
-_LEAST_UNJOINED_S = 2  # the graph joins shorter clips as it can; nobody looks for them
+_MIN_UNJOINED_S = 2  # the graph joins shorter clips as it can; nobody looks for them
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def unjoined(graph: MotionGraph, selection: Selection) -> Iterator[str]:
     of_one_look = np.array(selection.in_largest)
     seconds = np.bincount(label, of_one_look * np.array([clip.n_frames / FPS for clip in clips]))
     rest = label != np.argmax(seconds)
-    apart = np.flatnonzero(of_one_look & rest & (seconds[label] >= _LEAST_UNJOINED_S)).tolist()
+    apart = np.flatnonzero(of_one_look & rest & (seconds[label] >= _MIN_UNJOINED_S)).tolist()
     if apart:
         yield (
             f"{_where(selection.sources, clips, apart)}: no ordinary cut joins these {_seconds(clips, apart):.1f} s to "

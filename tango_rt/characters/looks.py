@@ -29,7 +29,7 @@ zoomed to 1.2 and by 0.09 when it is zoomed to 1.5.
 
 _EXPOSURES = np.geomspace(0.88, 1 / 0.88, 7)  # factors of lightness that count as no difference
 _EDGES = np.linspace(-1.28, 1.28, 257)  # of the histograms, in Lab with lightness 0..1
-_LEAST_SHARE = 0.01  # of the picture; a person or background smaller than that has no colour
+_MIN_SHARE = 0.01  # of the picture; a person or background smaller than that has no colour
 _MAX_SAMPLES = 200  # pictures of a clip that are looked at
 
 
@@ -73,7 +73,7 @@ class _Look:
 
         In Lab, lightness 0..1; the mean over the colours of either, at the exposure at which they are most alike.
         """
-        seen = np.minimum(self.shares / self.n_frames, other.shares / other.n_frames) >= _LEAST_SHARE
+        seen = np.minimum(self.shares / self.n_frames, other.shares / other.n_frames) >= _MIN_SHARE
         if not seen.any():
             return 0.0
         # one is made darker as the other is made brighter

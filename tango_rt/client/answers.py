@@ -7,16 +7,16 @@ from tango_rt.v1 import service_pb2
 
 __all__ = ["Pages", "checked_character", "checked_info"]
 
-_MOST_PAGES = 1000
-_MOST_BYTES = 64 << 20  # of all characters together
-_MOST_CHARACTER_BYTES = 64 << 10
-_MOST_INFO_BYTES = 1 << 20
+_MAX_PAGES = 1000
+_MAX_BYTES = 64 << 20  # of all characters together
+_MAX_CHARACTER_BYTES = 64 << 10
+_MAX_INFO_BYTES = 1 << 20
 _PAGE = 100
 
 
 def checked_info(info: service_pb2.ServerInfo, route: Route) -> service_pb2.ServerInfo:
     """Raises ServerError."""
-    if info.ByteSize() > _MOST_INFO_BYTES:
+    if info.ByteSize() > _MAX_INFO_BYTES:
         raise broken(route, f"{info.ByteSize()} bytes tell of it")
     counts = (info.max_sessions, info.active_sessions, info.default_lookahead_nodes, info.max_message_bytes)
     if min(counts) < 0:
@@ -29,7 +29,7 @@ def checked_info(info: service_pb2.ServerInfo, route: Route) -> service_pb2.Serv
 
 def checked_character(character: service_pb2.Character, route: Route) -> service_pb2.Character:
     """Raises ServerError."""
-    if character.ByteSize() > _MOST_CHARACTER_BYTES:
+    if character.ByteSize() > _MAX_CHARACTER_BYTES:
         raise broken(route, f"{character.ByteSize()} bytes tell of one character")
     sizes = (character.width, character.height, character.n_frames, character.n_nodes, character.n_nodes_kept)
     if min(*sizes, character.n_clips, character.size_bytes) < 0:
@@ -54,7 +54,7 @@ class Pages:
         self._n_bytes += page.ByteSize()
         if len(page.characters) > _PAGE:
             raise broken(self._route, f"{len(page.characters)} characters on a page that has room for {_PAGE}")
-        if self._n_bytes > _MOST_BYTES or len(self._tokens) >= _MOST_PAGES:
+        if self._n_bytes > _MAX_BYTES or len(self._tokens) >= _MAX_PAGES:
             raise broken(self._route, "its list of characters does not end")
         self.characters += (checked_character(character, self._route) for character in page.characters)
         token = page.next_page_token

@@ -24,12 +24,12 @@ PROGRESS = (media_pb2.VideoFrame, session_pb2.UtteranceStarted, session_pb2.Utte
 """What a session is for; the rest only says that the server lives."""
 
 _FPS = 30  # of the protocol
-_MOST_ID = 256  # characters; a server takes 64 of ours
-_MOST_ACCEPTED_BYTES = 128 << 10
-_MOST_PARAMETER_SETS = 64 << 10
-_MOST_EVENT_BYTES = 64 << 10
-_MOST_SIDE_PX = 8192
-_MOST_LOOKAHEAD_S = 24 * 3600
+_MAX_ID = 256  # characters; a server takes 64 of ours
+_MAX_ACCEPTED_BYTES = 128 << 10
+_MAX_PARAMETER_SETS = 64 << 10
+_MAX_EVENT_BYTES = 64 << 10
+_MAX_SIDE_PX = 8192
+_MAX_LOOKAHEAD_S = 24 * 3600
 _LONGEST_S = 100 * 366 * 24 * 3600
 _CLOCKS_DIFFER_S = 1  # a duration may come out a little below 0
 _REQUEST_S = 10  # of frames, for an utterance that ends or is interrupted: whole nodes, the way to rest
@@ -107,27 +107,27 @@ class Checks:
         elif isinstance(event, media_pb2.VideoFrame):
             self._frame(event, self._accepted)
         else:
-            self._require(event.ByteSize() <= _MOST_EVENT_BYTES, f"{event.ByteSize()} bytes tell of an event")
+            self._require(event.ByteSize() <= _MAX_EVENT_BYTES, f"{event.ByteSize()} bytes tell of an event")
             self._other(event)
         return event
 
     def _accept(self, accepted: session_pb2.Accepted) -> None:
         n_bytes = accepted.ByteSize()
-        self._require(n_bytes <= _MOST_ACCEPTED_BYTES, f"its acceptance has {n_bytes} bytes")
+        self._require(n_bytes <= _MAX_ACCEPTED_BYTES, f"its acceptance has {n_bytes} bytes")
         asked, told = self._options.to_config(), accepted.config
         for name in ("character", "video_encoding", "pacing", "audio_echo"):
             self._require(getattr(told, name) == getattr(asked, name), f"it accepts another {name} than was asked for")
         fast = told.pacing == session_pb2.PACING_FAST
         self._require(not (fast and told.idle), "frames without speech need a clock")
         sides = (accepted.width, accepted.height)
-        fine = all(2 <= side <= _MOST_SIDE_PX and side % 2 == 0 for side in sides)
+        fine = all(2 <= side <= _MAX_SIDE_PX and side % 2 == 0 for side in sides)
         self._require(fine, f"pictures of {sides[0]}x{sides[1]} px")
         rates = (accepted.frame_rate, accepted.frames_per_node)
         self._require(rates == (_FPS, 4), f"{rates[0]} frames a second and {rates[1]} a node, not 30 and 4")
-        within = 0 <= accepted.lookahead_samples <= _MOST_LOOKAHEAD_S * 16_000
+        within = 0 <= accepted.lookahead_samples <= _MAX_LOOKAHEAD_S * 16_000
         self._require(within, f"a look-ahead of {accepted.lookahead_samples} samples")
         sets = accepted.h264_parameter_sets
-        self._require(len(sets) <= _MOST_PARAMETER_SETS, f"H.264 parameter sets of {len(sets)} bytes")
+        self._require(len(sets) <= _MAX_PARAMETER_SETS, f"H.264 parameter sets of {len(sets)} bytes")
         limits = (accepted.max_late, accepted.max_queued_audio, accepted.idle_timeout, accepted.max_session)
         self._durations(limits)
         self._accepted = accepted
@@ -205,7 +205,7 @@ class Checks:
         self._require(-1 <= index <= (due_s + self._patience_s) * _FPS, f"{what}, {due_s:.1f} s into the session")
 
     def _name(self, name: str) -> None:
-        self._require(len(name) <= _MOST_ID, f"an utterance whose name has {len(name)} characters")
+        self._require(len(name) <= _MAX_ID, f"an utterance whose name has {len(name)} characters")
 
     def _durations(self, durations: Iterable[Duration]) -> None:
         problem = check_durations(durations)

@@ -53,8 +53,8 @@ _TRANSPORT = {
 
 _LARGER = "larger than max"  # gRPC's own words
 _TOO_LARGE = "a message was larger than allowed"
-_MOST_REASON = 64
-_MOST_RETRY_S = 24 * 3600
+_MAX_REASON = 64
+_MAX_RETRY_S = 24 * 3600
 
 
 class ServerError(BackendError):
@@ -68,7 +68,7 @@ class ServerError(BackendError):
     def __init__(
         self, message: str, reason: str, code: str, retry_s: float | None = None, metadata: dict[str, str] | None = None
     ) -> None:
-        reason = printed(reason, _MOST_REASON)
+        reason = printed(reason, _MAX_REASON)
         super().__init__(f"{printed(message)} ({reason})")
         self.reason = reason
         self.code = code
@@ -127,7 +127,7 @@ def _read_details(trailing: Any) -> tuple[error_details_pb2.ErrorInfo | None, fl
                     retry = error_details_pb2.RetryInfo()
                     detail.Unpack(retry)
                     delay_s = retry.retry_delay.ToNanoseconds() / 1e9
-                    retry_s = delay_s if 0 <= delay_s <= _MOST_RETRY_S else None
+                    retry_s = delay_s if 0 <= delay_s <= _MAX_RETRY_S else None
         except (DecodeError, TypeError):  # a stranger's; TypeError: such bytes are no header of this kind at all
             continue
     return info, retry_s

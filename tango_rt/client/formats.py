@@ -7,7 +7,7 @@ __all__ = ["check_picture", "jpeg_size"]
 _SPARE_BYTES = 1 << 16
 _START_CODES = (b"\0\0\1", b"\0\0\0\1")
 _SETS = (7, 8)  # kinds of units of H.264
-_LEAST_BYTES = 5  # a start code and what kind of unit follows
+_MIN_BYTES = 5  # a start code and what kind of unit follows
 _FRAME_HEADERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # of JPEG: those that tell the size
 
 
@@ -30,8 +30,8 @@ def check_picture(frame: media_pb2.VideoFrame, accepted: session_pb2.Accepted) -
         size = jpeg_size(data)
         fits = size == (accepted.width, accepted.height)
         return "" if fits else f"is no JPEG of {accepted.width}x{accepted.height} px" + (f": {size}" if size else "")
-    if len(data) < _LEAST_BYTES or not data.startswith(_START_CODES):
-        return f"is no H.264 in Annex B: {len(data)} bytes, {data[:_LEAST_BYTES].hex(' ')}"
+    if len(data) < _MIN_BYTES or not data.startswith(_START_CODES):
+        return f"is no H.264 in Annex B: {len(data)} bytes, {data[:_MIN_BYTES].hex(' ')}"
     return _check_sets(frame, accepted.h264_parameter_sets)
 
 
@@ -39,7 +39,7 @@ def _check_sets(frame: media_pb2.VideoFrame, sets: bytes) -> str:
     """A video file has one header: what it says counts for all pictures."""
     if frame.encoding != media_pb2.VIDEO_ENCODING_REFERENCE and frame.key_frame and not frame.data.startswith(sets):
         return "does not begin with the parameter sets that were told"
-    picture = frame.data.removeprefix(sets)[:_LEAST_BYTES]
+    picture = frame.data.removeprefix(sets)[:_MIN_BYTES]
     kind = picture[3 + picture.startswith(_START_CODES[1]) :][:1]
     return "brings parameter sets of its own" if sets and kind and kind[0] & 0x1F in _SETS else ""
 

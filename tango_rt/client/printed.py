@@ -2,10 +2,10 @@
 
 __all__ = ["printed"]
 
-_MOST_CHARACTERS = 500
+_MAX_CHARACTERS = 500
 
 
-def printed(text: str, most: int = _MOST_CHARACTERS) -> str:
+def printed(text: str, most: int = _MAX_CHARACTERS) -> str:
     """One line of bounded length, in which nothing steers a terminal: what cannot be printed is shown escaped."""
     line = " ".join(text[: 2 * most].split())
     shown = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)

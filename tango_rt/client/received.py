@@ -16,7 +16,7 @@ from tango_rt.video.mp4 import Mp4Writer
 
 __all__ = ["Received", "SendResult"]
 
-_MOST_WARNINGS = 100
+_MAX_WARNINGS = 100
 _LONGEST_WARNING = 1000  # characters
 
 
@@ -79,7 +79,7 @@ class Received:
             self._finished = event
         elif isinstance(event, session_pb2.Warning):
             self._n_warnings += 1
-            if self._n_warnings <= _MOST_WARNINGS:
+            if self._n_warnings <= _MAX_WARNINGS:
                 self._warnings.append(f"{event.message[:_LONGEST_WARNING]} ({event.reason[:_LONGEST_WARNING]})")
 
     def _frame(self, frame: media_pb2.VideoFrame) -> None:
@@ -104,8 +104,8 @@ class Received:
             self._writer.write_audio(self._sound.rest(self._finished.played_frames))
 
     def _left_out(self) -> Iterator[str]:
-        if self._n_warnings > _MOST_WARNINGS:
-            yield f"{self._n_warnings - _MOST_WARNINGS} more warnings of the server were left out"
+        if self._n_warnings > _MAX_WARNINGS:
+            yield f"{self._n_warnings - _MAX_WARNINGS} more warnings of the server were left out"
 
     def result(self, output: Path, n_frames: int, stopped: bool, session: Session) -> SendResult:
         accepted, measured = session.accepted, session.measured

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _FPS = 30  # of the protocol
-_MOST_NAME = 100  # characters
-_MOST_WARNINGS = 100
+_MAX_NAME = 100  # characters
+_MAX_WARNINGS = 100
 
 EXAMPLES = """examples:
   tango-rt-client info localhost:50051
@@ -91,10 +91,10 @@ def _info(arguments: argparse.Namespace) -> None:
         told = {"server": MessageToDict(info), "characters": [MessageToDict(one) for one in characters]}
         print(json.dumps(told))
         return
-    version = printed(info.version, _MOST_NAME)
+    version = printed(info.version, _MAX_NAME)
     print(f"{arguments.server}: tango-rt {version}, {info.active_sessions} of {info.max_sessions} sessions")
     for one in characters:
-        name, retrievals = printed(one.id, _MOST_NAME), printed(", ".join(one.retrievals))
+        name, retrievals = printed(one.id, _MAX_NAME), printed(", ".join(one.retrievals))
         print(f"{name}: {one.width}x{one.height}, {one.n_frames / _FPS:.0f} s, {retrievals}")
     if not characters:
         print("no characters")
@@ -149,7 +149,7 @@ def _exchange(session: "Session", speech: "WavSpeech", file: BinaryIO) -> "tuple
         for event in session:
             if isinstance(event, media_pb2.VideoFrame):
                 file.write(event.data)
-            elif isinstance(event, session_pb2.Warning) and len(warnings) < _MOST_WARNINGS:
+            elif isinstance(event, session_pb2.Warning) and len(warnings) < _MAX_WARNINGS:
                 warnings.append(f"{event.message} ({event.reason})")
             elif isinstance(event, session_pb2.UtteranceFinished):
                 finished = True

@@ -24,7 +24,7 @@ _HEADS = {
 _LONGEST_HEAD = 128  # bytes, and some more
 _SEARCHED_BYTES = 64 << 20
 _LONGEST_BYTES = 16 << 30  # of one file, where its end is looked for; 4 hours of sound are less in any of these formats
-_MOST_PARTS = 4096  # of a long AVI file; tracks of an Ogg file
+_MAX_PARTS = 4096  # of a long AVI file; tracks of an Ogg file
 _BLOCK_BYTES = 4 << 20
 _UNKNOWN_SIZES = (0, 0xFFFFFFFF)  # of a WAV file that was written into a pipe
 
@@ -85,7 +85,7 @@ class _Content:
 def _avi_end(content: _Content, start: int) -> int | None:
     """Long files have several parts, of which only the first is called AVI."""
     end = start
-    for _ in range(_MOST_PARTS):
+    for _ in range(_MAX_PARTS):
         head = content.read(end, 8)
         if head[:4] != b"RIFF":
             return None
@@ -105,7 +105,7 @@ def _wav_end(content: _Content, start: int) -> int | None:
 def _ogg_end(content: _Content, start: int) -> int | None:
     """Behind the first pages of all its tracks: there, another first page begins the next link of the chain."""
     end = start
-    for _ in range(_MOST_PARTS):
+    for _ in range(_MAX_PARTS):
         page = content.read(end, 27 + 255)
         if page[:4] != b"OggS" or len(page) < 27 or not page[5] & 2:
             break

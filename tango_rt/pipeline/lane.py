@@ -23,8 +23,8 @@ V = TypeVar("V")
 
 _NICE = 5
 _LEARNING = 0.2  # share of the newest in the running cost
-_MOST_FAILED = 4096
-_MOST_KINDS = 64
+_MAX_FAILED = 4096
+_MAX_KINDS = 64
 _SLACK = 1.2  # some jobs take longer than the mean
 
 
@@ -151,12 +151,12 @@ class Lane(Generic[K, J, V]):
                 _put(self._done, key, result[0], self._most_done)
             elif not self._closing:
                 self.n_failed += 1
-                _put(self._failed, key, None, _MOST_FAILED)
+                _put(self._failed, key, None, _MAX_FAILED)
             self._changed.notify_all()
 
     def _learn(self, kind: str, took_s: float) -> None:
         known_s = self._cost_s.pop(kind, took_s)
-        _put(self._cost_s, kind, known_s + _LEARNING * (took_s - known_s), _MOST_KINDS)
+        _put(self._cost_s, kind, known_s + _LEARNING * (took_s - known_s), _MAX_KINDS)
 
 
 def _put(results: OrderedDict[K, V], key: K, value: V, most: int) -> None:

@@ -25,15 +25,15 @@ from engine.names import canonical, shown, unfit
 from tango_rt.pipeline.character import Character, open_character
 from tango_rt.pipeline.listed import Listed, listed
 
-__all__ = ["MOST_OPEN", "CharacterStore", "UnknownCharacter"]
+__all__ = ["MAX_OPEN", "CharacterStore", "UnknownCharacter"]
 
 _log = logging.getLogger(__name__)
 
-MOST_OPEN = 256
+MAX_OPEN = 256
 _SUFFIX = ".tango"
 _TRIALS, _REPLACING_S = 4, 0.02
-_MOST_NAMED = 10
-_MOST_EMBEDDINGS = 16
+_MAX_NAMED = 10
+_MAX_EMBEDDINGS = 16
 
 Files = tuple[tuple[str, int, int, int], ...]
 
@@ -63,7 +63,7 @@ class _Look:
 class CharacterStore:
     """Raises InputError where the folder is absent or cannot be read. Safe in any thread; get may take seconds."""
 
-    def __init__(self, folder: Path, most_open: int = MOST_OPEN) -> None:
+    def __init__(self, folder: Path, most_open: int = MAX_OPEN) -> None:
         self.folder = folder
         self.most_open = most_open
         self._entries: dict[str, _Entry] = {}
@@ -227,7 +227,7 @@ class CharacterStore:
 
     def _unknown(self, character_id: str) -> UnknownCharacter:
         known = [name for name in self._last_look().listed if name != character_id]
-        there = ", ".join(known[:_MOST_NAMED]) + (", ..." if len(known) > _MOST_NAMED else "")
+        there = ", ".join(known[:_MAX_NAMED]) + (", ..." if len(known) > _MAX_NAMED else "")
         return UnknownCharacter(f"no character {character_id[:100]!r}: there is {there or 'none'}")
 
 
@@ -260,6 +260,6 @@ def _files(path: Path) -> Files | None:
                 if entry.is_file():
                     about = entry.stat()
                     found.append((entry.path, about.st_ino, about.st_size, about.st_mtime_ns))
-                elif folder.name == EMBEDDINGS and len(folders) < _MOST_EMBEDDINGS:
+                elif folder.name == EMBEDDINGS and len(folders) < _MAX_EMBEDDINGS:
                     folders.append(Path(entry.path))
     return tuple(sorted(found))

@@ -36,7 +36,7 @@ _N_PICTURES = 2 * FRAMES_PER_NODE
 _HEADER = np.dtype("<u4")
 _DIGEST_BYTES = 32
 _HEAD_BYTES = _N_PICTURES * _HEADER.itemsize
-_MOST_BYTES = 64 << 20  # of a transition; one of 1280x720 has 0.15 MB
+_MAX_BYTES = 64 << 20  # of a transition; one of 1280x720 has 0.15 MB
 # never into what is there: a link or a FIFO of this name may have come with the pack
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
 _TO_KEEP = 0.9  # of the limit, where it was reached: so that not every new file is a reason to look at all
@@ -72,7 +72,7 @@ class TransitionCache:
         try:
             if self._leads_away(file):
                 return None
-            data = read_plain(file, _MOST_BYTES, follow_links=False)
+            data = read_plain(file, _MAX_BYTES, follow_links=False)
         except OSError:
             return None
         pictures = _pictures(data[_DIGEST_BYTES:]) if data[:_DIGEST_BYTES] == self._digest(cut, data) else None

@@ -24,9 +24,9 @@ WRITING_BUDGET = 0.25
 """Of the event loop: the large pictures of all sessions that are due at once are written within a quarter of a frame,
 so that no other one comes later than that for their sake."""
 
-_LEAST_LEFT = 0.1  # of the budget: those without a clock go on, slowly, however much is reserved
+_MIN_LEFT = 0.1  # of the budget: those without a clock go on, slowly, however much is reserved
 _COPIED_S = 0.0005  # a frame without a clock that is copied costs the loop and Python's lock about so much
-_MOST_AHEAD_S = 0.002  # of the loop, in one go
+_MAX_AHEAD_S = 0.002  # of the loop, in one go
 
 
 class Admission:
@@ -102,8 +102,8 @@ class Admission:
     def left(self) -> Cost:
         """Of the budget, for those without a clock."""
         return Cost(
-            max(self.budget.making - self.reserved.making, _LEAST_LEFT * self.budget.making),
-            max(self.budget.writing - self.reserved.writing, _LEAST_LEFT * self.budget.writing),
+            max(self.budget.making - self.reserved.making, _MIN_LEFT * self.budget.making),
+            max(self.budget.writing - self.reserved.writing, _MIN_LEFT * self.budget.writing),
         )
 
     def _check_budget(self, plan: SessionPlan, cost: Cost, size: str) -> None:
@@ -140,7 +140,7 @@ class Yielding:
     async def turn(self, plan: SessionPlan, width: int, height: int) -> None:
         """Wait for the next picture of such a session to be made and written. Others run meanwhile in any case."""
         wait_s = self.due_in_s(plan, width, height, asyncio.get_running_loop().time())
-        if wait_s > _MOST_AHEAD_S:
+        if wait_s > _MAX_AHEAD_S:
             await asyncio.sleep(wait_s)
 
     def due_in_s(self, plan: SessionPlan, width: int, height: int, now_s: float) -> float:

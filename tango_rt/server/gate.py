@@ -30,9 +30,9 @@ _REFLECTION = "/grpc.reflection."
 _OURS = "/tango_rt.v1."
 _WARM_UP_S = 2.0
 
-_MOST_WATCHERS, _MOST_WATCHERS_OF_CONNECTION = 32, 4
-_MOST_REFLECTIONS, _MOST_REFLECTIONS_OF_CONNECTION = 8, 2
-_MOST_SHORT = 100
+_MAX_WATCHERS, _MAX_WATCHERS_OF_CONNECTION = 32, 4
+_MAX_REFLECTIONS, _MAX_REFLECTIONS_OF_CONNECTION = 8, 2
+_MAX_SHORT = 100
 _REFLECTION_S = 30.0
 
 _MISSING = Refusal(
@@ -63,12 +63,12 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         self._silent = silent
         self._log = log
         # a client that checks the health of its connections holds a watcher on each
-        most_watchers = max(_MOST_WATCHERS, config.max_sessions)
-        self._watchers = Room("TOO_MANY_WATCHERS", "health watchers", most_watchers, _MOST_WATCHERS_OF_CONNECTION)
+        most_watchers = max(_MAX_WATCHERS, config.max_sessions)
+        self._watchers = Room("TOO_MANY_WATCHERS", "health watchers", most_watchers, _MAX_WATCHERS_OF_CONNECTION)
         self._reflections = Room(
-            "TOO_MANY_REFLECTIONS", "reflection streams", _MOST_REFLECTIONS, _MOST_REFLECTIONS_OF_CONNECTION
+            "TOO_MANY_REFLECTIONS", "reflection streams", _MAX_REFLECTIONS, _MAX_REFLECTIONS_OF_CONNECTION
         )
-        self._short = Room("TOO_MANY_CALLS", "short calls", _MOST_SHORT)
+        self._short = Room("TOO_MANY_CALLS", "short calls", _MAX_SHORT)
 
     async def intercept_service(
         self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any

@@ -18,9 +18,9 @@ from typing import Any, Literal, TextIO
 
 __all__ = ["JsonFormatter", "TextFormatter", "logging_to"]
 
-_MOST_WAITING = 10_000
+_MAX_WAITING = 10_000
 _LAST_S = 2.0  # for what is waiting at the end
-_MOST_CHARACTERS = 2000  # of one value: what a client sends ends up here
+_MAX_CHARACTERS = 2000  # of one value: what a client sends ends up here
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -33,7 +33,7 @@ def logging_to(
     before, level_before = root.handlers[:], root.level
     writer = logging.StreamHandler(stream or sys.stderr)
     writer.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
-    waiting: queue.Queue[logging.LogRecord | None] = queue.Queue(_MOST_WAITING)
+    waiting: queue.Queue[logging.LogRecord | None] = queue.Queue(_MAX_WAITING)
     handler = _Dropping(waiting)
     thread = threading.Thread(target=_write, args=(waiting, writer), daemon=True)
     thread.start()
@@ -115,8 +115,8 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
 def _short(value: Any) -> Any:
     if isinstance(value, float):
         return round(value, 6) if math.isfinite(value) else str(value)
-    if isinstance(value, str) and len(value) > _MOST_CHARACTERS:
-        return value[:_MOST_CHARACTERS] + "..."
+    if isinstance(value, str) and len(value) > _MAX_CHARACTERS:
+        return value[:_MAX_CHARACTERS] + "..."
     return value
 
 

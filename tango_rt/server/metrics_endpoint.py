@@ -15,7 +15,7 @@ from engine.errors import InputError
 
 __all__ = ["MetricsEndpoint"]
 
-_MOST_CONNECTIONS = 8
+_MAX_CONNECTIONS = 8
 _SILENT_S = 5.0
 
 
@@ -65,7 +65,7 @@ class _Server(ThreadingMixIn, WSGIServer):
     def process_request(self, request: Any, client_address: Any) -> None:
         with self._lock:
             self._open.append(request)
-            if len(self._open) > _MOST_CONNECTIONS:
+            if len(self._open) > _MAX_CONNECTIONS:
                 with suppress(OSError):
                     self._open.popleft().shutdown(socket.SHUT_RDWR)  # its thread ends by itself
         super().process_request(request, client_address)

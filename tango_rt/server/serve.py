@@ -12,7 +12,7 @@ from typing import Any
 from engine.cores import usable_cores
 from engine.heaps import bound_heaps
 from tango_rt import __version__
-from tango_rt.pipeline.store import MOST_OPEN
+from tango_rt.pipeline.store import MAX_OPEN
 from tango_rt.server.config import ServerConfig
 from tango_rt.server.listening import GestureServer
 
@@ -83,7 +83,7 @@ def _allow_descriptors(config: ServerConfig) -> None:
             with suppress(OSError, ValueError):
                 resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
                 soft = most
-        needed = config.max_connections + MOST_OPEN + _OTHER_FILES
+        needed = config.max_connections + MAX_OPEN + _OTHER_FILES
         if soft != unlimited and soft < needed:
             _log.warning("few files may be open, see 'ulimit -n'", extra={"limit": soft, "wanted": needed})
 

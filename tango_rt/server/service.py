@@ -45,7 +45,7 @@ _log = logging.getLogger(__name__)
 
 SERVICE = service_pb2.DESCRIPTOR.services_by_name["GestureService"].full_name
 
-_MOST_SILENT = 128
+_MAX_SILENT = 128
 
 T = TypeVar("T")
 
@@ -62,7 +62,7 @@ class GestureService:
         metrics: Metrics,
         networks: Networks | None = None,
     ) -> None:
-        self.silent = SilentCalls(_MOST_SILENT)
+        self.silent = SilentCalls(_MAX_SILENT)
         self.refusals = RefusalLog()
         self._config = config
         self._networks = networks

@@ -31,7 +31,7 @@ _WATCH_S = 0.25
 _LEAD_S = 0.008  # a step is decided as late as possible, so that it knows the latest speech: this, and
 _LEAD_STEPS = 1.5  # so many times as long as the slowest of the latest steps took, before it is due
 _FORGETS = 0.95  # a step
-_MOST_SKIPPED = 60  # steps at once: 8 s
+_MAX_SKIPPED = 60  # steps at once: 8 s
 
 
 class LiveStream:
@@ -201,7 +201,7 @@ class LiveStream:
         # In one go: where the machine is too slow, a turn in a thread takes longer than the step for which one waits.
         n_steps = int((self._loop.time() - self._due_s()) * FPS / FRAMES_PER_NODE)
         async with self._performing:
-            skip = partial(session.skip, self._loop.time(), min(n_steps, _MOST_SKIPPED))
+            skip = partial(session.skip, self._loop.time(), min(n_steps, _MAX_SKIPPED))
             skipped = await self._loop.run_in_executor(self._executor, skip)
         for step in skipped:
             session.pass_over(step)

@@ -33,7 +33,7 @@ _ROUNDED_S = 0.002
 _SPARED_S = 0.01  # what is not worth stretching
 _GENTLE_S = 0.0025  # stretched in a second
 _TOLERATED_S = 0.02  # further off, all beyond it is stretched away in a second
-_MOST_S = 0.1
+_MAX_S = 0.1
 _NOISE_S = 5.0  # over which it is averaged how far stamps wander
 _NEAR = 5  # frames that tell a step from a single bad stamp
 
@@ -99,7 +99,7 @@ class Steady:
             deviation_s = self._deviation(item)
             self._past.append((item.at_s, deviation_s))
             share = min(item.n_samples / item.frame.sample_rate / _NOISE_S, 1.0)
-            self._noise_s += share * (min(abs(deviation_s - self._offset_s), _MOST_S) - self._noise_s)
+            self._noise_s += share * (min(abs(deviation_s - self._offset_s), _MAX_S) - self._noise_s)
             while item.at_s - self._past[0][0] > _WINDOW_S:
                 self._past.popleft()
         self._last = item
@@ -156,11 +156,11 @@ class Steady:
         off_s = _middle([deviation for _, deviation in self._past]) - self._offset_s if self._past else 0.0
         if abs(off_s) <= _SPARED_S:
             return 0.0
-        if self._lone and abs(off_s) > _MOST_S:  # a clock that runs away, such as that of joined files of other rates
+        if self._lone and abs(off_s) > _MAX_S:  # a clock that runs away, such as that of joined files of other rates
             self._shift_s -= off_s
             self._past.clear()
             return 0.0
-        wanted_s = min(abs(off_s), max(_GENTLE_S, abs(off_s) - _TOLERATED_S), _MOST_S)
+        wanted_s = min(abs(off_s), max(_GENTLE_S, abs(off_s) - _TOLERATED_S), _MAX_S)
         stretch_s = copysign(round(wanted_s * self._rate_hz) / self._rate_hz, off_s)
         self._offset_s += stretch_s
         self.stretched_s += abs(stretch_s)
