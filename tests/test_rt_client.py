@@ -350,10 +350,10 @@ def test_no_addresses(target: str) -> None:
 def test_contradicting_credentials(tmp_path: Any) -> None:
     wrong: list[tuple[ConnectOptions, str]] = [
         (ConnectOptions(tls=True, insecure=True), "leave out one"),
-        (ConnectOptions(cert=tmp_path / "cert.pem"), "wanted together"),
+        (ConnectOptions(cert=tmp_path / "cert.pem"), "belong together"),
         (ConnectOptions(ca=tmp_path / "ca.pem"), "cannot be read"),
-        (ConnectOptions(token="two\nlines"), "no header can carry"),
-        (ConnectOptions(token=""), "no header can carry"),
+        (ConnectOptions(token="two\nlines"), "not allowed in a header"),
+        (ConnectOptions(token=""), "not allowed in a header"),
     ]
     for options, said in wrong:
         with pytest.raises(InputError, match=said):

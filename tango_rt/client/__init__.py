@@ -6,8 +6,8 @@
         for event in session: ...
 
 Events are the messages of the protocol themselves: VideoFrame, UtteranceStarted, UtteranceFinished, Underrun, Warning,
-Stats and Pong of tango_rt.v1. Nothing is ever sent again or reconnected: what goes wrong raises ServerError, and what
-cannot be asked for InputError; both are TangoErrors.
+Stats and Pong of tango_rt.v1. The client never retries and never reconnects: failures raise ServerError, bad arguments
+raise InputError; both are TangoErrors.
 """
 
 from importlib import import_module
@@ -53,7 +53,7 @@ _PLACES = {
 
 
 def __getattr__(name: str) -> Any:
-    # on first use, so that the command line can ask this package for its options without waiting for grpc
+    # on first use, so that the command line can read the options of this package without importing grpc
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     warn_of_mixture()

@@ -1,4 +1,4 @@
-"""What somebody else wrote, made fit for a terminal."""
+"""Makes untrusted text safe to print in a terminal."""
 
 __all__ = ["printed"]
 
@@ -6,7 +6,7 @@ _MAX_CHARACTERS = 500
 
 
 def printed(text: str, most: int = _MAX_CHARACTERS) -> str:
-    """One line of bounded length, in which nothing steers a terminal: what cannot be printed is shown escaped."""
+    """One line of bounded length without control characters: what cannot be printed is escaped."""
     line = " ".join(text[: 2 * most].split())
     shown = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
     return shown if len(shown) <= most and len(text) <= 2 * most else f"{shown[:most]}..."
