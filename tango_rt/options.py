@@ -117,7 +117,7 @@ def add_networks(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--precision",
         choices=PRECISIONS,
-        help="that they were compiled at by 'tango-export compile' (default: fp32, or what auto picks)",
+        help="as given to 'tango-export compile' (default: fp32, or what auto picks)",
     )
     group.add_argument(
         "--profile", metavar="NAME", help="shapes that they were compiled for (default: the bundle's first)"

@@ -343,7 +343,7 @@ def test_metrics_beyond_this_machine_are_warned_of(packs: Path, caplog: pytest.L
 
     with caplog.at_level(logging.WARNING):
         within(work)
-    assert [record.message for record in caplog.records] == ["everybody may read the metrics"]
+    assert [record.message for record in caplog.records] == ["anybody can read the metrics"]
 
 
 # --- secrets, addresses, sockets
@@ -398,7 +398,7 @@ def test_the_help_says_that_a_socket_asks_for_no_certificate(capsys: pytest.Capt
     with pytest.raises(SystemExit):
         main(["serve", "--help"])
     said = " ".join(capsys.readouterr().out.split())
-    assert "at a Unix socket neither TLS nor client certificates are asked for" in said
+    assert "Unix sockets use neither TLS nor client certificates" in said
 
 
 def test_secrets_that_others_can_read_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -20,7 +20,7 @@ _FULL_SCALES = {"int8": (0, 2**7), "uint8": (2**7, 2**7), "int16": (0, 2**15), "
 """For each integer type of recordings: the value of silence, and its distance to full scale."""
 
 _LIMIT = 1 + 2**-10
-"""Of floats: one step of half precision beyond full scale counts as rounding (as does -32768 / 32767); servers agree."""
+"""Of floats: one step of half precision beyond full scale is rounding, and so is -32768 / 32767; servers agree."""
 
 _BLOCK = 1 << 16  # samples converted at once, to bound the memory for long sound
 _WANTED = "wanted floats from -1 to 1, int16, int32, int8, or uint8 as WAV files hold it"

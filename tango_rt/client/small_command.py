@@ -68,9 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     info = commands.add_parser("info", help="show what a server is and which characters it has", **style)
     info.set_defaults(run=_info)
     info.add_argument("server", metavar="HOST:PORT")
-    send = commands.add_parser(
-        "send", help="send speech to a server, write the gesture video it returns as H.264", **style
-    )
+    send = commands.add_parser("send", help="send speech, write the gesture video that comes back as H.264", **style)
     send.set_defaults(run=_send)
     send.add_argument("server", metavar="HOST:PORT")
     send.add_argument("speech", type=Path, metavar="SPEECH.wav")

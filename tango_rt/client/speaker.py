@@ -73,7 +73,7 @@ class Speaker:
         return all(self._session.send_audio(block, _UTTERANCE) for block in blocks)
 
     def _paced(self, samples: np.ndarray) -> Iterator[np.ndarray]:
-        """Yield chunk k when its last sample would have been spoken; times come from integers, so no error builds up."""
+        """Yield chunk k when its last sample would have been spoken, computed from k, so that no error accumulates."""
         rate_hz = self._session.options.sample_rate_hz
         size = rate_hz // _CHUNKS_A_SECOND
         started_s = time.monotonic()

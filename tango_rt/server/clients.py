@@ -1,4 +1,4 @@
-"""Who a call is from, for limits that each client has on its own."""
+"""Which client a call is from, for limits per client."""
 
 from typing import Any
 from urllib.parse import unquote
@@ -11,10 +11,10 @@ _SCHEME = "bearer "
 
 
 def client_of(context: Any, config: ServerConfig) -> str:
-    """By its token where tokens are asked for, else by its certificate where those are, else by its address.
+    """An id for the client: by its token if tokens are required, else by certificate if those are, else by address.
 
-    context: of a call that was let in, so that nobody makes up a token to be somebody else. The port is no part of an
-    address, or each connection would be a client; neither is who stands behind a proxy, which is one client for all.
+    context: of an authorised call, so a made-up token is impossible. The port does not count, or each connection would
+    be a client of its own. All clients of a proxy count as one.
     """
     if config.token is not None or config.token_file is not None:
         given = [value for key, value in context.invocation_metadata() or () if key == "authorization"]
@@ -28,12 +28,12 @@ def client_of(context: Any, config: ServerConfig) -> str:
 
 
 def connection_of(context: Any) -> str:
-    """As gRPC names it: ipv4:127.0.0.1:50123, ipv6:[::1]:50123, or unix:."""
+    """The peer as gRPC names it: ipv4:127.0.0.1:50123, ipv6:[::1]:50123, or unix:."""
     return unquote(str(context.peer()))
 
 
 def token_in(header: str) -> str | None:
-    """The token of an authorization header; None where it holds something else."""
+    """The token of an authorization header; None if it holds something else."""
     return header[len(_SCHEME) :].strip() if header[: len(_SCHEME)].lower() == _SCHEME else None
 
 

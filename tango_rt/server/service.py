@@ -1,6 +1,6 @@
-"""The service: who may come, what becomes of failures, and which thread does what.
+"""The service: admission, handling of failures, and which thread does what.
 
-A slot is taken when the configuration is there, and given back as soon as the work is over, before the client is told
+A slot is taken when the configuration has arrived, and released as soon as the work is over, before the client is told
 why.
 """
 
@@ -51,7 +51,7 @@ T = TypeVar("T")
 
 
 class GestureService:
-    """Made and called in the event loop of the server. pool: None, transitions are made here and now."""
+    """Created and called in the event loop of the server. pool: None: transitions are drawn on the spot."""
 
     def __init__(
         self,
@@ -81,22 +81,22 @@ class GestureService:
 
     @property
     def active_sessions(self) -> int:
-        """Sessions and clips under way."""
+        """Number of sessions and clips in progress."""
         return self._admission.n_active
 
     def charge(self, prices: Prices) -> None:
-        """From now on pictures cost so much; before, nothing."""
+        """Charge for pictures from now on; before, they are free."""
         self._admission.prices = prices
 
     def begin_drain(self) -> None:
-        """Take no more sessions; those there are end as soon as what they were told so far is performed."""
+        """Accept no more sessions; running ones end as soon as the speech received so far is performed."""
         self._draining = True
         self._admission.drain()
         for stream in self._streams:
             stream.drain()
 
     async def drained(self) -> None:
-        """Until there is no session."""
+        """Wait until no session is left."""
         await self._admission.drained()
 
     def cut_off(self) -> None:
@@ -107,11 +107,11 @@ class GestureService:
             clip.cut_off()
 
     def close(self) -> None:
-        """Drop what waits for a thread."""
+        """Drop the work that waits for a thread."""
         self._threads.close()
 
     def register(self, server: "grpc.aio.Server") -> None:
-        """Not as generated code would: there, a message that cannot be read ends a call without a reason."""
+        """Unlike the generated code, where an unreadable message ends the call without a reason."""
         messages, sessions = service_pb2, session_pb2
         most = self._config.max_message_bytes
         unary, stream = grpc.unary_unary_rpc_method_handler, grpc.unary_stream_rpc_method_handler
@@ -204,7 +204,7 @@ class GestureService:
 
     @contextmanager
     def _slot(self, context: Any) -> Iterator[dict[str, Any]]:
-        """Room for one session, and a record of it. Raises Refusal where there is none."""
+        """A slot for one session, and its record for the log. Raises Refusal if none is free."""
         with self._admission.slot(client_of(context, self._config)):
             self._metrics.session_opened()
             start_s = time.monotonic()
@@ -227,13 +227,13 @@ class GestureService:
                     self.refusals.refused(reason, **about)
 
     async def _answered(self, context: Any, answer: Awaitable[T]) -> T | None:
-        """Every failure becomes a status with a reason; the log keeps what the client is not told."""
+        """Turn every failure into a status with a reason; the log has the details that the client must not see."""
         try:
             return await answer
-        except grpc.aio.InternalError:  # of gRPC: what was written could not leave, for the client has gone
+        except grpc.aio.InternalError:  # a write failed because the client has gone
             return None
         except Exception as error:
-            if context.cancelled() or context.done():  # nobody is there to be told
+            if context.cancelled() or context.done():  # there is nobody left to tell
                 return None
             refusal, hidden = refusal_of(error), _hidden(error)
             if refusal.reason == "INTERNAL":
@@ -246,6 +246,6 @@ class GestureService:
 
 
 def _hidden(error: BaseException) -> BaseException | None:
-    """What is behind a refusal, for the log alone."""
+    """The cause of a refusal, for the log only."""
     hidden = error if refusal_of(error) is not error else error.__cause__
     return None if isinstance(hidden, TimeoutError) else hidden
