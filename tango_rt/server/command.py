@@ -24,8 +24,8 @@ __all__ = ["add_serve"]
 
 _CUT_SHORT = 130  # like any interrupted command
 
-EXAMPLES = """Every option is also an environment variable (such as TANGO_RT_MAX_SESSIONS) and a key of the --config file
-(max_sessions). Flags override the environment, which overrides the file.
+EXAMPLES = """Every option is also an environment variable (as in TANGO_RT_MAX_SESSIONS) and a key of the --config
+file (max_sessions). Flags override the environment, which overrides the file.
 
 examples:
   tango-rt serve --characters packs                               on this machine, port 50051

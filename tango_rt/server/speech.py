@@ -74,8 +74,8 @@ class Speech:
         self.n_frames += 1
 
     def arrived(self, n_samples: int) -> tuple[int, float] | None:
-        """The first arrival that completed n_samples: how many there were then, and when; None if not yet. n_samples must
-        not decrease from call to call: earlier arrivals are forgotten."""
+        """The first arrival that completed n_samples: how many there were then, and when; None if not yet. n_samples
+        must not decrease from call to call: earlier arrivals are forgotten."""
         if n_samples > self.n_samples:
             return None
         while self._arrivals[0][0] < n_samples:
