@@ -6,7 +6,7 @@ arrays that need no file. Errors are those of engine.errors: InputError for bad 
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -160,14 +160,14 @@ class Character:
         options = RenderOptions(
             blender=blender,
             lookahead_nodes=lookahead,
-            perform=_performed(retrieval, networks, search, seed, words),
+            perform=_perform_options(retrieval, networks, search, seed, words),
             caption=caption,
             label=label,
             plot=drawing,
             n_workers=jobs or usable_cores(),
         )
         check_output(place, drawing, Path(speech) if isinstance(speech, str | os.PathLike) else None)
-        with _heard(speech, rate) as heard:
+        with _open_speech(speech, rate) as heard:
             return render_speech(self._opened, heard, place, options, on_progress)
 
     def frames(
@@ -186,10 +186,10 @@ class Character:
         label: str | None = None,
     ) -> Iterator[Frame]:
         """The frames of the same video, one by one, without a file. Options as in render."""
-        performed = _performed(retrieval, networks, search, seed, words)
+        performed = _perform_options(retrieval, networks, search, seed, words)
         stages = text_stages(self.pack.info, label, caption, performed.words)
         shown = _Pictures(self.pack, blender, StageChain(self.pack.info, stages))
-        with _heard(speech, rate) as heard:
+        with _open_speech(speech, rate) as heard:
             steps, _ = perform_speech(self._opened, heard.samples, LiveOptions(lookahead, False, performed))
             sound = HeardSound()
             sound.push(heard.samples)
@@ -208,7 +208,7 @@ class Character:
         label: str | None = None,
     ) -> "Stream":
         """A live performance: speech in as it arrives, frames out. rate: of the samples, 8,000 to 48,000 Hz."""
-        options = LiveOptions(lookahead, True, _performed(retrieval, networks, SEARCHES[0], seed, None))
+        options = LiveOptions(lookahead, True, _perform_options(retrieval, networks, SEARCHES[0], seed, None))
         shown = _Pictures(self.pack, blender, StageChain(self.pack.info, text_stages(self.pack.info, label)))
         return Stream(self, options, shown, rate)
 
@@ -304,26 +304,21 @@ class _Pictures:
         ]
 
 
-def _performed(
+def _perform_options(
     retrieval: RetrievalName, networks: Networks | None, search: SearchName, seed: int, words: PathLike | None
 ) -> PerformOptions:
     timings = None if words is None else read_words(Path(words))
     return PerformOptions(RetrievalOptions(retrieval, networks), search, seed, timings)
 
 
-def _heard(speech: PathLike | Samples, rate: int | None) -> AbstractContextManager[Speech]:
+def _open_speech(speech: PathLike | Samples, rate: int | None) -> AbstractContextManager[Speech]:
     if isinstance(speech, str | os.PathLike):
         if rate is not None:
             raise InputError(f"{speech} is a file and has its own sample rate: leave the rate out")
         return open_speech(Path(speech))
     if rate is None:
         raise InputError("samples need their rate in Hz: pass it as the next argument")
-    return _made(speech_of_samples(_floats(speech), rate))
-
-
-@contextmanager
-def _made(speech: Speech) -> Iterator[Speech]:
-    yield speech
+    return nullcontext(speech_of_samples(_floats(speech), rate))
 
 
 def _floats(samples: Samples) -> np.ndarray:

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 
-__all__ = ["interrupts_held"]
+__all__ = ["hold_interrupts"]
 
 _ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
-def interrupts_held() -> Iterator[None]:
+def hold_interrupts() -> Iterator[None]:
     """Start worker processes in here. A signal to end that arrives meanwhile takes effect once they have started.
 
     The workers ignore Ctrl-C, which a terminal sends to all its processes: the parent ends them. This takes two steps.

@@ -12,7 +12,7 @@ from tango_rt.client.answers import Pages, checked_character, checked_info
 from tango_rt.client.channel import ConnectOptions, channel_options, credentials, metadata
 from tango_rt.client.checks import PROGRESS, Checks
 from tango_rt.client.errors import ServerError, broken, late_acceptance, not_accepted, server_error, stalled
-from tango_rt.client.measured import Measured
+from tango_rt.client.measurements import Measurements
 from tango_rt.client.options import STATES, InterruptMode, SessionOptions, State
 from tango_rt.client.outbox import Outbox, Request
 from tango_rt.client.patience import Patience
@@ -114,7 +114,7 @@ class AsyncSession:
     ) -> None:
         self.options = options
         self.accepted: session_pb2.Accepted
-        self.measured: Measured
+        self.measurements: Measurements
         self._start = start
         self._route = route
         self._timeout_s = connect.timeout_s
@@ -128,7 +128,7 @@ class AsyncSession:
 
     async def __aenter__(self) -> "AsyncSession":
         self._outbox.put(Request(config=self.options.to_config()))
-        self.measured = Measured()
+        self.measurements = Measurements()
         self._call = self._start()
         self._call.add_done_callback(self._end)
         self._writer = asyncio.create_task(self._write())
@@ -167,7 +167,7 @@ class AsyncSession:
             if self._outbox.worthless(utterance, n_interrupts):
                 return False
             await self._send(message)
-            self.measured.sent_audio()
+            self.measurements.sent_audio()
         return True
 
     async def end_of_utterance(self, utterance: str = "") -> None:
@@ -219,7 +219,7 @@ class AsyncSession:
                 raise
         if isinstance(event, PROGRESS):
             self._patience.renew()
-        self.measured.arrived(event)
+        self.measurements.arrived(event)
         return event
 
     def _is_owed(self) -> bool:

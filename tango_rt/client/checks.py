@@ -124,7 +124,7 @@ class Checks:
         fine = all(2 <= side <= _MAX_SIDE_PX and side % 2 == 0 for side in sides)
         self._require(fine, f"pictures of {sides[0]}x{sides[1]} px")
         rates = (accepted.frame_rate, accepted.frames_per_node)
-        self._require(rates == (_FPS, 4), f"{rates[0]} frames a second and {rates[1]} a node, not 30 and 4")
+        self._require(rates == (_FPS, 4), f"{rates[0]} frames per second and {rates[1]} per node, not 30 and 4")
         within = 0 <= accepted.lookahead_samples <= _MAX_LOOKAHEAD_S * 16_000
         self._require(within, f"a look-ahead of {accepted.lookahead_samples} samples")
         sets = accepted.h264_parameter_sets

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import InputError
-from tango_rt.client.connection import add_connection, connection_of, quiet
+from tango_rt.client.connection import add_connection, connect_options, quiet
 from tango_rt.console import add_command, bars, print_result
 from tango_rt.options import DEFAULT_ENCODING, ENCODINGS, add_blender, add_lookahead, add_retrieval, add_seed
 
@@ -94,7 +94,7 @@ def _seconds(text: str) -> float:
 
 def _send(arguments: argparse.Namespace) -> None:
     quiet()
-    from tango_rt.client.printed import printed
+    from tango_rt.client.printable import printable
     from tango_rt.client.send import send
 
     if arguments.mic and arguments.speech is not None:
@@ -102,7 +102,7 @@ def _send(arguments: argparse.Namespace) -> None:
     with bars() as on_progress:
         result = send(arguments.server, arguments.speech, arguments.output, _options(arguments), on_progress)
     for warning in result.warnings:
-        print(f"tango-rt: warning: {printed(warning)}", file=sys.stderr)
+        print(f"tango-rt: warning: {printable(warning)}", file=sys.stderr)
     print_result(arguments, result.to_dict(), _summary(result))
     if result.stopped:
         sys.exit(130)
@@ -125,7 +125,7 @@ def _options(arguments: argparse.Namespace) -> "SendOptions":
     )
     return SendOptions(
         session=session,
-        connect=connection_of(arguments),
+        connect=connect_options(arguments),
         live=arguments.live,
         idle_s=arguments.idle,
         interrupt_at_s=arguments.interrupt_at,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tango_rt.client.channel import ConnectOptions
 
-__all__ = ["add_connection", "connection_of", "quiet"]
+__all__ = ["add_connection", "connect_options", "quiet"]
 
 TOKEN_VARIABLE = "TANGO_RT_TOKEN"
 
@@ -55,7 +55,7 @@ def quiet() -> None:
     logging.getLogger("grpc").setLevel(logging.CRITICAL + 1)
 
 
-def connection_of(arguments: argparse.Namespace) -> "ConnectOptions":
+def connect_options(arguments: argparse.Namespace) -> "ConnectOptions":
     """Raises InputError for a token that cannot be read."""
     from tango_rt.client.channel import ConnectOptions
     from tango_rt.client.errors import InputError

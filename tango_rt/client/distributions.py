@@ -2,12 +2,12 @@
 
 import warnings
 
-__all__ = ["warn_of_mixture"]
+__all__ = ["warn_about_mixture"]
 
 _NAMES = ("tango-rt", "tango-rt-client")
 
 
-def warn_of_mixture() -> None:
+def warn_about_mixture() -> None:
     """Warn if both are installed in different versions: each has then replaced some files of the other."""
     from importlib.metadata import PackageNotFoundError, version  # slow to import, and --help imports this package
 

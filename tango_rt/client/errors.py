@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
-from tango_rt.client.printed import printed
+from tango_rt.client.printable import printable
 
 try:
     from tango_rt.errors import BackendError, InputError, TangoError
@@ -69,8 +69,8 @@ class ServerError(BackendError):
     def __init__(
         self, message: str, reason: str, code: str, retry_s: float | None = None, metadata: dict[str, str] | None = None
     ) -> None:
-        reason = printed(reason, _MAX_REASON)
-        super().__init__(f"{printed(message)} ({reason})")
+        reason = printable(reason, _MAX_REASON)
+        super().__init__(f"{printable(message)} ({reason})")
         self.reason = reason
         self.code = code
         self.retry_s = retry_s

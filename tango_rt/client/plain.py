@@ -12,7 +12,7 @@ from tango_rt.client.answers import Pages, checked_character, checked_info
 from tango_rt.client.channel import ConnectOptions, channel_options, credentials, metadata
 from tango_rt.client.checks import PROGRESS, Checks
 from tango_rt.client.errors import ServerError, late_acceptance, not_accepted, server_error, stalled
-from tango_rt.client.measured import Measured
+from tango_rt.client.measurements import Measurements
 from tango_rt.client.options import STATES, InterruptMode, SessionOptions, State
 from tango_rt.client.outbox import Outbox, Request
 from tango_rt.client.patience import Patience, watched
@@ -108,7 +108,7 @@ class Session:
     ) -> None:
         self.options = options
         self.accepted: session_pb2.Accepted
-        self.measured: Measured
+        self.measurements: Measurements
         self._start = start
         self.route = route
         self._timeout_s = connect.timeout_s
@@ -122,7 +122,7 @@ class Session:
 
     def __enter__(self) -> "Session":
         self._outbox.put(Request(config=self.options.to_config()))
-        self.measured = Measured()
+        self.measurements = Measurements()
         self._call = self._start(self._requests())
         if not self._call.add_callback(self._end):
             self._end()
@@ -172,7 +172,7 @@ class Session:
                 if self._outbox.worthless(utterance, n_interrupts):
                     return False
                 self._put(message)
-            self.measured.sent_audio()
+            self.measurements.sent_audio()
         return True
 
     def end_of_utterance(self, utterance: str = "") -> None:
@@ -227,7 +227,7 @@ class Session:
                 raise
         if isinstance(event, PROGRESS):
             self._patience.renew()
-        self.measured.arrived(event)
+        self.measurements.arrived(event)
         return event
 
     def _is_owed(self) -> bool:

@@ -19,7 +19,7 @@ from tango_rt.client.microphone import Microphone
 from tango_rt.client.options import InterruptMode, SessionOptions
 from tango_rt.client.pictures import open_pictures
 from tango_rt.client.plain import Client, Session
-from tango_rt.client.received import Received, SendResult
+from tango_rt.client.receiver import Receiver, SendResult
 from tango_rt.client.sound import SOUND_RATE, Echo, Sound, Speech
 from tango_rt.client.speaker import Speaker
 from tango_rt.media.container import MAX_HOURS
@@ -89,19 +89,19 @@ def _send(
         with Mp4Writer(output, pictures.parameter_sets, SOUND_RATE) as writer:
             stopped = False
             with Stage(on_progress, "receiving", total, "frames") as stage:
-                received = Received(writer, pictures, sound, stage.advance)
+                receiver = Receiver(writer, pictures, sound, stage.advance)
                 try:
-                    stopped = _exchange(session, source, received, options)
+                    stopped = _exchange(session, source, receiver, options)
                 except BackendError as error:
-                    if not received.any:
+                    if not receiver.any:
                         raise
                     failure = error
-            received.finish()
+            receiver.finish()
             n_frames = writer.n_frames
     if failure is not None:  # keep what was received before it
         failure.args = (f"{failure}; {output} holds the {n_frames / FPS:.1f} s received before that",)
         raise failure
-    return received.result(output, n_frames, stopped, session)
+    return receiver.result(output, n_frames, stopped, session)
 
 
 def _patient(connect: ConnectOptions, n_frames: int | None) -> ConnectOptions:
@@ -142,19 +142,19 @@ def _expected_frames(n_samples: int, rate_hz: int, options: SendOptions) -> int:
     return frame_count(n_samples * SAMPLE_RATE // rate_hz) + round(2 * FPS * (options.idle_s or 0))
 
 
-def _exchange(session: Session, source: np.ndarray | Microphone, received: Received, options: SendOptions) -> bool:
+def _exchange(session: Session, source: np.ndarray | Microphone, receiver: Receiver, options: SendOptions) -> bool:
     """Speak and receive until the end. Returns whether Ctrl-C ended it early."""
     speaker = Speaker(session, source, options.live)
-    performance = _Performance(session, speaker, received, options)
+    performance = _Performance(session, speaker, receiver, options)
     try:
         # Ctrl-C is also how a microphone is ended
         with _ending(speaker.stop) if isinstance(source, Microphone) else nullcontext():
             performance.run()
-        said = session.measured.first_audio_sent_s is not None
-        if not received.finished and (said or not received.any):
+        spoken = session.measurements.first_audio_sent_s is not None
+        if not receiver.finished and (spoken or not receiver.any):
             raise ended_early(session.route)
     except KeyboardInterrupt:
-        if not received.any:
+        if not receiver.any:
             raise
         return True
     finally:
@@ -194,10 +194,10 @@ def _ending(stop: Callable[[], None]) -> Iterator[None]:
 class _Performance:
     """Decides by the frames that arrive when to start speaking, interrupt and end."""
 
-    def __init__(self, session: Session, speaker: Speaker, received: Received, options: SendOptions) -> None:
+    def __init__(self, session: Session, speaker: Speaker, receiver: Receiver, options: SendOptions) -> None:
         self._session = session
         self._speaker = speaker
-        self._received = received
+        self._receiver = receiver
         self._idle_frames = None if options.idle_s is None else round(options.idle_s * FPS)
         self._interrupt_frame = None if options.interrupt_at_s is None else int(options.interrupt_at_s * FPS)
         self._mode: InterruptMode = options.interrupt_mode
@@ -216,7 +216,7 @@ class _Performance:
         self._speaker.check()
 
     def _take(self, event: Any) -> None:
-        self._received.take(event)
+        self._receiver.take(event)
         if isinstance(event, media_pb2.VideoFrame):
             self._frame(event)
         elif isinstance(event, session_pb2.UtteranceFinished):

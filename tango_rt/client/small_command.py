@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from tango_rt import __version__
-from tango_rt.client.connection import add_connection, connection_of, quiet
-from tango_rt.client.printed import printed
+from tango_rt.client.connection import add_connection, connect_options, quiet
+from tango_rt.client.printable import printable
 
 if TYPE_CHECKING:
     from tango_rt.client.errors import ServerError
@@ -85,16 +85,16 @@ def _info(arguments: argparse.Namespace) -> None:
 
     from tango_rt.client import Client
 
-    with Client(arguments.server, connection_of(arguments)) as client:
+    with Client(arguments.server, connect_options(arguments)) as client:
         info, characters = client.info(), client.characters()
     if arguments.json:
         told = {"server": MessageToDict(info), "characters": [MessageToDict(one) for one in characters]}
         print(json.dumps(told))
         return
-    version = printed(info.version, _MAX_NAME)
+    version = printable(info.version, _MAX_NAME)
     print(f"{arguments.server}: tango-rt {version}, {info.active_sessions} of {info.max_sessions} sessions")
     for one in characters:
-        name, retrievals = printed(one.id, _MAX_NAME), printed(", ".join(one.retrievals))
+        name, retrievals = printable(one.id, _MAX_NAME), printable(", ".join(one.retrievals))
         print(f"{name}: {one.width}x{one.height}, {one.n_frames / _FPS:.0f} s, {retrievals}")
     if not characters:
         print("no characters")
@@ -109,26 +109,26 @@ def _send(arguments: argparse.Namespace) -> None:
     speech = WavSpeech.open(arguments.speech)
     options = SessionOptions(arguments.character, sample_rate_hz=speech.rate_hz, pacing="fast")
     with (
-        Client(arguments.server, connection_of(arguments)) as client,
+        Client(arguments.server, connect_options(arguments)) as client,
         client.stream(options) as session,
         _whole_file(arguments.output) as file,
     ):
         warnings, failure = _exchange(session, speech, file)
-    n_frames = session.measured.n_frames
+    n_frames = session.measurements.n_frames
     if failure is not None:  # keep what was received before it
         failure.args = (f"{failure}; {arguments.output} holds the {n_frames / _FPS:.1f} s received before that",)
         raise failure
     if speech.n_channels > 1:
         warnings.insert(0, f"{speech.path}: channel {speech.channel + 1} of {speech.n_channels} was sent, the loudest")
     for warning in warnings:
-        print(f"tango-rt-client: warning: {printed(warning)}", file=sys.stderr)
-    measured = session.measured
+        print(f"tango-rt-client: warning: {printable(warning)}", file=sys.stderr)
+    measurements = session.measurements
     told = {
         "output": str(arguments.output),
         "path": str(arguments.output),  # its name in the last release; removed in the next
         "n_frames": n_frames,
         "duration_s": round(n_frames / _FPS, 4),
-        "first_frame_ms": measured.first_frame_ms,
+        "first_frame_ms": measurements.first_frame_ms,
         "session_id": session.accepted.session_id,
         "warnings": warnings,
     }
@@ -156,7 +156,7 @@ def _exchange(session: "Session", speech: "WavSpeech", file: BinaryIO) -> "tuple
         if not finished:
             raise ended_early(session.route)
     except ServerError as error:
-        if not session.measured.n_frames:
+        if not session.measurements.n_frames:
             raise
         return warnings, error
     return warnings, None

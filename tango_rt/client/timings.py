@@ -2,7 +2,7 @@
 
 from collections import deque
 
-from tango_rt.client.measured import percentiles
+from tango_rt.client.measurements import percentiles
 from tango_rt.v1 import media_pb2
 
 __all__ = ["Timings"]

@@ -18,7 +18,7 @@ from tango_rt.server.config import ServerConfig
 from tango_rt.server.prices import FREE, Cost, Prices
 from tango_rt.server.status import RETRY_S, Refusal, draining
 
-__all__ = ["WRITING_BUDGET", "Admission", "Yielding"]
+__all__ = ["WRITING_BUDGET", "Admission", "UnpacedTurns"]
 
 WRITING_BUDGET = 0.25
 """Share of the event loop: the large pictures of all sessions that are due at once are written within a quarter of a
@@ -129,7 +129,7 @@ class Admission:
             raise _exhausted("NO_CAPACITY", message, **metadata)
 
 
-class Yielding:
+class UnpacedTurns:
     """The turns of unpaced calls. If there are no sessions in real time they run at full speed; otherwise they share
     what is left of the budget, in the order of their requests."""
 

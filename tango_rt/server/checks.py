@@ -10,7 +10,7 @@ from tango_rt.server.status import bad_field
 from tango_rt.sound.resample import MAX_RATE_HZ, MIN_RATE_HZ
 from tango_rt.v1 import media_pb2, session_pb2
 
-__all__ = ["MAX_ID_CHARACTERS", "SessionPlan", "blender_value", "check_id", "checked_plan"]
+__all__ = ["MAX_ID_CHARACTERS", "SessionPlan", "blender_value", "check_id", "plan_session"]
 
 MAX_ID_CHARACTERS = 64
 MIN_STATS_PERIOD_S = 0.1
@@ -73,7 +73,7 @@ class SessionPlan:
         return config
 
 
-def checked_plan(config: session_pb2.SessionConfig, server: ServerConfig, clip: bool = False) -> SessionPlan:
+def plan_session(config: session_pb2.SessionConfig, server: ServerConfig, clip: bool = False) -> SessionPlan:
     """Check a configuration and fill in its defaults. clip: for RenderClip, which is never paced. Raises Refusal."""
     check_id("request_id", config.request_id)
     if not config.character:

@@ -6,11 +6,11 @@ from typing import Any
 
 import grpc
 
-from tango_rt.server.admission import Yielding
+from tango_rt.server.admission import UnpacedTurns
 from tango_rt.server.checks import SessionPlan
 from tango_rt.server.config import ServerConfig
 from tango_rt.server.messages import Response
-from tango_rt.server.opening import Opened
+from tango_rt.server.opening import NewSession
 from tango_rt.server.session import Session
 from tango_rt.server.status import Refusal, bad_field, draining
 from tango_rt.v1 import service_pb2, session_pb2
@@ -32,12 +32,12 @@ class ClipStream:
     """Renders one clip on one call."""
 
     def __init__(
-        self, opened: Opened, context: Any, executor: Executor, yielding: Yielding, server: ServerConfig
+        self, opened: NewSession, context: Any, executor: Executor, turns: UnpacedTurns, server: ServerConfig
     ) -> None:
         self._opened = opened
         self._context = context
         self._executor = executor
-        self._yielding = yielding
+        self._turns = turns
         self._server = server
         self._limit = asyncio.timeout(None)
         self._cut_off = False
@@ -72,7 +72,7 @@ class ClipStream:
             if not await loop.run_in_executor(self._executor, session.prepare):
                 continue
             while session.has_frame:
-                await self._yielding.turn(session.plan, accepted.width, accepted.height)
+                await self._turns.turn(session.plan, accepted.width, accepted.height)
                 for message in session.show(loop.time()):
                     await self._write(_answer(message))
 

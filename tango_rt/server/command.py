@@ -12,12 +12,12 @@ from tango_rt.console import add_command
 from tango_rt.server.config import (
     ServerConfig,
     describe,
-    described_values,
-    flag_of,
+    flag_name,
     from_sources,
     misspelt_variables,
     options,
-    variable_of,
+    redacted_values,
+    variable_name,
 )
 
 __all__ = ["add_serve"]
@@ -44,7 +44,7 @@ def add_serve(commands: Any) -> None:
     parser: argparse.ArgumentParser = add_command(
         commands, "serve", "serve live gesture video to many clients by gRPC", EXAMPLES, _serve
     )
-    parser.add_argument("--config", type=Path, metavar="FILE", help=f"options in TOML ({variable_of('config')})")
+    parser.add_argument("--config", type=Path, metavar="FILE", help=f"options in TOML ({variable_name('config')})")
     for option in options():
         about = option.metadata["about"]
         default = option.default
@@ -57,7 +57,7 @@ def add_serve(commands: Any) -> None:
         elif isinstance(default, tuple):
             how["action"] = "append"
         parser.add_argument(
-            flag_of(option.name), dest=option.name, default=argparse.SUPPRESS, help=about.replace("%", "%%"), **how
+            flag_name(option.name), dest=option.name, default=argparse.SUPPRESS, help=about.replace("%", "%%"), **how
         )
 
 
@@ -90,7 +90,7 @@ def _run(config: ServerConfig, as_json: bool) -> bool:
     def listening() -> None:
         log = logging.getLogger(__name__)
         if config.log_format == "json":
-            log.info("configuration", extra=described_values(config))
+            log.info("configuration", extra=redacted_values(config))
         else:
             print(describe(config), file=sys.stderr, flush=True)
         for name, meant in misspelt_variables(os.environ).items():

@@ -17,9 +17,9 @@ from engine.files import read_plain
 from engine.inference.backends import BACKENDS
 from engine.inference.target import PRECISIONS, Precision
 from tango_rt.options import AUTO, DEFAULT_LOOKAHEAD_NODES, MAX_LOOKAHEAD_NODES
-from tango_rt.server.options import addresses, checked, choice, mode, number, path, seconds, switch, text, whole
+from tango_rt.server.options import addresses, choice, mode, number, path, read_option, seconds, switch, text, whole
 
-__all__ = ["ServerConfig", "describe", "flag_of", "from_sources", "misspelt_variables", "options", "variable_of"]
+__all__ = ["ServerConfig", "describe", "flag_name", "from_sources", "misspelt_variables", "options", "variable_name"]
 
 _PREFIX = "TANGO_RT_"
 _CONFIG_VARIABLE = _PREFIX + "CONFIG"
@@ -120,7 +120,7 @@ class ServerConfig:
 
     def __post_init__(self) -> None:
         for option in options():
-            checked(option, getattr(self, option.name), option.name)
+            read_option(option, getattr(self, option.name), option.name)
         if (self.tls_cert is None) != (self.tls_key is None):
             raise InputError("tls_cert and tls_key belong together: only one of them is set")
         if self.tls_client_ca is not None and self.tls_cert is None:
@@ -129,7 +129,7 @@ class ServerConfig:
             raise InputError("token and token_file are both set: keep one of them")
 
     def __repr__(self) -> str:  # without secrets, in case it is printed or logged
-        return f"ServerConfig({', '.join(f'{name}={value!r}' for name, value in described_values(self).items())})"
+        return f"ServerConfig({', '.join(f'{name}={value!r}' for name, value in redacted_values(self).items())})"
 
 
 def options() -> tuple[Field[Any], ...]:
@@ -137,11 +137,11 @@ def options() -> tuple[Field[Any], ...]:
     return tuple(option for option in fields(ServerConfig) if option.metadata)
 
 
-def flag_of(name: str) -> str:
+def flag_name(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def variable_of(name: str) -> str:
+def variable_name(name: str) -> str:
     return _PREFIX + name.upper()
 
 
@@ -157,21 +157,21 @@ def from_sources(flags: Mapping[str, Any], environ: Mapping[str, str], toml: Pat
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for option in options():
-        name, variable = option.name, variable_of(option.name)
+        name, variable = option.name, variable_name(option.name)
         if name in flags:
-            values[name], origins[name] = checked(option, flags[name], flag_of(name)), flag_of(name)
+            values[name], origins[name] = read_option(option, flags[name], flag_name(name)), flag_name(name)
         elif environ.get(variable):
-            values[name], origins[name] = checked(option, environ[variable], variable), variable
+            values[name], origins[name] = read_option(option, environ[variable], variable), variable
         elif name in written:
             assert toml is not None
-            value = checked(option, written[name], f"{toml}: {name}")
+            value = read_option(option, written[name], f"{toml}: {name}")
             values[name], origins[name] = (toml.parent / value if isinstance(value, Path) else value), str(toml)
     if "characters" not in values:
-        raise InputError(f"no character folder given: use --characters DIR, or set {variable_of('characters')}")
+        raise InputError(f"no character folder given: use --characters DIR, or set {variable_name('characters')}")
     return ServerConfig(**values, origins=origins)
 
 
-def described_values(config: ServerConfig) -> dict[str, Any]:
+def redacted_values(config: ServerConfig) -> dict[str, Any]:
     """The effective options as JSON values, secrets hidden."""
     values: dict[str, Any] = {}
     for option in options():
@@ -184,7 +184,7 @@ def described_values(config: ServerConfig) -> dict[str, Any]:
 def describe(config: ServerConfig) -> str:
     """The effective options as a TOML file, secrets hidden; comments say where values other than defaults come from."""
     lines = []
-    for name, value in described_values(config).items():
+    for name, value in redacted_values(config).items():
         origin = config.origins.get(name)
         if value is None or name == "token":  # TOML knows no null
             line = f"# {name} = {'unset' if value is None else 'hidden'}"
@@ -199,7 +199,7 @@ def misspelt_variables(environ: Mapping[str, str]) -> dict[str, str]:
 
     Others with our prefix are left alone: Kubernetes sets some itself for a service named tango-rt.
     """
-    known = [_CONFIG_VARIABLE, *(variable_of(option.name) for option in options())]
+    known = [_CONFIG_VARIABLE, *(variable_name(option.name) for option in options())]
     close = {
         name: difflib.get_close_matches(name, known, 1, 0.9)
         for name in environ

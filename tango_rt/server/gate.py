@@ -14,11 +14,11 @@ from typing import Any
 
 import grpc
 
-from tango_rt.server.clients import connection_of, token_in
+from tango_rt.server.clients import parse_token, peer_address
 from tango_rt.server.config import ServerConfig
 from tango_rt.server.metrics import Metrics
 from tango_rt.server.refusals import RefusalLog
-from tango_rt.server.requests import received
+from tango_rt.server.requests import receive_request
 from tango_rt.server.rooms import Room, SilentCalls
 from tango_rt.server.status import Refusal, abort
 
@@ -98,8 +98,8 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         async def take(requests: Any, context: Any) -> None:
             try:
                 if not handler.request_streaming:
-                    requests = await received(context, self._silent, self._config.idle_timeout_s)
-                with self._room(method, connection_of(context)):
+                    requests = await receive_request(context, self._silent, self._config.idle_timeout_s)
+                with self._room(method, peer_address(context)):
                     async with asyncio.timeout(_REFLECTION_S if method.startswith(_REFLECTION) else None) as limit:
                         await _answer(behave, requests, context)
             except TimeoutError:
@@ -138,7 +138,7 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]
 
     def _is_known(self, header: str) -> bool:
         """Takes a time that reveals nothing about the tokens: not their letters, their lengths or which one matches."""
-        token = token_in(header)
+        token = parse_token(header)
         if token is None:
             return False
         given = _digest(token)

@@ -24,16 +24,16 @@ from tango_rt.server.config import ServerConfig
 from tango_rt.server.gate import Gate
 from tango_rt.server.health import Health
 from tango_rt.server.metrics import Metrics
-from tango_rt.server.prices import measured_prices
+from tango_rt.server.prices import measure_prices
 from tango_rt.server.security import (
     Address,
     check_free,
     check_plaintext,
-    credentials_of,
-    only_for,
+    load_credentials,
+    load_tokens,
     parse_address,
-    tokens_of,
-    warn_of_files,
+    socket_permissions,
+    warn_about_files,
 )
 from tango_rt.server.service import SERVICE, GestureService
 from tango_rt.server.warm import clear_leftovers
@@ -63,9 +63,9 @@ class GestureServer:
         check_plaintext(listen, config)
         self.store = CharacterStore(config.characters)
         self.networks = _open_networks(config)
-        tokens = tokens_of(config)
+        tokens = load_tokens(config)
         self.wants_token = bool(tokens)
-        self._credentials = credentials_of(config)
+        self._credentials = load_credentials(config)
         if config.label is not None:
             check_text(config.label, "label")
         self._metrics_at = _metrics_address(config.metrics_listen)
@@ -128,7 +128,7 @@ class GestureServer:
         watching = watch_characters(self._folder, self._pool, self.config.draw_workers, self._opener, looked)
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._opener, clear_leftovers, self.config.characters)
-        prices = await loop.run_in_executor(self._opener, measured_prices)
+        prices = await loop.run_in_executor(self._opener, measure_prices)
         self._service.charge(prices)
         await _first_of(self._in_background(watching), looked)
         self._gate.is_warm = True
@@ -197,7 +197,7 @@ class GestureServer:
     def _bind(self, address: Address) -> str:
         """Listen; returns the address with its real port."""
         try:
-            with only_for(address.path, self.config.socket_mode):
+            with socket_permissions(address.path, self.config.socket_mode):
                 if self._credentials is None or address.path:  # socket files have permissions instead
                     port = self._server.add_insecure_port(str(address))
                 else:
@@ -215,7 +215,7 @@ class GestureServer:
             _log.warning("anybody can use this server: no token, no client certificates", extra={"addresses": beyond})
         if self._metrics_at is not None and not self._metrics_at.is_local:
             _log.warning("anybody can read the metrics", extra={"address": self.metrics_address})
-        warn_of_files(self.config)
+        warn_about_files(self.config)
 
 
 def _own_services() -> tuple[Any, Any]:

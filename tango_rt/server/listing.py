@@ -12,7 +12,7 @@ from tango_rt.pipeline.listed import Listed, listed
 from tango_rt.pipeline.store import CharacterStore
 from tango_rt.server.config import ServerConfig
 from tango_rt.server.messages import duration
-from tango_rt.server.opening import character_of
+from tango_rt.server.opening import find_character
 from tango_rt.server.status import bad_field
 from tango_rt.v1 import media_pb2, service_pb2
 
@@ -42,7 +42,7 @@ def get_character(store: CharacterStore, request: service_pb2.GetCharacterReques
     if not request.id:
         raise bad_field("id", "no character given: wanted an id from ListCharacters")
     known = store.listed.get(request.id) or store.listed.get(canonical(request.id))
-    return _described(known or listed(character_of(store, request.id)))
+    return _described(known or listed(find_character(store, request.id)))
 
 
 def server_info(config: ServerConfig, active_sessions: int, networks: Networks | None) -> service_pb2.ServerInfo:

@@ -25,7 +25,7 @@ class MetricsEndpoint:
     def __init__(self, registry: CollectorRegistry, host: str, port: int) -> None:
         try:
             family, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-            self._server = _server_of(family)(place[:2], _Handler)
+            self._server = _server_class(family)(place[:2], _Handler)
         except OSError as error:
             raise InputError(f"metrics cannot be served at {host}:{port}: {error.strerror or error}") from error
         self._server.set_app(make_wsgi_app(registry))
@@ -79,6 +79,6 @@ class _Server(ThreadingMixIn, WSGIServer):
         """Nothing: a client that hangs up is not an error."""
 
 
-def _server_of(family: int) -> type[_Server]:
+def _server_class(family: int) -> type[_Server]:
     """HTTPServer itself only listens on IPv4."""
     return type("_Server", (_Server,), {"address_family": family})

@@ -31,13 +31,13 @@ from tango_rt.v1 import session_pb2
 from tango_rt.video.codecs import FrameCoder
 from tango_rt.video.shared_pictures import SharedPictures
 
-__all__ = ["Opened", "Opener", "character_of"]
+__all__ = ["NewSession", "Opener", "find_character"]
 
 _MORE_THAN_LOOKAHEAD_S = 1.0
 
 
 @dataclass(frozen=True)
-class Opened:
+class NewSession:
     """A new session, and what its client is told."""
 
     session: Session
@@ -57,9 +57,9 @@ class Opener:
     pictures: SharedPictures | None = None  # of all sessions
     stages: Callable[[PackInfo], Sequence[PictureStage]] = lambda _: ()  # for a new session
 
-    def open(self, plan: SessionPlan, session_id: str, max_chunk_s: float) -> Opened:
+    def open(self, plan: SessionPlan, session_id: str, max_chunk_s: float) -> NewSession:
         """Raises Refusal for a character or a retrieval that is not available."""
-        character = character_of(self.store, plan.character)
+        character = find_character(self.store, plan.character)
         performer = self._performer(character, plan)
         info = character.pack.info
         lookahead = performer.lookahead_samples + Resampler(plan.rate_hz).lookahead_samples
@@ -89,7 +89,7 @@ class Opener:
             retrieval=performer.retrieval,
             character_sha256=character.sha256,
         )
-        return Opened(session, answer, int(max_queued_s * plan.rate_hz))
+        return NewSession(session, answer, int(max_queued_s * plan.rate_hz))
 
     def _performer(self, character: Character, plan: SessionPlan) -> LivePerformer:
         networks = self.networks if plan.retrieval in ("auto", "mini", "full") else None
@@ -115,7 +115,7 @@ def _check_lookahead(stages: StageChain, performer: LivePerformer, plan: Session
         raise bad_field("lookahead_nodes", message)
 
 
-def character_of(store: CharacterStore, name: str) -> Character:
+def find_character(store: CharacterStore, name: str) -> Character:
     """Raises Refusal if there is none, or it is unusable; the server's log has the reason."""
     try:
         return store.get(name)

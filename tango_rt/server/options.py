@@ -9,14 +9,14 @@ from typing import Any
 
 from engine.errors import InputError
 
-__all__ = ["addresses", "checked", "choice", "mode", "number", "path", "seconds", "switch", "text", "whole"]
+__all__ = ["addresses", "choice", "mode", "number", "path", "read_option", "seconds", "switch", "text", "whole"]
 
 _WHOLE = re.compile(r"-?[0-9]{1,18}")
 _MODE = re.compile(r"0?[0-7]{3}")
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
-def checked(option: Field[Any], value: Any, origin: str) -> Any:
+def read_option(option: Field[Any], value: Any, origin: str) -> Any:
     """The value of an option, read and checked. Raises InputError that names its origin."""
     if value is None and option.default is None:
         return None

@@ -17,7 +17,7 @@ from tango_rt.v1 import media_pb2, session_pb2
 from tango_rt.video.codecs import DECODED, Decoded, decoded_pictures, is_decoded
 from tango_rt.video.gop import GopDecoder, GopEncoder
 
-__all__ = ["FREE", "Cost", "Price", "Prices", "measured_prices"]
+__all__ = ["FREE", "Cost", "Price", "Prices", "measure_prices"]
 
 _WIDTH, _HEIGHT = 640, 480
 _TRIALS = 3
@@ -67,7 +67,7 @@ class Prices:
         return Cost(frame.making * FPS, frame.writing * FPS)
 
 
-def measured_prices() -> Prices:
+def measure_prices() -> Prices:
     """Measured in CPU time, which does not depend on other load; takes about 0.3 s."""
     encoder = GopEncoder(_WIDTH, _HEIGHT)
     packets = encoder.encode(_pictures())

@@ -9,7 +9,7 @@ from tango_rt.server.rooms import SilentCalls
 from tango_rt.server.status import Refusal
 from tango_rt.v1 import session_pb2
 
-__all__ = ["check_readable", "kind_of", "opening", "reader", "received"]
+__all__ = ["check_readable", "reader", "receive_config", "receive_request", "request_kind"]
 
 _UNREADABLE = object()
 
@@ -43,7 +43,7 @@ def check_readable(request: Any) -> None:
         raise Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE", message, metadata=metadata)
 
 
-async def received(context: Any, silent: SilentCalls, timeout_s: float) -> Any:
+async def receive_request(context: Any, silent: SilentCalls, timeout_s: float) -> Any:
     """The message of a unary call. Raises Refusal."""
     try:
         async with silent.patience(timeout_s):
@@ -56,7 +56,7 @@ async def received(context: Any, silent: SilentCalls, timeout_s: float) -> Any:
     return request
 
 
-async def opening(context: Any, silent: SilentCalls, timeout_s: float) -> session_pb2.SessionConfig:
+async def receive_config(context: Any, silent: SilentCalls, timeout_s: float) -> session_pb2.SessionConfig:
     """The configuration, which must be the first message. Raises Refusal."""
     try:
         async with silent.patience(timeout_s):
@@ -66,13 +66,13 @@ async def opening(context: Any, silent: SilentCalls, timeout_s: float) -> sessio
         raise Refusal(grpc.StatusCode.DEADLINE_EXCEEDED, "CONFIG_TIMEOUT", message) from error
     if request is grpc.aio.EOF:
         raise _config_missing("the stream ended")
-    kind = kind_of(request)
+    kind = request_kind(request)
     if kind != "config":
         raise _config_missing(f"{kind} came")
     return request.config
 
 
-def kind_of(request: Any) -> str:
+def request_kind(request: Any) -> str:
     """Which field of a request is set. Raises Refusal if none is."""
     check_readable(request)
     kind = request.WhichOneof("message")

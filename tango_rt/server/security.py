@@ -17,17 +17,17 @@ import grpc
 
 from engine.errors import InputError
 from engine.files import read_plain
-from tango_rt.server.config import ServerConfig, flag_of, variable_of
+from tango_rt.server.config import ServerConfig, flag_name, variable_name
 
 __all__ = [
     "Address",
     "check_free",
     "check_plaintext",
-    "credentials_of",
-    "only_for",
+    "load_credentials",
+    "load_tokens",
     "parse_address",
-    "tokens_of",
-    "warn_of_files",
+    "socket_permissions",
+    "warn_about_files",
 ]
 
 _log = logging.getLogger(__name__)
@@ -126,7 +126,7 @@ def check_free(address: Address) -> None:
 
 
 @contextmanager
-def only_for(path: str, mode: str) -> Iterator[None]:
+def socket_permissions(path: str, mode: str) -> Iterator[None]:
     """A Unix socket bound in here has these permissions (octal digits) from its first moment."""
     if not path:
         yield
@@ -154,7 +154,7 @@ def _check_socket_file(path: str) -> None:
     raise OSError(errno.EADDRINUSE, "")
 
 
-def tokens_of(config: ServerConfig) -> tuple[str, ...]:
+def load_tokens(config: ServerConfig) -> tuple[str, ...]:
     """The tokens that are accepted; empty: no token is required. Raises InputError for a file without tokens."""
     if config.token is not None:
         return (config.token,)
@@ -170,10 +170,10 @@ def tokens_of(config: ServerConfig) -> tuple[str, ...]:
     return tokens
 
 
-def warn_of_files(config: ServerConfig) -> None:
+def warn_about_files(config: ServerConfig) -> None:
     """Warn about secrets that other users of this machine can read or change."""
     said_in = config.origins.get("token", "")
-    written = said_in not in ("", flag_of("token"), variable_of("token"))  # in a file of options
+    written = said_in not in ("", flag_name("token"), variable_name("token"))  # in a file of options
     files = [config.tls_key, config.token_file, Path(said_in) if written else None]
     for file in files:
         with suppress(OSError):
@@ -182,7 +182,7 @@ def warn_of_files(config: ServerConfig) -> None:
                 _log.warning("other users of this machine can read or change a secret: chmod 600 it", extra=about)
 
 
-def credentials_of(config: ServerConfig) -> grpc.ServerCredentials | None:
+def load_credentials(config: ServerConfig) -> grpc.ServerCredentials | None:
     """TLS as configured; None: plaintext. Certificates that change on disk are used for new connections.
 
     Raises InputError for files that cannot be read or do not match.

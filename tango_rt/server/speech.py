@@ -205,7 +205,7 @@ class SpeechQueue:
 
 def _check_floats(samples: np.ndarray) -> None:
     """Samples beyond 1 are not a recording that was too loud, but data that is not sound in this encoding."""
-    peak = float(np.abs(samples).max(initial=0.0))  # NaN where one is
+    peak = float(np.abs(samples).max(initial=0.0))  # NaN if any sample is
     if not peak <= FULL_SCALE:
         found = f"samples up to {peak:g}" if np.isfinite(peak) else "samples that are NaN or infinite"
         raise bad_field("audio.data", f"{found}: wanted numbers from -1 to 1", "BAD_SAMPLES")

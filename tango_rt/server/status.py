@@ -16,7 +16,7 @@ from grpc_status import rpc_status
 from engine.errors import ArtifactError, InputError
 from tango_rt.pipeline.store import UnknownCharacter
 
-__all__ = ["DOMAIN", "RETRY_S", "Refusal", "abort", "bad_field", "draining", "refusal_of"]
+__all__ = ["DOMAIN", "RETRY_S", "Refusal", "abort", "bad_field", "draining", "refusal_for"]
 
 DOMAIN = "tango-rt"
 RETRY_S = 1.0
@@ -75,7 +75,7 @@ def draining() -> Refusal:
     return Refusal(grpc.StatusCode.UNAVAILABLE, "DRAINING", message, retry_s=RETRY_S)
 
 
-def refusal_of(error: BaseException) -> Refusal:
+def refusal_for(error: BaseException) -> Refusal:
     """The refusal to send for any error."""
     if isinstance(error, Refusal):
         return error

@@ -14,12 +14,12 @@ from typing import Any
 import grpc
 
 from engine.timebase import FPS, FRAMES_PER_NODE
-from tango_rt.server.admission import Yielding
+from tango_rt.server.admission import UnpacedTurns
 from tango_rt.server.config import ServerConfig
 from tango_rt.server.messages import Response, pong, warning
 from tango_rt.server.metrics import Metrics
-from tango_rt.server.opening import Opened
-from tango_rt.server.requests import kind_of
+from tango_rt.server.opening import NewSession
+from tango_rt.server.requests import request_kind
 from tango_rt.server.session import ATTENTION
 from tango_rt.server.status import Refusal, bad_field, draining
 from tango_rt.v1 import session_pb2
@@ -39,10 +39,10 @@ class LiveStream:
 
     def __init__(
         self,
-        opened: Opened,
+        opened: NewSession,
         context: Any,
         executor: Executor,
-        yielding: Yielding,
+        turns: UnpacedTurns,
         server: ServerConfig,
         metrics: Metrics,
         configured_s: float,
@@ -52,7 +52,7 @@ class LiveStream:
         self._size = opened.accepted.width, opened.accepted.height
         self._context = context
         self._executor = executor
-        self._yielding = yielding
+        self._turns = turns
         self._server = server
         self._metrics = metrics
         self._max_queued = opened.max_queued
@@ -96,7 +96,7 @@ class LiveStream:
     async def _read(self) -> None:
         while (request := await self._context.read()) is not grpc.aio.EOF:
             self._active_s = self._loop.time()
-            await self._take(request, kind_of(request))
+            await self._take(request, request_kind(request))
             if not self._has_room():
                 self._room = asyncio.Event()
                 await self._room.wait()
@@ -163,7 +163,7 @@ class LiveStream:
                 await self._deliver()
             else:
                 if not realtime:
-                    await self._yielding.turn(session.plan, *self._size)
+                    await self._turns.turn(session.plan, *self._size)
                 if session.has_frame:  # an interrupt may have arrived just now
                     await self._show()
         if session.plan.stats_period_s is not None:
@@ -197,7 +197,7 @@ class LiveStream:
             return 0.0
         session.drop()
         self._pass_by()
-        # In one go: where the machine is too slow, a turn in a thread takes longer than the step for which one waits.
+        # In one go: if the machine is too slow, a round trip through a thread takes longer than the step itself.
         n_steps = int((self._loop.time() - self._due_s()) * FPS / FRAMES_PER_NODE)
         async with self._performing:
             skip = partial(session.skip, self._loop.time(), min(n_steps, _MAX_SKIPPED))

@@ -7,7 +7,7 @@ from typing import Any
 
 from tango_rt.v1 import media_pb2, session_pb2
 
-__all__ = ["Measured", "percentiles"]
+__all__ = ["Measurements", "percentiles"]
 
 _KEPT = 108_000  # an hour of frames: a session may go on forever
 
@@ -28,7 +28,7 @@ def _quantile(in_order: list[float], part: float) -> float:
     return in_order[low] + (place - low) * (in_order[high] - in_order[low])
 
 
-class Measured:
+class Measurements:
     """Updated by the session with every event; seconds are of time.monotonic()."""
 
     def __init__(self) -> None:

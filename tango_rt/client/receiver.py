@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.timebase import FPS, FRAMES_PER_NODE, SAMPLE_RATE
-from tango_rt.client.measured import Measured
+from tango_rt.client.measurements import Measurements
 from tango_rt.client.pictures import Numbered, Pictures
 from tango_rt.client.plain import Session
 from tango_rt.client.sound import Sound
@@ -14,7 +14,7 @@ from tango_rt.client.timings import Timings
 from tango_rt.v1 import media_pb2, session_pb2
 from tango_rt.video.mp4 import Mp4Writer
 
-__all__ = ["Received", "SendResult"]
+__all__ = ["Receiver", "SendResult"]
 
 _MAX_WARNINGS = 100
 _LONGEST_WARNING = 1000  # characters
@@ -47,7 +47,7 @@ class SendResult:
         return asdict(self)
 
 
-class Received:
+class Receiver:
     """Writes frames into the mp4 as they arrive, and collects the figures of the result."""
 
     def __init__(self, writer: Mp4Writer, pictures: Pictures, sound: Sound, progress: Callable[[int], object]) -> None:
@@ -107,17 +107,17 @@ class Received:
             yield f"{self._n_warnings - _MAX_WARNINGS} more warnings from the server were left out"
 
     def result(self, output: Path, n_frames: int, stopped: bool, session: Session) -> SendResult:
-        accepted, measured = session.accepted, session.measured
+        accepted, measurements = session.accepted, session.measurements
         return SendResult(
             output=str(output),
             n_frames=n_frames,
             duration_s=round(n_frames / FPS, 4),
-            first_frame_ms=measured.first_frame_ms,
-            first_speech_frame_ms=measured.first_speech_frame_ms,
-            interval_ms=measured.interval_ms,
-            underruns=measured.n_underruns,
-            dropped=measured.n_dropped,
-            transitions=_transitions(measured),
+            first_frame_ms=measurements.first_frame_ms,
+            first_speech_frame_ms=measurements.first_speech_frame_ms,
+            interval_ms=measurements.interval_ms,
+            underruns=measurements.n_underruns,
+            dropped=measurements.n_dropped,
+            transitions=_transitions(measurements),
             interrupted=self._finished is not None and self._finished.interrupted,
             stopped=stopped,
             nodes=[self._nodes.get(step) for step in range(max(self._nodes, default=-1) + 1)],
@@ -130,8 +130,8 @@ class Received:
         )
 
 
-def _transitions(measured: Measured) -> dict[str, int] | None:
-    stats = measured.stats
+def _transitions(measurements: Measurements) -> dict[str, int] | None:
+    stats = measurements.stats
     if stats is None:
         return None
     return {
