@@ -27,12 +27,12 @@ from engine.folders import folder_beside
 from tango_rt.cli import main
 from tango_rt.server import gate, metrics_endpoint
 from tango_rt.server import listening as listening_module
-from tango_rt.server.clients import client_of
+from tango_rt.server.clients import identify_client as client
 from tango_rt.server.config import ServerConfig, from_sources
 from tango_rt.server.metrics import Metrics
 from tango_rt.server.refusals import RefusalLog
 from tango_rt.server.rooms import SilentCalls
-from tango_rt.server.security import credentials_of, parse_address, warn_of_files
+from tango_rt.server.security import load_credentials, parse_address, warn_about_files
 from tango_rt.server.serve import serve
 from tango_rt.server.service import GestureService
 from tango_rt.v1 import service_pb2, service_pb2_grpc
@@ -169,15 +169,15 @@ def context(peer: str, token: str | None = None, names: list[bytes] | None = Non
 def test_a_client_is_its_token_or_certificate_or_address(tmp_path: Path) -> None:
     here, there = "ipv4:10.0.0.1:5000", "ipv4:10.0.0.1:6000"
     plain = ServerConfig(tmp_path)
-    assert client_of(context(here, "a"), plain) == client_of(context(there, "b"), plain)  # tokens nobody asked for
-    assert client_of(context("ipv6:%5B::1%5D:5000"), plain) == client_of(context("ipv6:%5B::1%5D:6000"), plain)
-    assert client_of(context("unix:"), plain) != client_of(context(here), plain)
+    assert client(context(here, "a"), plain) == client(context(there, "b"), plain)  # tokens nobody asked for
+    assert client(context("ipv6:%5B::1%5D:5000"), plain) == client(context("ipv6:%5B::1%5D:6000"), plain)
+    assert client(context("unix:"), plain) != client(context(here), plain)
     tokens = ServerConfig(tmp_path, token="a")
-    assert client_of(context(here, "a"), tokens) == client_of(context("unix:", " a "), tokens)
-    assert client_of(context(here, "a"), tokens) != client_of(context(here, "b"), tokens)
+    assert client(context(here, "a"), tokens) == client(context("unix:", " a "), tokens)
+    assert client(context(here, "a"), tokens) != client(context(here, "b"), tokens)
     mutual = ServerConfig(tmp_path, tls_cert=tmp_path, tls_key=tmp_path, tls_client_ca=tmp_path)
-    assert client_of(context(here, names=[b"anna"]), mutual) == client_of(context("unix:", names=[b"anna"]), mutual)
-    assert client_of(context(here, names=[b"anna"]), mutual) != client_of(context(here, names=[b"bert"]), mutual)
+    assert client(context(here, names=[b"anna"]), mutual) == client(context("unix:", names=[b"anna"]), mutual)
+    assert client(context(here, names=[b"anna"]), mutual) != client(context(here, names=[b"bert"]), mutual)
 
 
 # --- what is said of it
@@ -343,7 +343,7 @@ def test_metrics_beyond_this_machine_are_warned_of(packs: Path, caplog: pytest.L
 
     with caplog.at_level(logging.WARNING):
         within(work)
-    assert [record.message for record in caplog.records] == ["everybody may read the metrics"]
+    assert [record.message for record in caplog.records] == ["anybody can read the metrics"]
 
 
 # --- secrets, addresses, sockets
@@ -398,7 +398,7 @@ def test_the_help_says_that_a_socket_asks_for_no_certificate(capsys: pytest.Capt
     with pytest.raises(SystemExit):
         main(["serve", "--help"])
     said = " ".join(capsys.readouterr().out.split())
-    assert "at a Unix socket neither TLS nor client certificates are asked for" in said
+    assert "Unix sockets use neither TLS nor client certificates" in said
 
 
 def test_secrets_that_others_can_read_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -410,10 +410,10 @@ def test_secrets_that_others_can_read_are_said(tmp_path: Path, caplog: pytest.Lo
             for file in files.values():
                 file.chmod(bits)
             caplog.clear()
-            warn_of_files(
+            warn_about_files(
                 ServerConfig(tmp_path, tls_cert=files["key"], tls_key=files["key"], token_file=files["tokens"])
             )
-            warn_of_files(from_sources({}, {}, files["server.toml"]))
+            warn_about_files(from_sources({}, {}, files["server.toml"]))
             assert {Path(record.__dict__["file"]).name for record in caplog.records} == wanted
 
 
@@ -449,7 +449,7 @@ def test_certificates_out_of_date_are_said(
     dated: Path, caplog: pytest.LogCaptureFixture, name: str, problem: str
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        credentials_of(ServerConfig(dated, tls_cert=dated / f"{name}.pem", tls_key=dated / "key"))
+        load_credentials(ServerConfig(dated, tls_cert=dated / f"{name}.pem", tls_key=dated / "key"))
     assert len(caplog.records) == bool(problem) and problem in caplog.text
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tango_rt.pipeline.store import CharacterStore
 from tango_rt.server import session as session_module
-from tango_rt.server.checks import SessionPlan, checked_plan
+from tango_rt.server.checks import SessionPlan, plan_session
 from tango_rt.server.config import ServerConfig
 from tango_rt.server.metrics import Metrics
 from tango_rt.server.opening import Opener
@@ -37,7 +37,7 @@ def opener(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opener]:
 def a_plan(server: ServerConfig, rate_hz: int = 16_000, **fields: Any) -> SessionPlan:
     config = session_pb2.SessionConfig(character="anna", audio_echo=True, blender=media_pb2.BLENDER_CUT, **fields)
     config.audio.sample_rate_hertz = rate_hz
-    return checked_plan(config, server)
+    return plan_session(config, server)
 
 
 def a_session(opener: Opener, **fields: Any) -> Session:
