@@ -117,7 +117,7 @@ class _Cache(FunctionCache):
         try:
             super().save_overload(sig, data)  # type: ignore[no-untyped-call]
         except Exception as error:  # a full disk, for example
-            _warn_not_kept(f"{self.cache_path} is not writable ({getattr(error, 'strerror', '') or error})")
+            _warn_not_kept(f"{self.cache_path} cannot be written ({getattr(error, 'strerror', '') or error})")
 
 
 def _settings() -> str:

@@ -243,7 +243,7 @@ def _writing(folder: Path) -> Iterator[None]:
         if error.errno not in _UNWRITABLE | _FULL:
             raise
         advice = "free some space" if error.errno in _FULL else "make it writable"
-        raise InputError(f"{folder} is not writable ({error.strerror}): {advice} or choose another folder") from error
+        raise InputError(f"{folder} cannot be written ({error.strerror}): {advice} or choose another folder") from error
 
 
 def _expect_current(found: EngineKey, wanted: EngineKey) -> None:

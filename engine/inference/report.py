@@ -177,7 +177,7 @@ class Report:
         expect(content["schema"] == SCHEMA, f"its schema is not {SCHEMA}")
         expect(
             content["backend"] in BACKENDS and content["precision"] in PRECISIONS,
-            "its back end or precision is unknown",
+            "unknown back end or precision",
         )
         passed = content["passed"]
         expect(passed is None or type(passed) is bool, "passed is not a boolean or null")

@@ -54,8 +54,8 @@ class Cuda:
         if error == self._runtime.cudaError_t.cudaErrorMemoryAllocation:
             self._runtime.cudaGetLastError()  # else the next launch would report it again
             raise BackendError(
-                f"the GPU is out of memory: {n_bytes / _GIB:.2f} GiB needed, {self.free_memory()}; close other programs "
-                "that use it, or use a smaller profile"
+                f"the GPU is out of memory: {n_bytes / _GIB:.2f} GiB needed, {self.free_memory()}; close other "
+                "programs that use it, or use a smaller profile"
             )
         self._check("allocate memory", error)
         self._owned.callback(self._runtime.cudaFree, address)
