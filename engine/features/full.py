@@ -145,7 +145,7 @@ class FullListener:
 
 
 def _standardised(samples: np.ndarray) -> np.ndarray:
-    """Zero mean and unit variance over the window, as in the speech encoder's training; tiny windows are zero-padded."""
+    """Zero mean and unit variance over the window, as the speech encoder was trained; tiny windows are zero-padded."""
     samples = np.asarray(samples, np.float32)
     scaled = (samples - samples.mean()) / np.sqrt(samples.var() + 1e-7)
     return np.pad(scaled.astype(np.float32), (0, max(0, MIN_SAMPLES - len(samples))))

@@ -40,9 +40,7 @@ def read_ctc_vocabulary(path: Path) -> list[str]:
             f"{path}: not the vocabulary of a recogniser (a JSON object of token to id): {error}"
         ) from error
     if not complete or not {PAD, BAR} <= set(vocabulary):
-        raise ArtifactError(
-            f"{path}: a recogniser's vocabulary must number its tokens from 0 and contain {PAD} and {BAR}"
-        )
+        raise ArtifactError(f"{path}: a recogniser's vocabulary numbers its tokens from 0 and contains {PAD} and {BAR}")
     return vocabulary
 
 
