@@ -353,7 +353,7 @@ def test_too_little_of_one_person_says_what_was_left_out(
 ) -> None:
     path = videos.write("talk.mp4", [Shot(3.2, RED), Shot(3, BLUE)])
     line = refusal(capsys, "character", "build", path, "-o", tmp_path / "a.tango", "--jobs", 1)
-    assert "only 3.2 s" in line and "2.9 s of others were left out: see --keep" in line
+    assert "only 3.2 s" in line and "2.9 s of other looks were left out: see --keep" in line
     with pytest.raises(InputError, match="at least 4 s"):
         build_character([path], tmp_path / "a.tango", BuildOptions())
     assert build_character([path], tmp_path / "a.tango", BuildOptions(keep="all")).info.n_frames == 96 + 88
@@ -364,5 +364,5 @@ def test_what_a_damaged_pack_says_of_its_groups(videos: Videos, tmp_path: Path) 
     for groups in ([{}, {}], [1, 2], [{"seconds": "x", "kept": 1, "spans": []}] * 2, "ab"):
         figures = describe(pack)
         figures["build"]["groups"] = groups
-        with pytest.raises(ArtifactError, match=r"what .*a.tango says of its groups is damaged"):
+        with pytest.raises(ArtifactError, match=r"what .*a.tango says about its groups is damaged"):
             summarize(figures)

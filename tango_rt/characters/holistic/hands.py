@@ -1,4 +1,4 @@
-"""One hand: its place by the body's wrist and knuckles, made exact by a network, or followed from the last frame."""
+"""One hand: located by the body's wrist and knuckles, refined by a network, or followed from the last frame."""
 
 import math
 
@@ -15,8 +15,8 @@ LEFT, RIGHT = (15, 17, 19), (16, 18, 20)
 _RECROP_SIZE, _SIZE = 256, 224
 _MIN_WRIST_VISIBILITY = 0.1
 _LIMITS = TrackingLimits(turn_degrees=40, shift=0.2, scale=0.4, margin=-0.1)
-_Z_SCALE = 0.4  # the network's z is so many times too large
-# of a hand's 21 points: those that its region comes from, and among these wrist and the first joints of three fingers
+_Z_SCALE = 0.4  # corrects the network's z, which is too large
+# of a hand's 21 points: those that define its region, and among these the wrist and first joints of three fingers
 _PALM = (0, 1, 2, 3, 5, 6, 9, 10, 13, 14, 17, 18)
 _WRIST, _INDEX, _MIDDLE, _RING = 0, 4, 6, 8
 
@@ -31,9 +31,9 @@ class HandFinder:
     def __call__(
         self, frame: np.ndarray, body: np.ndarray, side: tuple[int, int, int], before: np.ndarray | None
     ) -> np.ndarray | None:
-        """float64 (21, 3): x, y, z in pixels of the frame; None where no hand is seen.
+        """float64 (21, 3): x, y, z in pixels of the frame; None if no hand is visible.
 
-        body: its landmarks (33, 4); side: LEFT or RIGHT; before: what was found in the last frame.
+        body: its landmarks (33, 4); side: LEFT or RIGHT; before: the result for the frame before.
         """
         region = self._region(frame, *body[list(side)])
         if region is None:
@@ -49,7 +49,7 @@ class HandFinder:
         return region.project(points, _SIZE)
 
     def _region(self, frame: np.ndarray, wrist: np.ndarray, little: np.ndarray, index: np.ndarray) -> Region | None:
-        """Where the body says that the hand is, made exact."""
+        """The region that the body suggests for the hand, refined."""
         if wrist[3] < _MIN_WRIST_VISIBILITY:
             return None
         middle = (2 * index[:2] + little[:2]) / 3
@@ -64,7 +64,7 @@ class HandFinder:
 
 
 def _region_of_hand(hand: np.ndarray) -> Region:
-    """The region of the next frame from the points of the last one: the palm's box, turned with it."""
+    """The region in the next frame from the points of the last one: the palm's box, rotated with it."""
     palm = hand[list(_PALM), :2]
     knuckles = ((palm[_INDEX] + palm[_RING]) / 2 + palm[_MIDDLE]) / 2
     turn = angle_between(palm[_WRIST], knuckles, 90)
