@@ -234,7 +234,7 @@ def test_a_worker_that_dies_is_replaced_and_its_work_done_again(
     worker._process.kill()
     assert pool.drawn(pool.store(pack, FLOW), CUTS[0], None) is not None
     assert pool.counts().n_workers_lost == lost + 1
-    assert "was lost (exit code -9)" in caplog.text
+    assert "died (exit code -9)" in caplog.text
 
 
 def test_a_cut_that_kills_its_workers_is_remembered(

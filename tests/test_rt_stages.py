@@ -261,13 +261,13 @@ def test_words_that_are_too_long_are_shortened(pack: CharacterPack) -> None:
 def test_letters_that_cannot_be_drawn_are_told(pack: CharacterPack) -> None:
     assert missing_glyphs("Grüße, Привет 12 % мир ελ") == ""
     for what in ("label", "caption"):
-        with pytest.raises(InputError, match=f"{what} 'über 你好': the font at hand cannot draw 你好"):
+        with pytest.raises(InputError, match=f"{what} 'über 你好': the font cannot draw 你好"):
             text_stages(pack.info, **{what: "über 你好"})
         with pytest.raises(InputError, match="empty"):
             text_stages(pack.info, **{what: " "})
     warnings: list[str] = []
     text_stages(pack.info, caption="words", words=WORDS.replace("two", "你"), warn=warnings.append)
-    assert warnings == ["the font at hand cannot draw 你 of the words: boxes are shown instead"]
+    assert warnings == ["the font cannot draw 你 in the words: boxes are shown instead"]
     with pytest.raises(InputError, match="shorten it"):
         text_stages(pack.info, caption="long " * 40)
 

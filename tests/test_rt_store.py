@@ -49,7 +49,7 @@ def test_packs_come_and_go(folder: Path, made: Path) -> None:
     before = held.pack.packets(3)
     shutil.rmtree(folder / "anna.tango")
     assert list(looked(store).listed) == ["bob"]
-    with pytest.raises(UnknownCharacter, match="no character 'anna': there is bob"):
+    with pytest.raises(UnknownCharacter, match="no character 'anna'; available: bob"):
         store.get("anna")
     assert held.pack.packets(3) == before  # a session goes on with what it holds
     shutil.copytree(made / "bob.tango", folder / "carl.tango")
@@ -113,7 +113,7 @@ def test_a_damaged_pack_stops_no_other(folder: Path, made: Path) -> None:
 def test_no_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for absent in (tmp_path / "absent", tmp_path / "file"):
-        with pytest.raises(InputError, match="no folder of characters"):
+        with pytest.raises(InputError, match="not a folder of characters"):
             CharacterStore(absent)
 
 

@@ -76,7 +76,7 @@ def _tracked_blocks(frames: Iterable[np.ndarray], n_workers: int, subject: Subje
 
 
 def _fade_seam(last: RawPose, again: RawPose, poses: list[RawPose]) -> list[RawPose]:
-    """Poses shifted, by less and less, by how two trackers differ on a frame: `last` is the old pose, `again` the new."""
+    """Poses shifted, by less and less, by how two trackers differ: `last` and `again` are their poses of one frame."""
     shoulder_px = np.linalg.norm(last.body[LEFT_SHOULDER, :2] - last.body[RIGHT_SHOULDER, :2])
 
     def difference(one: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -48,7 +48,7 @@ class Subject:
         if self.n_people < 2:
             return None
         return (
-            f"there are {self.n_people} people in the picture ({self.crowded_share:.0%} of the time): "
+            f"{self.n_people} people are in the picture ({self.crowded_share:.0%} of the time): "
             "the larger and steadier one is followed"
         )
 
