@@ -18,7 +18,7 @@ from engine.motion_graph.graph import CONTINUE, CUT, RELAXED, MotionGraph
 from engine.skeleton import LEFT_SHOULDER, N_JOINTS, RIGHT_SHOULDER
 from engine.timebase import FPS, SAMPLE_RATE, frame_start
 from tango_rt.characters.build import BuildOptions, build_character
-from tango_rt.characters.groups import Selection, select, unjoined
+from tango_rt.characters.groups import Selection, select, unjoined_warnings
 from tango_rt.characters.inspect import describe, summarize
 from tango_rt.characters.looks import group_clips
 from tango_rt.characters.report import write_report
@@ -263,10 +263,10 @@ def selection(*in_largest: bool) -> Selection:
 
 
 def test_clips_of_one_look_that_no_ordinary_cut_joins_are_told_about() -> None:
-    (line,) = unjoined(graph(RELAXED), selection(True, True))
+    (line,) = unjoined_warnings(graph(RELAXED), selection(True, True))
     assert line.startswith("talk.mp4 at 2.7 to 5.3 s:") and "2.7 s" in line
-    assert list(unjoined(graph(CUT), selection(True, True))) == []
-    assert list(unjoined(graph(RELAXED), selection(True, False))) == [], "another look was spoken of already"
+    assert list(unjoined_warnings(graph(CUT), selection(True, True))) == []
+    assert list(unjoined_warnings(graph(RELAXED), selection(True, False))) == [], "another look was spoken of already"
 
 
 class Videos:

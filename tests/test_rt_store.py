@@ -143,7 +143,7 @@ def test_no_id_leads_out_of_the_folder(tmp_path_factory: pytest.TempPathFactory,
 def test_only_so_many_stay_open_and_all_are_told_of(folder: Path, made: Path) -> None:
     for name in ("carl", "dora"):
         shutil.copytree(made / "bob.tango", folder / f"{name}.tango")
-    store = CharacterStore(folder, most_open=2)
+    store = CharacterStore(folder, max_open=2)
     before = n_descriptors()
     store.look()
     assert list(store.listed) == ["anna", "bob", "carl", "dora"]
@@ -155,7 +155,7 @@ def test_only_so_many_stay_open_and_all_are_told_of(folder: Path, made: Path) ->
 
 
 def test_a_look_opens_only_what_has_changed(folder: Path, made: Path) -> None:
-    store = CharacterStore(folder, most_open=1)
+    store = CharacterStore(folder, max_open=1)
     opened: list[str] = []
     for _ in range(2):
         store.look(lambda character: opened.append(character.id))

@@ -26,7 +26,7 @@ from engine.skeleton import joint_weights
 from engine.timebase import FPS, FRAMES_PER_NODE
 from tango_rt.characters.clips import cut_into_clips, gather_audio, gather_tracks
 from tango_rt.characters.embed import EmbedOptions, embed
-from tango_rt.characters.groups import Keep, Selection, select, unjoined
+from tango_rt.characters.groups import Keep, Selection, select, unjoined_warnings
 from tango_rt.characters.source import TrackedSource, track_source
 from tango_rt.progress import OnProgress, Stage, silent
 from tango_rt.video.gop import GopEncoder, encode_nodes
@@ -96,7 +96,7 @@ def build_character(
                 "warnings": [
                     *(warning for source in tracked for warning in source.warnings),
                     *kept.warnings,
-                    *unjoined(graph, kept),
+                    *unjoined_warnings(graph, kept),
                 ],
                 "connection": asdict(connection),
                 "tracking_cached": all(source.cached for source in tracked),

@@ -14,7 +14,7 @@ from engine.timebase import FPS
 from tango_rt.characters.looks import group_clips
 from tango_rt.characters.source import TrackedSource
 
-__all__ = ["Keep", "Selection", "select", "unjoined"]
+__all__ = ["Keep", "Selection", "select", "unjoined_warnings"]
 
 Keep = Literal["largest", "all"]
 
@@ -60,7 +60,7 @@ def select(sources: Sequence[TrackedSource], clips: Sequence[Clip], keep: Keep) 
     )
 
 
-def unjoined(graph: MotionGraph, selection: Selection) -> Iterator[str]:
+def unjoined_warnings(graph: MotionGraph, selection: Selection) -> Iterator[str]:
     """Warn of clips of one look that no ordinary cut joins to the others; at most one line."""
     clips, source, target = selection.clips, graph.clip[graph.sources], graph.clip[graph.indices]
     ordinary = graph.kind == CUT

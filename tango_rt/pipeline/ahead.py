@@ -60,7 +60,7 @@ class TransitionPool:
         self._cache_limit_bytes = cache_limit_bytes
         self._caches: OrderedDict[tuple[str, str], TransitionCache] = OrderedDict()
         self._lock = Lock()
-        self._workers = [Drawer(stands_back=True) for _ in range(n_workers)]
+        self._workers = [Drawer(low_priority=True) for _ in range(n_workers)]
         self._slow: Lane[_Key, Job, list[bytes]] = Lane(
             "transitions", [self._draw(worker) for worker in self._workers], _MAX_WAITING, _MAX_DONE
         )
@@ -88,7 +88,7 @@ class TransitionPool:
         """
         self._looking.request(_key(store, cut), _Look(store, cut, urgent), store.key)
 
-    def found(self, store: TransitionStore, cut: Cut, within_s: float | None = 0.0) -> list[bytes] | None:
+    def lookup_result(self, store: TransitionStore, cut: Cut, within_s: float | None = 0.0) -> list[bytes] | None:
         """Result of look_up: the 8 pictures, an empty list if not cached, None if not known yet."""
         return self._looking.result(_key(store, cut), within_s)
 
@@ -96,7 +96,7 @@ class TransitionPool:
         """Draw and cache a transition, ahead of all earlier requests."""
         self._slow.request(_key(store, cut), Job(store, cut), store.key)
 
-    def drawn(self, store: TransitionStore, cut: Cut, within_s: float | None = 0.0) -> list[bytes] | None:
+    def transition(self, store: TransitionStore, cut: Cut, within_s: float | None = 0.0) -> list[bytes] | None:
         """The 8 pictures of a requested transition if ready in time; within_s None: wait as long as it takes."""
         return self._slow.result(_key(store, cut), within_s)
 
@@ -112,7 +112,7 @@ class TransitionPool:
         return self._quick.result((_key(store, cut), part), within_s)
 
     def _look(self, look: "_Look") -> list[bytes]:
-        known = look.store.known(look.cut)
+        known = look.store.get_cached(look.cut)
         if known is not None:
             return known
         self.request(look.store, look.cut)
@@ -125,7 +125,7 @@ class TransitionPool:
         """The job of a thread of the slow lane; another process may have drawn the transition meanwhile."""
 
         def draw(job: Job) -> list[bytes]:
-            made = job.store.known(job.cut) or worker(job)
+            made = job.store.get_cached(job.cut) or worker(job)
             self._looking.forget(_key(job.store, job.cut))
             return made
 

@@ -18,7 +18,7 @@ from engine.names import canonical
 from engine.timebase import FRAMES_PER_NODE
 from tango_rt.pipeline.live import LiveOptions, LivePerformer
 
-__all__ = ["Character", "character_of", "open_character"]
+__all__ = ["Character", "character_from_pack", "open_character"]
 
 _MAX_GRAPHS = 8  # searches prepared for a seed and a look-ahead, a few megabytes each
 
@@ -74,10 +74,10 @@ class Character:
 
 def open_character(path: Path) -> Character:
     """Raises InputError if there is none, ArtifactError if it is unusable."""
-    return character_of(CharacterPack.open(path))
+    return character_from_pack(CharacterPack.open(path))
 
 
-def character_of(pack: CharacterPack) -> Character:
+def character_from_pack(pack: CharacterPack) -> Character:
     """Raises ArtifactError if the motion features of the pack cannot be read."""
     names = tuple(stored_names(pack.path))
     digest = hashlib.sha256(pack.sha256.encode())

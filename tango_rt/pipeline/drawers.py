@@ -45,10 +45,10 @@ class Job:
 class Drawer:
     """A process that draws, for one thread at a time. It ends with this process, however that ends."""
 
-    def __init__(self, stands_back: bool = False) -> None:
+    def __init__(self, low_priority: bool = False) -> None:
         """low_priority: run only while nothing else wants the core. Raises OSError if no process can be started."""
         self.n_lost = 0
-        self._stands_back = stands_back
+        self._low_priority = low_priority
         self._closed = False
         self._lock = Lock()  # no process is replaced while all are being ended
         self._start()
@@ -99,7 +99,7 @@ class Drawer:
     def _start(self) -> None:
         context = get_context("spawn")
         ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(theirs, self._stands_back), daemon=True)
+        process = context.Process(target=_serve, args=(theirs, self._low_priority), daemon=True)
         with interrupts_held():
             process.start()
             self._connection, self._process = ours, process
@@ -108,7 +108,7 @@ class Drawer:
 
 def draw_ahead(store: TransitionStore, cuts: Iterable[Cut], n_processes: int) -> Generator[Cut, None, None]:
     """Draw and cache the cuts that are not cached yet; yields each when done. Close it to end the processes."""
-    missing = [cut for cut in dict.fromkeys(cuts) if not store.cached(cut)]
+    missing = [cut for cut in dict.fromkeys(cuts) if not store.is_cached(cut)]
     n_processes = min(n_processes, len(missing) // 2)  # starting a process takes as long as a few transitions
     drawers = _started(n_processes) if n_processes > 1 else []
     if not drawers:
@@ -161,13 +161,13 @@ def _kill(drawers: Sequence[Drawer]) -> None:
         drawer.kill()
 
 
-def _serve(connection: Connection, stands_back: bool) -> None:
+def _serve(connection: Connection, low_priority: bool) -> None:
     """A worker process: ends when the other end of the connection is gone, however that happened."""
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(
             ending, signal.SIG_IGN
         )  # a service manager signals all processes of a service; our server ends us
-    if stands_back:
+    if low_priority:
         _stand_back()
     cv2.setNumThreads(1)  # the processes share the cores already
     makers = _Makers()

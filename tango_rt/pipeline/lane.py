@@ -35,11 +35,11 @@ class Lane(Generic[K, J, V]):
     of a job is learnt by its `kind`, so that callers do not wait for a result that will be late.
     """
 
-    def __init__(self, name: str, workers: Sequence[Callable[[J], V]], most_waiting: int, most_done: int) -> None:
+    def __init__(self, name: str, workers: Sequence[Callable[[J], V]], max_waiting: int, max_done: int) -> None:
         """workers: each is called in a thread of its own, and may in turn drive a process."""
         self._name = name
-        self._most_waiting = most_waiting
-        self._most_done = most_done
+        self._max_waiting = max_waiting
+        self._max_done = max_done
         self._waiting: OrderedDict[K, tuple[J, str]] = OrderedDict()  # the newest at the end
         self._begun: dict[K, tuple[float, str]] = {}
         self._done: OrderedDict[K, V] = OrderedDict()
@@ -75,7 +75,7 @@ class Lane(Generic[K, J, V]):
                 return
             self._waiting[key] = job, kind
             self._waiting.move_to_end(key)
-            if len(self._waiting) > self._most_waiting:
+            if len(self._waiting) > self._max_waiting:
                 self._waiting.popitem(last=False)
             self._changed.notify_all()
 
@@ -148,7 +148,7 @@ class Lane(Generic[K, J, V]):
             if result:
                 self.n_done += 1
                 self._learn(kind, time.monotonic() - begun_s)
-                _put(self._done, key, result[0], self._most_done)
+                _put(self._done, key, result[0], self._max_done)
             elif not self._closing:
                 self.n_failed += 1
                 _put(self._failed, key, None, _MAX_FAILED)

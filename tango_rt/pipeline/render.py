@@ -16,11 +16,11 @@ from engine.errors import InputError
 from engine.features.onset import OnsetEmbedding
 from engine.timebase import SAMPLE_RATE, frame_count
 from tango_rt.pipeline.captions import text_stages
-from tango_rt.pipeline.character import Character, character_of
+from tango_rt.pipeline.character import Character, character_from_pack
 from tango_rt.pipeline.drawers import draw_ahead
 from tango_rt.pipeline.live import LiveOptions, Step
 from tango_rt.pipeline.pictures import PictureSource
-from tango_rt.pipeline.stages import HeardSound, StageChain
+from tango_rt.pipeline.stages import StageChain, UtteranceSound
 from tango_rt.pipeline.transitions import TransitionStore
 from tango_rt.progress import OnProgress, Stage, silent
 from tango_rt.sound.speech import Speech, open_speech
@@ -82,7 +82,7 @@ def render(
     check_output(output, options.plot, speech)
     started = time.perf_counter()
     with open_speech(speech) as heard:
-        return render_speech(character_of(pack), heard, output, options, on_progress, started)
+        return render_speech(character_from_pack(pack), heard, output, options, on_progress, started)
 
 
 def render_speech(
@@ -108,7 +108,7 @@ def render_speech(
         store = TransitionStore(pack, blender)
         transitions = [(step.node, step.cut_to) for step in steps if step.cut_to is not None]
         wanted = dict.fromkeys(transitions)
-        n_cached = sum(store.cached(cut) for cut in wanted)
+        n_cached = sum(store.is_cached(cut) for cut in wanted)
         with (
             Stage(on_progress, "transitions", len(wanted) - n_cached, "cuts") as stage,
             closing(draw_ahead(store, wanted, options.n_workers)) as done,  # ends the processes in any case
@@ -116,7 +116,7 @@ def render_speech(
             for _ in done:
                 stage.advance()
         source = PictureSource(pack, blender, None, store)
-        sound = HeardSound()
+        sound = UtteranceSound()
         sound.push(samples)
         drawn = (stages.apply(step, source.draw(step), sound) for step in steps)
         pictures = (packet for four in drawn for packet in four.packets)

@@ -15,11 +15,11 @@ import numpy as np
 from engine.character.info import PackInfo
 from engine.timebase import FRAMES_PER_NODE, SAMPLE_RATE, frame_start
 from tango_rt.pipeline.live import Step
-from tango_rt.video.codecs import Drawn
+from tango_rt.video.codecs import StepPictures
 from tango_rt.video.gop import GopDecoder, GopEncoder, GopOptions
 from tango_rt.video.shared_pictures import SharedPictures
 
-__all__ = ["HeardSound", "PictureStage", "Shown", "StageChain"]
+__all__ = ["PictureStage", "Shown", "StageChain", "UtteranceSound"]
 
 # 40 ms for 4 frames of 1280x720 instead of 56: these are encoded while a client waits, and seen once
 _ENCODING = GopOptions(preset="superfast")
@@ -72,7 +72,7 @@ class PictureStage(Protocol):
         """The processed frames; return the same object if nothing changes."""
 
 
-class HeardSound:
+class UtteranceSound:
     """The part of an utterance, at 16 kHz, that stages may still ask for."""
 
     def __init__(self) -> None:
@@ -84,7 +84,7 @@ class HeardSound:
         """The next samples, float32 (n,)."""
         self._news.append(samples)
 
-    def of(self, step: Step, lookahead_s: float) -> np.ndarray:
+    def excerpt(self, step: Step, lookahead_s: float) -> np.ndarray:
         """The sound of the 4 frames of a step plus lookahead_s, float32 (n,). Ask in ascending order of steps: sound
         before the previous step is dropped."""
         first = frame_start(step.first_frame)
@@ -116,7 +116,7 @@ class StageChain:
         """Seconds of sound needed beyond the frames; None: no stage uses sound."""
         return max((stage.lookahead_s for stage in self._stages if stage.lookahead_s is not None), default=None)
 
-    def apply(self, step: Step, drawn: Drawn, sound: HeardSound | None = None) -> Drawn:
+    def apply(self, step: Step, drawn: StepPictures, sound: UtteranceSound | None = None) -> StepPictures:
         """The processed pictures of a step. sound: of its utterance, for stages that use it."""
         if not self._stages:
             return drawn
@@ -126,9 +126,11 @@ class StageChain:
             packets = self._shared.get(self._key(drawn.packets), lambda: self._passed(step, drawn.packets, sound))
         return drawn if packets is drawn.packets else replace(drawn, packets=packets, changed=True)
 
-    def _passed(self, step: Step, packets: tuple[bytes, ...], sound: HeardSound | None) -> tuple[bytes, ...]:
+    def _passed(self, step: Step, packets: tuple[bytes, ...], sound: UtteranceSound | None) -> tuple[bytes, ...]:
         lookahead_s = self.lookahead_s
-        heard = None if sound is None or lookahead_s is None or step.utterance is None else sound.of(step, lookahead_s)
+        heard = (
+            None if sound is None or lookahead_s is None or step.utterance is None else sound.excerpt(step, lookahead_s)
+        )
         shown = Shown(step, heard, packets, None, cache(lambda: self._decoder.decode_i420(packets)))
         for stage in self._stages:
             shown = stage.apply(shown)

@@ -23,7 +23,7 @@ from engine.character.embeddings import FOLDER as EMBEDDINGS
 from engine.errors import ArtifactError, BackendError, InputError, TangoError
 from engine.names import canonical, shown, unfit
 from tango_rt.pipeline.character import Character, open_character
-from tango_rt.pipeline.listed import Listed, listed
+from tango_rt.pipeline.summary import CharacterSummary, summarize
 
 __all__ = ["MAX_OPEN", "CharacterStore", "UnknownCharacter"]
 
@@ -47,7 +47,7 @@ class _Entry:
     """The state of a pack when it was opened: its listing, or why it is unusable."""
 
     files: Files
-    listed: Listed | None = None
+    listed: CharacterSummary | None = None
     problem: str = ""
 
 
@@ -55,7 +55,7 @@ class _Entry:
 class _Look:
     """The result of a scan."""
 
-    listed: Mapping[str, Listed] = field(default_factory=dict)
+    listed: Mapping[str, CharacterSummary] = field(default_factory=dict)
     problems: Mapping[str, str] = field(default_factory=dict)
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of packs, by NFC id; several if they clash
 
@@ -63,9 +63,9 @@ class _Look:
 class CharacterStore:
     """Raises InputError if the folder is missing or unreadable. Safe in any thread; get may take seconds."""
 
-    def __init__(self, folder: Path, most_open: int = MAX_OPEN) -> None:
+    def __init__(self, folder: Path, max_open: int = MAX_OPEN) -> None:
         self.folder = folder
-        self.most_open = most_open
+        self.max_open = max_open
         self._entries: dict[str, _Entry] = {}
         self._open: OrderedDict[str, tuple[Files, Character]] = OrderedDict()  # most recently used last
         self._opening: dict[str, threading.Lock] = {}
@@ -77,7 +77,7 @@ class CharacterStore:
             raise InputError(f"{folder}: not a folder of characters ({error.strerror})") from error
 
     @property
-    def listed(self) -> Mapping[str, Listed]:
+    def listed(self) -> Mapping[str, CharacterSummary]:
         """The characters that were usable at the last scan, by id, in order."""
         return self._last_look().listed
 
@@ -175,7 +175,7 @@ class CharacterStore:
         character: Character | None = None
         try:
             character = self._open_one(path)
-            entry = _Entry(files, listed(character))
+            entry = _Entry(files, summarize(character))
         except BackendError:  # the machine's fault, not to be remembered
             raise
         except TangoError as error:
@@ -188,7 +188,7 @@ class CharacterStore:
             self._open.pop(name, None)
             if character is not None and entry.listed is not None:
                 self._open[name] = files, character
-            self._close_but(self.most_open)
+            self._close_but(self.max_open)
         return entry, character
 
     def _open_one(self, path: Path) -> Character:

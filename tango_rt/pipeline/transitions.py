@@ -115,11 +115,11 @@ class TransitionStore:
         self._cache = cache or TransitionCache(pack, self.key)
         self._maker: TransitionMaker | None = None
 
-    def cached(self, cut: Cut) -> bool:
+    def is_cached(self, cut: Cut) -> bool:
         """Whether the transition is available without computing it."""
         return cut in self._cache
 
-    def known(self, cut: Cut) -> list[bytes] | None:
+    def get_cached(self, cut: Cut) -> list[bytes] | None:
         """The 8 encoded pictures of a cut, if they are cached."""
         return self._cache.read(cut)
 
@@ -129,7 +129,7 @@ class TransitionStore:
 
     def packets(self, cut: Cut) -> list[bytes]:
         """The 8 encoded pictures of a cut, computed on the spot if they are not cached."""
-        known = self.known(cut)
+        known = self.get_cached(cut)
         if known is not None:
             return known
         if self._maker is None:

@@ -78,7 +78,7 @@ def warm_transitions(
         warnings += [f"{speech.name}: {text}" for text in heard]
     cuts = likely_cuts(character, sounds, options.n_cuts, options.lookahead_nodes)
     store = TransitionStore(character.pack, open_blender(options.blender))
-    n_missing = sum(not store.cached(cut) for cut in cuts)
+    n_missing = sum(not store.is_cached(cut) for cut in cuts)
     with (
         Stage(on_progress, "transitions", n_missing, "cuts") as stage,
         closing(draw_ahead(store, cuts, options.n_workers)) as done,

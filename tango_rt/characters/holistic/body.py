@@ -8,7 +8,7 @@ import numpy as np
 
 from engine.timebase import FPS
 from tango_rt.characters.holistic.detection import BODY, detect, sigmoid, whole_frame
-from tango_rt.characters.holistic.regions import Region, region_of_axis
+from tango_rt.characters.holistic.regions import Region, region_from_axis
 from tango_rt.characters.holistic.runner import Network
 
 __all__ = ["Body", "BodyTracker"]
@@ -56,13 +56,13 @@ class BodyTracker:
         refine_by_heat(points, heat.reshape(_HEAT_SIZE, _HEAT_SIZE, -1))
         placed = region.project(points[:, :3], _SIZE)
         axis = self._smooth_axis(placed[_AXIS, :2])
-        self._region = region_of_axis(axis[0], axis[1], 90).squared(_REGION_SCALE)
+        self._region = region_from_axis(axis[0], axis[1], 90).squared(_REGION_SCALE)
         landmarks = np.hstack([placed[:_N_LANDMARKS], sigmoid(points[:_N_LANDMARKS, 3:4])])
         return Body(landmarks, _mask(segments, region, frame))
 
     def _find(self, frame: np.ndarray) -> Region | None:
         found = detect(self._detector, BODY, frame, whole_frame(frame))
-        return region_of_axis(found[0, 2], found[0, 3], 90).squared(_REGION_SCALE) if len(found) else None
+        return region_from_axis(found[0, 2], found[0, 3], 90).squared(_REGION_SCALE) if len(found) else None
 
 
 def _mask(segments: np.ndarray, region: Region, frame: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from tango_rt.characters.holistic.regions import Region, TrackingLimits, angle_between, region_of_axis
+from tango_rt.characters.holistic.regions import Region, TrackingLimits, angle_between, region_from_axis
 from tango_rt.characters.holistic.runner import Network
 
 __all__ = ["LEFT", "RIGHT", "HandFinder"]
@@ -39,7 +39,7 @@ class HandFinder:
         if region is None:
             return None
         if before is not None:
-            tracked = _region_of_hand(before)
+            tracked = _region_from_hand(before)
             region = tracked if region.keeps(tracked, before, _LIMITS) else region
         raw, presence, *_ = self._landmarks(region.crop(frame, _SIZE))
         points = raw.reshape(21, 3).astype(np.float64)
@@ -60,10 +60,10 @@ class HandFinder:
         rough = Region(x, y, side, side, angle_between(wrist, middle, 90)).squared(2.7, -0.1)
         (raw,) = self._recrop(rough.crop(frame, _RECROP_SIZE))
         axis = rough.project(np.hstack([raw.reshape(2, 2), np.zeros((2, 1))]), _RECROP_SIZE)
-        return region_of_axis(axis[0], axis[1], -90).squared(1.0, -0.1)
+        return region_from_axis(axis[0], axis[1], -90).squared(1.0, -0.1)
 
 
-def _region_of_hand(hand: np.ndarray) -> Region:
+def _region_from_hand(hand: np.ndarray) -> Region:
     """The region in the next frame from the points of the last one: the palm's box, rotated with it."""
     palm = hand[list(_PALM), :2]
     knuckles = ((palm[_INDEX] + palm[_RING]) / 2 + palm[_MIDDLE]) / 2

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-__all__ = ["Region", "TrackingLimits", "angle_between", "region_around", "region_of_axis", "wrap_angle"]
+__all__ = ["Region", "TrackingLimits", "angle_between", "region_around", "region_from_axis", "wrap_angle"]
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def region_around(points: np.ndarray, turn: float) -> Region:
     return Region(x, y, width, height, turn)
 
 
-def region_of_axis(centre: np.ndarray, rim: np.ndarray, target_degrees: float) -> Region:
+def region_from_axis(centre: np.ndarray, rim: np.ndarray, target_degrees: float) -> Region:
     """A square around a centre that reaches to the rim, which lies in the direction of target_degrees."""
     side = 2 * math.hypot(rim[0] - centre[0], rim[1] - centre[1])
     return Region(float(centre[0]), float(centre[1]), side, side, angle_between(centre, rim, target_degrees))

@@ -6,11 +6,11 @@ from typing import Self
 from engine.character.pack import folder_bytes
 from tango_rt.pipeline.character import Character
 
-__all__ = ["Listed", "listed"]
+__all__ = ["CharacterSummary", "summarize"]
 
 
 @dataclass(frozen=True)
-class Listed:
+class CharacterSummary:
     """A character as ListCharacters reports it."""
 
     id: str
@@ -29,9 +29,9 @@ class Listed:
         return self if self.id == character_id else replace(self, id=character_id)
 
 
-def listed(character: Character) -> Listed:
+def summarize(character: Character) -> CharacterSummary:
     info = character.pack.info
-    return Listed(
+    return CharacterSummary(
         id=character.id,
         name=info.name,
         width=info.width,
