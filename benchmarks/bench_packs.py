@@ -31,7 +31,7 @@ from benchmarks.live_server import LiveServer
 from engine.character.pack import CharacterPack, folder_bytes
 from engine.cores import usable_cores
 from tango_rt.client import Client, ServerError, SessionOptions
-from tango_rt.pipeline.character import character_of
+from tango_rt.pipeline.character import character_from_pack
 from tango_rt.server.config import ServerConfig
 from tango_rt.server.warm import prepare
 from tests.helpers.fakes import make_pack
@@ -48,11 +48,11 @@ _IDLE_S = 10
 
 def one_pack(path: Path) -> Row:
     """Opening with its checks, reading all of it, performing for the first time: medians of 5."""
-    character = character_of(CharacterPack.open(path))
+    character = character_from_pack(CharacterPack.open(path))
     config = ServerConfig(path.parent)
     prepare(character, config)  # compiles kernels
     rss_before = _rss_mb()
-    first = character_of(CharacterPack.open(path))
+    first = character_from_pack(CharacterPack.open(path))
     prepare(first, config)
     rss_mb = _rss_mb() - rss_before
     info = first.pack.info
@@ -63,7 +63,7 @@ def one_pack(path: Path) -> Row:
         "disk MB": round(folder_bytes(path) / 1e6, 1),
         "open and check ms": _median_ms(lambda: CharacterPack.open(path)),
         "verify ms": _median_ms(lambda: CharacterPack.open(path).verify()),
-        "open and prepare ms": _median_ms(lambda: prepare(character_of(CharacterPack.open(path)), config)),
+        "open and prepare ms": _median_ms(lambda: prepare(character_from_pack(CharacterPack.open(path)), config)),
         "memory, opened and prepared, MB": round(rss_mb, 1),
     }
 
@@ -80,12 +80,12 @@ def _median_ms(act: Callable[[], object]) -> float:
 def many_open(path: Path, n: int) -> Row:
     """Memory of n characters opened and prepared, copies of one pack."""
     config = ServerConfig(path.parent)
-    prepare(character_of(CharacterPack.open(path)), config)
+    prepare(character_from_pack(CharacterPack.open(path)), config)
     before, files, held = _rss_mb(), len(os.listdir("/proc/self/fd")), []
     with tempfile.TemporaryDirectory() as scratch:
         for k in range(n):
             shutil.copytree(path, f"{scratch}/{k}.tango")
-            held.append(character_of(CharacterPack.open(f"{scratch}/{k}.tango")))
+            held.append(character_from_pack(CharacterPack.open(f"{scratch}/{k}.tango")))
             prepare(held[-1], config)
         opened = len(os.listdir("/proc/self/fd")) - files
     added = _rss_mb() - before

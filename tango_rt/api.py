@@ -27,14 +27,14 @@ from tango_rt.characters.groups import Keep
 from tango_rt.client.samples import Samples, audio_bytes
 from tango_rt.options import DEFAULT_LOOKAHEAD_NODES
 from tango_rt.pipeline.captions import text_stages
-from tango_rt.pipeline.character import character_of
+from tango_rt.pipeline.character import character_from_pack
 from tango_rt.pipeline.live import LiveOptions, Step
 from tango_rt.pipeline.pictures import PictureSource
 from tango_rt.pipeline.render import RenderOptions, RenderResult, check_output, perform_speech, render_speech
-from tango_rt.pipeline.stages import HeardSound, StageChain
+from tango_rt.pipeline.stages import StageChain, UtteranceSound
 from tango_rt.progress import OnProgress, silent
 from tango_rt.sound.resample import Resampler
-from tango_rt.sound.speech import Speech, open_speech, speech_of_samples
+from tango_rt.sound.speech import Speech, open_speech, speech_from_samples
 from tango_rt.video.gop import GopDecoder
 from tango_rt.words import read_words
 
@@ -96,7 +96,7 @@ class Character:
     """An open pack, usable from any thread. What one call opens is kept for the next."""
 
     def __init__(self, pack: CharacterPack) -> None:
-        self._opened = character_of(pack)
+        self._opened = character_from_pack(pack)
 
     @classmethod
     def open(cls, path: PathLike) -> "Character":
@@ -191,7 +191,7 @@ class Character:
         shown = _Pictures(self.pack, blender, StageChain(self.pack.info, stages))
         with _open_speech(speech, rate) as heard:
             steps, _ = perform_speech(self._opened, heard.samples, LiveOptions(lookahead, False, performed))
-            sound = HeardSound()
+            sound = UtteranceSound()
             sound.push(heard.samples)
             for step in steps:
                 yield from shown.frames(step, sound, step.n_frames)
@@ -294,7 +294,7 @@ class _Pictures:
         self._decoder = GopDecoder(info.extradata, info.width, info.height, f"the video of {pack.path}")
         self._n_frames = 0
 
-    def frames(self, step: Step, sound: HeardSound | None, n_frames: int) -> list[Frame]:
+    def frames(self, step: Step, sound: UtteranceSound | None, n_frames: int) -> list[Frame]:
         drawn = self._stages.apply(step, self._source.draw(step), sound)
         first, self._n_frames = self._n_frames, self._n_frames + n_frames
         speaking = step.utterance is not None
@@ -318,7 +318,7 @@ def _open_speech(speech: PathLike | Samples, rate: int | None) -> AbstractContex
         return open_speech(Path(speech))
     if rate is None:
         raise InputError("samples need their rate in Hz: pass it as the next argument")
-    return nullcontext(speech_of_samples(_floats(speech), rate))
+    return nullcontext(speech_from_samples(_floats(speech), rate))
 
 
 def _floats(samples: Samples) -> np.ndarray:

@@ -89,8 +89,8 @@ def test_the_pool_of_a_server_draws_with_it(pack: CharacterPack) -> None:
     try:
         store = pool.store(pack, Wipe())
         pool.request(store, CUTS[0])
-        drawn = pool.drawn(store, CUTS[0], None)
-        assert drawn is not None and TransitionStore(pack, Wipe()).known(CUTS[0]) == drawn
+        drawn = pool.transition(store, CUTS[0], None)
+        assert drawn is not None and TransitionStore(pack, Wipe()).get_cached(CUTS[0]) == drawn
         assert not drawn_here(pack, drawn)
     finally:
         pool.close()

@@ -61,7 +61,7 @@ def gate() -> Iterator[Gate]:
 
 
 def test_the_newest_request_is_done_first_each_once_and_the_oldest_is_forgotten(gate: Gate) -> None:
-    lane: Lane[str, str, str] = Lane("test", [gate], most_waiting=3, most_done=2)
+    lane: Lane[str, str, str] = Lane("test", [gate], max_waiting=3, max_done=2)
     lane.request("a", "a", "kind")
     eventually(lambda: gate.order == ["a"])
     for key in ("b", "c", "d", "a", "c", "e"):  # a is under way, c comes again, b is one too many
@@ -75,7 +75,7 @@ def test_the_newest_request_is_done_first_each_once_and_the_oldest_is_forgotten(
 
 
 def test_what_failed_is_remembered_and_the_rest_goes_on(gate: Gate) -> None:
-    lane: Lane[str, str, str] = Lane("test", [gate], most_waiting=3, most_done=9)
+    lane: Lane[str, str, str] = Lane("test", [gate], max_waiting=3, max_done=9)
     gate.open.set()
     lane.request("bad", "bad", "kind")
     eventually(lambda: lane.failed("bad"))
@@ -90,7 +90,7 @@ def test_what_failed_is_remembered_and_the_rest_goes_on(gate: Gate) -> None:
 
 
 def test_nobody_waits_for_what_will_be_late(gate: Gate) -> None:
-    lane: Lane[str, str, str] = Lane("test", [gate], most_waiting=9, most_done=9)
+    lane: Lane[str, str, str] = Lane("test", [gate], max_waiting=9, max_done=9)
     lane.request("a", "a", "slow")
     start_s = time.monotonic()
     assert lane.result("a", within_s=20) is None  # nothing is known of its kind
@@ -114,7 +114,7 @@ def test_nobody_waits_for_what_will_be_late(gate: Gate) -> None:
 
 def test_to_close_ends_what_is_under_way() -> None:
     cut_short = threading.Event()
-    lane: Lane[str, str, str] = Lane("test", [lambda job: str(cut_short.wait(30))], most_waiting=9, most_done=9)
+    lane: Lane[str, str, str] = Lane("test", [lambda job: str(cut_short.wait(30))], max_waiting=9, max_done=9)
     lane.request("a", "a", "kind")
     lane.request("b", "b", "kind")
     waiter = threading.Thread(target=lane.result, args=("b", None))
@@ -200,18 +200,18 @@ def test_the_pool_draws_what_a_render_would_and_caches_it(pool: TransitionPool, 
     maker = TransitionMaker(pack, FLOW)
     for cut in CUTS:
         expected = maker.make(cut)
-        assert pool.drawn(store, cut, None) == expected
-        assert TransitionStore(pack, FLOW).known(cut) == expected
-    assert pool.drawn(store, (1, 2)) is None and not pool.failed(store, (1, 2))
+        assert pool.transition(store, cut, None) == expected
+        assert TransitionStore(pack, FLOW).get_cached(cut) == expected
+    assert pool.transition(store, (1, 2)) is None and not pool.failed(store, (1, 2))
 
 
 def test_sessions_share_what_is_kept_in_memory(pool: TransitionPool, pack: CharacterPack) -> None:
     (pack.path / "transitions").write_text("in the way")
     store = pool.store(pack, FLOW)
     pool.request(store, CUTS[0])
-    made = pool.drawn(store, CUTS[0], None)
-    assert made is not None and pool.store(CharacterPack.open(pack.path), FLOW).known(CUTS[0]) == made
-    assert pool.store(pack, open_blender("crossfade")).known(CUTS[0]) is None
+    made = pool.transition(store, CUTS[0], None)
+    assert made is not None and pool.store(CharacterPack.open(pack.path), FLOW).get_cached(CUTS[0]) == made
+    assert pool.store(pack, open_blender("crossfade")).get_cached(CUTS[0]) is None
 
 
 def test_parts_of_a_crossfade(pool: TransitionPool, pack: CharacterPack) -> None:
@@ -232,9 +232,9 @@ def test_a_worker_that_dies_is_replaced_and_its_work_done_again(
     lost = pool.counts().n_workers_lost
     pool.request(pool.store(pack, FLOW), CUTS[0])
     worker._process.kill()
-    assert pool.drawn(pool.store(pack, FLOW), CUTS[0], None) is not None
+    assert pool.transition(pool.store(pack, FLOW), CUTS[0], None) is not None
     assert pool.counts().n_workers_lost == lost + 1
-    assert "was lost (exit code -9)" in caplog.text
+    assert "died (exit code -9)" in caplog.text
 
 
 def test_a_cut_that_kills_its_workers_is_remembered(
@@ -251,13 +251,13 @@ def test_a_cut_that_kills_its_workers_is_remembered(
     monkeypatch.setattr(worker, "_start", start)
     worker._process.kill()
     pool.request(store, CUTS[1])
-    assert pool.drawn(store, CUTS[1], None) is None and pool.failed(store, CUTS[1])
+    assert pool.transition(store, CUTS[1], None) is None and pool.failed(store, CUTS[1])
     assert pool.counts().n_failed == failed + 1
     monkeypatch.undo()
     pool.request(store, CUTS[1])  # not tried again
     pool.request(store, CUTS[2])
-    assert pool.drawn(store, CUTS[2], None) is not None
-    assert pool.drawn(store, CUTS[1], None) is None
+    assert pool.transition(store, CUTS[2], None) is not None
+    assert pool.transition(store, CUTS[1], None) is None
 
 
 def test_a_damaged_pack_fails_and_others_go_on(pool: TransitionPool, made_pack: Path, tmp_path: Path) -> None:
@@ -266,10 +266,10 @@ def test_a_damaged_pack_fails_and_others_go_on(pool: TransitionPool, made_pack: 
     np.save(damaged / "joints.npy", np.full_like(joints, np.nan))
     bad = pool.store(CharacterPack.open(damaged), FLOW)
     pool.request(bad, CUTS[0])
-    assert pool.drawn(bad, CUTS[0], None) is None and pool.failed(bad, CUTS[0])
+    assert pool.transition(bad, CUTS[0], None) is None and pool.failed(bad, CUTS[0])
     good = pool.store(CharacterPack.open(shutil.copytree(made_pack, tmp_path / "good.tango")), FLOW)
     pool.request(good, CUTS[0])
-    assert pool.drawn(good, CUTS[0], None) is not None
+    assert pool.transition(good, CUTS[0], None) is not None
 
 
 def test_a_pack_built_anew_is_not_mixed_up_with_its_predecessor(
@@ -280,10 +280,10 @@ def test_a_pack_built_anew_is_not_mixed_up_with_its_predecessor(
     successor = make_pack(pack.path, (12, 8), seed=7)
     assert cache_key(successor, FLOW) != cache_key(pack, FLOW)
     pool.request(before, CUTS[0])
-    assert pool.drawn(before, CUTS[0], None) is None and pool.failed(before, CUTS[0])
+    assert pool.transition(before, CUTS[0], None) is None and pool.failed(before, CUTS[0])
     after = pool.store(successor, FLOW)
     pool.request(after, CUTS[0])
-    assert pool.drawn(after, CUTS[0], None) == TransitionMaker(successor, FLOW).make(CUTS[0])
+    assert pool.transition(after, CUTS[0], None) == TransitionMaker(successor, FLOW).make(CUTS[0])
 
 
 PARENT = """

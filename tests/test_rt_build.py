@@ -447,7 +447,7 @@ def test_two_people_one_after_the_other_make_a_character_of_one(
     video = write_talk(tmp_path / "both.mp4", pictures_of(frames))
     main(["character", "build", str(video), "-o", str(tmp_path / "a.tango"), "--jobs", str(N_WORKERS), "--json"])
     printed = capsys.readouterr()
-    assert "warning: both.mp4 at 0.0 to 4.3 s: another person, other clothes or another place" in printed.err
+    assert "warning: both.mp4 at 0.0 to 4.3 s: a different person, outfit or place" in printed.err
     assert [group["kept"] for group in json.loads(printed.out)["build"]["groups"]] == [True, False]
     (clip,) = CharacterPack.open(tmp_path / "a.tango").info.clips
     assert abs(clip.first_frame - 130) <= 1 and clip.n_frames >= 156

@@ -18,7 +18,7 @@ from engine.motion_graph.graph import CONTINUE, CUT, RELAXED, MotionGraph
 from engine.skeleton import LEFT_SHOULDER, N_JOINTS, RIGHT_SHOULDER
 from engine.timebase import FPS, SAMPLE_RATE, frame_start
 from tango_rt.characters.build import BuildOptions, build_character
-from tango_rt.characters.groups import Selection, select, unjoined
+from tango_rt.characters.groups import Selection, select, unjoined_warnings
 from tango_rt.characters.inspect import describe, summarize
 from tango_rt.characters.looks import group_clips
 from tango_rt.characters.report import write_report
@@ -263,10 +263,10 @@ def selection(*in_largest: bool) -> Selection:
 
 
 def test_clips_of_one_look_that_no_ordinary_cut_joins_are_told_about() -> None:
-    (line,) = unjoined(graph(RELAXED), selection(True, True))
+    (line,) = unjoined_warnings(graph(RELAXED), selection(True, True))
     assert line.startswith("talk.mp4 at 2.7 to 5.3 s:") and "2.7 s" in line
-    assert list(unjoined(graph(CUT), selection(True, True))) == []
-    assert list(unjoined(graph(RELAXED), selection(True, False))) == [], "another look was spoken of already"
+    assert list(unjoined_warnings(graph(CUT), selection(True, True))) == []
+    assert list(unjoined_warnings(graph(RELAXED), selection(True, False))) == [], "another look was spoken of already"
 
 
 class Videos:
@@ -353,7 +353,7 @@ def test_too_little_of_one_person_says_what_was_left_out(
 ) -> None:
     path = videos.write("talk.mp4", [Shot(3.2, RED), Shot(3, BLUE)])
     line = refusal(capsys, "character", "build", path, "-o", tmp_path / "a.tango", "--jobs", 1)
-    assert "only 3.2 s" in line and "2.9 s of others were left out: see --keep" in line
+    assert "only 3.2 s" in line and "2.9 s of other looks were left out: see --keep" in line
     with pytest.raises(InputError, match="at least 4 s"):
         build_character([path], tmp_path / "a.tango", BuildOptions())
     assert build_character([path], tmp_path / "a.tango", BuildOptions(keep="all")).info.n_frames == 96 + 88
@@ -364,5 +364,5 @@ def test_what_a_damaged_pack_says_of_its_groups(videos: Videos, tmp_path: Path) 
     for groups in ([{}, {}], [1, 2], [{"seconds": "x", "kept": 1, "spans": []}] * 2, "ab"):
         figures = describe(pack)
         figures["build"]["groups"] = groups
-        with pytest.raises(ArtifactError, match=r"what .*a.tango says of its groups is damaged"):
+        with pytest.raises(ArtifactError, match=r"what .*a.tango says about its groups is damaged"):
             summarize(figures)

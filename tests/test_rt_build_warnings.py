@@ -75,7 +75,7 @@ def test_a_still_image_never_moves(tmp_path: Path, talk: list[np.ndarray]) -> No
 
 def test_a_stretch_that_stands_still_is_told_with_its_time(tmp_path: Path, talk: list[np.ndarray]) -> None:
     (line,) = warnings_of([*talk[:60], *[talk[60]] * 90, *talk[60:]])
-    assert "stands still for 3.0 of 7.0 s" in line and "at 2.0 to 5.0 s" in line
+    assert "is still for 3.0 of 7.0 s" in line and "from 2.0 to 5.0 s" in line
 
 
 def test_nothing_is_said_of_less_than_a_second(talk: list[np.ndarray]) -> None:

@@ -10,7 +10,7 @@ import pytest
 from engine.character.pack import CharacterPack
 from engine.errors import ArtifactError
 from tango_rt.options import Encoding
-from tango_rt.video.codecs import Drawn, FrameCoder
+from tango_rt.video.codecs import FrameCoder, StepPictures
 from tango_rt.video.gop import GopDecoder
 from tests.helpers.fakes import HEIGHT, WIDTH, make_pack
 
@@ -20,8 +20,8 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> CharacterPack:
     return make_pack(tmp_path_factory.mktemp("codecs") / "anna.tango", (12, 8))
 
 
-def drawn(pack: CharacterPack, node: int) -> Drawn:
-    return Drawn(tuple(pack.packets(node)))
+def drawn(pack: CharacterPack, node: int) -> StepPictures:
+    return StepPictures(tuple(pack.packets(node)))
 
 
 def stored(pack: CharacterPack, node: int) -> np.ndarray:
@@ -82,9 +82,9 @@ def test_jpeg_has_the_colours(pack: CharacterPack) -> None:
 def test_reference_sends_only_what_the_pack_lacks(pack: CharacterPack) -> None:
     coder = FrameCoder("reference", pack.info)
     packets = tuple(pack.packets(2))
-    assert coder.encode(Drawn(packets)) == coder.encode(Drawn(packets, "cut", late=True)) == [b""] * 4
+    assert coder.encode(StepPictures(packets)) == coder.encode(StepPictures(packets, "cut", late=True)) == [b""] * 4
     for blender in ("flow", "crossfade"):
-        assert coder.encode(Drawn(packets, blender)) == [pack.info.extradata + packets[0], *packets[1:]]
+        assert coder.encode(StepPictures(packets, blender)) == [pack.info.extradata + packets[0], *packets[1:]]
 
 
 @pytest.mark.parametrize("encoding", ["jpeg", "rgb24", "i420"])
@@ -92,7 +92,7 @@ def test_damage_is_reported_and_forgotten(pack: CharacterPack, encoding: Encodin
     coder = FrameCoder(encoding, pack.info)
     good = coder.encode(drawn(pack, 1))
     with pytest.raises(ArtifactError, match="damaged"):
-        coder.encode(Drawn((pack.packets(1)[0][:20], *pack.packets(1)[1:])))
+        coder.encode(StepPictures((pack.packets(1)[0][:20], *pack.packets(1)[1:])))
     assert coder.encode(drawn(pack, 1)) == good
 
 

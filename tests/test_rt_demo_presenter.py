@@ -10,7 +10,7 @@ import pytest
 from engine.errors import InputError
 from engine.timebase import FPS, SAMPLE_RATE, frame_count
 from tango_rt.characters.estimator import PoseEstimator
-from tango_rt.demo.anatomy import ALONG, N_ARM, PALM, WRIST, arm_cones, elbow_of
+from tango_rt.demo.anatomy import ALONG, N_ARM, PALM, WRIST, arm_cones, find_elbow
 from tango_rt.demo.gestures import Motion, hear, perform
 from tango_rt.demo.postures import GESTURES, POSTURES, REST
 from tango_rt.demo.presenter import REFERENCE_SPEECH, TARGET_SPEECH, Studio, presenter_frames
@@ -150,7 +150,7 @@ def test_arm_bones_keep_their_length(rng: np.random.Generator) -> None:
     shoulder = np.array([100.0, 350.0, 0.0])
     lengths = []
     for _ in range(200):
-        elbow, wrist = elbow_of(shoulder, shoulder + rng.uniform(-300, 300, 3), rng.uniform(-1, 1))
+        elbow, wrist = find_elbow(shoulder, shoulder + rng.uniform(-300, 300, 3), rng.uniform(-1, 1))
         lengths.append((np.linalg.norm(elbow - shoulder), np.linalg.norm(wrist - elbow)))
     assert np.ptp(lengths, axis=0) == pytest.approx([0, 0], abs=1e-6)
 

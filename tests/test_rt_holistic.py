@@ -22,7 +22,7 @@ from tango_rt.characters.holistic.detection import (
     merge_overlapping,
     whole_frame,
 )
-from tango_rt.characters.holistic.regions import Region, TrackingLimits, angle_between, region_of_axis, wrap_angle
+from tango_rt.characters.holistic.regions import Region, TrackingLimits, angle_between, region_from_axis, wrap_angle
 from tango_rt.characters.holistic.runner import open_network
 
 REFERENCE = Path(__file__).parent / "helpers" / "pose_of_the_presenter.npz"
@@ -81,7 +81,7 @@ def test_angles_wrap_to_one_turn(angle: float) -> None:
 
 def test_an_upright_axis_is_not_turned() -> None:
     assert angle_between(np.array([5.0, 9.0]), np.array([5.0, 2.0]), 90) == 0
-    region = region_of_axis(np.array([5.0, 9.0]), np.array([12.0, 9.0]), 90)
+    region = region_from_axis(np.array([5.0, 9.0]), np.array([12.0, 9.0]), 90)
     assert region.width == 14 and region.turn == pytest.approx(math.pi / 2)
 
 

@@ -46,7 +46,7 @@ def test_features_and_transitions_come_along_and_nothing_else(made: Path, tmp_pa
     (source / "transitions" / "link").symlink_to("/etc")
     os.mkfifo(source / "embeddings" / "onset" / "pipe")
     pack = install(source, tmp_path / "packs")
-    assert TransitionStore(pack, FADED).known(CUT) == pictures
+    assert TransitionStore(pack, FADED).get_cached(CUT) == pictures
     assert sorted(os.listdir(pack.path)) == sorted(name for name in os.listdir(source) if name != "notes.txt")
     assert os.listdir(pack.path / "embeddings" / "onset") != [] and not (pack.path / "embeddings/onset/pipe").exists()
     assert not (pack.path / "transitions" / "link").exists()

@@ -20,7 +20,7 @@ from tango_rt.client.channel import channel_options, credentials
 from tango_rt.client.connection import connect_options
 from tango_rt.client.route import route_to
 from tango_rt.media.container import open_media
-from tango_rt.media.joined import end_within
+from tango_rt.media.joined import find_end
 from tango_rt.models.folder import file_states
 from tango_rt.server.config import ServerConfig, from_sources
 from tango_rt.server.security import load_credentials, load_tokens
@@ -81,7 +81,7 @@ def test_lists_and_scripts_are_refused(tmp_path: Path, name: str) -> None:
 OPEN = """
 import sys
 from pathlib import Path
-from tango_rt.media.joined import end_within
+from tango_rt.media.joined import find_end
 from tango_rt.media.container import open_media
 for name in sys.argv[1:]:
     try:
@@ -126,7 +126,7 @@ def test_a_file_that_is_cut_short_while_its_end_is_looked_for(tmp_path: Path, co
     os.truncate(file, 1 << 32)  # sparse
     command = [sys.executable, "-c", OPEN, str(file)]
     with subprocess.Popen([sys.executable, "-c", CUT, str(file)]):
-        end_within(file, 0)
+        find_end(file, 0)
     assert subprocess.run(command, capture_output=True, check=True).stdout.startswith(str(file).encode())
 
 

@@ -19,7 +19,7 @@ from engine.errors import ArtifactError, InputError
 from engine.motion_graph.graph import CONTINUE
 from tango_rt.characters.inspect import describe, summarize
 from tango_rt.pipeline.transitions import TransitionMaker
-from tango_rt.video.codecs import Drawn, FrameCoder
+from tango_rt.video.codecs import FrameCoder, StepPictures
 from tango_rt.video.gop import GopDecoder
 from tests.helpers.fakes import HEIGHT, WIDTH, fake_frames, fake_joints, make_pack
 from tests.helpers.fakes_damage import sign, sign_video
@@ -255,7 +255,7 @@ def test_pictures_that_do_not_decode_are_those_of_the_pack(whole: Path, tmp_path
     with pytest.raises(ArtifactError, match=r"the video of .*copy\.tango is damaged"):
         TransitionMaker(pack, open_blender("flow")).make((0, 30))
     with pytest.raises(ArtifactError, match="the video of 'anna' is damaged"):
-        FrameCoder("jpeg", pack.info).encode(Drawn(tuple(pack.packets(0))))
+        FrameCoder("jpeg", pack.info).encode(StepPictures(tuple(pack.packets(0))))
 
 
 def test_another_version_names_the_remedy(whole: Path, tmp_path: Path) -> None:

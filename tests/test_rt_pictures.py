@@ -14,7 +14,7 @@ from tango_rt.pipeline.ahead import FadePart, TransitionPool
 from tango_rt.pipeline.live import Step
 from tango_rt.pipeline.pictures import PictureSource
 from tango_rt.pipeline.transitions import TransitionMaker, TransitionStore
-from tango_rt.video.codecs import Drawn
+from tango_rt.video.codecs import StepPictures
 from tango_rt.video.gop import GopDecoder
 from tests.helpers.fakes import HEIGHT, WIDTH
 
@@ -41,7 +41,7 @@ class FakePool:
         return TransitionStore(pack, blender)
 
     def look_up(self, store: TransitionStore, cut: Cut, urgent: bool = False) -> None:
-        self.looked[cut] = store.known(cut) or []
+        self.looked[cut] = store.get_cached(cut) or []
         if not self.looked[cut]:
             self.request(store, cut)
             for part in (FadePart.SECOND, FadePart.FIRST) if urgent else ():
@@ -95,7 +95,7 @@ def test_without_a_pool_transitions_are_made_here_and_now(pack: CharacterPack, b
 def test_a_hard_cut_copies_the_nodes(pack: CharacterPack, pool: FakePool, with_pool: bool) -> None:
     pictures = source(pack, pool if with_pool else None, "cut")
     for step in (replace(FIRST, planned=(OTHER,)), SECOND):
-        assert pictures.draw(step, 1.0) == Drawn(tuple(pack.packets(step.node)), "cut")
+        assert pictures.draw(step, 1.0) == StepPictures(tuple(pack.packets(step.node)), "cut")
     assert not pool.requested and not pool.faded and not (pack.path / "transitions").exists()
 
 
@@ -112,7 +112,7 @@ def test_what_is_planned_is_requested_the_nearest_before_all(pack: CharacterPack
     assert pool.faded == [(CUT, FadePart.SECOND), (CUT, FadePart.FIRST)]
     made = TransitionStore(pack, FLOW).packets(CUT)  # done meanwhile
     drawn = pictures.draw(FIRST, 0.0)
-    assert drawn == Drawn(tuple(made[:4]), "flow", computed=True)
+    assert drawn == StepPictures(tuple(made[:4]), "flow", computed=True)
     assert pictures.draw(SECOND, 0.0).packets == tuple(made[4:])
     assert CUT not in pool.requested[4:]
 
@@ -122,15 +122,15 @@ def test_what_is_planned_and_cached_is_read_ahead(pack: CharacterPack, pool: Fak
     pictures = source(pack, pool)
     pictures.draw(Step(4, planned=(CUT,)), 1.0)
     shutil.rmtree(pack.path / "transitions")
-    assert pictures.draw(FIRST, 0.0) == Drawn(tuple(made[:4]), "flow")
+    assert pictures.draw(FIRST, 0.0) == StepPictures(tuple(made[:4]), "flow")
     assert not pool.requested
 
 
 def test_drawn_in_time(pack: CharacterPack, pool: FakePool) -> None:
     pool.done[CUT] = TransitionMaker(pack, FLOW).make(CUT)
     pictures = source(pack, pool)
-    assert pictures.draw(FIRST, 1.0) == Drawn(tuple(pool.done[CUT][:4]), "flow", computed=True)
-    assert pictures.draw(SECOND, 0.0) == Drawn(tuple(pool.done[CUT][4:]), "flow")
+    assert pictures.draw(FIRST, 1.0) == StepPictures(tuple(pool.done[CUT][:4]), "flow", computed=True)
+    assert pictures.draw(SECOND, 0.0) == StepPictures(tuple(pool.done[CUT][4:]), "flow")
 
 
 def test_a_late_one_becomes_a_crossfade(pack: CharacterPack, pool: FakePool) -> None:
@@ -155,20 +155,20 @@ def test_later_still_only_the_second_half_is_mixed(pack: CharacterPack, pool: Fa
     pool.in_time = {FadePart.LATE}
     pictures = source(pack, pool)
     first, second = pictures.draw(FIRST, 0.0), pictures.draw(SECOND, 0.0)
-    assert first == Drawn(tuple(pack.packets(5)), "cut", late=True)
-    assert second == Drawn(tuple(pool.maker.late_crossfade(CUT)), "crossfade", late=True)
+    assert first == StepPictures(tuple(pack.packets(5)), "cut", late=True)
+    assert second == StepPictures(tuple(pool.maker.late_crossfade(CUT)), "crossfade", late=True)
     assert not first.generated and second.generated
 
 
 def test_latest_of_all_it_is_a_hard_cut(pack: CharacterPack, pool: FakePool) -> None:
     pictures = source(pack, pool)
     for step in (FIRST, SECOND):
-        assert pictures.draw(step, -0.1) == Drawn(tuple(pack.packets(step.node)), "cut", late=True)
+        assert pictures.draw(step, -0.1) == StepPictures(tuple(pack.packets(step.node)), "cut", late=True)
 
 
 def test_without_a_due_time_what_cannot_be_drawn_does_not_hold_anybody_up(pack: CharacterPack, pool: FakePool) -> None:
     pool.broken.add(CUT)
-    assert source(pack, pool).draw(FIRST) == Drawn(tuple(pack.packets(5)), "cut", late=True)
+    assert source(pack, pool).draw(FIRST) == StepPictures(tuple(pack.packets(5)), "cut", late=True)
 
 
 def test_the_second_half_follows_its_own_first(pack: CharacterPack, pool: FakePool) -> None:
@@ -179,10 +179,10 @@ def test_the_second_half_follows_its_own_first(pack: CharacterPack, pool: FakePo
     assert first_again.packets == tuple(pool.done[CUT][:4])
     second = pictures.draw(SECOND, 1.0)
     assert pictures.draw(SECOND, 1.0) == second
-    hard = Drawn(tuple(pack.packets(6)), "cut", late=True)
+    hard = StepPictures(tuple(pack.packets(6)), "cut", late=True)
     assert pictures.draw(Step(6, cut_from=14), 1.0) == hard  # of another cut
     pictures.draw(Step(14, cut_to=6), 1.0)
-    assert pictures.draw(Step(9, hard=True), 1.0) == Drawn(tuple(pack.packets(9)))
+    assert pictures.draw(Step(9, hard=True), 1.0) == StepPictures(tuple(pack.packets(9)))
     assert pictures.draw(Step(6, cut_from=14), 1.0) == hard  # forgotten
 
 
@@ -210,8 +210,8 @@ def test_with_a_real_pool(pack: CharacterPack) -> None:
         assert not drawn[0].late
         again = PictureSource(pack, FLOW, pool)
         again.draw(Step(4, planned=(CUT,)), 1.0)
-        pool.found(pool.store(pack, FLOW), CUT, None)  # in time until the next step
-        assert again.draw(FIRST, 0.0) == Drawn(tuple(expected[:4]), "flow")
+        pool.lookup_result(pool.store(pack, FLOW), CUT, None)  # in time until the next step
+        assert again.draw(FIRST, 0.0) == StepPictures(tuple(expected[:4]), "flow")
     finally:
         pool.close()
     assert PictureSource(pack, FLOW, pool).draw(Step(14, cut_to=6)).blender == "cut"  # closed: nobody hangs

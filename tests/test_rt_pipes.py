@@ -14,7 +14,7 @@ import pytest
 
 from engine.errors import InputError
 from tango_rt.media import pipes
-from tango_rt.media.pipes import rereadable
+from tango_rt.media.pipes import make_rereadable
 from tango_rt.sound.audio import check_audible, read_audio
 from tango_rt.video.reader import VideoReader
 from tests.helpers.media_files import gray_pictures, join, piped, write_audio, write_video
@@ -77,7 +77,7 @@ def test_errors_name_the_pipe_and_nothing_is_left_behind(tmp_path: Path, monkeyp
     with (
         piped(silence) as path,
         pytest.raises(InputError, match=f"^{path}: the audio is silent"),
-        rereadable(path) as file,
+        make_rereadable(path) as file,
     ):
         check_audible(read_audio(file), file)
     assert [file.name for file in tmp_path.iterdir()] == ["a.wav"]

@@ -133,10 +133,10 @@ def test_cached_transitions_survive_and_damage_does_not(pack: CharacterPack) -> 
     files[cuts[4]].unlink()
     files[cuts[4]].mkdir()
     again = TransitionStore(pack, CROSSFADE)
-    assert [again.cached(cut) for cut in cuts] == [False] * 5 + [True]
+    assert [again.is_cached(cut) for cut in cuts] == [False] * 5 + [True]
     assert {cut: again.packets(cut) for cut in cuts} == good
     assert all(files[cut].read_bytes() == data[cut] for cut in cuts[:4])
-    assert all(again.cached(cut) for cut in cuts)
+    assert all(again.is_cached(cut) for cut in cuts)
     assert not list(pack.path.rglob("*.partial"))
 
 
@@ -153,10 +153,10 @@ def test_links_are_not_followed(pack: CharacterPack, tmp_path: Path, place: str)
     kept.write_bytes(kept.read_bytes()[:32] + bytes(len(kept.read_bytes()) - 32))
     before = kept.read_bytes()
     store = TransitionStore(pack, CROSSFADE)
-    assert not store.cached(cut)
+    assert not store.is_cached(cut)
     assert store.packets(cut) == good
     assert kept.read_bytes() == before and len(list(tmp_path.rglob("outside/**/*.gops"))) == (place != "file")
-    assert store.cached(cut)
+    assert store.is_cached(cut)
 
 
 def test_pack_that_cannot_be_written_still_renders(pack: CharacterPack, speech: Path, tmp_path: Path) -> None:

@@ -246,13 +246,13 @@ def test_the_price_is_asked_for_over_the_wire(characters: Path) -> None:
 
 def test_watchers_of_one_character_share_its_pictures(characters: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[tuple[bytes, ...]] = []
-    real = codecs.decoded_pictures
+    real = codecs.decode_pictures
 
     def counting(decoder: Any, encoding: Any, packets: Any) -> Any:
         made.append((encoding, *packets))
         return real(decoder, encoding, packets)
 
-    monkeypatch.setattr(codecs, "decoded_pictures", counting)
+    monkeypatch.setattr(codecs, "decode_pictures", counting)
     said = [audio(speech(1.0)), end()]
 
     async def talk(live: Live) -> list[Heard]:

@@ -119,7 +119,7 @@ def test_what_cannot_be_served_is_refused_in_one_line(
     packs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     here = ("--characters", packs, "--listen")
-    assert "no folder of characters" in refused(capsys, "--characters", tmp_path / "absent")
+    assert "not a folder of characters" in refused(capsys, "--characters", tmp_path / "absent")
     assert "--characters" in refused(capsys)
     for beyond in ("0.0.0.0:0", "[::]:0"):
         assert "--insecure" in refused(capsys, *here, beyond)

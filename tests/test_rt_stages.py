@@ -17,7 +17,7 @@ from engine.timebase import FRAMES_PER_NODE, SAMPLE_RATE, frame_start
 from tango_rt.pipeline.captions import missing_glyphs, text_stages
 from tango_rt.pipeline.live import Step
 from tango_rt.pipeline.render import RenderOptions, render
-from tango_rt.pipeline.stages import HeardSound, Shown, StageChain
+from tango_rt.pipeline.stages import Shown, StageChain, UtteranceSound
 from tango_rt.pipeline.store import CharacterStore
 from tango_rt.server.checks import plan_session
 from tango_rt.server.config import ServerConfig
@@ -26,7 +26,7 @@ from tango_rt.server.metrics import Metrics
 from tango_rt.server.opening import Opener
 from tango_rt.server.status import Refusal
 from tango_rt.v1 import media_pb2, session_pb2
-from tango_rt.video.codecs import Drawn
+from tango_rt.video.codecs import StepPictures
 from tango_rt.video.gop import GopDecoder, GopEncoder
 from tango_rt.video.reader import VideoReader
 from tango_rt.video.shared_pictures import SharedPictures
@@ -93,11 +93,11 @@ class Inverter:
         return shown.changed(255 - shown.pixels())
 
 
-def node(pack: CharacterPack, number: int) -> Drawn:
-    return Drawn(tuple(pack.packets(number)))
+def node(pack: CharacterPack, number: int) -> StepPictures:
+    return StepPictures(tuple(pack.packets(number)))
 
 
-def frames_of(pack: CharacterPack, drawn: Drawn) -> np.ndarray:
+def frames_of(pack: CharacterPack, drawn: StepPictures) -> np.ndarray:
     return GopDecoder(pack.info.extradata, WIDTH, HEIGHT).decode_i420(drawn.packets)
 
 
@@ -142,7 +142,7 @@ def test_what_depends_on_pixels_alone_is_made_once_for_all(pack: CharacterPack, 
 
 def test_sound_does_not_depend_on_chunks_and_goes_on_in_silence() -> None:
     samples = np.random.default_rng(0).normal(size=5000).astype(np.float32)
-    whole, pieces = HeardSound(), HeardSound()
+    whole, pieces = UtteranceSound(), UtteranceSound()
     whole.push(samples)
     for piece in np.split(samples, [7, 7, 900, 3000]):
         pieces.push(piece)
@@ -151,8 +151,8 @@ def test_sound_does_not_depend_on_chunks_and_goes_on_in_silence() -> None:
         step = Step(0, utterance="u", first_frame=first_frame)
         start, end = frame_start(first_frame), frame_start(first_frame + 4) + round(0.3 * SAMPLE_RATE)
         for sound in (whole, pieces):
-            np.testing.assert_array_equal(sound.of(step, 0.3), padded[start:end])
-            np.testing.assert_array_equal(sound.of(step, 0.3), padded[start:end])  # taken back, and again
+            np.testing.assert_array_equal(sound.excerpt(step, 0.3), padded[start:end])
+            np.testing.assert_array_equal(sound.excerpt(step, 0.3), padded[start:end])  # taken back, and again
 
 
 @pytest.fixture
@@ -209,7 +209,7 @@ def test_a_session_sends_what_its_stages_made(pack: CharacterPack, opener: Opene
     for first in range(0, len(frames) - 3, FRAMES_PER_NODE):
         four = frames[first : first + FRAMES_PER_NODE]
         assert four[0].data.startswith(pack.info.extradata) and four[0].key_frame
-        drawn = Drawn((four[0].data[head:], *(frame.data for frame in four[1:])))
+        drawn = StepPictures((four[0].data[head:], *(frame.data for frame in four[1:])))
         check_labelled(frames_of(pack, drawn), frames_of(pack, node(pack, four[0].source.node)))
 
 
@@ -261,13 +261,13 @@ def test_words_that_are_too_long_are_shortened(pack: CharacterPack) -> None:
 def test_letters_that_cannot_be_drawn_are_told(pack: CharacterPack) -> None:
     assert missing_glyphs("Grüße, Привет 12 % мир ελ") == ""
     for what in ("label", "caption"):
-        with pytest.raises(InputError, match=f"{what} 'über 你好': the font at hand cannot draw 你好"):
+        with pytest.raises(InputError, match=f"{what} 'über 你好': the font cannot draw 你好"):
             text_stages(pack.info, **{what: "über 你好"})
         with pytest.raises(InputError, match="empty"):
             text_stages(pack.info, **{what: " "})
     warnings: list[str] = []
     text_stages(pack.info, caption="words", words=WORDS.replace("two", "你"), warn=warnings.append)
-    assert warnings == ["the font at hand cannot draw 你 of the words: boxes are shown instead"]
+    assert warnings == ["the font cannot draw 你 in the words: boxes are shown instead"]
     with pytest.raises(InputError, match="shorten it"):
         text_stages(pack.info, caption="long " * 40)
 

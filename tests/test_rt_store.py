@@ -49,7 +49,7 @@ def test_packs_come_and_go(folder: Path, made: Path) -> None:
     before = held.pack.packets(3)
     shutil.rmtree(folder / "anna.tango")
     assert list(looked(store).listed) == ["bob"]
-    with pytest.raises(UnknownCharacter, match="no character 'anna': there is bob"):
+    with pytest.raises(UnknownCharacter, match="no character 'anna'; available: bob"):
         store.get("anna")
     assert held.pack.packets(3) == before  # a session goes on with what it holds
     shutil.copytree(made / "bob.tango", folder / "carl.tango")
@@ -113,7 +113,7 @@ def test_a_damaged_pack_stops_no_other(folder: Path, made: Path) -> None:
 def test_no_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for absent in (tmp_path / "absent", tmp_path / "file"):
-        with pytest.raises(InputError, match="no folder of characters"):
+        with pytest.raises(InputError, match="not a folder of characters"):
             CharacterStore(absent)
 
 
@@ -143,7 +143,7 @@ def test_no_id_leads_out_of_the_folder(tmp_path_factory: pytest.TempPathFactory,
 def test_only_so_many_stay_open_and_all_are_told_of(folder: Path, made: Path) -> None:
     for name in ("carl", "dora"):
         shutil.copytree(made / "bob.tango", folder / f"{name}.tango")
-    store = CharacterStore(folder, most_open=2)
+    store = CharacterStore(folder, max_open=2)
     before = n_descriptors()
     store.look()
     assert list(store.listed) == ["anna", "bob", "carl", "dora"]
@@ -155,7 +155,7 @@ def test_only_so_many_stay_open_and_all_are_told_of(folder: Path, made: Path) ->
 
 
 def test_a_look_opens_only_what_has_changed(folder: Path, made: Path) -> None:
-    store = CharacterStore(folder, most_open=1)
+    store = CharacterStore(folder, max_open=1)
     opened: list[str] = []
     for _ in range(2):
         store.look(lambda character: opened.append(character.id))

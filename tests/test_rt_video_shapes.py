@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from engine.errors import InputError
-from tango_rt.video.interlace import deinterlaced
+from tango_rt.video.interlace import deinterlace
 from tango_rt.video.reader import VideoReader
-from tango_rt.video.shapes import shapes_shown
+from tango_rt.video.shapes import find_shapes
 from tango_rt.video.view import Crop, pixel_aspect
 from tango_rt.video.vp9 import Vp9Sizes
 from tests.helpers.media_files import (
@@ -85,7 +85,7 @@ def test_seconds_count_not_pictures(tmp_path: Path) -> None:
 
 def test_one_size_is_not_spoken_of(tmp_path: Path) -> None:
     file = write_video(tmp_path / "a.mp4", gray_pictures(range(40, 70)))
-    (shown,) = shapes_shown(file)
+    (shown,) = find_shapes(file)
     assert str(shown.shape) == "64x48" and abs(shown.seconds - 1) < Fraction(1, 10)
     assert read(file)[0].warnings == ()
 
@@ -296,7 +296,7 @@ def test_progressive_pictures_are_left_alone(tmp_path: Path) -> None:
     """Combed pictures that are not marked come out as they went in: the mark decides."""
     pictures = list(woven(8, "tff"))
     timed = [(Fraction(n, 25), picture) for n, picture in enumerate(pictures)]
-    assert list(deinterlaced(iter(timed), Fraction(1, 25))) == timed
+    assert list(deinterlace(iter(timed), Fraction(1, 25))) == timed
     frames = read(write_video(tmp_path / "a.mp4", pictures, fps=30, colorspace=6))[1]
     assert min(combing(frame) for frame in frames) > 4
 
@@ -310,7 +310,7 @@ def clocked(
 
 
 def times_of(pictures: Sequence[av.VideoFrame], times_ms: Sequence[int], duration: int = 40) -> list[float]:
-    return [float(1000 * time_s) for time_s, _ in deinterlaced(clocked(pictures, times_ms, duration), Fraction(1, 50))]
+    return [float(1000 * time_s) for time_s, _ in deinterlace(clocked(pictures, times_ms, duration), Fraction(1, 50))]
 
 
 def test_times_of_fields() -> None:
@@ -347,7 +347,7 @@ def test_mixed_content_keeps_every_picture() -> None:
 
 def test_fields_of_two_sizes() -> None:
     small, large = marked(woven(3, "tff"), "tff"), marked(woven(3, "tff", 320, 192), "tff")
-    out = list(deinterlaced(clocked([*small, *large], list(range(0, 240, 40))), Fraction(1, 25)))
+    out = list(deinterlace(clocked([*small, *large], list(range(0, 240, 40))), Fraction(1, 25)))
     assert [picture.width for _, picture in out] == [160] * 6 + [320] * 6
 
 
@@ -355,7 +355,7 @@ def test_what_the_filter_cannot_take_is_refused_in_one_line() -> None:
     for pix_fmt, width, height in (("gray32le", 64, 48), ("yuv420p", 64, 2)):
         pictures = list(marked([av.VideoFrame(width, height, pix_fmt)], "tff"))
         with pytest.raises(InputError, match=f"{width}x{height} px in {pix_fmt} cannot be deinterlaced"):
-            list(deinterlaced(clocked(pictures, [0]), Fraction(1, 25)))
+            list(deinterlace(clocked(pictures, [0]), Fraction(1, 25)))
 
 
 @pytest.mark.parametrize(
@@ -366,7 +366,7 @@ def test_any_pixel_format_and_matrix_goes_through_the_filter(pix_fmt: str) -> No
         pictures = list(marked((picture.reformat(format=pix_fmt) for picture in woven(3, "tff")), "tff"))
         for picture in pictures:
             picture.colorspace = colorspace
-        out = list(deinterlaced(clocked(pictures, [0, 40, 80]), Fraction(1, 25)))
+        out = list(deinterlace(clocked(pictures, [0, 40, 80]), Fraction(1, 25)))
         assert len(out) == 6 and not any(picture.interlaced_frame for _, picture in out)
         assert out[0][1].format.is_rgb or out[0][1].colorspace == colorspace
 

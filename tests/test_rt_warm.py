@@ -92,4 +92,4 @@ def test_without_workers_one_process_draws(
     cuts = likely_cuts(character, [], 6)
     store = TransitionStore(character.pack, open_blender("crossfade"))
     assert list(draw_ahead(store, cuts, 2)) == cuts and all(map(store.cached, cuts))
-    assert caplog.messages == ["transitions are drawn by one process: others cannot be started (no more)"]
+    assert caplog.messages == ["transitions are drawn in this process only: no others can be started (no more)"]

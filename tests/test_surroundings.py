@@ -223,6 +223,6 @@ def test_without_shared_memory_the_processes_that_track_poses_say_so(monkeypatch
         raise OSError(30, "Read-only file system", "/dev/shm/pym-1-x")
 
     monkeypatch.setattr(Workers, "_start", refused)
-    said = r"the processes that track poses cannot be started \(Read-only file system\): they share memory, in /dev/shm"
+    said = r"processes that track poses cannot be started \(Read-only file system\): they need shared memory"
     with Workers(1) as workers, pytest.raises(BackendError, match=said):
         workers.slot(100)

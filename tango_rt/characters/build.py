@@ -1,7 +1,7 @@
 """Reference videos -> character pack.
 
-A video is read to track the person and find the shots, which is cached by the content of the file, and once more
-to encode its nodes, whose places are known only then. Memory grows with the tracks, not with the pictures.
+Each video is read twice: first to track the person and find the shots (cached by the content of the file), then to
+encode its nodes, whose places are known only then. Memory grows with the tracks, not with the pictures.
 """
 
 import time
@@ -26,7 +26,7 @@ from engine.skeleton import joint_weights
 from engine.timebase import FPS, FRAMES_PER_NODE
 from tango_rt.characters.clips import cut_into_clips, gather_audio, gather_tracks
 from tango_rt.characters.embed import EmbedOptions, embed
-from tango_rt.characters.groups import Keep, Selection, select, unjoined
+from tango_rt.characters.groups import Keep, Selection, select, unjoined_warnings
 from tango_rt.characters.source import TrackedSource, track_source
 from tango_rt.progress import OnProgress, Stage, silent
 from tango_rt.video.gop import GopEncoder, encode_nodes
@@ -52,9 +52,9 @@ class BuildOptions:
 def build_character(
     videos: Sequence[Path], output: Path, options: BuildOptions, on_progress: OnProgress = silent
 ) -> CharacterPack:
-    """Make a pack of one or several videos of one person. Raises InputError for videos that cannot be used.
+    """Build a pack from one or more videos of one person. Raises InputError for videos that cannot be used.
 
-    Where they show several people, outfits or places, the one of most seconds is kept, or all (options.keep).
+    If they show several people, outfits or places, the one with the most seconds is kept, or all (options.keep).
     """
     started = time.perf_counter()
     words = "" if options.words is None else read_words(options.words)
@@ -96,7 +96,7 @@ def build_character(
                 "warnings": [
                     *(warning for source in tracked for warning in source.warnings),
                     *kept.warnings,
-                    *unjoined(graph, kept),
+                    *unjoined_warnings(graph, kept),
                 ],
                 "connection": asdict(connection),
                 "tracking_cached": all(source.cached for source in tracked),
@@ -108,19 +108,19 @@ def build_character(
 
 
 def _check_videos(videos: Sequence[Path], options: BuildOptions) -> None:
-    """Everything that can be known before the long work starts."""
+    """Check everything that can be checked before the long work starts."""
     if options.words is not None and len(videos) > 1:
-        raise InputError("--words goes with one video: its times belong to one recording")
+        raise InputError("--words needs exactly one video: its times belong to one recording")
     sizes = {}
     for video in videos:
         with VideoReader(video, options.max_height) as reader:
             info = reader.info
         if not info.has_audio:
-            raise InputError(f"{video}: has no audio track, and retrieval needs the voice of the person")
+            raise InputError(f"{video}: has no audio track; retrieval needs the person's voice")
         sizes[info.width, info.height] = video
     if len(sizes) > 1:
         shapes = ", ".join(f"{video.name} {w}x{h}" for (w, h), video in sizes.items())
-        raise InputError(f"all videos of one character must have one picture size; found {shapes}")
+        raise InputError(f"all videos of one character must have the same picture size; found {shapes}")
 
 
 def _check_different(sources: Sequence[TrackedSource]) -> None:
@@ -128,16 +128,16 @@ def _check_different(sources: Sequence[TrackedSource]) -> None:
     for source in sources:
         other = seen.setdefault(source.sha256, source.path)
         if other is not source.path:
-            raise InputError(f"{source.path} and {other} are the same video: give each recording once")
+            raise InputError(f"{source.path} and {other} are the same video: give each recording only once")
 
 
 def _check_length(videos: Sequence[Path], kept: Selection) -> None:
     n_frames = sum(clip.n_frames for clip in kept.clips)
     if n_frames < MIN_SECONDS * FPS:
         names = ", ".join(video.name for video in videos)
-        others = f"; {kept.left_out_s:.1f} s of others were left out: see --keep" if kept.left_out_s else ""
+        others = f"; {kept.left_out_s:.1f} s of other looks were left out: see --keep" if kept.left_out_s else ""
         raise InputError(
-            f"{names}: only {n_frames / FPS:.1f} s of one person outside of shot changes, "
+            f"{names}: only {n_frames / FPS:.1f} s of one person outside shot changes, "
             f"at least {MIN_SECONDS} s are needed{others}"
         )
 

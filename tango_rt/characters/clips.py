@@ -1,4 +1,4 @@
-"""Tracked sources -> clips of whole nodes, and the arrays of a pack, one clip behind the other."""
+"""Tracked sources -> clips of whole nodes, and the arrays of a pack, one clip after another."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -18,9 +18,9 @@ __all__ = ["cut_into_clips", "gather_audio", "gather_tracks"]
 
 
 def cut_into_clips(sources: Sequence[TrackedSource]) -> tuple[Clip, ...]:
-    """Stretches between shot changes in which the person is seen, cut to whole nodes.
+    """Stretches between shot changes in which the person is visible, cut to whole nodes.
 
-    Raises InputError where no stretch is long enough.
+    Raises InputError if no stretch is long enough.
     """
     clips = []
     for number, source in enumerate(sources):
@@ -38,7 +38,7 @@ def cut_into_clips(sources: Sequence[TrackedSource]) -> tuple[Clip, ...]:
 
 
 def _seen_stretches(source: TrackedSource) -> list[tuple[int, int]]:
-    """Half-open ranges of frames without a shot change and without a long stretch in which nobody was found."""
+    """Half-open ranges of frames without a shot change or a long stretch in which nobody was found."""
     valid = source.track.valid
     bounds = [0, *source.shots, len(valid)]
     stretches = []
@@ -71,7 +71,7 @@ def gather_tracks(sources: Sequence[TrackedSource], clips: Sequence[Clip], unit_
 
 
 def gather_audio(sources: Sequence[TrackedSource], clips: Sequence[Clip]) -> np.ndarray:
-    """Reference speech under the frames of the clips, int16 (frame_start(F),); silence where a source has run out."""
+    """Reference speech for the frames of the clips, int16 (frame_start(F),); silence once a source has run out."""
     n_frames = sum(clip.n_frames for clip in clips)
     audio = np.zeros(frame_start(n_frames), np.int16)
     frame = 0

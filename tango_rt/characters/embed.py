@@ -1,4 +1,4 @@
-"""Embeddings of a character: the fit to the person, and motion features of every embedding in use, in seconds."""
+"""Embeddings of a character: the fit to the person, and motion features for every embedding; takes seconds."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,29 +17,29 @@ __all__ = ["EmbedOptions", "embed", "refresh"]
 
 @dataclass(frozen=True)
 class EmbedOptions:
-    """mouth: whether the lips take part in the fit. prior: covariances of other people, by 'tango-export prior'."""
+    """How the speech of a character is fitted to its motion."""
 
-    mouth: bool = True
-    prior: Path | None = None
+    mouth: bool = True  # use the lips in the fit
+    prior: Path | None = None  # covariances of other people, from 'tango-export prior'
 
 
 def embed(pack: Path, recording: Recording, options: EmbedOptions) -> FitReport:
-    """Fit to the person and store the motion features of the fit and of onsets. Returns what the fit is worth."""
+    """Fit to the person and store the motion features of the fit and of onsets. Returns the quality of the fit."""
     fit = FitOptions(mouth=options.mouth)
     prior = None if options.prior is None else load_prior(options.prior, fit)
     fitted, chosen, report = fit_person(recording, fit, prior)
     write_embedding(pack, fitted, recording, report.to_dict())
     write_embedding(pack, OnsetEmbedding(), recording, {})
-    remove_embedding(pack, "generic")  # of another prior, or of none any more
+    remove_embedding(pack, "generic")  # made with another prior, or no longer with any
     if chosen.name == "generic":
         write_embedding(pack, chosen, recording, {})
     return report
 
 
 def refresh(pack: CharacterPack, options: EmbedOptions, learned: Embedding | None = None) -> FitReport:
-    """Make the motion features anew from what the pack holds; `learned`: those of a network, too.
+    """Recompute the motion features from what the pack holds; `learned`: those of a network, too.
 
-    Raises InputError where the network cannot be applied to this pack.
+    Raises InputError if the network cannot be applied to this pack.
     """
     recording = pack.recording
     if learned is not None:

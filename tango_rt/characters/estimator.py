@@ -1,4 +1,4 @@
-"""What the application asks of a picture: the pose of one person, and all faces, in the pixels of the stored video."""
+"""Finds the pose of one person, and all faces, in a picture; in pixels of the stored video."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,10 +17,10 @@ __all__ = ["MASK_COLUMNS", "MASK_ROWS", "FaceFinder", "PoseEstimator", "RawPose"
 
 MASK_ROWS, MASK_COLUMNS = 48, 64
 
-# the networks see 192 to 256 px; 1280 found 0.5 % more hands on two clips, for 2 ms a frame more
+# the networks see 192 to 256 px; 1280 found 0.5 % more hands on two clips, for 2 ms more per frame
 _LONG_SIDE_PX = 640
 
-# of the face mesh: outer corners of the eyes; upper and lower lip, inner corners of the mouth
+# points of the face mesh: outer corners of the eyes; upper and lower lip, inner corners of the mouth
 _FACE_PAIRS = ((33, 263), (13, 14), (78, 308))
 
 FaceFinder = Callable[[np.ndarray], list[tuple[float, float, float]]]
@@ -28,18 +28,13 @@ FaceFinder = Callable[[np.ndarray], list[tuple[float, float, float]]]
 
 @dataclass(frozen=True)
 class RawPose:
-    """What was found in one frame; rows of NaN where nothing was.
+    """What was found in one frame; rows of NaN for what was not."""
 
-    body is float32, shape (33, 4): x, y, z in pixels of the frame (z from the hips), visibility 0..1. left_hand and
-    right_hand are float32, shape (21, 3): x, y, z in pixels (z from the hand's wrist). person_mask is uint64, shape
-    (48,): one word a row of a 48 x 64 grid over the picture, bit 0 the leftmost column. mouth is float32, shape (2,):
-    opening and width between the lips, in distances of the outer corners of the eyes.
-    """
-
-    body: np.ndarray
-    left_hand: np.ndarray
-    right_hand: np.ndarray
-    person_mask: np.ndarray
+    body: np.ndarray  # float32 (33, 4): x, y, z in pixels of the frame (z from the hips), visibility 0..1
+    left_hand: np.ndarray  # float32 (21, 3): x, y, z in pixels (z from the hand's wrist)
+    right_hand: np.ndarray  # the same
+    person_mask: np.ndarray  # uint64 (48,): a word per row of a 48 x 64 grid over the picture, bit 0 leftmost
+    # float32 (2,): opening and width of the lips, in units of the distance between the outer corners of the eyes
     mouth: np.ndarray = field(default_factory=lambda: np.full(2, np.nan, np.float32))
 
     @property
@@ -65,13 +60,13 @@ class PoseEstimator:
     """Tracks one person through frames given in order; slow to open."""
 
     def __init__(self, models: Path) -> None:
-        """models: the folder of the networks (tango_rt.models.folder.ensure_models)."""
+        """models: folder of the networks (tango_rt.models.folder.ensure_models)."""
         self._holistic = Holistic(models)
 
     def process(self, frame: np.ndarray, size: tuple[int, int] | None = None) -> RawPose:
-        """Finds the person in the next RGB frame, uint8, shape (height, width, 3).
+        """Find the person in the next RGB frame, uint8, shape (height, width, 3).
 
-        size (height, width) is that of the picture in whose pixels the result is wanted, if the frame is a copy of it.
+        size: (height, width) of the original picture if the frame is a scaled copy; the result is in its pixels.
         """
         small = shrink(frame)
         height, width = size or frame.shape[:2]
@@ -90,7 +85,7 @@ class PoseEstimator:
         )
 
     def restart(self) -> None:
-        """Forgets the frames seen so far: the next one is treated as the first."""
+        """Forget the frames seen so far: the next one is treated as the first."""
         self._holistic.reset()
 
 
@@ -104,7 +99,7 @@ def shrink(frame: np.ndarray) -> np.ndarray:
 
 
 def face_detector() -> FaceFinder:
-    """Gives a function: RGB frame -> centre x, centre y, width of every face, as shares of the picture's sides."""
+    """Returns a function: RGB frame -> centre x, centre y, width of every face, as fractions of the picture's sides."""
     network = open_network(ensure_models() / "face_detection_full_range_sparse.tflite")
 
     def find_faces(frame: np.ndarray) -> list[tuple[float, float, float]]:
@@ -124,7 +119,7 @@ def _hand(points: np.ndarray | None, scale: np.ndarray) -> np.ndarray:
 
 
 def _mouth(face: np.ndarray | None, scale: np.ndarray) -> np.ndarray:
-    """Opening and width, float32 (2,); the eyes give the scale, so that the distance to the camera does not count."""
+    """Opening and width, float32 (2,); scaled by the eyes, so that the distance to the camera does not matter."""
     if face is None:
         return np.full(2, np.nan, np.float32)
     points = face[[k for pair in _FACE_PAIRS for k in pair], :2] * scale[:2]

@@ -1,4 +1,4 @@
-"""What of the videos a character is made of: one person, in one outfit and place, unless the user wants all of them."""
+"""Which parts of the videos a character uses: one person, in one outfit and place, unless the user wants them all."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -14,32 +14,29 @@ from engine.timebase import FPS
 from tango_rt.characters.looks import group_clips
 from tango_rt.characters.source import TrackedSource
 
-__all__ = ["Keep", "Selection", "select", "unjoined"]
+__all__ = ["Keep", "Selection", "select", "unjoined_warnings"]
 
 Keep = Literal["largest", "all"]
 
 _MAX_SPANS_NAMED = 4
 _MAX_GROUPS_NAMED = 4
-_MIN_UNJOINED_S = 2  # the graph joins shorter clips as it can; nobody looks for them
+_MIN_UNJOINED_S = 2  # shorter clips are not worth a warning
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Clips that are kept, in order, the sources that they are of, and whether each is of the largest group.
+    """The clips of a character and where they come from."""
 
-    report: all groups, kept or not, ready for JSON. left_out_s: seconds of those that are not.
-    """
-
-    sources: tuple[TrackedSource, ...]
-    clips: tuple[Clip, ...]
-    in_largest: tuple[bool, ...]
-    report: list[dict[str, Any]]
-    left_out_s: float
+    sources: tuple[TrackedSource, ...]  # of the kept clips
+    clips: tuple[Clip, ...]  # those kept, in order
+    in_largest: tuple[bool, ...]  # whether each clip is in the largest group
+    report: list[dict[str, Any]]  # all groups, kept or not, ready for JSON
+    left_out_s: float  # seconds of the groups that are not kept
     warnings: tuple[str, ...]
 
 
 def select(sources: Sequence[TrackedSource], clips: Sequence[Clip], keep: Keep) -> Selection:
-    """Keep the group of most seconds, or all; sources of which nothing is left fall out."""
+    """Keep the group with the most seconds, or all; sources without a kept clip are dropped."""
     largest, *others = group_clips(sources, clips)
     kept = range(len(clips)) if keep == "all" else largest
     in_largest = set(largest)
@@ -63,8 +60,8 @@ def select(sources: Sequence[TrackedSource], clips: Sequence[Clip], keep: Keep) 
     )
 
 
-def unjoined(graph: MotionGraph, selection: Selection) -> Iterator[str]:
-    """A warning for clips of one look that no ordinary cut joins to the others; at most one line."""
+def unjoined_warnings(graph: MotionGraph, selection: Selection) -> Iterator[str]:
+    """Warn of clips of one look that no ordinary cut joins to the others; at most one line."""
     clips, source, target = selection.clips, graph.clip[graph.sources], graph.clip[graph.indices]
     ordinary = graph.kind == CUT
     links = coo_array((np.ones(int(ordinary.sum())), (source[ordinary], target[ordinary])), shape=(len(clips),) * 2)
@@ -76,7 +73,7 @@ def unjoined(graph: MotionGraph, selection: Selection) -> Iterator[str]:
     if apart:
         yield (
             f"{_where(selection.sources, clips, apart)}: no ordinary cut joins these {_seconds(clips, apart):.1f} s to "
-            "the rest, so the seams show; another framing, or somebody else?"
+            "the rest, so the seams will show; is the framing different, or the person?"
         )
 
 
@@ -97,14 +94,14 @@ def _warnings(
     keep: Keep,
 ) -> Iterator[str]:
     fate = (
-        "left out (--keep all takes it in)"
+        "left out (--keep all includes it)"
         if keep == "largest"
-        else "kept, and joined by cuts that show (--keep largest leaves it out)"
+        else "kept, but joined by visible cuts (--keep largest leaves it out)"
     )
     for group in others[:_MAX_GROUPS_NAMED]:
         yield (
-            f"{_where(sources, clips, group)}: another person, other clothes or another place for "
-            f"{_seconds(clips, group):.1f} s, where the longest look has {_seconds(clips, largest):.1f} s: {fate}"
+            f"{_where(sources, clips, group)}: a different person, outfit or place for "
+            f"{_seconds(clips, group):.1f} s, while the longest look has {_seconds(clips, largest):.1f} s: {fate}"
         )
     if rest := others[_MAX_GROUPS_NAMED:]:
         yield f"{len(rest)} more such looks, {sum(_seconds(clips, group) for group in rest):.1f} s in all: {fate}"
@@ -127,7 +124,7 @@ def _where(sources: Sequence[TrackedSource], clips: Sequence[Clip], numbers: Seq
 
 
 def _spans(sources: Sequence[TrackedSource], clips: Sequence[Clip], numbers: Sequence[int]) -> list[_Span]:
-    """Stretches of clips that follow each other, in order."""
+    """The stretches that consecutive clips form, in order."""
     spans: list[_Span] = []
     last = None
     for number in numbers:

@@ -1,4 +1,4 @@
-"""What is in a pack, as numbers and as a few lines."""
+"""The contents of a pack, as figures and as a few lines of text."""
 
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -48,24 +48,24 @@ def describe(pack: CharacterPack) -> dict[str, Any]:
 
 
 def _retrieval(pack: CharacterPack) -> dict[str, Any]:
-    """Embeddings of the pack by name: the hash of what made them, and what is known of the fit."""
+    """Embeddings of the pack by name: the hash of what made them, and the quality of the fit."""
     stored = (read_embedding(pack, name) for name in stored_names(pack.path))
     return {one.name: {"sha256": one.sha256, **one.about} for one in stored}
 
 
 def fit_warnings(retrieval: dict[str, Any], pack: Path) -> list[str]:
-    """What a user should know before trusting the fit; retrieval: what describe says of the embeddings of `pack`."""
+    """What a user should know before trusting the fit; retrieval: the embeddings of `pack` as `describe` gives them."""
     if "fitted" not in retrieval:
         return []
-    with _saying(pack, "fit", "make it anew with 'tango-rt character refresh'"):
+    with _checked(pack, "fit", "run 'tango-rt character refresh'"):
         fit, warnings = retrieval["fitted"], []
         if fit["speech_s"] < MIN_SPEECH_S:
             warnings.append(
-                f"only {fit['speech_s']:.0f} s of speech: a fit to the person wants {MIN_SPEECH_S:.0f} s, "
-                "and still gains at 40"
+                f"only {fit['speech_s']:.0f} s of speech: a fit to the person needs {MIN_SPEECH_S:.0f} s "
+                "and still improves at 40"
             )
         if fit["choice"] == "onset":
-            warnings.append(f"retrieval by onsets, not by a fit to the person: {fit['why']}")
+            warnings.append(f"retrieval uses onsets, not a fit to the person: {fit['why']}")
     return warnings
 
 
@@ -73,23 +73,23 @@ def _fit_lines(retrieval: dict[str, Any], pack: str) -> list[str]:
     if "fitted" not in retrieval:
         return [f"  retrieval: {', '.join(retrieval) or 'none'}"]
     fit = retrieval["fitted"]
-    with _saying(pack, "fit", "make it anew with 'tango-rt character refresh'"):
+    with _checked(pack, "fit", "run 'tango-rt character refresh'"):
         return [
             f"  retrieval: {fit['choice']}, for {fit['why']}",
-            f"  motion follows the voice by {fit['lag_frames']} frames; {fit['speech_s']:.0f} s of speech; "
+            f"  motion trails the voice by {fit['lag_frames']} frames; {fit['speech_s']:.0f} s of speech; "
             f"embeddings: {', '.join(retrieval)}",
         ]
 
 
-def _saying(pack: Path | str, part: str, remedy: str) -> AbstractContextManager[None]:
-    """What a stranger's pack says of itself may be anything."""
-    return reading(f"what {pack} says of its {part}", "is damaged", remedy)
+def _checked(pack: Path | str, part: str, remedy: str) -> AbstractContextManager[None]:
+    """Guards the reading of what a pack says about itself, which is untrusted."""
+    return reading(f"what {pack} says about its {part}", "is damaged", remedy)
 
 
 def _group_lines(groups: list[dict[str, Any]], pack: str) -> list[str]:
-    """People, outfits or places of the videos, where there is more than one."""
+    """People, outfits or places of the videos, if there is more than one."""
     lines = []
-    with _saying(pack, "groups", "build the character again"):
+    with _checked(pack, "groups", "build the character again"):
         for number, group in enumerate(groups if len(groups) > 1 else [], 1):
             spans = [f"{s['source']} {s['first_s']:.1f} to {s['last_s']:.1f} s" for s in group["spans"]]
             if len(spans) > MAX_SPANS_LISTED:
@@ -100,7 +100,7 @@ def _group_lines(groups: list[dict[str, Any]], pack: str) -> list[str]:
 
 
 def summarize(figures: dict[str, Any]) -> str:
-    """The same for people."""
+    """The same as text."""
     left, right = figures["hand_coverage"]
     lines = [
         f"{figures['character']}: {figures['width']} x {figures['height']}, {figures['duration_s']:.1f} s in "

@@ -1,4 +1,4 @@
-"""Putting a pack where a server finds it: whole or not at all, also where sessions perform the one before it."""
+"""Installs a pack where a server finds it: whole or not at all, even while sessions use its predecessor."""
 
 import os
 import shutil
@@ -20,10 +20,10 @@ __all__ = ["install"]
 
 
 def install(source: Path, folder: Path) -> CharacterPack:
-    """Copy the pack `source` into `folder`, checked to the last picture; one of its name is replaced by a rename.
+    """Copy the pack `source` into `folder`, fully checked; a pack of the same name is replaced by a rename.
 
-    Sessions go on with what they hold. Files that are no part of a pack are left behind. Raises InputError where it
-    cannot be written, ArtifactError where the pack is damaged.
+    Sessions continue with the pack that they hold. Files that do not belong to a pack are not copied. Raises InputError
+    if it cannot be written, ArtifactError if the pack is damaged.
     """
     pack = CharacterPack.open(source)
     pack.verify()
@@ -31,7 +31,7 @@ def install(source: Path, folder: Path) -> CharacterPack:
     if path.suffix != SUFFIX:
         raise InputError(f"{source} must end in {SUFFIX}, for example anna{SUFFIX}")
     if path.resolve() == source.resolve():
-        raise InputError(f"{source} is there already")
+        raise InputError(f"{source} is already in this folder")
     check_name(path)
     with whole_folder(path, "pack.json", "a character pack") as copy:
         try:

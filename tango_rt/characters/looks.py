@@ -1,8 +1,8 @@
-"""Which clips show one and the same person, clothes and place: told by colours, apart from pose, framing and exposure.
+"""Which clips show the same person, clothes and place: judged by colour, regardless of pose, framing and exposure.
 
-A file may hold two people, two outfits or two sets. Cuts between them are never good, and a character must not change
-into somebody else between two talks. So the colours of the person are compared as a distribution, and those of what is
-behind as another: gestures, pans and a moderate zoom leave them as they are.
+A file may show two people, two outfits or two sets. Cuts between them never look good, and a character must not turn
+into somebody else between two talks. So the colours of the person are compared as one distribution, and those of the
+background as another: gestures, pans and a moderate zoom do not change them.
 """
 
 from collections.abc import Sequence
@@ -20,24 +20,24 @@ from tango_rt.characters.source import THUMBNAIL_FRAMES, TrackedSource
 __all__ = ["group_clips"]
 
 _OTHER_LOOK = 0.1
-"""Distance of two looks from which on it is somebody or somewhere else.
+"""Looks at least this far apart show a different person or place.
 
-Measured on 8 looks of 7 people: any two of them differ by 0.13 or more; one man in one shirt over 23 jump cuts by 0.06
-at most, pieces of 2 s of one shot by 0.05, the same picture by 0.06 when it is a quarter brighter, by 0.04 when it is
-zoomed to 1.2 and by 0.09 when it is zoomed to 1.5.
+Measured on 8 looks of 7 people: any two differ by 0.13 or more; one man in one shirt over 23 jump cuts by at most 0.06,
+pieces of 2 s of one shot by 0.05, the same picture by 0.06 if a quarter brighter, by 0.04 if zoomed to 1.2 and by 0.09
+if zoomed to 1.5.
 """
 
-_EXPOSURES = np.geomspace(0.88, 1 / 0.88, 7)  # factors of lightness that count as no difference
-_EDGES = np.linspace(-1.28, 1.28, 257)  # of the histograms, in Lab with lightness 0..1
-_MIN_SHARE = 0.01  # of the picture; a person or background smaller than that has no colour
-_MAX_SAMPLES = 200  # pictures of a clip that are looked at
+_EXPOSURES = np.geomspace(0.88, 1 / 0.88, 7)  # factors of lightness that do not count as a difference
+_EDGES = np.linspace(-1.28, 1.28, 257)  # of the histogram bins, in Lab with lightness 0..1
+_MIN_SHARE = 0.01  # of the picture; the colours of a smaller person or background are ignored
+_MAX_SAMPLES = 200  # pictures examined per clip
 
 
 def group_clips(sources: Sequence[TrackedSource], clips: Sequence[Clip]) -> list[list[int]]:
-    """Numbers of clips by their look, ascending, the group of most seconds first. Every clip is in one group.
+    """Clip numbers grouped by look, ascending, the group with the most seconds first. Every clip is in one group.
 
-    Longest clips first, each joins the group that it is most like, or begins one; so a dissolve between two people,
-    which is a short clip and like both, cannot join them.
+    Longest first, each clip joins the group most like it, or starts a new one; so a dissolve between two people,
+    which is a short clip and resembles both, cannot merge them.
     """
     groups: list[tuple[_Look, list[int]]] = []
     for number in sorted(range(len(clips)), key=lambda number: -clips[number].n_frames):
@@ -55,28 +55,24 @@ def group_clips(sources: Sequence[TrackedSource], clips: Sequence[Clip]) -> list
 
 @dataclass(frozen=True)
 class _Look:
-    """Colours as sums over frames, so that looks add up.
-
-    histograms (2, 3, bins): of L, a and b, of the person and of what is behind, each picture cell counting by its
-    share. shares (2,): of the picture, times n_frames.
-    """
+    """Colours as sums over frames, so that looks can be added. First axis: person, background."""
 
     n_frames: int
-    histograms: np.ndarray
-    shares: np.ndarray
+    histograms: np.ndarray  # (2, 3, bins): L, a and b; each picture cell counts by its share
+    shares: np.ndarray  # (2,): fraction of the picture, times n_frames
 
     def joined(self, other: "_Look") -> "_Look":
         return _Look(self.n_frames + other.n_frames, self.histograms + other.histograms, self.shares + other.shares)
 
     def distance(self, other: "_Look") -> float:
-        """How far colours have to be moved to turn one look into the other (of person or background, the larger).
+        """How far colours must move to turn one look into the other (the larger of person and background).
 
-        In Lab, lightness 0..1; the mean over the colours of either, at the exposure at which they are most alike.
+        In Lab, lightness 0..1; the mean over all colours, at the exposure at which the two are most alike.
         """
         seen = np.minimum(self.shares / self.n_frames, other.shares / other.n_frames) >= _MIN_SHARE
         if not seen.any():
             return 0.0
-        # one is made darker as the other is made brighter
+        # as one is darkened, the other is brightened
         moved = np.abs(self._cumulative - other._cumulative[::-1]).sum(axis=-1) * (_EDGES[1] - _EDGES[0])
         return float(np.linalg.norm(moved, axis=-1)[:, seen].max(axis=1).min())
 

@@ -1,8 +1,8 @@
-"""Finds a person's body and hands in video frames: the networks of MediaPipe Holistic, in as many processes as cores.
+"""Finds a person's body and hands in video frames with the networks of MediaPipe Holistic, in several processes.
 
 Frames go to the workers in blocks of fixed length. Every block starts with a fresh tracker that has seen the last
-frames of the block before, so the results depend on the frames alone, not on how many workers there are. A fresh
-tracker still sits some pixels beside one that has run on: that difference is known at the seam, and is carried over
+frames of the block before, so the results depend on the frames alone, not on the number of workers. A fresh tracker
+is still a few pixels off one that has kept running: that difference is measured at the seam, added to the new poses
 and faded out.
 """
 
@@ -21,7 +21,7 @@ __all__ = ["BLOCK_FRAMES", "MASK_COLUMNS", "MASK_ROWS", "PoseEstimator", "RawPos
 BLOCK_FRAMES = 60
 _WARM_UP_FRAMES = 3
 _FADE_FRAMES = 20
-_MAX_SEAM = 0.1  # shoulder widths; a larger difference is one tracker's error, and is not carried over
+_MAX_SEAM = 0.1  # shoulder widths; a larger difference is an error of one tracker and is not carried over
 
 
 def estimate_poses(
@@ -31,12 +31,12 @@ def estimate_poses(
     subject: Subject | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> Iterator[RawPose]:
-    """Yields a RawPose for every frame, in order; equal for every n_workers.
+    """Yields a RawPose for every frame, in order; the same for every n_workers.
 
     Args:
-        frames: RGB, uint8, shape (height, width, 3), all of one size; read ahead by at most n_workers + 1 blocks of 60.
-        n_workers: processes (at least 1); each takes about 0.5 GB.
-        subject: whom to follow, where several people are in the picture.
+        frames: RGB, uint8, shape (height, width, 3), all of one size; up to n_workers + 1 blocks of 60 are read ahead.
+        n_workers: processes (at least 1); each needs about 0.5 GB.
+        subject: whom to follow if several people are in the picture.
         progress: called with the number of frames done, after every frame.
 
     Raises:
@@ -56,7 +56,7 @@ def estimate_poses(
 
 
 def _tracked_blocks(frames: Iterable[np.ndarray], n_workers: int, subject: Subject | None) -> Iterator[list[RawPose]]:
-    """Poses of one block after the other; all but the first begin with a second look at the last frame before."""
+    """Poses block by block; all but the first begin with a second pose for the last frame of the block before."""
     finished: dict[int, list[RawPose]] = {}
     next_block = 0
     with Workers(n_workers) as workers:
@@ -76,7 +76,7 @@ def _tracked_blocks(frames: Iterable[np.ndarray], n_workers: int, subject: Subje
 
 
 def _fade_seam(last: RawPose, again: RawPose, poses: list[RawPose]) -> list[RawPose]:
-    """Poses moved, ever less, by how two trackers differ on one frame: `last` of the old one, `again` of the new."""
+    """Poses shifted, by less and less, by how two trackers differ: `last` and `again` are their poses of one frame."""
     shoulder_px = np.linalg.norm(last.body[LEFT_SHOULDER, :2] - last.body[RIGHT_SHOULDER, :2])
 
     def difference(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -104,7 +104,7 @@ def _fade_seam(last: RawPose, again: RawPose, poses: list[RawPose]) -> list[RawP
 def _blocks(
     frames: Iterable[np.ndarray], subject: Subject | None, slot_for: Callable[[int], tuple[int, np.ndarray]]
 ) -> Iterator[Block]:
-    """Writes reduced frames into slots, block by block; the last frames of a block are the warm-up of the next."""
+    """Write reduced frames into slots, block by block; the last frames of a block are the warm-up of the next."""
     block: Block | None = None
     pictures = warm_up = np.empty(0, np.uint8)
     for index, frame in enumerate(frames):

@@ -1,4 +1,4 @@
-"""Processes that track blocks of frames, and the shared memory through which they get them."""
+"""Processes that track blocks of frames, which they receive through shared memory."""
 
 import multiprocessing
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ __all__ = ["Block", "Workers"]
 class Block:
     """A filled slot of shared memory: the last n_warm_up frames of the block before, then n_frames.
 
-    Poses are wanted of the last warm-up frame and of all that follow.
+    Poses are wanted for the last warm-up frame and all that follow.
     """
 
     slot: int
@@ -35,10 +35,10 @@ class Block:
 
 
 class Workers:
-    """A pool for use in a `with`: ended normally it lets its processes go, by an exception or half-way it kills them.
+    """A pool for use in a `with`: on a normal end its processes may finish, on an exception or a break they are killed.
 
-    There is one slot more than there are workers, so that the next block is filled while all are busy. The memory has
-    no name in the file system: nothing is left behind, however the processes end.
+    There is one more slot than there are workers, so that the next block can be filled while all are busy. The memory
+    has no name in the file system: nothing is left behind, however the processes end.
     """
 
     def __init__(self, n_workers: int) -> None:
@@ -64,20 +64,20 @@ class Workers:
             connection.close()
 
     def slot(self, n_bytes: int) -> tuple[int, np.ndarray]:
-        """Number and memory of a slot that is free: uint8, shape (n_bytes,). The first call starts the workers."""
+        """Number and memory of a free slot: uint8, shape (n_bytes,). The first call starts the workers."""
         if not self._slots:
             try:
                 self._start(n_bytes)
             except OSError as error:
                 raise BackendError(
-                    f"the processes that track poses cannot be started ({error.strerror or error}): they share memory, "
-                    "in /dev/shm or a folder for temporary files that can be written"
+                    f"the processes that track poses cannot be started ({error.strerror or error}): "
+                    "they need shared memory, in /dev/shm or in a writable folder for temporary files"
                 ) from error
         slot = self._free.pop()
         return slot, np.frombuffer(self._slots[slot], np.uint8)
 
     def _start(self, n_bytes: int) -> None:
-        models = ensure_models()  # once, and not by every process
+        models = ensure_models()  # once, not in every process
         self._slots = [self._context.RawArray("B", n_bytes) for _ in range(self._n_workers + 1)]
         self._free = list(range(len(self._slots)))
         with hold_interrupts():
@@ -90,7 +90,7 @@ class Workers:
                 self.idle.append(ours)
 
     def submit(self, number: int, block: Block) -> None:
-        """Hands a block to a worker that is idle."""
+        """Hand a block to an idle worker."""
         connection = self.idle.pop()
         self.busy[connection] = (number, block.slot)
         try:
@@ -99,7 +99,7 @@ class Workers:
             raise self._death(connection) from None
 
     def collect(self) -> Iterator[tuple[int, list[RawPose]]]:
-        """Waits for at least one block to be done; yields number and poses of all that are."""
+        """Wait until at least one block is done; yields slot number and poses of all that are."""
         for connection in wait(list(self.busy)):
             assert isinstance(connection, Connection)
             try:

@@ -1,4 +1,4 @@
-"""A page about a character: what was tracked, how the graph hangs together, what its best and worst cuts look like."""
+"""A page about a character: what was tracked, how the graph is connected, what its best and worst cuts look like."""
 
 import html
 from collections.abc import Callable
@@ -32,15 +32,19 @@ img{{max-width:100%;border:1px solid #ddd}}pre{{background:#f6f6f6;padding:1em;o
 
 
 def write_report(pack: CharacterPack, folder: Path) -> Path:
-    """Write index.html and its pictures into a folder; returns the page."""
+    """Write index.html and its pictures into a folder; returns the path of the page."""
     folder.mkdir(parents=True, exist_ok=True)
     drawings: list[tuple[str, str, Callable[[CharacterPack, Path], None]]] = [
         ("coverage", "What was found, over time", _draw_coverage),
-        ("fit", "How well speech finds its place (bars: 95 %, dashes: time-shifted speech), and the lag", _draw_fit),
+        (
+            "fit",
+            "How well speech finds its place (bars: 95 %, dashes: time-shifted speech), and the lag",
+            _draw_fit,
+        ),
         ("graph", "Cuts of the graph (arcs above: forward, below: backward; red: relaxed)", _draw_graph),
         ("distances", "Distances of the cuts", _draw_distances),
-        ("best", "Best cuts: the two pictures that a cut joins, side by side", _draw_best),
-        ("worst", "Worst cuts, relaxed ones among them", _draw_worst),
+        ("best", "Best cuts: the two pictures joined by a cut, side by side", _draw_best),
+        ("worst", "Worst cuts, including relaxed ones", _draw_worst),
     ]
     sections = []
     for name, title, draw in drawings:
@@ -83,11 +87,11 @@ def _draw_fit(pack: CharacterPack, file: Path) -> None:
         floor = 100 * (about["control"][name] or 0)
         scores.plot([floor, floor], [row - 0.4, row + 0.4], color="crimson", linestyle="--")
         scores.text(1, row, name, va="center")
-    scores.set(xlim=(0, 100), yticks=[], xlabel="% within 4 frames of the truth, of 32; green: in use")
+    scores.set(xlim=(0, 100), yticks=[], xlabel="% within 4 frames of the truth, out of 32; green: in use")
     recording = pack.recording
     profile = lag_profile(recording, speech_features(recording.samples))
     lags.plot(np.arange(-MAX_LAG_FRAMES, MAX_LAG_FRAMES + 1) * 1000 / FPS, profile, color="seagreen")
-    lags.set(xlabel="ms by which motion follows the voice", ylabel="explained of each other", ylim=(0, None))
+    lags.set(xlabel="ms by which motion trails the voice", ylabel="shared variance", ylim=(0, None))
     figure.savefig(file, dpi=110)
 
 
@@ -137,7 +141,7 @@ def _draw_worst(pack: CharacterPack, file: Path) -> None:
 
 
 def _draw_pairs(pack: CharacterPack, file: Path, best: bool) -> None:
-    """The last picture before and the first after each of a few cuts that lie apart from each other."""
+    """The last picture before and the first after each of a few cuts that are well apart."""
     graph = pack.graph
     source = graph.sources
     cuts = np.flatnonzero(graph.kind != 0)
@@ -155,7 +159,7 @@ def _draw_pairs(pack: CharacterPack, file: Path, best: bool) -> None:
         pairs.append(_label(pair, f"{i} -> {j}   {graph.distance[edge]:.3f}"))
     rows = [np.hstack(pairs[k : k + 2]) for k in range(0, len(pairs) - len(pairs) % 2, 2)] or pairs[:1]
     if rows:
-        # not imwrite, which fails in silence and crashes on names that are no UTF-8
+        # not imwrite, which fails silently and crashes on names that are not UTF-8
         file.write_bytes(cv2.imencode(".png", cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR))[1].tobytes())
 
 

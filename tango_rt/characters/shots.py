@@ -1,16 +1,15 @@
-"""Finds shot changes: hard cuts, jump cuts of one and the same scene, and dissolves between scenes.
+"""Finds shot changes: hard cuts, jump cuts within a scene, and dissolves between scenes.
 
-A gesture moves some blocks of the picture, and it moves them over several frames. A cut moves nearly every block that
-moves at all, and it does so in one step. So the step from frame t-1 to frame t is judged block by block against the
-steps of its neighbours:
+A gesture moves some blocks of the picture, over several frames. A cut moves nearly every block that moves at all, in
+one step. So the step from frame t-1 to frame t is compared block by block with the neighbouring steps:
 
   jump      of the blocks that move anywhere around t, the share that moves clearly more at t than in every
-            neighbouring step; two like-sized steps (a flash, up and down) cancel each other
-  scene     of all blocks, the share that moves far more at t than in all but two neighbouring steps: finds what the
-            first rule lets cancel, such as two cuts in a row, a cut over a blended frame, a scene after a white flash
+            neighbouring step; two steps of similar size (a flash, up and down) cancel out
+  scene     of all blocks, the share that moves far more at t than in all but two neighbouring steps: finds what
+            cancels out in the first rule, such as two cuts in a row, a cut over a blended frame, a scene after a flash
   dissolve  share of the picture that is halfway, at t, between what it was and what it will be
 
-A picture that is soon back to what it was before the step was a flash, not a change.
+If the picture soon returns to what it was before the step, it was a flash, not a change.
 """
 
 from collections import deque
@@ -28,19 +27,19 @@ _WINDOW = 2 * _REACH + 1
 
 @dataclass(frozen=True)
 class ShotOptions:
-    """Thresholds, measured on talking heads: of jump cuts of 3 to 6 % of a shoulder width they find nine in ten."""
+    """Thresholds, measured on talking heads: they find nine in ten jump cuts of 3 to 6 % of a shoulder width."""
 
     long_side_px: int = 160
     block_px: int = 5
-    noise_level: float = 2.5  # grey levels; above what a codec's key frame changes in a still picture
+    noise_level: float = 2.5  # grey levels; more than a codec's key frame changes in a still picture
     jump_ratio: float = 1.25
     jump_share: float = 0.27
-    least_active_share: float = 0.1  # of the picture; keeps a blink in a still picture from being "all that moves"
-    caption_height: float = 0.3  # of the picture; a change must be seen outside such a band, too,
-    outside_caption_share: float = 0.1  # by this share of what is active there
+    least_active_share: float = 0.1  # of the picture; so that a blink in a still picture is not "all that moves"
+    caption_height: float = 0.3  # of the picture; a change must be visible outside such a band, too,
+    outside_caption_share: float = 0.1  # in this share of what is active there
     scene_ratio: float = 2.0
     scene_share: float = 0.2
-    flash_return: float = 0.5  # of the step; a picture nearer than this to the one before has come back
+    flash_return: float = 0.5  # of the step; a picture nearer than this to the one before has returned
     dissolve_level: int = 12  # grey levels between its ends
     dissolve_share: float = 0.25
 
@@ -57,7 +56,7 @@ class ShotDetector:
         self._dissolving: list[int] = []
 
     def push(self, frame: np.ndarray) -> None:
-        """Takes the next frame: uint8, shape (height, width, 3), RGB, always of one size."""
+        """Take the next frame: uint8, shape (height, width, 3), RGB, always of the same size."""
         picture = _small_gray(frame, self._options.long_side_px)
         previous = self._pictures[-1] if self._pictures else picture
         self._steps.append(_block_means(cv2.absdiff(picture, previous), self._options.block_px))
@@ -68,14 +67,14 @@ class ShotDetector:
 
     @property
     def picture(self) -> np.ndarray:
-        """The frame pushed last, small and grey, uint8 (rows, columns)."""
+        """The latest frame, small and grey, uint8 (rows, columns)."""
         return self._pictures[-1]
 
     def changes(self) -> list[int]:
         """First frame of every new shot among the frames pushed so far, ascending; frame 0 is not listed.
 
-        A dissolve gives two: its first frame and the first frame after it, so that its double exposures are a shot of
-        their own.
+        A dissolve gives two: its first frame and the first frame after it, so that its double exposures form a shot
+        of their own.
         """
         cuts, dissolving = list(self._cuts), list(self._dissolving)
         for frame in range(max(1, self._n_frames - _REACH), self._n_frames):
@@ -84,7 +83,7 @@ class ShotDetector:
         for start, stop in _runs(dissolving):
             if stop - start < 2:
                 continue  # one blended frame: a cut
-            # the dissolve is recognised only while the whole window lies inside it
+            # a dissolve is recognised only while the whole window lies inside it
             start, stop = max(1, start - _REACH // 2), min(self._n_frames - 1, stop + _REACH // 2)
             found = [frame for frame in found if not start <= frame <= stop] + [start, stop]
         return sorted(set(found) - {0})
@@ -125,7 +124,7 @@ def _block_means(difference: np.ndarray, block_px: int) -> np.ndarray:
 
 
 def _cut_strength(steps: list[np.ndarray], at: int, options: ShotOptions) -> float:
-    """How far the step passes the rule it passes best (1 = just), 0 if it passes neither."""
+    """Margin by which the step passes the rule it passes best (1 = just), 0 if it passes neither."""
     step = steps[at]
     around = steps[max(0, at - _REACH) : at] + steps[at + 1 : at + 1 + _REACH]
     if len(around) < 3:
@@ -149,7 +148,7 @@ def _share(jumping: np.ndarray, active: np.ndarray, options: ShotOptions) -> flo
 
 
 def _rows_without_caption(jumping: np.ndarray, caption_height: float) -> np.ndarray:
-    """Rows of blocks, bool, less the band in which most blocks jump: a caption pops up in one, a person does not."""
+    """Rows of blocks, bool, without the band in which most blocks jump: captions appear in a band, people do not."""
     n_rows = len(jumping)
     band = max(1, round(caption_height * n_rows))
     per_band = np.convolve(np.count_nonzero(jumping, axis=1), np.ones(band, np.int64), "valid")
@@ -160,7 +159,7 @@ def _rows_without_caption(jumping: np.ndarray, caption_height: float) -> np.ndar
 
 
 def _is_flash(pictures: list[np.ndarray], at: int, flash_return: float) -> bool:
-    """Whether the picture is back to what it was, after this step or by it."""
+    """Whether the picture returns to what it was, with this step or after it."""
 
     def distance(one: int, other: int) -> float:
         return float(cv2.norm(pictures[one], pictures[other], cv2.NORM_L1))
@@ -182,7 +181,7 @@ def _is_dissolving(pictures: list[np.ndarray], at: int, options: ShotOptions) ->
 
 
 def _runs(frames: list[int]) -> list[tuple[int, int]]:
-    """First frame, and last frame + 1, of every unbroken run of ascending frames."""
+    """First frame and last frame + 1 of every unbroken run of ascending frames."""
     runs: list[tuple[int, int]] = []
     for frame in frames:
         if runs and frame == runs[-1][1]:

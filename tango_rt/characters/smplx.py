@@ -1,6 +1,6 @@
-"""Reads SMPL-X motion beside a video, and turns it into joint positions with the user's own body-model file.
+"""Reads SMPL-X motion stored next to a video and computes joint positions with the user's own body-model file.
 
-Two forms of `.npz` are read: the research release's (`poses` (T, 165), `trans`) and that of SHOW-like fits
+Two forms of `.npz` are read: that of the research release (`poses` (T, 165), `trans`) and that of SHOW-like fits
 (`body_pose_axis`, `global_orient`, `transl`, hands as PCA components). Rotations can be used as they are; positions,
 and hands in PCA form, need the licensed model file (SMPLX_NEUTRAL.npz), which is never part of this project. Nothing
 is unpickled, and sizes are checked before reading.
@@ -35,40 +35,30 @@ _MAX_BETAS = 400
 
 @dataclass(frozen=True)
 class SmplxMotion:
-    """Motion at 30 fps.
+    """Motion at 30 fps."""
 
-    poses: float32, shape (T, 165), axis-angle in radians. trans: float32, shape (T, 3), metres. betas: float32, shape
-    (n,). has_hands: False if the file holds hands in a form that needs the body model and none was given; they are
-    zero then.
-    """
-
-    poses: np.ndarray
-    trans: np.ndarray
-    betas: np.ndarray
-    has_hands: bool
+    poses: np.ndarray  # float32 (T, 165), axis-angle in radians
+    trans: np.ndarray  # float32 (T, 3), metres
+    betas: np.ndarray  # float32 (n,)
+    has_hands: bool  # False, and zeros, if the hands need the body model and none was given
 
 
 @dataclass(frozen=True)
 class BodyModel:
-    """What joint positions need of an SMPL-X model.
+    """The parts of an SMPL-X model that joint positions need."""
 
-    rest_joints: float64, shape (55, 3), metres. joint_shape: float64, shape (55, 3, n_betas): how betas move them.
-    parents: int64, shape (55,), -1 for the pelvis. hand_components, hand_means: (left, right) of float64, shapes (n,
-    45) and (45,).
-    """
-
-    rest_joints: np.ndarray
-    joint_shape: np.ndarray
-    parents: np.ndarray
-    hand_components: tuple[np.ndarray, np.ndarray]
-    hand_means: tuple[np.ndarray, np.ndarray]
+    rest_joints: np.ndarray  # float64 (55, 3), metres
+    joint_shape: np.ndarray  # float64 (55, 3, n_betas): how betas move the joints
+    parents: np.ndarray  # int64 (55,), -1 for the pelvis
+    hand_components: tuple[np.ndarray, np.ndarray]  # left, right: float64 (n, 45)
+    hand_means: tuple[np.ndarray, np.ndarray]  # left, right: float64 (45,)
 
 
 def read_smplx(path: Path, model: BodyModel | None = None) -> SmplxMotion:
-    """Reads an SMPL-X `.npz` of either form and brings it to 30 fps.
+    """Read an SMPL-X `.npz` of either form and resample it to 30 fps.
 
     Raises:
-        InputError: not such a file, wrong shapes, values that are not finite, or of unreasonable size.
+        InputError: not such a file, wrong shapes, non-finite values, or an unreasonable size.
     """
     with _open(path) as arrays:
         has_hands = True
@@ -82,17 +72,17 @@ def read_smplx(path: Path, model: BodyModel | None = None) -> SmplxMotion:
             raise InputError(f"{path} is not SMPL-X motion: it has neither 'poses' nor 'body_pose_axis'")
         n_frames = len(poses)
         if not 1 <= n_frames <= _MAX_FRAMES:
-            raise InputError(f"{path} has {n_frames} frames: 1 to {_MAX_FRAMES} are possible")
+            raise InputError(f"{path} has {n_frames} frames, wanted 1 to {_MAX_FRAMES}")
         fps = float(arrays.read("mocap_frame_rate", ())) if "mocap_frame_rate" in arrays else float(FPS)
         betas = arrays.read("betas", None).reshape(-1)[:_MAX_BETAS] if "betas" in arrays else np.zeros(0)
     if not 1 <= fps <= 1000:
-        raise InputError(f"{path} has a frame rate of {fps:g}: 1 to 1000 frames a second are possible")
+        raise InputError(f"{path} has a frame rate of {fps:g}, wanted 1 to 1000 frames a second")
     poses, trans = _at_30_fps(poses, trans, fps)
     return SmplxMotion(poses.astype(np.float32), trans.astype(np.float32), betas.astype(np.float32), has_hands)
 
 
 def read_body_model(path: Path) -> BodyModel:
-    """Reads the joints, shapes and hand components of an SMPL-X model file (SMPLX_NEUTRAL.npz).
+    """Read the joints, shapes and hand components of an SMPL-X model file (SMPLX_NEUTRAL.npz).
 
     Raises:
         InputError: not such a file, or its arrays do not fit together.
@@ -109,7 +99,7 @@ def read_body_model(path: Path) -> BodyModel:
     if len(parents) != N_SMPLX_JOINTS or len(regressor) != N_SMPLX_JOINTS:
         raise InputError(f"{path} has {len(regressor)} joints: an SMPL-X model has at least {N_SMPLX_JOINTS}")
     if np.any(parents[1:] < 0) or np.any(parents >= np.arange(N_SMPLX_JOINTS)):
-        raise InputError(f"{path} has a joint that hangs on a later one: 'kintree_table' is damaged")
+        raise InputError(f"{path} has a joint whose parent comes later: 'kintree_table' is damaged")
     return BodyModel(
         regressor @ template,
         np.einsum("jv,vkb->jkb", regressor, directions, optimize=True),
@@ -124,8 +114,8 @@ def joint_positions(
 ) -> np.ndarray:
     """Joint positions by forward kinematics, float32, shape (T, 55, 3), metres.
 
-    zero_root leaves out translation, root orientation, jaw and eyes, zero_shape the betas: the two together are what
-    the research release compares.
+    zero_root ignores translation, root orientation, jaw and eyes, zero_shape the betas: together they give what the
+    research release compares.
     """
     poses = motion.poses.copy()
     if zero_root:
@@ -184,7 +174,7 @@ def _at_30_fps(poses: np.ndarray, trans: np.ndarray, fps: float) -> tuple[np.nda
 
 
 class _Arrays:
-    """Reads named arrays of an `.npz` one at a time, each checked before it is used."""
+    """Reads named arrays of an `.npz` one at a time; each is checked before it is used."""
 
     def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
         self.path = path
@@ -195,7 +185,7 @@ class _Arrays:
         return f"{name}.npy" in self._names
 
     def read(self, name: str, shape: tuple[int | None, ...] | None) -> np.ndarray:
-        """The array as float64; None in shape stands for any length, None alone for any shape."""
+        """The array as float64; None in shape means any length, None alone any shape."""
         if name not in self:
             raise InputError(f"{self.path} lacks the array '{name}'")
         have, dtype = self._header(name)
@@ -213,7 +203,7 @@ class _Arrays:
         return values
 
     def _header(self, name: str) -> tuple[tuple[int, ...], np.dtype]:
-        # numpy allocates what the header claims before it reads: the claim is looked at first
+        # numpy allocates what the header claims before it reads, so the claim is checked first
         with self._archive.open(f"{name}.npy") as stream:
             version = np.lib.format.read_magic(stream)
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -227,7 +217,7 @@ def _fits(have: tuple[int, ...], want: tuple[int | None, ...]) -> bool:
 
 @contextmanager
 def _open(path: Path) -> Iterator[_Arrays]:
-    """Opens an `.npz`; what goes wrong in reading becomes one InputError."""
+    """Open an `.npz`; any failure to read it becomes an InputError."""
     try:
         with os.fdopen(open_plain(path), "rb") as content, zipfile.ZipFile(content) as archive:
             yield _Arrays(path, archive)
@@ -235,6 +225,6 @@ def _open(path: Path) -> Iterator[_Arrays]:
         raise InputError(f"{path} does not exist") from None
     except InputError:
         raise
-    except Exception as error:  # numpy and zipfile raise a dozen kinds for damage
+    except Exception as error:  # numpy and zipfile raise a dozen types for damaged files
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{path} cannot be read as an .npz of plain arrays: {reason}") from error

@@ -1,4 +1,4 @@
-"""One reference video, tracked: joints, shots and voice. The slow part, so it is cached by the file's content."""
+"""One tracked reference video: joints, shots and voice. The slow part, so it is cached by the file's content."""
 
 import functools
 import hashlib
@@ -33,22 +33,22 @@ from tango_rt.video.reader import MAX_FRAMES, VideoReader
 __all__ = ["THUMBNAIL_FRAMES", "TrackedSource", "track_source"]
 
 TRACKING_VERSION = 5
-"""Counts changes of what is cached: raw poses, colours, shots, and what was noticed; and of the pictures themselves."""
+"""Version of what is cached (raw poses, colours, shots, notes) and of the pictures that it is computed from."""
 
 THUMBNAIL_FRAMES = 6
-"""Every so many frames one is kept as a thumbnail, from frame 0 on: two or more of the shortest clip."""
+"""Interval of the frames kept as thumbnails, from frame 0: at least two in the shortest clip."""
 
-_THUMBNAIL_SIZE = 32, 24  # a whole fraction of the grid of masks
+_THUMBNAIL_SIZE = 32, 24  # divides the grid of the masks
 _LOW_HAND_SHARE = 0.6
-_FRAME_BYTES = 4096  # of a cached frame, and more than it takes
-_SPARE_FRAMES = 1000  # of notes, shots, headers
+_FRAME_BYTES = 4096  # more than a cached frame takes
+_SPARE_FRAMES = 1000  # room for notes, shots, headers
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class TrackedSource:
-    """motion: float32 (F, 55, 15) where SMPL-X lies beside the video; audio: float32, 16 kHz, from frame 0."""
+    """What a build needs from one video."""
 
     path: Path
     sha256: str
@@ -57,15 +57,15 @@ class TrackedSource:
     track: Track
     appearance: np.ndarray  # uint8 (F, cells, 3): engine.features.appearance.coarse_colours
     thumbnails: np.ndarray  # uint8 (ceil(F / THUMBNAIL_FRAMES), 24, 32, 3)
-    motion: np.ndarray | None
-    audio: np.ndarray
+    motion: np.ndarray | None  # float32 (F, 55, 15), if there is an SMPL-X file next to the video
+    audio: np.ndarray  # float32, 16 kHz, from frame 0
     warnings: tuple[str, ...]
     cached: bool
 
 
 @dataclass(frozen=True)
 class _Found:
-    """What is cached: raw poses and colours of all frames, thumbnails, shot changes, and what the user should know."""
+    """What is cached: raw poses and colours of all frames, thumbnails, shot changes, and notes for the user."""
 
     body: np.ndarray
     hands: np.ndarray
@@ -77,7 +77,7 @@ class _Found:
     notes: np.ndarray  # of strings
 
     def fits_together(self) -> bool:
-        """Whether the arrays are what one video gives."""
+        """Whether the arrays can come from one video."""
         n = len(self.body)
         wanted: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
             "body": (np.float32, (n, 33, 4)),
@@ -105,9 +105,9 @@ class _Found:
 def track_source(
     path: Path, max_height: int, body_model: Path | None, n_workers: int, on_progress: OnProgress = silent
 ) -> TrackedSource:
-    """Track the person of a video, or take what an earlier build of the same file found.
+    """Track the person in a video, or load what an earlier build of the same file found.
 
-    Raises InputError: no usable video or voice, no person, SMPL-X beside it that does not fit.
+    Raises InputError: no usable video or voice, no person, or an SMPL-X file next to it that does not match.
     """
     heard: list[str] = []
     audio = read_audio(path, align_to_video=True, warn=heard.append)
@@ -160,7 +160,7 @@ def _find(path: Path, max_height: int, n_workers: int, on_progress: OnProgress) 
             yield frame
 
     if n_frames is not None:
-        n_workers = min(n_workers, -(-n_frames // BLOCK_FRAMES))  # a short video has no work for more
+        n_workers = min(n_workers, -(-n_frames // BLOCK_FRAMES))  # a short video cannot use more
     with VideoReader(path, max_height) as reader:
         poses = estimate_poses(watched(reader), n_workers, subject=subject)
         found = list(counted(poses, on_progress, f"tracking {path.name}", n_frames, "frames"))
@@ -182,19 +182,19 @@ def _warnings(path: Path, track: Track, notes: Iterable[str]) -> Iterator[str]:
     for side, share in zip(("left", "right"), track.hands_found.mean(axis=0), strict=True):
         if share < _LOW_HAND_SHARE:
             yield (
-                f"{path.name}: the {side} hand was found in {share:.0%} of frames only; "
-                "gestures match the voice better where hands are seen all the time"
+                f"{path.name}: the {side} hand was found in only {share:.0%} of frames; "
+                "gestures match the voice better if the hands are always visible"
             )
 
 
 def _smplx_motion(path: Path, body_model: Path | None) -> np.ndarray | None:
-    """Motion at 30 fps from talk.smplx.npz or talk.npz beside talk.mp4, as the release makes it; else None."""
+    """Motion at 30 fps from talk.smplx.npz or talk.npz next to talk.mp4, as the release computes it; else None."""
     beside = [path.with_suffix(suffix) for suffix in (".smplx.npz", ".npz")]
     file = next((file for file in beside if os.path.isfile(file)), None)  # False for a name that is too long
     if file is None:
         return None
     if body_model is None:
-        raise InputError(f"{file} lies beside the video: give the body model by --smplx-model, or move the file away")
+        raise InputError(f"{file} is next to the video: give the body model with --smplx-model, or move the file away")
     model = read_body_model(body_model)
     motion = read_smplx(file, model)
     return smplx_motion_vectors(joint_positions(motion, model), motion.poses)
@@ -203,8 +203,8 @@ def _smplx_motion(path: Path, body_model: Path | None) -> np.ndarray | None:
 def _of_length(motion: np.ndarray, n_frames: int, path: Path) -> np.ndarray:
     if abs(len(motion) - n_frames) > 2:
         raise InputError(
-            f"the SMPL-X file beside {path} has {len(motion)} frames at 30 fps, the video {n_frames}: "
-            "they must be the same"
+            f"the SMPL-X file next to {path} has {len(motion)} frames at 30 fps, the video {n_frames}: "
+            "the two must be equal"
         )
     return motion[np.minimum(np.arange(n_frames), len(motion) - 1)]
 
@@ -215,7 +215,7 @@ def _sha256(path: Path) -> str:
 
 
 def _load(file: Path, n_frames: int) -> _Found | None:
-    """None for a file that is absent or damaged: then the video is tracked again. n_frames: about so many there are."""
+    """None for a missing or damaged file: then the video is tracked again. n_frames: approximate number of frames."""
     try:
         arrays = read_arrays(read_plain(file, _FRAME_BYTES * (2 * n_frames + _SPARE_FRAMES), follow_links=False))
         found = _Found(**{field.name: arrays[field.name] for field in fields(_Found)})
@@ -225,13 +225,13 @@ def _load(file: Path, n_frames: int) -> _Found | None:
 
 
 def _save(folder: Path | None, name: str, found: _Found) -> None:
-    """Keep the result; a full or read-only disk costs the next build its time, not this one its success."""
+    """Cache the result; on a full or read-only disk this build still succeeds, but the next one starts over."""
     if folder is None:
         _say_not_kept(why_no_cache())
         return
     partial = None
     try:
-        # for its owner alone, in a folder that many share too: how a person moves is for nobody else to read
+        # readable by its owner alone, even in a shared folder: how a person moves is private
         handle, partial = tempfile.mkstemp(prefix=".tango-", suffix=".npz", dir=folder)
         with os.fdopen(handle, "wb") as content:
             np.savez(content, **vars(found))
@@ -246,4 +246,4 @@ def _save(folder: Path | None, name: str, found: _Found) -> None:
 
 @functools.cache
 def _say_not_kept(reason: str) -> None:
-    _log.warning("what was tracked is not kept, the next build of this video takes as long: %s", reason)
+    _log.warning("the tracking result is not cached, so the next build of this video will take as long: %s", reason)

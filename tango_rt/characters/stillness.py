@@ -1,7 +1,7 @@
-"""Is there motion to retrieve? Counts how many pictures a second differ from the one before, and finds still stretches.
+"""Is there motion to retrieve? Counts the pictures a second that differ from the one before; finds still stretches.
 
-Files of 30 fps may hold 12 pictures a second, each of them several times; encoded again, the copies differ a little. So
-a picture counts as a copy if it differs from the one before by much less than its neighbours do from theirs.
+Files of 30 fps may hold 12 different pictures a second, each repeated; after re-encoding, the copies differ a little.
+So a picture counts as a copy if it differs from the one before by much less than its neighbours do from theirs.
 """
 
 from collections.abc import Iterator
@@ -14,13 +14,13 @@ from engine.timebase import FPS
 __all__ = ["MIN_RATE", "Stillness"]
 
 MIN_RATE = 20
-"""Pictures a second below which the user is warned."""
+"""Pictures a second; the user is warned of fewer."""
 
-_COPY_SHARE = 0.25  # of the largest step in reach; 25 fps are measured as 24.8, 30 as 28 to 30, on real clips
+_COPY_SHARE = 0.25  # of the largest step within reach; on real clips, 25 fps are measured as 24.8, 30 as 28 to 30
 _REACH = 2  # frames
-_STILL_LEVEL = 0.02  # grey levels; of 61 s of a man who hardly moves, 2 frames in 100 change by less, never in a row
+_STILL_LEVEL = 0.02  # grey levels; in 61 s of a man who hardly moves, 2 frames in 100 change by less, never in a row
 _STILL_FRAMES = 2 * FPS
-_MOVED_LEVEL = 5  # grey levels of some block; above what a codec makes of one picture over time
+_MOVED_LEVEL = 5  # grey levels in one block; more than a codec changes a still picture over time
 _BLOCK_PX = 5
 
 
@@ -48,7 +48,7 @@ class Stillness:
         if len(steps) < FPS:
             return
         if not self._moved:
-            yield f"the picture never moves in {len(steps) / FPS:.1f} s: there are no gestures to take from it"
+            yield f"the picture never moves in {len(steps) / FPS:.1f} s: there are no gestures to use"
             return
         stills = _still_stretches(steps)
         moving = np.ones(len(steps), bool)
@@ -61,8 +61,8 @@ class Stillness:
         if stills:
             start, stop = max(stills, key=lambda still: still[1] - still[0])
             yield (
-                f"the picture stands still for {np.count_nonzero(~moving) / FPS:.1f} of {len(steps) / FPS:.1f} s, "
-                f"the longest time at {start / FPS:.1f} to {stop / FPS:.1f} s"
+                f"the picture is still for {np.count_nonzero(~moving) / FPS:.1f} of {len(steps) / FPS:.1f} s, "
+                f"longest from {start / FPS:.1f} to {stop / FPS:.1f} s"
             )
 
 

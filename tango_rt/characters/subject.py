@@ -1,9 +1,8 @@
 """Chooses whom to follow when several people are in the picture, before anything is tracked.
 
-MediaPipe Holistic follows one person, and may jump from one to the other. So faces are looked for first, twice a
-second over the whole video; faces that belong together in time form a track; the larger and steadier track is the
-subject, and the part of the picture that belongs to somebody else is blacked out before tracking. With one person in
-view nothing is touched.
+MediaPipe Holistic follows one person, and may jump from one to another. So faces are detected first, twice a second
+over the whole video, and linked into tracks; the larger and steadier track is the subject, and the part of the picture
+that belongs to somebody else is blacked out before tracking. With one person in view nothing is changed.
 """
 
 from collections.abc import Iterable
@@ -28,7 +27,7 @@ class Face:
     x: float
     y: float
     width: float
-    aspect: float = 1.0  # picture width over height: makes distances in x and y comparable
+    aspect: float = 1.0  # picture width / height: makes distances in x and y comparable
 
     def distance(self, other: "Face") -> float:
         return float(np.hypot(self.x - other.x, (self.y - other.y) / self.aspect))
@@ -36,28 +35,25 @@ class Face:
 
 @dataclass(frozen=True)
 class Subject:
-    """The part of the picture that belongs to the person who is followed.
+    """The part of the picture that belongs to the person who is followed."""
 
-    regions is float32, shape (n_samples, 4): x0, y0, x1, y1 as shares of width and height, one row for every
-    SAMPLE_FRAMES frames.
-    """
-
+    # float32 (n_samples, 4): x0, y0, x1, y1 as fractions of width and height, a row for every SAMPLE_FRAMES frames
     regions: np.ndarray
     n_people: int
     crowded_share: float  # of the samples that show more than one person
 
     @property
     def warning(self) -> str | None:
-        """One line for the user if other people are in the picture."""
+        """One line for the user if there are other people in the picture."""
         if self.n_people < 2:
             return None
         return (
             f"{self.n_people} people are in the picture ({self.crowded_share:.0%} of the time): "
-            "the larger, steadier one is followed"
+            "the larger and steadier one is followed"
         )
 
     def hide_others(self, frame: np.ndarray, index: int) -> None:
-        """Blackens, in place, what belongs to others in frame number index: uint8, shape (height, width, 3)."""
+        """Black out, in place, what belongs to others in frame number `index`: uint8, shape (height, width, 3)."""
         if self.n_people < 2 or not len(self.regions):
             return
         height, width = frame.shape[:2]
@@ -72,7 +68,7 @@ class _Track:
     faces: list[Face] = field(default_factory=list)
 
     def score(self) -> float:
-        """Larger and steadier is better: the sum of its sizes, less the more it moves about between samples."""
+        """Larger and steadier is better: the sum of its sizes, reduced by how much it moves between samples."""
         widths = np.array([face.width for face in self.faces])
         steps = [one.distance(other) for one, other in zip(self.faces, self.faces[1:], strict=False)]
         return float(widths.sum() / (1 + np.median(steps or [0.0]) / np.median(widths)))
@@ -81,7 +77,7 @@ class _Track:
         return self.samples[0] <= sample <= self.samples[-1]
 
     def at(self, sample: int) -> Face:
-        """The face at a sample: interpolated where it was overlooked, held before its first and after its last."""
+        """The face at a sample: interpolated where it was missed, held before its first and after its last."""
         x, y, width = (
             float(np.interp(sample, self.samples, [getattr(face, name) for face in self.faces]))
             for name in ("x", "y", "width")
@@ -93,7 +89,7 @@ class _Track:
 
 
 def find_subject(frames: Iterable[np.ndarray]) -> Subject:
-    """Chooses whom to follow. frames: every SAMPLE_FRAMES-th RGB frame of a video, uint8, shape (height, width, 3)."""
+    """Choose whom to follow. frames: every SAMPLE_FRAMES-th RGB frame of a video, uint8, shape (height, width, 3)."""
     samples: list[list[Face]] = []
     find_faces = face_detector()
     for frame in frames:
@@ -112,7 +108,7 @@ def choose_subject(samples: list[list[Face]]) -> Subject:
         subject = next((track for track in tracks if track.spans(sample)), None)
         if subject is None:
             continue
-        # a small face is overlooked now and then, so somebody seen beside the subject once is taken to stay
+        # a small face is missed now and then, so anybody seen once together with the subject is assumed to stay
         rivals = [track for track in tracks if track.is_seen_with(subject)]
         n_people = max(n_people, 1 + sum(rival.spans(sample) for rival in rivals))
         n_crowded += bool(rivals)
@@ -146,7 +142,7 @@ def _may_follow(last: Face, face: Face) -> bool:
 
 
 def _cut_off(region: np.ndarray, subject: Face, rival: Face) -> np.ndarray:
-    """The region less the rival's side; the border divides the way between the faces by their sizes, as bodies do."""
+    """The region without the rival's side; the border lies between the faces in proportion to their sizes."""
     share = subject.width / (subject.width + rival.width)
     x0, y0, x1, y1 = region
     dx, dy = rival.x - subject.x, rival.y - subject.y

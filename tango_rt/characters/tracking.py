@@ -1,4 +1,4 @@
-"""From raw landmarks to a track: outliers out, gaps filled, smoothed inside shots, always finite."""
+"""From raw landmarks to a track: outliers removed, gaps filled, smoothed within shots, always finite."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,11 +27,11 @@ MIN_BODY_SHARE = 0.5
 SHORT_GAP_FRAMES = 15
 _SMOOTH_FRAMES, _SMOOTH_ORDER = 7, 2
 
-# Lengths in shoulder widths, set between what real clips show of right and of wrong detections.
-_MAX_SPIKE = 0.35  # of a point away from the median of its 5 neighbouring frames
-_MAX_WRIST_DISTANCE = 0.6  # of a hand's wrist from the body's
-_NEAR_WRIST_DISTANCE = 0.3  # the farthest that a right hand lay from its wrist in clips with folded hands
-_SAME_HAND_DISTANCE = 0.12  # between two hands that are one, found twice; folded hands may be as near
+# Lengths in shoulder widths, set between those of correct and of wrong detections in real clips.
+_MAX_SPIKE = 0.35  # from a point to the median of its 5 neighbouring frames
+_MAX_WRIST_DISTANCE = 0.6  # from a hand's wrist to the body's
+_NEAR_WRIST_DISTANCE = 0.3  # the largest for a correct hand in clips with folded hands
+_SAME_HAND_DISTANCE = 0.12  # between two detections of one hand; folded hands may be as near
 _BOX_MARGIN = 0.15  # of a hand's longer side
 
 _HANDS = ((LEFT_HAND, LEFT_WRIST), (RIGHT_HAND, RIGHT_WRIST))
@@ -39,27 +39,20 @@ _HANDS = ((LEFT_HAND, LEFT_WRIST), (RIGHT_HAND, RIGHT_WRIST))
 
 @dataclass(frozen=True)
 class Track:
-    """Cleaned joints of one clip.
+    """Cleaned joints of one clip."""
 
-    joints: float32, shape (F, 75, 3), x and y in pixels, z in the same unit halved. confidence: float32, shape (F,
-    75), 0 where filled in. valid: bool, shape (F,), a person was found. hands_found: bool, shape (F, 2). hand_boxes:
-    float32, shape (F, 2, 4), x0, y0, x1, y1 in pixels, zeros where not found. surface: uint64, shape (F, 96): 48
-    words person mask, 48 words hand boxes. mouth: float32, shape (F, 2), opening and width in distances of the eyes;
-    zeros where no face was ever found. shoulder_px: median shoulder width.
-    """
-
-    joints: np.ndarray
-    confidence: np.ndarray
-    valid: np.ndarray
-    hands_found: np.ndarray
-    hand_boxes: np.ndarray
-    surface: np.ndarray
-    mouth: np.ndarray
-    shoulder_px: float
+    joints: np.ndarray  # float32 (F, 75, 3): x and y in pixels, z in the same unit halved
+    confidence: np.ndarray  # float32 (F, 75), 0 where filled in
+    valid: np.ndarray  # bool (F,): a person was found
+    hands_found: np.ndarray  # bool (F, 2)
+    hand_boxes: np.ndarray  # float32 (F, 2, 4): x0, y0, x1, y1 in pixels, zeros where not found
+    surface: np.ndarray  # uint64 (F, 96): 48 words person mask, 48 words hand boxes
+    mouth: np.ndarray  # float32 (F, 2): opening and width in eye distances; zeros if no face was ever found
+    shoulder_px: float  # median shoulder width
 
     @property
     def coverage(self) -> dict[str, float]:
-        """Share of frames in which the body, the left hand, the right hand were found."""
+        """Share of frames in which the body, the left hand and the right hand were found."""
         left, right = self.hands_found.mean(axis=0)
         return {"body": float(self.valid.mean()), "left_hand": float(left), "right_hand": float(right)}
 
@@ -67,7 +60,7 @@ class Track:
 def build_track(
     poses: Sequence[RawPose], shot_starts: Sequence[int], size: tuple[int, int], name: str = "the video"
 ) -> Track:
-    """Cleans the raw poses of one video.
+    """Clean the raw poses of one video.
 
     Args:
         poses: one for every frame.
@@ -76,7 +69,7 @@ def build_track(
         name: of the video, for the error message.
 
     Raises:
-        InputError: a person was found in less than half of the frames.
+        InputError: a person was found in fewer than half of the frames.
     """
     body = np.stack([pose.body for pose in poses])
     found = ~np.isnan(body[:, 0, 0])
@@ -133,7 +126,7 @@ def _spikes(points: np.ndarray, shots: list[slice], limit_px: float) -> np.ndarr
 
 
 def _wrong_hands(hands: np.ndarray, body: np.ndarray, shots: list[slice], shoulder_px: float) -> np.ndarray:
-    """Hands, bool shape (F, 2), on no arm or on the wrong one, the same as the other, or out of place for a moment."""
+    """Hands, bool shape (F, 2), on no arm or the wrong one, identical to the other, or out of place for a moment."""
     wrists = _fill(body[:, [LEFT_WRIST, RIGHT_WRIST]], shots)[..., :2]
     own = np.linalg.norm(hands[:, :, 0, :2] - wrists, axis=-1)
     other = np.linalg.norm(hands[:, :, 0, :2] - wrists[:, ::-1], axis=-1)
@@ -149,9 +142,9 @@ def _wrong_hands(hands: np.ndarray, body: np.ndarray, shots: list[slice], should
 
 
 def _fill(values: np.ndarray, shots: list[slice]) -> np.ndarray:
-    """Values, shape (F, K, D), with NaN replaced inside every shot: linearly between frames, held at its ends.
+    """Values, shape (F, K, D), with NaN replaced within every shot: linearly between frames, held at its ends.
 
-    Where a shot has none at all, those of the frame nearest in time stand in; zeros if there is no such frame.
+    A shot without any takes those of the frame nearest in time; zeros if there is no such frame.
     """
     filled = values.copy()
     for point in range(values.shape[1]):
@@ -174,7 +167,7 @@ def _fill(values: np.ndarray, shots: list[slice]) -> np.ndarray:
 
 
 def _nearest(known: np.ndarray) -> np.ndarray:
-    """For every frame the nearest in time that is known: bool shape (F,) to int shape (F,). At least one must be."""
+    """For every frame the nearest known one: bool shape (F,) to int shape (F,). At least one must be known."""
     at = np.flatnonzero(known)
     frames = np.arange(len(known))
     right = np.clip(np.searchsorted(at, frames), 0, len(at) - 1)
@@ -186,8 +179,8 @@ def _nearest(known: np.ndarray) -> np.ndarray:
 def _carry_hand(hand: np.ndarray, other_hand: np.ndarray, wrist: np.ndarray, shots: list[slice]) -> np.ndarray:
     """A hand, shape (F, 21, 3), on its wrist in every frame.
 
-    Its shape relative to the wrist is interpolated over short gaps; in longer ones it is that of the nearest frame. A
-    hand that is never found is the mirror image of the other.
+    Its shape relative to the wrist is interpolated over short gaps; in longer ones the nearest frame's is used. A hand
+    that is never found is the mirror image of the other.
     """
     known = ~np.isnan(hand[:, 0, 0])
     if not known.any():
@@ -195,7 +188,7 @@ def _carry_hand(hand: np.ndarray, other_hand: np.ndarray, wrist: np.ndarray, sho
             return np.repeat(wrist[:, None], N_HAND, axis=1)
         shape = np.nanmedian(other_hand - other_hand[:, :1], axis=0) * np.array([-1, 1, 1], np.float32)
         return np.asarray(wrist[:, None] + shape)
-    # the hand's own z starts at its wrist, the body's z at the hips
+    # a hand's z is relative to its wrist, the body's to the hips
     relative = hand - wrist[:, None] * np.array([1, 1, 0], np.float32)
     steady = relative[_nearest(known)]
     for shot in shots:
@@ -208,7 +201,7 @@ def _carry_hand(hand: np.ndarray, other_hand: np.ndarray, wrist: np.ndarray, sho
 
 
 def _segments(found: np.ndarray, shots: list[slice]) -> list[slice]:
-    """Stretches of a shot with no long gap inside."""
+    """Stretches of a shot without long gaps."""
     segments = []
     for shot in shots:
         at = shot.start + np.flatnonzero(found[shot])
@@ -221,7 +214,7 @@ def _segments(found: np.ndarray, shots: list[slice]) -> list[slice]:
 
 
 def _smooth(joints: np.ndarray, segments: list[slice]) -> None:
-    # it brings scipy.stats with it: most of a second, paid only where a video is tracked
+    # imports scipy.stats, which takes most of a second: only when a video is tracked
     from scipy.signal import savgol_filter
 
     for segment in segments:

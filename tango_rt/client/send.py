@@ -23,9 +23,9 @@ from tango_rt.client.receiver import Receiver, SendResult
 from tango_rt.client.sound import SOUND_RATE, Echo, Sound, Speech
 from tango_rt.client.speaker import Speaker
 from tango_rt.media.container import MAX_HOURS
-from tango_rt.media.pipes import rereadable
+from tango_rt.media.pipes import make_rereadable
 from tango_rt.progress import OnProgress, Stage, silent
-from tango_rt.sound.audio import Warn, audio_blocks, check_audible, said_before
+from tango_rt.sound.audio import Warn, audio_blocks, check_audible, discard_warning
 from tango_rt.v1 import media_pb2, session_pb2
 from tango_rt.video.mp4 import Mp4Writer
 
@@ -59,8 +59,8 @@ def send(
     """
     _check(speech, output, options)
     if speech is None:
-        return _send(target, None, output, options, said_before, on_progress)
-    with rereadable(speech) as file:
+        return _send(target, None, output, options, discard_warning, on_progress)
+    with make_rereadable(speech) as file:
         said: list[str] = []
         result = _send(target, file, output, options, said.append, on_progress)
         return replace(result, warnings=[*(f"{speech.name}: {text}" for text in said), *result.warnings])

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from engine.timebase import FPS
-from tango_rt.sound.audio import audio_blocks, said_before
+from tango_rt.sound.audio import audio_blocks, discard_warning
 from tango_rt.v1 import media_pb2
 
 __all__ = ["SOUND_RATE", "Echo", "Sound", "Speech"]
@@ -32,7 +32,7 @@ class Speech:
     """The sound of a file, at the frame's number within the utterance; silence between utterances."""
 
     def __init__(self, path: Path) -> None:
-        self._blocks: Iterator[np.ndarray] = iter(audio_blocks(path, SOUND_RATE, warn=said_before))
+        self._blocks: Iterator[np.ndarray] = iter(audio_blocks(path, SOUND_RATE, warn=discard_warning))
         self._read = np.zeros(0, np.float32)
         self._next = 0  # frame of the utterance at which _read begins
 

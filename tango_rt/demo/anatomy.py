@@ -57,7 +57,7 @@ def project(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return centre + (points - centre) * scale[:, None], scale
 
 
-def elbow_of(shoulder: np.ndarray, wrist: np.ndarray, swing: float) -> tuple[np.ndarray, np.ndarray]:
+def find_elbow(shoulder: np.ndarray, wrist: np.ndarray, swing: float) -> tuple[np.ndarray, np.ndarray]:
     """Elbow and reachable wrist of a two-bone arm; the elbow hangs down and out, turned about the reach by swing."""
     reach = wrist - shoulder
     distance = float(np.clip(np.linalg.norm(reach), 60.0, 0.985 * (UPPER_ARM + FOREARM)))
@@ -149,7 +149,7 @@ def arm_cones(arm: np.ndarray, side: int, sway: float, rise: float, scale: float
     Returns float32 (n, CONE_FIELDS) and (8, 2): shoulder, elbow, wrist, tips of thumb..little finger.
     """
     shoulder = SHOULDER + np.array([0.0, rise, 0.0])
-    elbow, wrist = elbow_of(shoulder, arm[WRIST], arm[SWING])
+    elbow, wrist = find_elbow(shoulder, arm[WRIST], arm[SWING])
     frame = hand_frame(arm[ALONG], arm[PALM])
     bones = _hand_bones(arm[10:])
     sleeve = _sleeve(elbow, wrist, shoulder, frame[1])

@@ -14,7 +14,7 @@ from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from engine.errors import InputError
-from tango_rt.media.joined import appended_at, end_within
+from tango_rt.media.joined import find_appended, find_end
 from tango_rt.media.pipes import is_pipe
 
 __all__ = [
@@ -73,7 +73,7 @@ def open_media(path: Path, start: int = 0) -> InputContainer:
     # the file for its format, and gives up before it opens anything that the file names.
     url, protocols = f"file:{path}", "file"
     try:
-        if (end := end_within(path, start)) is not None or start:
+        if (end := find_end(path, start)) is not None or start:
             url, protocols = f"subfile,,start,{start},end,{end or 0},,:file:{path}", "file,subfile"
         lists = {"format_whitelist": _FORMATS, "protocol_whitelist": protocols}
         return av.open(url, container_options=lists, **_ANY_TITLE)
@@ -128,7 +128,7 @@ class Packets:
 
     def __iter__(self) -> Iterator[Any]:
         yield from self._of(self._first, 0)
-        while (start := appended_at(self._path, self._first.format.name, self._end)) is not None:
+        while (start := find_appended(self._path, self._first.format.name, self._end)) is not None:
             with ExitStack() as stack:
                 try:
                     container = stack.enter_context(open_media(self._path, start))

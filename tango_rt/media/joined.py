@@ -7,7 +7,7 @@ from typing import Self
 
 from engine.files import open_plain
 
-__all__ = ["appended_at", "end_within"]
+__all__ = ["find_appended", "find_end"]
 
 # How files of these formats begin.
 _HEADS = {
@@ -29,7 +29,7 @@ _BLOCK_BYTES = 4 << 20
 _UNKNOWN_SIZES = (0, 0xFFFFFFFF)  # of a WAV file that was written into a pipe
 
 
-def appended_at(path: Path, format_name: str, after: int) -> int | None:
+def find_appended(path: Path, format_name: str, after: int) -> int | None:
     """Byte at which the next file begins behind the last packet of one; None if there is none."""
     head = _HEADS.get(format_name.split(",")[0])
     if head is None or after >= path.stat().st_size:
@@ -38,7 +38,7 @@ def appended_at(path: Path, format_name: str, after: int) -> int | None:
         return content.found(head, after, after + _SEARCHED_BYTES)
 
 
-def end_within(path: Path, start: int) -> int | None:
+def find_end(path: Path, start: int) -> int | None:
     """Where the file that begins at a byte ends, if FFmpeg would take what comes behind it for a part of it."""
     with _Content(path) as content:
         head = content.read(start, 12)

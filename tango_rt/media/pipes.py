@@ -11,7 +11,7 @@ from typing import IO
 
 from engine.errors import InputError
 
-__all__ = ["MAX_PIPED_BYTES", "is_pipe", "rereadable"]
+__all__ = ["MAX_PIPED_BYTES", "is_pipe", "make_rereadable"]
 
 MAX_PIPED_BYTES = 4 << 30
 """Of the temporary file. 4 hours of 16-bit stereo at 48 kHz take 2.8 GB."""
@@ -31,7 +31,7 @@ def is_pipe(path: Path) -> bool:
 
 
 @contextmanager
-def rereadable(path: Path) -> Iterator[Path]:
+def make_rereadable(path: Path) -> Iterator[Path]:
     """The path itself, or for a pipe a temporary file with what came through it; errors name the pipe all the same.
 
     Raises InputError: nothing is connected, more than 4 GiB, no room for the temporary file.

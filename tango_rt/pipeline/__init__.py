@@ -1,1 +1,1 @@
-"""From an opened character to pictures: the live object, transitions, renders."""
+"""From an open character to pictures: the live object, transitions, renders."""

@@ -1,8 +1,8 @@
-"""Transitions ahead of their time: worker processes draw what the sessions of a server will probably need.
+"""Transitions drawn ahead of time: worker processes draw what the sessions of a server will probably need.
 
-Three lanes. In the first, threads look into the caches of packs, whose disks may be slow or worse. In the slow one,
-processes of low priority draw what was not there (a flow transition of 1280x720 takes 0.7 s on one core) and the cache
-keeps it. In the quick one a thread mixes crossfades, 50 ms for half of one, for whoever cannot wait.
+There are three lanes. In the first, threads look into the caches of packs, whose disks may be slow or worse. In the
+slow lane, low-priority processes draw and cache what is missing (a flow transition of 1280x720 takes 0.7 s on a core).
+In the quick lane, a thread mixes crossfades (50 ms for half of one) for sessions that cannot wait.
 """
 
 from collections import OrderedDict
@@ -22,9 +22,9 @@ from tango_rt.pipeline.transitions import TransitionMaker, TransitionStore, cach
 __all__ = ["FadePart", "PoolCounts", "TransitionPool"]
 
 _MAX_WAITING = 64
-_MAX_DONE = 32  # results beside the cache: 5 MB at 1280x720
+_MAX_DONE = 32  # results held outside the cache: 5 MB at 1280x720
 _MAX_FADES = 64
-_MAX_FOUND = 256  # looks into caches, with what was there
+_MAX_FOUND = 256  # results of cache look-ups
 _N_LOOKING = 2
 _MAX_CACHES = 64
 
@@ -33,7 +33,7 @@ _FadeKey = tuple[_Key, int]
 
 
 class FadePart(IntEnum):
-    """4 pictures of a crossfade: its halves, or a shorter one for the second half when the first is over."""
+    """4 pictures of a crossfade: either half, or a shorter fade for the second half if the first has passed."""
 
     FIRST = 0
     SECOND = 1
@@ -42,7 +42,7 @@ class FadePart(IntEnum):
 
 @dataclass(frozen=True)
 class PoolCounts:
-    """Since the start."""
+    """Counts since the start."""
 
     n_computed: int
     n_failed: int
@@ -51,16 +51,16 @@ class PoolCounts:
 
 
 class TransitionPool:
-    """Draws transitions for all sessions and characters of a process; any thread may call it, nothing blocks."""
+    """Draws transitions for all sessions and characters of a process; safe in any thread, never blocks."""
 
     def __init__(self, n_workers: int, cache_limit_bytes: int) -> None:
-        """cache_limit_bytes: of each pack. The processes end with this one, however it ends."""
+        """cache_limit_bytes: per pack. The workers end with this process, however it ends."""
         if n_workers < 1:
             raise ValueError(f"n_workers is {n_workers}, wanted 1 or more")
         self._cache_limit_bytes = cache_limit_bytes
         self._caches: OrderedDict[tuple[str, str], TransitionCache] = OrderedDict()
         self._lock = Lock()
-        self._workers = [Drawer(stands_back=True) for _ in range(n_workers)]
+        self._workers = [Drawer(low_priority=True) for _ in range(n_workers)]
         self._slow: Lane[_Key, Job, list[bytes]] = Lane(
             "transitions", [self._draw(worker) for worker in self._workers], _MAX_WAITING, _MAX_DONE
         )
@@ -70,7 +70,7 @@ class TransitionPool:
         self._quick: Lane[_FadeKey, _FadeJob, list[bytes]] = Lane("crossfades", [_fade], _MAX_WAITING, _MAX_FADES)
 
     def store(self, pack: CharacterPack, blender: Blender) -> TransitionStore:
-        """The transitions of a pack, for one session; all of them share a cache."""
+        """The transitions of a pack, for one session; all sessions share a cache."""
         key = cache_key(pack, blender)
         place = str(pack.path), key
         with self._lock:
@@ -82,37 +82,37 @@ class TransitionPool:
             return TransitionStore(pack, blender, self._caches[place])
 
     def look_up(self, store: TransitionStore, cut: Cut, urgent: bool = False) -> None:
-        """See whether a transition is cached, and draw it where it is not, before all that was requested earlier.
+        """Find out whether a transition is cached and draw it if not, ahead of all earlier requests.
 
-        urgent: it may be needed before it can be drawn; then a crossfade is mixed, too.
+        urgent: it may be needed before it can be drawn, so a crossfade is mixed, too.
         """
         self._looking.request(_key(store, cut), _Look(store, cut, urgent), store.key)
 
-    def found(self, store: TransitionStore, cut: Cut, within_s: float | None = 0.0) -> list[bytes] | None:
-        """What came of looking up: the 8 pictures, nothing where there are none, None where it is not known yet."""
+    def lookup_result(self, store: TransitionStore, cut: Cut, within_s: float | None = 0.0) -> list[bytes] | None:
+        """Result of look_up: the 8 pictures, an empty list if not cached, None if not known yet."""
         return self._looking.result(_key(store, cut), within_s)
 
     def request(self, store: TransitionStore, cut: Cut) -> None:
-        """Draw and cache a transition, before all that was requested earlier."""
+        """Draw and cache a transition, ahead of all earlier requests."""
         self._slow.request(_key(store, cut), Job(store, cut), store.key)
 
-    def drawn(self, store: TransitionStore, cut: Cut, within_s: float | None = 0.0) -> list[bytes] | None:
-        """The 8 pictures of a requested transition, if they come in time; None for within_s: whenever they come."""
+    def transition(self, store: TransitionStore, cut: Cut, within_s: float | None = 0.0) -> list[bytes] | None:
+        """The 8 pictures of a requested transition if ready in time; within_s None: wait as long as it takes."""
         return self._slow.result(_key(store, cut), within_s)
 
     def failed(self, store: TransitionStore, cut: Cut) -> bool:
-        """Whether it will not be drawn: the pack is damaged, a worker died of it twice, or the pool is closed."""
+        """Whether it will never be drawn: the pack is damaged, it killed a worker twice, or the pool is closed."""
         return self._slow.failed(_key(store, cut))
 
     def request_fade(self, store: TransitionStore, cut: Cut, part: FadePart) -> None:
         self._quick.request((_key(store, cut), part), _FadeJob(store, cut, part), store.key)
 
     def fade(self, store: TransitionStore, cut: Cut, part: FadePart, within_s: float | None) -> list[bytes] | None:
-        """The 4 pictures of a requested part of a crossfade, if they come in time."""
+        """The 4 pictures of a requested part of a crossfade if they are ready in time."""
         return self._quick.result((_key(store, cut), part), within_s)
 
     def _look(self, look: "_Look") -> list[bytes]:
-        known = look.store.known(look.cut)
+        known = look.store.get_cached(look.cut)
         if known is not None:
             return known
         self.request(look.store, look.cut)
@@ -122,10 +122,10 @@ class TransitionPool:
         return []
 
     def _draw(self, worker: Drawer) -> Callable[[Job], list[bytes]]:
-        """What a thread of the slow lane does: it may have been drawn meanwhile, by another process for example."""
+        """The job of a thread of the slow lane; another process may have drawn the transition meanwhile."""
 
         def draw(job: Job) -> list[bytes]:
-            made = job.store.known(job.cut) or worker(job)
+            made = job.store.get_cached(job.cut) or worker(job)
             self._looking.forget(_key(job.store, job.cut))
             return made
 
@@ -140,7 +140,7 @@ class TransitionPool:
         )
 
     def close(self) -> None:
-        """End the processes; what they are at is dropped."""
+        """End the processes; unfinished work is dropped."""
         self._looking.close()
         self._quick.close()
         self._slow.close(self._kill)
@@ -165,7 +165,6 @@ class _FadeJob(Job):
 
 
 def _fade(job: _FadeJob) -> list[bytes]:
-    """In this process: it is cheap, and done without Python's lock. Nothing is kept open, least of all a pack that may
-    be deleted: that takes 1 ms."""
+    """In this process: it is cheap and releases the GIL. The pack is opened each time (1 ms), as it may be deleted."""
     maker = TransitionMaker(job.store.pack, job.store.blender)
     return maker.late_crossfade(job.cut) if job.part is FadePart.LATE else maker.crossfade(job.cut, job.part)

@@ -1,4 +1,4 @@
-"""Text on the pictures: a mark in the corner, a caption, the words as they are said. Light letters on a dark box."""
+"""Text on the pictures: a label in the corner, a caption, the words as they are spoken. Light text on a dark box."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,25 +21,25 @@ if TYPE_CHECKING:
 __all__ = ["WORDS", "Box", "FixedText", "SpokenWords", "check_text", "missing_glyphs", "text_stages"]
 
 WORDS = "words"
-"""As a caption: the words of the speech."""
+"""The caption that means: the words of the speech."""
 
-_CAPTION_SIZE, _LABEL_SIZE = 1 / 20, 1 / 30  # of letters, in heights of the picture
-_NARROW = 1.2  # in pictures that are upright, height counts up to so many widths
-_MIN_SIZE_PX = 13  # smaller letters are not legible after encoding
-_SMALLEST_SIZE_PX = 5  # of letters in pictures that are too narrow for it
-_MARGIN = 0.04  # between text and picture edge, in heights of the picture
-_PADDING = 0.35  # around the letters, in their size
+_CAPTION_SIZE, _LABEL_SIZE = 1 / 20, 1 / 30  # of the letters, in picture heights
+_NARROW = 1.2  # in portrait pictures, the height counts as at most this many widths
+_MIN_SIZE_PX = 13  # smaller letters are illegible after encoding
+_SMALLEST_SIZE_PX = 5  # for letters in pictures too narrow for that
+_MARGIN = 0.04  # between text and picture edge, in picture heights
+_PADDING = 0.35  # around the letters, in letter sizes
 _MAX_WIDTH = 0.88  # of the picture
 _MAX_HEIGHT = 0.34
 _DARK, _LIGHT = 16, 235  # luma in limited range
 _OPACITY = 0.72  # of the box
-_PAUSE_S = 0.7  # a caption ends in a longer one
+_PAUSE_S = 0.7  # a longer pause ends a caption
 _LINGER_S = 0.3
 
 
 @dataclass(frozen=True, eq=False)
 class Box:
-    """A text as it is laid on pictures. Left and top are even, width and height too."""
+    """A text ready to be drawn on pictures. Left, top, width and height are even."""
 
     left: int
     top: int
@@ -47,7 +47,7 @@ class Box:
     luma: np.ndarray  # float32 (h, w), 16..235, times alpha
 
     def draw(self, frames: np.ndarray) -> None:
-        """Into uint8 (n, H * 3 / 2, W), planes Y, U, V, in place."""
+        """Draw on uint8 (n, H * 3 / 2, W), planes Y, U, V, in place."""
         n, rows, width = frames.shape
         height = rows * 2 // 3
         top, left = self.top, self.left
@@ -74,7 +74,7 @@ class FixedText:
 
 
 class SpokenWords:
-    """A PictureStage: the words of the speech, a line at a time, while they are said."""
+    """A PictureStage: the words of the speech, a line at a time, as they are spoken."""
 
     lookahead_s = None
     key = None
@@ -109,18 +109,18 @@ def text_stages(
     words: str | None = None,
     warn: Callable[[str], None] = lambda _: None,
 ) -> list[PictureStage]:
-    """What writes on the pictures of a character. words: the timings, as JSON, for the caption WORDS.
+    """The stages that write on the pictures of a character. words: the timings, as JSON, for the caption WORDS.
 
-    warn is told of letters of `words` that cannot be drawn. Raises InputError for such letters in the other texts, for
-    texts that are too long, and where there are no timings for WORDS.
+    warn is called with a line about letters of `words` that cannot be drawn. Raises InputError for such letters in the
+    other texts, for texts that are too long, and if WORDS has no timings.
     """
     stages: list[PictureStage] = []
     if caption == WORDS:
         if words is None:
-            raise InputError("the caption 'words' needs the timings of the words: give --words JSON, too")
+            raise InputError("the caption 'words' needs word timings: add --words JSON")
         said = parse_words(words)
         if missing := missing_glyphs("".join(word.text for word in said)):
-            warn(f"the font at hand cannot draw {missing} of the words: boxes are shown instead")
+            warn(f"the font cannot draw {missing} in the words: boxes are shown instead")
         stages.append(SpokenWords(said, info))
     elif caption is not None:
         check_text(caption, "caption")
@@ -132,7 +132,7 @@ def text_stages(
 
 
 def missing_glyphs(text: str) -> str:
-    """Letters that the font at hand cannot draw, each once, in order of their numbers."""
+    """Letters that the font cannot draw, each once, in code-point order."""
     font = _font(20)
     unknown = bytes(font.getmask("\U0010ffff"))
     return "".join(c for c in sorted(set(text)) if c.isprintable() and bytes(font.getmask(c)) == unknown)
@@ -141,9 +141,9 @@ def missing_glyphs(text: str) -> str:
 def check_text(text: str, what: str) -> None:
     """Raises InputError for a text that is empty or cannot be drawn."""
     if not text.strip():
-        raise InputError(f"the {what} is empty: leave it out, or give a text")
+        raise InputError(f"the {what} is empty: omit it or give a text")
     if missing := missing_glyphs(text):
-        raise InputError(f"the {what} {text!r}: the font at hand cannot draw {missing}")
+        raise InputError(f"the {what} {text!r}: the font cannot draw {missing}")
 
 
 def _label(text: str, info: PackInfo) -> Box:
@@ -154,7 +154,7 @@ def _label(text: str, info: PackInfo) -> Box:
 
 
 def _caption(text: str, info: PackInfo) -> Box:
-    """At the bottom, in the middle. Raises InputError where it would hide more than a third of the picture."""
+    """Centred at the bottom. Raises InputError if it would hide more than a third of the picture."""
     size = _size(_CAPTION_SIZE, info)
     lines = _wrapped(text.split(), size, info)
     lettering = _lettering(lines, _fitting_size(lines, size, info))
@@ -165,7 +165,7 @@ def _caption(text: str, info: PackInfo) -> Box:
 
 
 def _lines_of(words: Sequence[Word], info: PackInfo) -> list[tuple[float, float, str]]:
-    """Start, end and text of what is shown at a time: as many words as fit into a line, up to the next pause."""
+    """Start, end (seconds) and text of each line: as many words as fit, up to the next pause."""
     groups: list[list[Word]] = []
     size = _size(_CAPTION_SIZE, info)
     for word in words:
@@ -184,7 +184,7 @@ def _lines_of(words: Sequence[Word], info: PackInfo) -> list[tuple[float, float,
 
 
 def _shortened(word: str, info: PackInfo) -> str:
-    """What fits into the picture of a word: a recogniser's mistake must not end a render."""
+    """As much of a word as fits into the picture: a recogniser's mistake must not fail a render."""
     if _width(word, _SMALLEST_SIZE_PX) <= _MAX_WIDTH * info.width:
         return word
     return _shortened(word.removesuffix("…")[:-1] + "…", info)
@@ -206,7 +206,7 @@ def _size(share: float, info: PackInfo) -> int:
 
 
 def _fitting_size(lines: Sequence[str], size: int, info: PackInfo) -> int:
-    """Smaller where a line is wider than the picture. Raises InputError where it would be too small to see."""
+    """Reduced if a line is wider than the picture. Raises InputError if it would be too small to read."""
     while max(_width(line, size) for line in lines) > _MAX_WIDTH * info.width:
         size -= 1
         if size < _SMALLEST_SIZE_PX:
@@ -220,7 +220,7 @@ def _width(text: str, size: int) -> float:
 
 @lru_cache(64)
 def _font(size: int) -> "FreeTypeFont":
-    """DejaVu Sans, which comes with matplotlib: Latin, Greek, Cyrillic, Arabic and more; that of Pillow has ASCII."""
+    """DejaVu Sans, which comes with matplotlib: Latin, Greek, Cyrillic, Arabic and more; Pillow's has only ASCII."""
     import matplotlib
     from PIL import ImageFont
 
@@ -228,7 +228,7 @@ def _font(size: int) -> "FreeTypeFont":
 
 
 def _lettering(lines: Sequence[str], size: int) -> np.ndarray:
-    """Lines one below the other, each in the middle, with room around them: float32 (h, w), 1 is a letter."""
+    """Centred lines, with padding: float32 (h, w), 1 is a letter."""
     from PIL import Image, ImageDraw
 
     font = _font(size)

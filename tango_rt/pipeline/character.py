@@ -1,4 +1,4 @@
-"""A character, opened to perform: one for all its streams."""
+"""A character opened for performance, shared by all its streams."""
 
 import hashlib
 import threading
@@ -18,25 +18,25 @@ from engine.names import canonical
 from engine.timebase import FRAMES_PER_NODE
 from tango_rt.pipeline.live import LiveOptions, LivePerformer
 
-__all__ = ["Character", "character_of", "open_character"]
+__all__ = ["Character", "character_from_pack", "open_character"]
 
-_MAX_GRAPHS = 8  # a search prepared for a seed and a look-ahead: a few megabytes each
+_MAX_GRAPHS = 8  # searches prepared for a seed and a look-ahead, a few megabytes each
 
 
 @dataclass(frozen=True, eq=False)
 class Character:
-    """An opened pack. sha256: of what decides its performances and its pictures, all arrays and the video included."""
+    """An open pack."""
 
     id: str
     pack: CharacterPack
-    sha256: str
+    sha256: str  # of everything that determines its performances and pictures, including all arrays and the video
     retrievals: tuple[str, ...]
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _opened: dict[RetrievalOptions, Retrieval] = field(default_factory=dict, repr=False)
     _graphs: "OrderedDict[tuple[PerformOptions, int], OnlineGraph]" = field(default_factory=OrderedDict, repr=False)
 
     def performer(self, options: LiveOptions | None = None) -> LivePerformer:
-        """A new stream. Raises InputError and ArtifactError as open_retrieval does."""
+        """Start a stream. Raises InputError and ArtifactError as open_retrieval does."""
         options = options or LiveOptions()
         with self._lock:
             retrieval = self._retrieval(options.perform.retrieval)
@@ -73,12 +73,12 @@ class Character:
 
 
 def open_character(path: Path) -> Character:
-    """Raises InputError where there is none, ArtifactError where it is unusable."""
-    return character_of(CharacterPack.open(path))
+    """Raises InputError if there is none, ArtifactError if it is unusable."""
+    return character_from_pack(CharacterPack.open(path))
 
 
-def character_of(pack: CharacterPack) -> Character:
-    """Raises ArtifactError where the motion features of the pack cannot be read."""
+def character_from_pack(pack: CharacterPack) -> Character:
+    """Raises ArtifactError if the motion features of the pack cannot be read."""
     names = tuple(stored_names(pack.path))
     digest = hashlib.sha256(pack.sha256.encode())
     for name in names:
@@ -87,7 +87,7 @@ def character_of(pack: CharacterPack) -> Character:
 
 
 def _shared_lookahead(nodes: int | None) -> tuple[int, int]:
-    """Nodes that the search sees ahead, and frames that the features wait for."""
+    """Split a look-ahead: nodes that the search sees ahead, and frames that the features wait for."""
     if nodes is None:
         return 0, 10**6
     n_search = min(nodes, 1)

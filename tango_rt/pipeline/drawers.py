@@ -1,4 +1,4 @@
-"""Processes that draw transitions: one drives each, hands it cuts, and replaces it when it dies or hangs."""
+"""Processes that draw transitions; a Drawer feeds one with cuts and replaces it when it dies or hangs."""
 
 import logging
 import os
@@ -28,8 +28,8 @@ __all__ = ["Drawer", "Job", "draw_ahead"]
 
 _log = logging.getLogger(__name__)
 
-_MAX_MAKERS = 4  # opened packs of a process
-_LIMIT_S = 300.0  # a process that takes longer hangs; on a machine without a free core they take long
+_MAX_MAKERS = 4  # open packs per process
+_LIMIT_S = 300.0  # a process that takes longer has hung; on a busy machine drawing is slow
 _IDLE_S = 10.0
 _NICE = 10
 
@@ -43,22 +43,22 @@ class Job:
 
 
 class Drawer:
-    """A process that draws, for one thread at a time. It ends with this one, however that comes about."""
+    """A process that draws, for one thread at a time. It ends with this process, however that ends."""
 
-    def __init__(self, stands_back: bool = False) -> None:
-        """stands_back: it runs only while nothing else wants the core. Raises OSError where none can be started."""
+    def __init__(self, low_priority: bool = False) -> None:
+        """low_priority: run only while nothing else wants the core. Raises OSError if no process can be started."""
         self.n_lost = 0
-        self._stands_back = stands_back
+        self._low_priority = low_priority
         self._closed = False
-        self._lock = Lock()  # nothing is replaced while all are ended
+        self._lock = Lock()  # no process is replaced while all are being ended
         self._start()
 
     def __call__(self, job: Job) -> list[bytes]:
-        """Draw and cache. Raises what the drawing raises, BackendError where it kills the process twice."""
+        """Draw and cache. Raises what the drawing raises, BackendError if it kills the process twice."""
         made = self._make(job) or self._make(job)
         if made is None:
             raise BackendError(
-                f"a process that draws transitions died of it twice (cut {job.cut} of {job.store.key}): "
+                f"drawing a transition killed its process twice (cut {job.cut} of {job.store.key}): "
                 "free some memory, or use fewer processes"
             )
         job.store.keep(job.cut, made)
@@ -91,13 +91,15 @@ class Drawer:
         self._process.kill()
         self._process.join()
         self._connection.close()
-        _log.warning("a process that draws transitions was lost (exit code %s) and is replaced", self._process.exitcode)
+        _log.warning(
+            "a process that draws transitions died (exit code %s) and is being replaced", self._process.exitcode
+        )
         self._start()
 
     def _start(self) -> None:
         context = get_context("spawn")
         ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(theirs, self._stands_back), daemon=True)
+        process = context.Process(target=_serve, args=(theirs, self._low_priority), daemon=True)
         with hold_interrupts():
             process.start()
             self._connection, self._process = ours, process
@@ -105,9 +107,9 @@ class Drawer:
 
 
 def draw_ahead(store: TransitionStore, cuts: Iterable[Cut], n_processes: int) -> Generator[Cut, None, None]:
-    """Draw and cache the cuts that are not cached; yields each when it is done. Close it to end the processes."""
-    missing = [cut for cut in dict.fromkeys(cuts) if not store.cached(cut)]
-    n_processes = min(n_processes, len(missing) // 2)  # the start of a process takes as long as a few transitions
+    """Draw and cache the cuts that are not cached yet; yields each when done. Close it to end the processes."""
+    missing = [cut for cut in dict.fromkeys(cuts) if not store.is_cached(cut)]
+    n_processes = min(n_processes, len(missing) // 2)  # starting a process takes as long as a few transitions
     drawers = _started(n_processes) if n_processes > 1 else []
     if not drawers:
         for cut in missing:
@@ -131,19 +133,21 @@ def draw_ahead(store: TransitionStore, cuts: Iterable[Cut], n_processes: int) ->
         yield from threads.map(draw, missing)
     finally:
         threads.shutdown(wait=False, cancel_futures=True)
-        _kill(drawers)  # what they are at is of no use any more
+        _kill(drawers)  # their unfinished work is no longer needed
         threads.shutdown()
 
 
 def _started(n_processes: int) -> list[Drawer]:
-    """All of them, or none where the system allows no processes."""
+    """All of them, or none if the system allows no processes."""
     drawers: list[Drawer] = []
     try:
         with hold_interrupts():
             for _ in range(n_processes):
                 drawers.append(Drawer())
     except OSError as error:
-        _log.warning("transitions are drawn by one process: others cannot be started (%s)", error.strerror or error)
+        _log.warning(
+            "transitions are drawn in this process only: no others can be started (%s)", error.strerror or error
+        )
         _kill(drawers)
         return []
     except BaseException:
@@ -157,11 +161,13 @@ def _kill(drawers: Sequence[Drawer]) -> None:
         drawer.kill()
 
 
-def _serve(connection: Connection, stands_back: bool) -> None:
-    """A worker process: ends when the other end of the connection does, however that came about."""
+def _serve(connection: Connection, low_priority: bool) -> None:
+    """A worker process: ends when the other end of the connection is gone, however that happened."""
     for ending in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(ending, signal.SIG_IGN)  # a request to end goes to all of a service, and its server ends us
-    if stands_back:
+        signal.signal(
+            ending, signal.SIG_IGN
+        )  # a service manager signals all processes of a service; our server ends us
+    if low_priority:
         _stand_back()
     cv2.setNumThreads(1)  # the processes share the cores already
     makers = _Makers()
@@ -180,7 +186,7 @@ def _serve(connection: Connection, stands_back: bool) -> None:
 
 
 def _stand_back() -> None:
-    """Run while nobody else wants the core: what is drawn here is for later, the streams wait by the millisecond."""
+    """Run only while nothing else wants the core: this work is for later, while streams wait by the millisecond."""
     with suppress(OSError):
         if hasattr(os, "SCHED_IDLE"):
             os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
@@ -189,23 +195,23 @@ def _stand_back() -> None:
 
 
 class _Makers:
-    """What a process has opened: a few packs, and blenders, which may hold networks, for as long as it lives."""
+    """What a process keeps open: a few packs, and its blenders (which may hold networks) for as long as it lives."""
 
     def __init__(self) -> None:
         self._makers: OrderedDict[tuple[Path, str], TransitionMaker] = OrderedDict()
         self._blenders: dict[tuple[str, int, str], Blender] = {}
 
     def close_packs(self) -> None:
-        """An opened pack takes disk space, even if it was deleted."""
+        """An open pack occupies disk space even after it was deleted."""
         self._makers.clear()
 
     def get(self, path: Path, key: str, blender: Blender) -> TransitionMaker:
-        """Raises ArtifactError where another pack lies there by now."""
+        """Raises ArtifactError if another pack is there by now."""
         maker = self._makers.pop((path, key), None)
         if maker is None:
             pack = CharacterPack.open(path)
             if cache_key(pack, blender) != key:
-                raise ArtifactError(f"{path} was built anew: what its predecessor asks for cannot be drawn from it")
+                raise ArtifactError(f"{path} was rebuilt: transitions of its predecessor cannot be drawn from it")
             same = self._blenders.setdefault((blender.name, blender.version, blender.settings), blender)
             maker = TransitionMaker(pack, same)
         self._makers[path, key] = maker

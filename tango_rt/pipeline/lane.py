@@ -1,4 +1,4 @@
-"""Work in the background, newest first: what was wanted long ago is probably too late already."""
+"""Background work, newest first: what was requested long ago is probably too late already."""
 
 import logging
 import math
@@ -22,24 +22,24 @@ J = TypeVar("J")
 V = TypeVar("V")
 
 _NICE = 5
-_LEARNING = 0.2  # share of the newest in the running cost
+_LEARNING = 0.2  # weight of the newest job in the running cost
 _MAX_FAILED = 4096
 _MAX_KINDS = 64
 _SLACK = 1.2  # some jobs take longer than the mean
 
 
 class Lane(Generic[K, J, V]):
-    """Threads that do jobs, one for a key: the newest request first, the oldest forgotten when too many wait.
+    """Threads that do one job per key: newest request first; the oldest are dropped if too many wait.
 
-    A key whose job raises is remembered and refused. Results stay until `most_done` newer ones came. What a job takes
-    is learnt by its `kind`, so that nobody waits for what will be late.
+    A key whose job raises is remembered and refused. A result is kept until `max_done` newer ones have come. The cost
+    of a job is learnt by its `kind`, so that callers do not wait for a result that will be late.
     """
 
-    def __init__(self, name: str, workers: Sequence[Callable[[J], V]], most_waiting: int, most_done: int) -> None:
-        """workers: one thread for each, which calls it; it may in turn drive a process."""
+    def __init__(self, name: str, workers: Sequence[Callable[[J], V]], max_waiting: int, max_done: int) -> None:
+        """workers: each is called in a thread of its own, and may in turn drive a process."""
         self._name = name
-        self._most_waiting = most_waiting
-        self._most_done = most_done
+        self._max_waiting = max_waiting
+        self._max_done = max_done
         self._waiting: OrderedDict[K, tuple[J, str]] = OrderedDict()  # the newest at the end
         self._begun: dict[K, tuple[float, str]] = {}
         self._done: OrderedDict[K, V] = OrderedDict()
@@ -57,7 +57,7 @@ class Lane(Generic[K, J, V]):
             thread.start()
 
     def cost_s(self, kind: str) -> float | None:
-        """Running mean of what a job of a kind takes; None before the first."""
+        """Running mean of the seconds that a job of a kind takes; None before the first."""
         return self._cost_s.get(kind)
 
     @property
@@ -65,23 +65,23 @@ class Lane(Generic[K, J, V]):
         return len(self._waiting) + len(self._begun)
 
     def failed(self, key: K) -> bool:
-        """Whether it will never be done; so it is with all that is not done when the lane is closed."""
+        """Whether it will never be done, as is everything unfinished when the lane is closed."""
         return self._closing or key in self._failed
 
     def request(self, key: K, job: J, kind: str) -> None:
-        """See that it is done, before all that was requested earlier; never blocks."""
+        """Have it done, ahead of all earlier requests; never blocks."""
         with self._changed:
             if self._closing or key in self._begun or key in self._done or key in self._failed:
                 return
             self._waiting[key] = job, kind
             self._waiting.move_to_end(key)
-            if len(self._waiting) > self._most_waiting:
+            if len(self._waiting) > self._max_waiting:
                 self._waiting.popitem(last=False)
             self._changed.notify_all()
 
     def result(self, key: K, within_s: float | None = 0.0) -> V | None:
-        """What came of a key, or None. Waits where it will probably be done in time; without a limit (None), as long
-        as it is wanted and has not failed."""
+        """The result for a key, or None. Waits if it will probably be done in time; without a limit (None), until it is
+        done, dropped or failed."""
         end_s = None if within_s is None else time.monotonic() + within_s
         with self._changed:
             while key not in self._done:
@@ -95,12 +95,12 @@ class Lane(Generic[K, J, V]):
             return self._done[key]
 
     def forget(self, key: K) -> None:
-        """What came of it no longer holds: when it is requested again, it is done again."""
+        """Discard a result that is no longer valid: if requested again, it is done again."""
         with self._changed:
             self._done.pop(key, None)
 
     def close(self, interrupt: Callable[[], None] = lambda: None) -> None:
-        """Drop what waits, and end. interrupt: called when no new job can begin, to cut short those that have."""
+        """Drop waiting jobs and end. interrupt: called once no new job can begin, to cut short the running ones."""
         with self._changed:
             self._closing = True
             self._waiting.clear()
@@ -110,7 +110,7 @@ class Lane(Generic[K, J, V]):
             thread.join()
 
     def _expected_s(self, key: K) -> float:
-        """Until the job of a key is done; inf where nothing is known, or others come first."""
+        """Seconds until the job of a key is done; inf if nothing is known, or others come first."""
         if key in self._begun:
             return self._left_s(key)
         _, kind = self._waiting[key]
@@ -124,7 +124,7 @@ class Lane(Generic[K, J, V]):
         return max(0.0, self._cost_s.get(kind, math.inf) - (time.monotonic() - begun_s))
 
     def _run(self, work: Callable[[J], V]) -> None:
-        if sys.platform == "linux":  # where a thread has a priority of its own
+        if sys.platform == "linux":  # where threads have their own priority
             with suppress(OSError):
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
         while True:
@@ -148,7 +148,7 @@ class Lane(Generic[K, J, V]):
             if result:
                 self.n_done += 1
                 self._learn(kind, time.monotonic() - begun_s)
-                _put(self._done, key, result[0], self._most_done)
+                _put(self._done, key, result[0], self._max_done)
             elif not self._closing:
                 self.n_failed += 1
                 _put(self._failed, key, None, _MAX_FAILED)

@@ -1,7 +1,7 @@
-"""The live object: speech in, steps of 4 frames out, without an end. Pure state: no clock, no files, no threads.
+"""The live object: speech in, steps of 4 frames out, endlessly. Pure state: no clock, no files, no threads.
 
-Who has a clock asks every 4 frames for `next() or idle()`; who has a file asks for `next()` until there is none. What
-comes out depends on the samples and on the order of these calls, never on how the samples were cut into chunks.
+A caller with a clock asks for `next() or idle()` every 4 frames; a caller with a file for `next()` until it is None.
+The output depends on the samples and the order of these calls, never on how the samples were cut into chunks.
 """
 
 from collections import deque
@@ -33,10 +33,10 @@ __all__ = ["LiveOptions", "LivePerformer", "Step"]
 
 @dataclass(frozen=True)
 class LiveOptions:
-    """Raises InputError for a look-ahead out of range, and where words or the official search lack whole utterances."""
+    """Raises InputError for a look-ahead out of range, or one given with words or the official search."""
 
-    lookahead_nodes: int | None = DEFAULT_LOOKAHEAD_NODES  # in addition to the analysis; None: the whole utterance
-    idle: bool = True  # whether steps without speech come in between
+    lookahead_nodes: int | None = DEFAULT_LOOKAHEAD_NODES  # on top of the audio analysis; None: the whole utterance
+    idle: bool = True  # whether steps without speech come between utterances
     perform: PerformOptions = field(default_factory=PerformOptions)
 
     def __post_init__(self) -> None:
@@ -44,33 +44,27 @@ class LiveOptions:
         if nodes is not None and not 0 <= nodes <= MAX_LOOKAHEAD_NODES:
             raise InputError(f"a look-ahead of {nodes} nodes: wanted 0 to {MAX_LOOKAHEAD_NODES}")
         if nodes is not None and (self.perform.words is not None or self.perform.search == "official"):
-            raise InputError("word timings and the official search need the whole utterance: leave the look-ahead out")
+            raise InputError("word timings and the official search need the whole utterance: do not set a look-ahead")
 
 
 @dataclass(frozen=True)
 class Step:
-    """Four frames of video: those of `node`, or half a transition.
-
-    cut_to: they are the first half of the transition node -> cut_to. cut_from: the second half of cut_from -> node.
-    hard: entered by a cut without transition. utterance: None while nobody speaks; first_frame: number of the first
-    frame within it; n_frames: how many of the four belong to it, fewer at its end; last: its last step. planned: cuts
-    that will probably come. heard_samples: of the utterance, at 16 kHz, that had to be heard.
-    """
+    """Four frames of video: those of `node`, or half a transition."""
 
     node: int
-    cut_to: int | None = None
-    cut_from: int | None = None
-    hard: bool = False
-    utterance: str | None = None
-    first_frame: int = 0
-    n_frames: int = 0
-    last: bool = False
-    planned: tuple[Cut, ...] = ()
-    heard_samples: int = 0
+    cut_to: int | None = None  # the frames are the first half of the transition node -> cut_to
+    cut_from: int | None = None  # the frames are the second half of the transition cut_from -> node
+    hard: bool = False  # entered by a cut without a transition
+    utterance: str | None = None  # None between utterances
+    first_frame: int = 0  # number of the first frame within the utterance
+    n_frames: int = 0  # how many of the four belong to the utterance, fewer at its end
+    last: bool = False  # the last step of the utterance
+    planned: tuple[Cut, ...] = ()  # cuts that will probably follow
+    heard_samples: int = 0  # of the utterance, at 16 kHz, that were needed for this step
 
 
 class _Slot(NamedTuple):
-    """The next step to come: what was shown before fixes its node, not what it is for."""
+    """The next step: its node is fixed by what was shown before, but not whether it is for speech or rest."""
 
     node: int
     cut_from: int | None
@@ -86,10 +80,10 @@ class _Undo(NamedTuple):
 
 
 class LivePerformer:
-    """One stream of one character; memory is constant for ever. One caller at a time."""
+    """One stream of one character; memory does not grow. One caller at a time."""
 
     def __init__(self, retrieval: Retrieval, graph: OnlineGraph, options: LiveOptions, planner: Planner) -> None:
-        """retrieval: with the embedding already hurried; planner: for whole utterances."""
+        """retrieval: its embedding already set to the look-ahead; planner: for whole utterances."""
         self._retrieval = retrieval
         self._graph = graph
         self._options = options
@@ -97,19 +91,19 @@ class LivePerformer:
         self.reset()
 
     def reset(self) -> None:
-        """As new: everything heard and shown is forgotten."""
+        """Forget everything heard and shown."""
         self._search = OnlineSearch(self._graph)
         self._queue: deque[Utterance] = deque()
         self._slot: _Slot | None = None
         self._undo: _Undo | None = None
-        self._voice: str | None = None  # whose speech the last step was for
+        self._voice: str | None = None  # utterance of the last step
         self._shown = False
         self._flushed = False
         self._plan: Performance | None = None
 
     @property
     def lookahead_samples(self) -> int:
-        """What a step waits for beyond its own sound, at 16 kHz; whole utterances wait for their end: 0."""
+        """16 kHz samples that a step needs beyond its own sound; 0 for whole utterances, which wait for their end."""
         if self._options.lookahead_nodes is None:
             return 0
         frames = self._retrieval.embedding.lookahead_frames
@@ -122,31 +116,31 @@ class LivePerformer:
 
     @property
     def plan(self) -> Performance | None:
-        """How the last whole utterance is performed."""
+        """The performance of the last whole utterance."""
         return self._plan
 
     @property
     def under_way(self) -> str | None:
-        """The utterance that has begun and not ended."""
+        """The utterance that has begun but not ended."""
         return self._queue[0].name if self._queue and self._queue[0].taken else None
 
     @property
     def queued_steps(self) -> int:
-        """Steps heard that wait to be performed."""
+        """Number of steps that can be performed now."""
         return sum(utterance.waiting for utterance in self._queue)
 
     @property
     def done(self) -> bool:
-        """Nothing more is to come: flushed, and all performed."""
+        """Whether everything was performed and flush was called."""
         return self._flushed and not self._queue
 
     def push(self, samples: np.ndarray, utterance: str) -> None:
-        """The next 16 kHz samples, float32 (n,), of an utterance; another name ends the one that is open.
+        """Take the next 16 kHz samples, float32 (n,), of an utterance; another name ends the open one.
 
         Raises InputError for NaN, and after flush.
         """
         if self._flushed:
-            raise InputError("this stream is over (flush was called): reset it")
+            raise InputError("this stream is over (flush was called): call reset first")
         if not self._queue or self._queue[-1].ended or self._queue[-1].name != utterance:
             self.end_of_utterance()
             self._queue.append(self._new_utterance(utterance))
@@ -165,9 +159,9 @@ class LivePerformer:
         self._flushed = True
 
     def interrupt(self, mode: Literal["rest", "cut"], utterance: str | None = None) -> tuple[str, ...]:
-        """Drop speech: of one utterance, or all. Returns the names of what ended by it, in order.
+        """Drop speech, of one utterance or all. Returns the names of the utterances that this ended, in order.
 
-        rest: the next steps lead from what is shown to rest, by edges of the graph. cut: the next step is at rest.
+        rest: the next steps lead along edges of the graph from what is shown to rest. cut: the next step is at rest.
         """
         dropped = tuple(one.name for one in self._queue if utterance in (None, one.name))
         self._queue = deque(one for one in self._queue if one.name not in dropped)
@@ -179,7 +173,7 @@ class LivePerformer:
         return dropped
 
     def next(self) -> Step | None:
-        """The next step of the speech; None as long as not enough of it was heard."""
+        """The next step of the speech; None if not enough of it was heard yet."""
         if not self._queue or not self._queue[0].ready:
             return None
         utterance = self._queue[0]
@@ -187,7 +181,7 @@ class LivePerformer:
         first_frame = utterance.taken * FRAMES_PER_NODE
         left = frame_count(utterance.n_samples) - first_frame
         last = utterance.ended and left <= FRAMES_PER_NODE
-        advance = not last or self._options.idle  # else nobody knows yet what comes behind
+        advance = not last or self._options.idle  # else what follows is not known yet
         self._remember(slot, advance)
         heard = utterance.heard_samples
         cut_to, planned = self._take(slot, utterance.advance(self._search)) if advance else (None, ())
@@ -211,7 +205,7 @@ class LivePerformer:
         )
 
     def idle(self, attention: float = 0.0) -> Step:
-        """The next step without speech. attention: 0 asks for rest, more for less of it."""
+        """The next step without speech. attention: 0 asks for rest, higher values for less of it."""
         slot = self._slot or self._entered(self._search.begin_at_rest)
         self._remember(slot, advance=True)
         self._voice = None
@@ -220,7 +214,7 @@ class LivePerformer:
         return Step(node=slot.node, cut_to=cut_to, cut_from=slot.cut_from, hard=slot.hard, planned=planned)
 
     def take_back(self) -> None:
-        """The last step was not shown: what follows it, and what it is for, will be decided anew. Once a step."""
+        """The last step was not shown: undo it, so that its use and what follows are decided again. Once per step."""
         if self._undo is None:
             return
         self._slot, self._voice = self._undo.slot, self._undo.voice
@@ -246,7 +240,7 @@ class LivePerformer:
         return self._plan
 
     def _entered(self, begin: Callable[[], int]) -> _Slot:
-        """Where nothing is fixed: on from what was shown last, else anywhere."""
+        """A slot if none is fixed: on from what was shown last, else anywhere."""
         if self._shown:
             node = self._search.go_on()
             if node is not None:
@@ -256,7 +250,7 @@ class LivePerformer:
         return slot
 
     def _take(self, slot: _Slot, decision: Decision) -> tuple[int | None, tuple[Cut, ...]]:
-        """Fix the next step -> where this one cuts to, and the cuts that are planned behind it."""
+        """Fix the next step -> where this one cuts to, and the cuts planned after it."""
         goes_on = decision.node == slot.node + 1 and not decision.cut
         self._slot = _Slot(decision.node, slot.node if decision.cut else None, hard=not (decision.cut or goes_on))
         return decision.node if decision.cut else None, decision.planned

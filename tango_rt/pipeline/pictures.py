@@ -1,4 +1,4 @@
-"""Pictures for the steps of one session: copied from the pack, or a transition, by what can be had in time."""
+"""Pictures for the steps of one session: copied from the pack, or the best transition that is ready in time."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -11,16 +11,16 @@ from engine.timebase import FRAMES_PER_NODE
 from tango_rt.pipeline.ahead import FadePart, TransitionPool
 from tango_rt.pipeline.live import Step
 from tango_rt.pipeline.transitions import TransitionStore
-from tango_rt.video.codecs import Drawn
+from tango_rt.video.codecs import StepPictures
 
 __all__ = ["PictureSource"]
 
 _MAX_READY = 8
-_MAX_PLANNED = 4  # cuts further away will rather change than come
+_MAX_PLANNED = 4  # cuts further away are more likely to change than to come
 
 
 class _Begun(NamedTuple):
-    """A transition whose first half was drawn. packets: all 8, else its second half is this part of a crossfade."""
+    """A transition whose first half was drawn. packets: all 8; if None, its second half is `part` of a crossfade."""
 
     cut: Cut
     packets: Sequence[bytes] | None = None
@@ -30,9 +30,9 @@ class _Begun(NamedTuple):
 class PictureSource:
     """Draws the steps of one session in their order; one caller at a time, from any thread.
 
-    Without a pool, transitions are made here and now. With one they are requested as soon as a step plans them; one
-    that is not there in time is drawn as a crossfade, or at least its second half, and the dear one is cached for the
-    next time.
+    Without a pool, transitions are computed on the spot. With one they are requested as soon as a step plans them. One
+    that is not ready in time is replaced by a crossfade, or at least its second half; the expensive one is cached for
+    the next time.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class PictureSource:
         pool: TransitionPool | None,
         store: TransitionStore | None = None,
     ) -> None:
-        """store: where transitions are already, without a pool."""
+        """store: existing transitions, for use without a pool."""
         self._pack = pack
         self._blender = blender.name
         self._pool = pool
@@ -50,14 +50,14 @@ class PictureSource:
             store = pool.store(pack, blender)
         self._store = store or TransitionStore(pack, blender)
         self._ready: OrderedDict[Cut, list[bytes]] = OrderedDict()
-        self._missed: OrderedDict[Cut, None] = OrderedDict()  # planned, and not in the cache then
+        self._missed: OrderedDict[Cut, None] = OrderedDict()  # not in the cache when planned
         self._begun: _Begun | None = None
 
-    def draw(self, step: Step, due_in_s: float | None = None) -> Drawn:
+    def draw(self, step: Step, due_in_s: float | None = None) -> StepPictures:
         """The 4 pictures of a step.
 
-        due_in_s: until they are needed; None: whenever they are ready, by the blender asked for. Without a pool,
-        raises ArtifactError where the pack is damaged.
+        due_in_s: seconds until they are needed; None: wait for the requested blender. Without a pool, raises
+        ArtifactError if the pack is damaged.
         """
         if self._pool is not None and self._blender != CUT:
             self._look_ahead(step.planned, self._pool)
@@ -67,17 +67,17 @@ class PictureSource:
             return self._second_half((step.cut_from, step.node), due_in_s)
         if step.cut_to is not None:
             return self._first_half((step.node, step.cut_to), due_in_s)
-        return Drawn(tuple(self._pack.packets(step.node)))
+        return StepPictures(tuple(self._pack.packets(step.node)))
 
     def _look_ahead(self, planned: Sequence[Cut], pool: TransitionPool) -> None:
-        # the nearest last: what is requested last is done first
+        # nearest last: the latest request is served first
         for rank, cut in reversed(list(enumerate(planned[:_MAX_PLANNED]))):
             if cut not in self._ready:
                 pool.look_up(self._store, cut, urgent=rank == 0)
-                self._note(cut, pool.found(self._store, cut))
+                self._note(cut, pool.lookup_result(self._store, cut))
 
     def _note(self, cut: Cut, found: list[bytes] | None) -> None:
-        """What is known of a cut that is planned. found: its pictures, nothing where they must be drawn."""
+        """Remember the state of a planned cut. found: its pictures, empty if they must be drawn, None if unknown."""
         if found:
             self._ready[cut] = found
             if len(self._ready) > _MAX_READY:
@@ -87,31 +87,33 @@ class PictureSource:
             if len(self._missed) > _MAX_READY:
                 self._missed.popitem(last=False)
 
-    def _first_half(self, cut: Cut, due_in_s: float | None) -> Drawn:
+    def _first_half(self, cut: Cut, due_in_s: float | None) -> StepPictures:
         if self._blender == CUT:
             return self._hard(cut[0], late=False)
         known = self._ready.pop(cut, None) or self._cached(cut, due_in_s)
         packets = known or self._computed(cut, due_in_s)
         if packets is not None:
             self._begun = _Begun(cut, packets)
-            return Drawn(tuple(packets[:FRAMES_PER_NODE]), self._blender, computed=known is None or cut in self._missed)
+            return StepPictures(
+                tuple(packets[:FRAMES_PER_NODE]), self._blender, computed=known is None or cut in self._missed
+            )
         assert self._pool is not None
         self._pool.request_fade(self._store, cut, FadePart.SECOND)
         self._pool.request_fade(self._store, cut, FadePart.FIRST)
         half = self._pool.fade(self._store, cut, FadePart.FIRST, due_in_s)
         if half is not None:
             self._begun = _Begun(cut, part=FadePart.SECOND)
-            return Drawn(tuple(half), CROSSFADE, late=self._blender != CROSSFADE, computed=True)
+            return StepPictures(tuple(half), CROSSFADE, late=self._blender != CROSSFADE, computed=True)
         self._pool.request_fade(self._store, cut, FadePart.LATE)
         self._begun = _Begun(cut, part=FadePart.LATE)
         return self._hard(cut[0], late=True)
 
     def _cached(self, cut: Cut, due_in_s: float | None) -> list[bytes] | None:
-        """From the cache; with a pool, as far as another thread has looked there by now."""
+        """From the cache; with a pool, only if another thread has looked there by now."""
         if self._pool is None:
-            return self._store.known(cut)
+            return self._store.get_cached(cut)
         self._pool.look_up(self._store, cut)
-        found = self._pool.found(self._store, cut, due_in_s)
+        found = self._pool.lookup_result(self._store, cut, due_in_s)
         if found is not None and not found:
             self._missed[cut] = None
         return found or None
@@ -120,23 +122,23 @@ class PictureSource:
         if self._pool is None:
             return self._store.packets(cut)
         self._pool.request(self._store, cut)
-        made = self._pool.drawn(self._store, cut, due_in_s)
+        made = self._pool.transition(self._store, cut, due_in_s)
         while made is None and due_in_s is None and not self._pool.failed(self._store, cut):
-            self._pool.request(self._store, cut)  # forgotten over the requests of others
-            made = self._pool.drawn(self._store, cut, None)
+            self._pool.request(self._store, cut)  # was displaced by other requests
+            made = self._pool.transition(self._store, cut, None)
         return made
 
-    def _second_half(self, cut: Cut, due_in_s: float | None) -> Drawn:
+    def _second_half(self, cut: Cut, due_in_s: float | None) -> StepPictures:
         begun = self._begun
         if begun is None or begun.cut != cut:
             return self._hard(cut[1], late=self._blender != CUT)
         if begun.packets is not None:
-            return Drawn(tuple(begun.packets[FRAMES_PER_NODE:]), self._blender)
+            return StepPictures(tuple(begun.packets[FRAMES_PER_NODE:]), self._blender)
         assert self._pool is not None
         half = self._pool.fade(self._store, cut, begun.part, due_in_s)
         if half is None:
             return self._hard(cut[1], late=True)
-        return Drawn(tuple(half), CROSSFADE, late=self._blender != CROSSFADE or begun.part is FadePart.LATE)
+        return StepPictures(tuple(half), CROSSFADE, late=self._blender != CROSSFADE or begun.part is FadePart.LATE)
 
-    def _hard(self, node: int, late: bool) -> Drawn:
-        return Drawn(tuple(self._pack.packets(node)), CUT, late)
+    def _hard(self, node: int, late: bool) -> StepPictures:
+        return StepPictures(tuple(self._pack.packets(node)), CUT, late)

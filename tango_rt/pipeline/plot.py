@@ -16,7 +16,7 @@ _POINTS = 4000
 
 
 def plot_performance(performance: Performance, samples: np.ndarray, clip_start: np.ndarray, file: Path) -> None:
-    """Draw where in the reference the path is, under the waveform of the speech. PNG, PDF or SVG by suffix."""
+    """Plot the path through the reference below the waveform of the speech. PNG, PDF or SVG by suffix."""
     with without_programs():
         from matplotlib.figure import Figure
 
@@ -44,13 +44,13 @@ def plot_performance(performance: Performance, samples: np.ndarray, clip_start: 
 
 
 def contact_sheet(video: Path, file: Path, columns: int = 6, rows: int = 5, width_px: int = 240) -> None:
-    """Pictures of a video at equal steps, left to right, top to bottom."""
+    """Write a grid of pictures from a video at equal intervals, left to right, top to bottom."""
     with VideoReader(video) as reader:
         frames = [_thumbnail(frame, width_px) for frame in reader]
     picks = np.linspace(0, len(frames) - 1, columns * rows).round().astype(int)
     tiles = [_stamp(frames[k], k) for k in picks]
     sheet = np.vstack([np.hstack(tiles[r * columns : (r + 1) * columns]) for r in range(rows)])
-    # not imwrite, which fails in silence and crashes on names that are no UTF-8
+    # not imwrite, which fails silently and crashes on names that are not UTF-8
     file.write_bytes(cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))[1].tobytes())
 
 

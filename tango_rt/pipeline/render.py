@@ -1,4 +1,4 @@
-"""Speech file -> mp4: retrieve a path, join it, copy the encoded nodes. Only transitions are ever encoded."""
+"""Speech file -> mp4: find a path, join it, copy the encoded nodes. Only transitions are ever encoded."""
 
 import time
 from contextlib import closing
@@ -16,11 +16,11 @@ from engine.errors import InputError
 from engine.features.onset import OnsetEmbedding
 from engine.timebase import SAMPLE_RATE, frame_count
 from tango_rt.pipeline.captions import text_stages
-from tango_rt.pipeline.character import Character, character_of
+from tango_rt.pipeline.character import Character, character_from_pack
 from tango_rt.pipeline.drawers import draw_ahead
 from tango_rt.pipeline.live import LiveOptions, Step
 from tango_rt.pipeline.pictures import PictureSource
-from tango_rt.pipeline.stages import HeardSound, StageChain
+from tango_rt.pipeline.stages import StageChain, UtteranceSound
 from tango_rt.pipeline.transitions import TransitionStore
 from tango_rt.progress import OnProgress, Stage, silent
 from tango_rt.sound.speech import Speech, open_speech
@@ -29,26 +29,25 @@ from tango_rt.video.mp4 import Mp4Writer
 __all__ = ["RenderOptions", "RenderResult", "check_output", "perform_speech", "render", "render_speech"]
 
 SOUND_RATE = 48_000
-"""Of the sound in the video: the speech as it was recorded, not the 16 kHz that retrieval hears."""
+"""Sample rate of the sound in the video: the speech as recorded, not the 16 kHz used by retrieval."""
 
 
 @dataclass(frozen=True)
 class RenderOptions:
-    """How a speech that is there as a whole becomes a video."""
+    """How a complete speech becomes a video."""
 
-    blender: str = DEFAULT_BLENDER  # what draws the frames around a cut: a name in BLENDERS
-    lookahead_nodes: int | None = None  # as a live stream would hear; None: all of the speech first
+    blender: str = DEFAULT_BLENDER  # draws the frames around a cut: a name in BLENDERS
+    lookahead_nodes: int | None = None  # as in a live stream; None: use the whole speech
     perform: PerformOptions = field(default_factory=PerformOptions)
-    caption: str | None = None  # a text, or "words": those of the timings, as they are said
-    label: str | None = None  # in the corner of all pictures
-    plot: Path | None = None  # where to draw the path over the waveform; None: nowhere
+    caption: str | None = None  # a text, or "words": those of the timings, as they are spoken
+    label: str | None = None  # text in the corner of all pictures
+    plot: Path | None = None  # file for a plot of the path under the waveform
     n_workers: int = 1  # processes that draw transitions
 
 
 @dataclass(frozen=True)
 class RenderResult:
-    """What was rendered. nodes: one id per 4 frames; took_s: all of the work. cost is that of the exact search, None
-    where the look-ahead was limited; networks says what ran those of a bundle, and why."""
+    """What was rendered."""
 
     output: str
     n_frames: int
@@ -59,14 +58,14 @@ class RenderResult:
     n_transitions_computed: int
     blender: str
     retrieval: str
-    networks: str | None
+    networks: str | None  # which back end ran the networks of a bundle, and why
     search: str
     seed: int
     lookahead_nodes: int | None
-    cost: float | None
-    took_s: float
+    cost: float | None  # of the exact search; None if the look-ahead was limited
+    took_s: float  # for all of the work
     realtime_factor: float
-    nodes: list[int]
+    nodes: list[int]  # one id per 4 frames
     warnings: list[str]
 
     def to_dict(self) -> dict[str, Any]:
@@ -76,14 +75,14 @@ class RenderResult:
 def render(
     pack: CharacterPack, speech: Path, output: Path, options: RenderOptions, on_progress: OnProgress = silent
 ) -> RenderResult:
-    """Write the gesture video of a speech file, or of what comes through a pipe (-).
+    """Write the gesture video of a speech file or pipe (-).
 
-    Raises InputError for speech that cannot be used, and for places where nothing can be written.
+    Raises InputError for unusable speech, and for an output that cannot be written.
     """
     check_output(output, options.plot, speech)
     started = time.perf_counter()
     with open_speech(speech) as heard:
-        return render_speech(character_of(pack), heard, output, options, on_progress, started)
+        return render_speech(character_from_pack(pack), heard, output, options, on_progress, started)
 
 
 def render_speech(
@@ -94,7 +93,7 @@ def render_speech(
     on_progress: OnProgress = silent,
     started_s: float | None = None,
 ) -> RenderResult:
-    """The same for an opened character and speech; check_output first. started_s: since when it counts."""
+    """The same for an open character and speech; call check_output first. started_s: start time for took_s."""
     started_s = time.perf_counter() if started_s is None else started_s
     pack, samples, performed = character.pack, speech.samples, options.perform
     warnings: list[str] = []
@@ -103,21 +102,21 @@ def render_speech(
     on_pictures = text_stages(pack.info, options.label, options.caption, performed.words, warnings.append)
     stages = StageChain(pack.info, on_pictures)
     live = LiveOptions(options.lookahead_nodes, False, performed)
-    # opened before the work, so that a place where nothing can be written is known at once
+    # opened before the work, so that an unwritable output fails at once
     with Mp4Writer(output, pack.info.extradata, SOUND_RATE, n_frames) as writer:
         steps, performance = perform_speech(character, samples, live)
         store = TransitionStore(pack, blender)
         transitions = [(step.node, step.cut_to) for step in steps if step.cut_to is not None]
         wanted = dict.fromkeys(transitions)
-        n_cached = sum(store.cached(cut) for cut in wanted)
+        n_cached = sum(store.is_cached(cut) for cut in wanted)
         with (
             Stage(on_progress, "transitions", len(wanted) - n_cached, "cuts") as stage,
-            closing(draw_ahead(store, wanted, options.n_workers)) as done,  # ends the processes, whatever happens
+            closing(draw_ahead(store, wanted, options.n_workers)) as done,  # ends the processes in any case
         ):
             for _ in done:
                 stage.advance()
         source = PictureSource(pack, blender, None, store)
-        sound = HeardSound()
+        sound = UtteranceSound()
         sound.push(samples)
         drawn = (stages.apply(step, source.draw(step), sound) for step in steps)
         pictures = (packet for four in drawn for packet in four.packets)
@@ -151,7 +150,7 @@ def render_speech(
 
 
 def check_output(output: Path, plot: Path | None = None, speech: Path | None = None) -> None:
-    """Raises InputError for places where no video and no plot can be written."""
+    """Raises InputError if the video or the plot cannot be written there."""
     if output.suffix.lower() not in (".mp4", ".m4v", ".mov"):
         raise InputError(f"the output {output} must end in .mp4")
     if speech is not None and output.exists() and speech.exists() and output.samefile(speech):
@@ -164,7 +163,7 @@ def check_output(output: Path, plot: Path | None = None, speech: Path | None = N
 
 
 def perform_speech(character: Character, samples: np.ndarray, options: LiveOptions) -> tuple[list[Step], Performance]:
-    """All of a speech through the live object, float32 (n,) at 16 kHz -> its steps, and the same as a path."""
+    """A whole speech through the live object, float32 (n,) at 16 kHz -> its steps, and the same as a path."""
     live = character.performer(options)
     live.push(samples, "speech")
     live.flush()

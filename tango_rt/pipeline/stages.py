@@ -1,7 +1,7 @@
-"""What happens to pictures between the search and whoever sees them: stages, the same for renders, clips and sessions.
+"""Stages that process pictures on their way out; the same for renders, clips and sessions.
 
-Without stages nothing is decoded: packets leave as they are stored. A stage that changes pixels costs a decoding and an
-encoding of the four frames, however many stages there are.
+Without stages nothing is decoded: packets leave as stored. If stages change pixels, the four frames are decoded and
+encoded once, however many stages there are.
 """
 
 import hashlib
@@ -15,13 +15,13 @@ import numpy as np
 from engine.character.info import PackInfo
 from engine.timebase import FRAMES_PER_NODE, SAMPLE_RATE, frame_start
 from tango_rt.pipeline.live import Step
-from tango_rt.video.codecs import Drawn
+from tango_rt.video.codecs import StepPictures
 from tango_rt.video.gop import GopDecoder, GopEncoder, GopOptions
 from tango_rt.video.shared_pictures import SharedPictures
 
-__all__ = ["HeardSound", "PictureStage", "Shown", "StageChain"]
+__all__ = ["PictureStage", "Shown", "StageChain", "UtteranceSound"]
 
-# 40 ms for 4 of 1280x720 instead of 56: these are encoded while somebody waits, and seen once
+# 40 ms for 4 frames of 1280x720 instead of 56: these are encoded while a client waits, and seen once
 _ENCODING = GopOptions(preset="superfast")
 
 
@@ -30,10 +30,10 @@ class Shown:
     """Four frames on their way out.
 
     step     what they show, and of which utterance
-    sound    float32 (n,) at 16 kHz, as retrieval heard it: of these frames and of the look-ahead of the stages behind
-             them, silence where the utterance is over; None while nobody speaks, and where no stage hears
-    packets  as stored, 4 pictures; None once a stage has changed pixels
-    frames   what the last stage made of them, uint8 (4, H * 3 / 2, W), planes Y, U, V; None: nothing yet
+    sound    float32 (n,) at 16 kHz, as used by retrieval: for these frames plus the look-ahead of the stages, zeros
+             after the end of the utterance; None between utterances, or if no stage uses sound
+    packets  4 pictures as stored; None once a stage has changed pixels
+    frames   output of the last stage, uint8 (4, H * 3 / 2, W), planes Y, U, V; None before the first
     """
 
     step: Step
@@ -43,7 +43,7 @@ class Shown:
     _decode: Callable[[], np.ndarray] = field(repr=False)
 
     def pixels(self) -> np.ndarray:
-        """The frames, decoded if no stage asked before; copy them before you write. Raises ArtifactError for damage."""
+        """The frames, decoded on first use; copy them before writing. Raises ArtifactError for damaged packets."""
         return self._decode() if self.frames is None else self.frames
 
     def changed(self, frames: np.ndarray) -> "Shown":
@@ -52,15 +52,14 @@ class Shown:
 
 
 class PictureStage(Protocol):
-    """Changes the frames of one stream, in their order, or lets them pass.
+    """Changes the frames of one stream, in order, or passes them on.
 
-    A step may come again, or another in its place, where an interrupt took it back before it was seen, and steps that
-    come too late are left out: a stage that remembers tells by `utterance` and `first_frame` whether a step follows
-    the last one.
+    A step may be repeated or replaced if an interrupt took it back before it was shown, and late steps are skipped: a
+    stage with state must check `utterance` and `first_frame` to see whether a step follows the last one.
 
-    lookahead_s  how much sound behind its frames it must hear; None: it hears nothing, and no sound is kept for it
-    key          names it and its options where what it makes depends on the pixels alone: then it is made once for all
-                 streams that show the same pictures; None: it depends on more
+    lookahead_s  seconds of sound that it needs beyond its frames; None: it uses no sound, and none is kept for it
+    key          identifies the stage and its options if its output depends on the pixels alone; the output is then
+                 shared by all streams that show the same pictures; None: it depends on more
     """
 
     @property
@@ -70,24 +69,24 @@ class PictureStage(Protocol):
     def key(self) -> str | None: ...
 
     def apply(self, shown: Shown) -> Shown:
-        """The frames as they leave; the same object where nothing changes."""
+        """The processed frames; return the same object if nothing changes."""
 
 
-class HeardSound:
-    """One utterance at 16 kHz, as far as stages may still ask for it."""
+class UtteranceSound:
+    """The part of an utterance, at 16 kHz, that stages may still ask for."""
 
     def __init__(self) -> None:
         self._samples = np.zeros(0, np.float32)
         self._first = 0  # sample of self._samples[0]
-        self._news: list[np.ndarray] = []  # joined when they are asked for
+        self._news: list[np.ndarray] = []  # joined on demand
 
     def push(self, samples: np.ndarray) -> None:
         """The next samples, float32 (n,)."""
         self._news.append(samples)
 
-    def of(self, step: Step, lookahead_s: float) -> np.ndarray:
-        """The sound of the 4 frames of a step and so much behind them, float32 (n,). Ask for later and later steps:
-        what is before the one before is forgotten."""
+    def excerpt(self, step: Step, lookahead_s: float) -> np.ndarray:
+        """The sound of the 4 frames of a step plus lookahead_s, float32 (n,). Ask in ascending order of steps: sound
+        before the previous step is dropped."""
         first = frame_start(step.first_frame)
         end = frame_start(step.first_frame + FRAMES_PER_NODE) + round(lookahead_s * SAMPLE_RATE)
         if self._news:
@@ -105,7 +104,7 @@ class StageChain:
     def __init__(
         self, info: PackInfo, stages: Sequence[PictureStage] = (), shared: SharedPictures | None = None
     ) -> None:
-        """shared: with other streams, where what depends on the pixels alone is kept."""
+        """shared: with other streams; holds output that depends on the pixels alone."""
         self._info = info
         self._stages = tuple(stages)
         keys = [stage.key for stage in stages]
@@ -114,11 +113,11 @@ class StageChain:
 
     @property
     def lookahead_s(self) -> float | None:
-        """How much sound behind the frames must be heard; None: no stage hears."""
+        """Seconds of sound needed beyond the frames; None: no stage uses sound."""
         return max((stage.lookahead_s for stage in self._stages if stage.lookahead_s is not None), default=None)
 
-    def apply(self, step: Step, drawn: Drawn, sound: HeardSound | None = None) -> Drawn:
-        """The pictures of a step as they leave. sound: of its utterance; for stages that hear."""
+    def apply(self, step: Step, drawn: StepPictures, sound: UtteranceSound | None = None) -> StepPictures:
+        """The processed pictures of a step. sound: of its utterance, for stages that use it."""
         if not self._stages:
             return drawn
         if self._shared is None:
@@ -127,9 +126,11 @@ class StageChain:
             packets = self._shared.get(self._key(drawn.packets), lambda: self._passed(step, drawn.packets, sound))
         return drawn if packets is drawn.packets else replace(drawn, packets=packets, changed=True)
 
-    def _passed(self, step: Step, packets: tuple[bytes, ...], sound: HeardSound | None) -> tuple[bytes, ...]:
+    def _passed(self, step: Step, packets: tuple[bytes, ...], sound: UtteranceSound | None) -> tuple[bytes, ...]:
         lookahead_s = self.lookahead_s
-        heard = None if sound is None or lookahead_s is None or step.utterance is None else sound.of(step, lookahead_s)
+        heard = (
+            None if sound is None or lookahead_s is None or step.utterance is None else sound.excerpt(step, lookahead_s)
+        )
         shown = Shown(step, heard, packets, None, cache(lambda: self._decoder.decode_i420(packets)))
         for stage in self._stages:
             shown = stage.apply(shown)

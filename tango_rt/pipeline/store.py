@@ -1,12 +1,12 @@
-"""The characters of a folder, opened when they are asked for. Packs come and go while the server runs.
+"""The characters in a folder, opened on demand. Packs come and go while the server runs.
 
-The id of a character is the name of its pack, in Unicode's NFC whatever the file system has; asked for in any spelling.
-Only where two packs have one name in two spellings is each of them found by its own alone.
+The id of a character is the name of its pack in Unicode NFC, whatever the file system uses; any normal form finds it.
+Only if two packs differ in nothing but the normal form is each found by its exact name alone.
 
-A pack counts as changed when one of the files that decide a performance does; the cache of transitions is none of them.
-Sessions keep the character they hold, however it is replaced or deleted. Those used last stay open, and no more: an
-open character takes a descriptor and some megabytes. What there is, is known from the last look over the folder, so
-that nobody who asks makes the server look again.
+A pack counts as changed when one of the files that determine a performance changes; the transition cache is not one.
+Sessions keep the character they hold, even if it is replaced or deleted. Only the most recently used stay open: an open
+character takes a file descriptor and some megabytes. Listings come from the last scan of the folder, so that a request
+never causes another.
 """
 
 import logging
@@ -23,7 +23,7 @@ from engine.character.embeddings import FOLDER as EMBEDDINGS
 from engine.errors import ArtifactError, BackendError, InputError, TangoError
 from engine.names import canonical, shown, unfit
 from tango_rt.pipeline.character import Character, open_character
-from tango_rt.pipeline.listed import Listed, listed
+from tango_rt.pipeline.summary import CharacterSummary, summarize
 
 __all__ = ["MAX_OPEN", "CharacterStore", "UnknownCharacter"]
 
@@ -44,50 +44,50 @@ class UnknownCharacter(InputError):
 
 @dataclass(frozen=True)
 class _Entry:
-    """What a pack was when it was opened: what is told of it, or why it is of no use."""
+    """The state of a pack when it was opened: its listing, or why it is unusable."""
 
     files: Files
-    listed: Listed | None = None
+    listed: CharacterSummary | None = None
     problem: str = ""
 
 
 @dataclass(frozen=True)
 class _Look:
-    """What was there. names: of packs, by their id in one form for all spellings; several where spellings clash."""
+    """The result of a scan."""
 
-    listed: Mapping[str, Listed] = field(default_factory=dict)
+    listed: Mapping[str, CharacterSummary] = field(default_factory=dict)
     problems: Mapping[str, str] = field(default_factory=dict)
-    names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of packs, by NFC id; several if they clash
 
 
 class CharacterStore:
-    """Raises InputError where the folder is absent or cannot be read. Safe in any thread; get may take seconds."""
+    """Raises InputError if the folder is missing or unreadable. Safe in any thread; get may take seconds."""
 
-    def __init__(self, folder: Path, most_open: int = MAX_OPEN) -> None:
+    def __init__(self, folder: Path, max_open: int = MAX_OPEN) -> None:
         self.folder = folder
-        self.most_open = most_open
+        self.max_open = max_open
         self._entries: dict[str, _Entry] = {}
-        self._open: OrderedDict[str, tuple[Files, Character]] = OrderedDict()  # the one used last at the end
+        self._open: OrderedDict[str, tuple[Files, Character]] = OrderedDict()  # most recently used last
         self._opening: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
         self._look: _Look | None = None
         try:
             os.scandir(folder).close()
         except OSError as error:
-            raise InputError(f"{folder}: no folder of characters ({error.strerror})") from error
+            raise InputError(f"{folder}: not a folder of characters ({error.strerror})") from error
 
     @property
-    def listed(self) -> Mapping[str, Listed]:
-        """The characters that could be used at the last look, by id, in order."""
+    def listed(self) -> Mapping[str, CharacterSummary]:
+        """The characters that were usable at the last scan, by id, in order."""
         return self._last_look().listed
 
     @property
     def problems(self) -> Mapping[str, str]:
-        """Id -> one line, for every pack that could not be used at the last look."""
+        """Id -> one line, for every pack that was unusable at the last scan."""
         return self._last_look().problems
 
     def look(self, opened: Callable[[Character], None] = lambda _: None, ending: threading.Event | None = None) -> None:
-        """Open what is new or has changed, and tell `opened` of it; forget what is gone. Ends early by `ending`."""
+        """Scan the folder: open new and changed packs, calling `opened`; forget those gone. `ending` stops it early."""
         names = _names(self.folder)
         for gone in set(self._entries) - set(names):
             self._forget(gone)
@@ -106,8 +106,8 @@ class CharacterStore:
         self._look = _Look(dict(sorted(found.items())), problems, spellings)
 
     def get(self, character_id: str) -> Character:
-        """Raises UnknownCharacter, ArtifactError and InputError for a pack that cannot be used, BackendError where this
-        process may open no more files."""
+        """Raises UnknownCharacter, ArtifactError and InputError for an unusable pack, BackendError if this process can
+        open no more files."""
         name = self._named(character_id)
         with self._lock:
             opening = self._opening.setdefault(name, threading.Lock())
@@ -122,7 +122,7 @@ class CharacterStore:
         return character
 
     def verify(self, character_id: str) -> None:
-        """Read all that the pack holds; from then on it counts as unusable where something in it is damaged."""
+        """Read the whole pack; if anything in it is damaged, it counts as unusable from then on."""
         name = self._named(character_id)
         character = self.get(character_id)
         try:
@@ -135,7 +135,7 @@ class CharacterStore:
             raise
 
     def _seen(self, name: str, opened: Callable[[Character], None]) -> _Entry | None:
-        """What a pack is at this look, None where it is gone again; whatever is wrong with it stops no other."""
+        """The state of a pack at this scan, None if it is gone again; errors in it do not affect other packs."""
         if (reason := unfit(name)) is not None:
             return _Entry((), problem=f"the name {name!a} {reason}: rename the pack")
         files, entry = _files(self.folder / f"{name}{_SUFFIX}"), self._entries.get(name)
@@ -143,14 +143,14 @@ class CharacterStore:
             return entry
         try:
             opened(self.get(name))
-        except BackendError as error:  # for now
+        except BackendError as error:  # may pass
             return _Entry((), problem=str(error))
-        except TangoError:  # known by its entry, or gone
+        except TangoError:  # recorded in its entry, or the pack is gone
             pass
         return self._entries.get(name)
 
     def _current(self, name: str, path: Path) -> tuple[_Entry, Character | None] | None:
-        """What the pack is now. While it is being replaced there is none for a moment, or parts of two."""
+        """The current state of a pack. While it is being replaced there may be none, or parts of two, for a moment."""
         for _ in range(_TRIALS):
             files = _files(path)
             if files is not None:
@@ -175,12 +175,12 @@ class CharacterStore:
         character: Character | None = None
         try:
             character = self._open_one(path)
-            entry = _Entry(files, listed(character))
-        except BackendError:  # of the machine, and not to be remembered
+            entry = _Entry(files, summarize(character))
+        except BackendError:  # the machine's fault, not to be remembered
             raise
         except TangoError as error:
             entry = _Entry(files, problem=str(error))
-        except Exception as error:  # a fault of ours; one pack must not take the others with it
+        except Exception as error:  # our own fault; one pack must not affect the others
             _log.exception("character cannot be opened", extra={"character": name})
             entry = _Entry(files, problem=f"{path}: cannot be opened ({type(error).__name__})")
         with self._lock:
@@ -188,7 +188,7 @@ class CharacterStore:
             self._open.pop(name, None)
             if character is not None and entry.listed is not None:
                 self._open[name] = files, character
-            self._close_but(self.most_open)
+            self._close_but(self.max_open)
         return entry, character
 
     def _open_one(self, path: Path) -> Character:
@@ -204,10 +204,10 @@ class CharacterStore:
             self._open.popitem(last=False)
 
     def _named(self, character_id: str) -> str:
-        """The name of a pack as the file system has it. Raises UnknownCharacter."""
-        if "/" in character_id or unfit(character_id):  # nothing in it can lead out of the folder
+        """The name of a pack in the file system. Raises UnknownCharacter."""
+        if "/" in character_id or unfit(character_id):  # nothing may lead out of the folder
             raise self._unknown(character_id)
-        # what was opened may be absent for a moment, while it is replaced
+        # an open pack may be missing for a moment while it is replaced
         if character_id in self._entries or (self.folder / f"{character_id}{_SUFFIX}").is_dir():
             return character_id
         found = self._last_look().names.get(canonical(character_id), ())
@@ -228,7 +228,7 @@ class CharacterStore:
     def _unknown(self, character_id: str) -> UnknownCharacter:
         known = [name for name in self._last_look().listed if name != character_id]
         there = ", ".join(known[:_MAX_NAMED]) + (", ..." if len(known) > _MAX_NAMED else "")
-        return UnknownCharacter(f"no character {character_id[:100]!r}: there is {there or 'none'}")
+        return UnknownCharacter(f"no character {character_id[:100]!r}; available: {there or 'none'}")
 
 
 def _names(folder: Path) -> list[str]:
@@ -241,13 +241,13 @@ def _names(folder: Path) -> list[str]:
 
 
 def _ids(names: list[str]) -> dict[str, str]:
-    """What each pack is asked for by: its name in one form for all spellings, unless that is another's, too."""
+    """The id of each pack: its name in NFC, unless that is another's, too."""
     forms = Counter(map(canonical, names))
     return {name: name if forms[canonical(name)] > 1 else canonical(name) for name in names}
 
 
 def _files(path: Path) -> Files | None:
-    """Path, number, size and time of every file that decides a performance; None where there is no folder."""
+    """Path, inode, size and time of every file that determines a performance; None if there is no folder."""
     if not path.is_dir():
         return None
     found: list[tuple[str, int, int, int]] = []

@@ -1,11 +1,11 @@
-"""Where the transitions of a pack are kept: a folder of bounded size, used by any number of processes at a time.
+"""The cache of a pack's transitions: a folder of bounded size, shared by any number of processes.
 
     transitions/KEY/I-J.gops    a BLAKE2 hash (32 bytes), 8 sizes (uint32, little endian), then the 8 encoded pictures
 
-The hash is keyed by the pack and covers which cut it is: pictures of another pack or another cut, and damaged ones,
-count as absent. So does everything that is no plain file of a few megabytes. What was used longest ago goes first, by
-the time of modification, which reading sets. Nothing here is ever needed: what cannot be written (a full disk, a pack
-that is read-only) is kept in memory.
+The hash is keyed by the pack and covers the cut: pictures of another pack or another cut, and damaged ones, count as
+missing. So does everything that is not a plain file of a few megabytes. The least recently used go first, by the
+modification time, which reading updates. Everything here can be recomputed; what cannot be written (a full disk, a
+read-only pack) is kept in memory.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ from engine.timebase import FRAMES_PER_NODE
 __all__ = ["CACHE_LIMIT_BYTES", "FOLDER", "TransitionCache"]
 
 CACHE_LIMIT_BYTES = 2 << 30
-"""Of one pack: about 14,000 transitions of 1280x720."""
+"""Per pack: about 14,000 transitions of 1280x720."""
 _MEMORY_LIMIT_BYTES = 32 << 20
 
 FOLDER = "transitions"
@@ -36,12 +36,12 @@ _N_PICTURES = 2 * FRAMES_PER_NODE
 _HEADER = np.dtype("<u4")
 _DIGEST_BYTES = 32
 _HEAD_BYTES = _N_PICTURES * _HEADER.itemsize
-_MAX_BYTES = 64 << 20  # of a transition; one of 1280x720 has 0.15 MB
-# never into what is there: a link or a FIFO of this name may have come with the pack
+_MAX_BYTES = 64 << 20  # per transition; one of 1280x720 has 0.15 MB
+# never opens an existing file: a link or a FIFO of this name may have come with the pack
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
-_TO_KEEP = 0.9  # of the limit, where it was reached: so that not every new file is a reason to look at all
-_LOOK_EVERY = 256  # files written, because other processes write, too
-_PARTIAL_S = 3600.0  # what was begun so long ago will not be finished
+_TO_KEEP = 0.9  # of the limit, once it was reached: so that not every new file causes a scan
+_LOOK_EVERY = 256  # files written between scans, because other processes write, too
+_PARTIAL_S = 3600.0  # a partial file this old will not be finished
 
 
 class TransitionCache:
@@ -54,16 +54,16 @@ class TransitionCache:
         self._limit_bytes = limit_bytes
         self._unsaved: OrderedDict[Cut, list[bytes]] = OrderedDict()
         self._unsaved_bytes = 0
-        self._known_bytes: int | None = None  # in all of the pack's cache
+        self._known_bytes: int | None = None  # total size of the pack's cache
         self._n_written = 0
-        self._lock = threading.Lock()  # of what is in memory
-        self._writing = threading.Lock()  # apart, so that no reader waits for a slow disk
+        self._lock = threading.Lock()  # guards what is in memory
+        self._writing = threading.Lock()  # separate, so that no reader waits for a slow disk
 
     def __contains__(self, cut: Cut) -> bool:
         return self.read(cut) is not None
 
     def read(self, cut: Cut) -> list[bytes] | None:
-        """The 8 pictures, None where there are none."""
+        """The 8 pictures, None if they are not cached."""
         with self._lock:
             if cut in self._unsaved:
                 self._unsaved.move_to_end(cut)
@@ -83,7 +83,7 @@ class TransitionCache:
         return pictures
 
     def keep(self, cut: Cut, pictures: list[bytes]) -> None:
-        """On disk, else in memory."""
+        """Store pictures on disk, else in memory."""
         data = np.array([len(picture) for picture in pictures], _HEADER).tobytes() + b"".join(pictures)
         data = self._digest(cut, bytes(_DIGEST_BYTES) + data) + data
         with self._writing:
@@ -95,7 +95,7 @@ class TransitionCache:
                 self._keep_in_memory(cut, pictures)
 
     def _digest(self, cut: Cut, data: bytes) -> bytes:
-        """Of what is behind the place for it in the file of a cut."""
+        """Hash of everything after the hash in the file of a cut."""
         digest = hashlib.blake2b(f"{cut[0]}-{cut[1]}".encode(), digest_size=_DIGEST_BYTES, key=self._secret)
         digest.update(memoryview(data)[_DIGEST_BYTES:])
         return digest.digest()
@@ -104,7 +104,7 @@ class TransitionCache:
         return self._folder / f"{cut[0]}-{cut[1]}.gops"
 
     def _leads_away(self, path: Path) -> bool:
-        """Whether a link takes a path of the cache out of the pack, which may come from a stranger."""
+        """Whether a link leads a path of the cache out of the pack, which is untrusted."""
         return any(part.is_symlink() for part in (path, self._folder, self._root))
 
     def _write(self, file: Path, data: bytes) -> bool:
@@ -153,7 +153,7 @@ class TransitionCache:
 
 
 def _pictures(data: bytes) -> list[bytes] | None:
-    """The 8 pictures behind their sizes; None where they are no two groups of H.264."""
+    """The 8 pictures that follow their sizes; None if they are not two H.264 groups."""
     sizes = np.frombuffer(data[:_HEAD_BYTES].ljust(_HEAD_BYTES, b"\0"), _HEADER)
     ends = (_HEAD_BYTES + np.cumsum(sizes, dtype=np.int64)).tolist()
     if ends[-1] != len(data):
@@ -164,7 +164,7 @@ def _pictures(data: bytes) -> list[bytes] | None:
 
 
 def _files(root: Path) -> list[tuple[float, int, str]]:
-    """Time of last use, size and path of every file of a cache; what nobody will finish is removed."""
+    """Time of last use, size and path of every file of a cache; abandoned partial files are removed."""
     found = []
     with suppress(OSError):
         for folder in [folder for folder in root.iterdir() if folder.is_dir() and not folder.is_symlink()]:

@@ -1,4 +1,4 @@
-"""Transition frames of a pack: computed once for a cut and a blender, kept as the encoded pictures that they replace.
+"""Transition frames of a pack: computed once per cut and blender, kept encoded like the pictures they replace.
 
 The frames of a cut depend on (node, node, blender) alone, so they are kept in the pack (transition_cache).
 """
@@ -18,12 +18,12 @@ from tango_rt.video.gop import GopDecoder, GopEncoder, GopOptions
 
 __all__ = ["TransitionMaker", "TransitionStore", "cache_key"]
 
-# Mixed pictures are dear to encode: 35 ms for 4 of 720p instead of 59, half a decibel less.
+# Mixed pictures are expensive to encode: this takes 35 ms for 4 of 720p instead of 59, and loses half a decibel.
 _FADE_ENCODING = GopOptions(preset="superfast")
 
 
 class TransitionMaker:
-    """Decodes both sides of a cut, blends them and encodes the result. One process, one maker."""
+    """Decodes both sides of a cut, blends them and encodes the result. Not for use in several threads."""
 
     def __init__(self, pack: CharacterPack, blender: Blender) -> None:
         self._pack = pack
@@ -47,7 +47,7 @@ class TransitionMaker:
         return [packet for half in _halves(frames) for packet in self._encoder.encode(half)]
 
     def crossfade(self, cut: Cut, half: int) -> list[bytes]:
-        """4 of the 8 pictures of a crossfade, half 0 or 1, at half the cost of both, whatever the blender."""
+        """4 of the 8 pictures of a crossfade, half 0 or 1, at half the cost, whatever the blender."""
         weights = FADE_WEIGHTS[half * FRAMES_PER_NODE : (half + 1) * FRAMES_PER_NODE]
         i, j = cut
         if self._pack.graph.has_sync(i, j):
@@ -58,7 +58,7 @@ class TransitionMaker:
         return self._faded([before] * FRAMES_PER_NODE, [after] * FRAMES_PER_NODE, weights)
 
     def late_crossfade(self, cut: Cut) -> list[bytes]:
-        """4 pictures that lead from node i, shown as it is, into node j: for the second half when the first is over."""
+        """4 pictures that lead from an unchanged node i into node j: a second half if the first has passed."""
         i, j = cut
         goes_on = self._pack.graph.has_sync(i, j)
         before = list(self._planes(i + 1)) if goes_on else [self._planes(i)[-1]] * FRAMES_PER_NODE
@@ -66,12 +66,12 @@ class TransitionMaker:
         return self._faded(before, self._planes(j), weights)
 
     def _faded(self, a: Pictures, b: Pictures, weights: Sequence[float]) -> list[bytes]:
-        """Mixing planes is mixing colours, and saves four conversions."""
+        """Mixing planes is equivalent to mixing colours, and saves four conversions."""
         return self._fade_encoder.encode_i420(fade(a, b, weights))
 
     def _nodes(self, cut: Cut) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
-        """Whose frames the blender wants of the takes before and after: sync wherever both run on beyond the cut, gap
-        at the ends of clips, where one of them has no such frames; None where there is no gap either."""
+        """Nodes that the blender needs before and after the cut: sync if both takes run on beyond it, gap at the ends
+        of clips, where one has no such frames; None if there is no gap either."""
         i, j = cut
         if self._blender.samples == "sync" and self._pack.graph.has_sync(i, j):
             return (i, i + 1), (j - 1, j)
@@ -104,32 +104,32 @@ class TransitionMaker:
 class TransitionStore:
     """The transitions of one pack for one blender: from the cache, or made and cached.
 
-    cached, known and keep may be called by any thread, the others by one at a time.
+    is_cached, get_cached and keep are safe in any thread; the others must be called by one at a time.
     """
 
     def __init__(self, pack: CharacterPack, blender: Blender, cache: TransitionCache | None = None) -> None:
-        """cache: one that is shared, of the same pack and key."""
+        """cache: a shared one, of the same pack and key."""
         self.pack = pack
         self.blender = blender
         self.key = cache_key(pack, blender)
         self._cache = cache or TransitionCache(pack, self.key)
         self._maker: TransitionMaker | None = None
 
-    def cached(self, cut: Cut) -> bool:
-        """Whether the transition can be had without computing."""
+    def is_cached(self, cut: Cut) -> bool:
+        """Whether the transition is available without computing it."""
         return cut in self._cache
 
-    def known(self, cut: Cut) -> list[bytes] | None:
-        """The 8 encoded pictures of a cut, if they need not be computed."""
+    def get_cached(self, cut: Cut) -> list[bytes] | None:
+        """The 8 encoded pictures of a cut, if they are cached."""
         return self._cache.read(cut)
 
     def keep(self, cut: Cut, packets: list[bytes]) -> None:
-        """Put into the cache what was made elsewhere."""
+        """Cache pictures that were made elsewhere."""
         self._cache.keep(cut, packets)
 
     def packets(self, cut: Cut) -> list[bytes]:
-        """The 8 encoded pictures of a cut, computed here and now if they have to be."""
-        known = self.known(cut)
+        """The 8 encoded pictures of a cut, computed on the spot if they are not cached."""
+        known = self.get_cached(cut)
         if known is not None:
             return known
         if self._maker is None:
@@ -140,8 +140,8 @@ class TransitionStore:
 
 
 def cache_key(pack: CharacterPack, blender: Blender) -> str:
-    """Names the blender and everything else that decides the pixels and their encoding, the whole pack among it: who
-    still performs a pack that was built anew meanwhile must not write into the cache of its successor."""
+    """Identifies the blender and everything else that determines the pixels and their encoding, including the whole
+    pack: a session that still uses a pack rebuilt meanwhile must not write into the cache of its successor."""
     decisive = f"({blender.version}, {blender.settings}, {pack.sha256!r})"
     return f"{blender.name}-{hashlib.sha256(decisive.encode()).hexdigest()[:12]}"
 

@@ -1,4 +1,4 @@
-"""One utterance as it is heard, and how far it was performed: step by step, or planned when all of it is there."""
+"""One utterance as it arrives, and how far it was performed: step by step, or planned once it is complete."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -16,19 +16,19 @@ from engine.timebase import FRAMES_PER_NODE, frame_count, frame_start, node_coun
 
 __all__ = ["Planner", "StreamedUtterance", "Utterance", "WholeUtterance", "heard_samples"]
 
-_FORGET_STEPS = 64  # performed rows are dropped when there are this many, not one by one
+_FORGET_STEPS = 64  # performed rows are dropped in batches of this size
 
 Planner = Callable[[np.ndarray, tuple[int, int] | None], Performance]
-"""Samples of a whole utterance; first node and nodes since the last cut there -> its best path."""
+"""Samples of a whole utterance, and (first node, nodes since the last cut) if fixed -> its best path."""
 
 
 def heard_samples(step: int, lookahead_frames: int) -> int:
-    """Samples of an utterance that must be there before the features of a step (4 frames) are final."""
+    """Samples of an utterance that are needed before the features of a step (4 frames) are final."""
     return frame_start((step + 1) * FRAMES_PER_NODE + lookahead_frames - 1) + LOOKAHEAD_SAMPLES
 
 
 class Utterance(Protocol):
-    """What comes out depends on the samples alone, never on chunks."""
+    """The output depends on the samples alone, never on chunks."""
 
     name: str
     n_samples: int
@@ -37,7 +37,7 @@ class Utterance(Protocol):
 
     @property
     def waiting(self) -> int:
-        """Steps heard and not performed."""
+        """Number of steps heard but not performed."""
 
     @property
     def ready(self) -> bool:
@@ -45,7 +45,7 @@ class Utterance(Protocol):
 
     @property
     def heard_samples(self) -> int:
-        """Samples that had to be there before the next step could be performed."""
+        """Samples that were needed before the next step could be performed."""
 
     def push(self, samples: np.ndarray) -> None:
         """float32 (n,) at 16 kHz. Raises InputError for NaN."""
@@ -54,14 +54,14 @@ class Utterance(Protocol):
         """No more sound."""
 
     def begin(self, search: OnlineSearch) -> int:
-        """The first node, where nothing was shown before."""
+        """The first node, if nothing was shown before."""
 
     def advance(self, search: OnlineSearch) -> Decision:
-        """The node behind that of the next step."""
+        """The node after that of the next step."""
 
 
 class StreamedUtterance:
-    """Performed while it is heard, with the look-ahead of search and embedding."""
+    """Performed as it arrives, with the look-ahead of search and embedding."""
 
     def __init__(self, name: str, embedding: Embedding, motion: MotionVectors, n_ahead: int) -> None:
         self.name = name
@@ -75,7 +75,7 @@ class StreamedUtterance:
         self._rows = resting(0, motion)
         self._first = 0  # step of self._rows[0]
         self._unheard: list[np.ndarray] = []
-        self._due = heard_samples(0, self._lookahead_frames)  # with fewer samples no further step becomes final
+        self._due = heard_samples(0, self._lookahead_frames)  # no further step becomes final with fewer samples
 
     @property
     def waiting(self) -> int:
@@ -94,11 +94,11 @@ class StreamedUtterance:
         if samples.ndim != 1 or not np.isfinite(samples).all():
             raise InputError(
                 f"speech of shape {samples.shape} holds NaN or infinity or is not mono; "
-                "want finite 16 kHz samples, shape (n,)"
+                "wanted finite 16 kHz samples, shape (n,)"
             )
         self._unheard.append(np.array(samples, np.float32))
         self.n_samples += len(samples)
-        if self.n_samples >= self._due:  # to listen to every 20 ms alone would cost four times as much
+        if self.n_samples >= self._due:  # processing every 20 ms on its own would cost four times as much
             self._listen()
 
     def end(self) -> None:
@@ -114,7 +114,7 @@ class StreamedUtterance:
         return search.advance(self._outlook())
 
     def _outlook(self) -> SpeechSteps:
-        """The rows of the next step and of those ahead; rest behind the end of the utterance."""
+        """The rows of the next step and of those ahead; rest after the end of the utterance."""
         first = self.taken - self._first
         rows = self._rows[first : first + self._n_ahead + 1]
         missing = self._n_ahead + 1 - len(rows)
@@ -128,7 +128,7 @@ class StreamedUtterance:
         self._due = max(due, self.n_samples + 1)
 
     def _append(self, news: SpeechSteps) -> None:
-        drop = self.taken - self._first - 1  # the last step may be taken back
+        drop = self.taken - self._first - 1  # keep the last step, which may be taken back
         if drop > _FORGET_STEPS:
             self._rows = self._rows[drop:]
             self._first += drop
@@ -137,7 +137,7 @@ class StreamedUtterance:
 
 
 class WholeUtterance:
-    """Performed when all of it was heard, by the exact search."""
+    """Performed by the exact search once all of it was heard."""
 
     def __init__(self, name: str, planner: Planner, motion: MotionVectors) -> None:
         self.name = name

@@ -1,4 +1,4 @@
-"""The transitions that a character uses most, drawn before anybody waits for them."""
+"""Draws the transitions that a character uses most before anybody waits for them."""
 
 import time
 from collections import defaultdict
@@ -23,31 +23,31 @@ from tango_rt.sound.audio import check_audible, read_audio
 
 __all__ = ["WarmOptions", "WarmResult", "likely_cuts", "warm_transitions"]
 
-_IDLE_STEPS = 450  # a round; 1 minute
-# What was said is put together anew, in pieces of this length: whole, a voice keeps to the motion that belongs to it.
-# Of pieces of 0.7, 1.5 and 3 s these found most of the cuts of strange speech.
+_IDLE_STEPS = 450  # per round; 1 minute
+# The speech is rearranged in pieces of this length: unchanged, a voice keeps to the motion that belongs to it.
+# Of 0.7, 1.5 and 3 s, this length found the most cuts of unseen speech.
 _PIECE = 3 * SAMPLE_RATE // 2
-_PERFORMED_S = 7200  # of sound, in all: half an hour ranks cuts worse; takes half a minute
-_PLANNED = 0.1  # of a cut that is taken: what is planned may change, and is requested all the same
+_PERFORMED_S = 7200  # of sound in total, which takes half a minute; half an hour of sound ranks cuts worse
+_PLANNED = 0.1  # weight relative to a cut that is taken: planned cuts may change, but are requested all the same
 
 
 @dataclass(frozen=True)
 class WarmOptions:
-    """lookahead_nodes: as the sessions to come will have it; other look-aheads choose other cuts."""
+    """Which transitions to draw, and how."""
 
     blender: str = DEFAULT_BLENDER
     n_cuts: int = 400
-    lookahead_nodes: int = 2
-    n_workers: int = 1
+    lookahead_nodes: int = 2  # that of the sessions to come; other look-aheads choose other cuts
+    n_workers: int = 1  # processes
 
 
 @dataclass(frozen=True)
 class WarmResult:
-    """character: path of the pack. n_cuts: those in the cache now; fewer than asked for where no more were found."""
+    """What was drawn."""
 
-    character: str
+    character: str  # path of the pack
     blender: str
-    n_cuts: int
+    n_cuts: int  # in the cache now; fewer than requested if no more were found
     n_cached: int
     n_computed: int
     took_s: float
@@ -62,9 +62,9 @@ def warm_transitions(
 ) -> WarmResult:
     """Draw and cache the most likely cuts.
 
-    How often a cut of two strange speeches was ready, with 200, 400 and 800 cuts: 34, 50, 64 % of a man standing for a
-    minute (45, 55, 80 % where three other speeches were given), 51, 71, 80 % of one seated for 20 s; 92 % with 100 of a
-    woman whose graph has few. A cut of 1280x720 takes 0.7 s on a core.
+    How often a cut of two unseen speeches was ready, with 200, 400 and 800 cuts: 34, 50, 64 % for a man standing for a
+    minute (45, 55, 80 % if three other speeches were given), 51, 71, 80 % for one seated for 20 s; with 100 cuts, 92 %
+    for a woman whose graph has few. A cut of 1280x720 takes 0.7 s on one core.
 
     Raises InputError and ArtifactError as a render does.
     """
@@ -78,7 +78,7 @@ def warm_transitions(
         warnings += [f"{speech.name}: {text}" for text in heard]
     cuts = likely_cuts(character, sounds, options.n_cuts, options.lookahead_nodes)
     store = TransitionStore(character.pack, open_blender(options.blender))
-    n_missing = sum(not store.cached(cut) for cut in cuts)
+    n_missing = sum(not store.is_cached(cut) for cut in cuts)
     with (
         Stage(on_progress, "transitions", n_missing, "cuts") as stage,
         closing(draw_ahead(store, cuts, options.n_workers)) as done,
@@ -99,8 +99,8 @@ def warm_transitions(
 def likely_cuts(
     character: Character, speeches: Sequence[np.ndarray], n_cuts: int, lookahead_nodes: int = 2
 ) -> list[Cut]:
-    """At most n_cuts cuts, the most frequent first: those of its own voice and of speeches (float32, 16 kHz), and of
-    the same in other order, with rests in between."""
+    """At most n_cuts cuts, most frequent first: those of its own voice and of speeches (float32, 16 kHz), and of the
+    same rearranged, with rests in between."""
     live = character.performer(LiveOptions(lookahead_nodes=lookahead_nodes))
     sounds = [character.pack.recording.samples, *speeches]
     seen: dict[Cut, float] = defaultdict(float)

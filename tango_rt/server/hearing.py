@@ -6,7 +6,7 @@ import numpy as np
 
 from engine.timebase import FPS, FRAMES_PER_NODE, SAMPLE_RATE, frame_count, frame_start
 from tango_rt.pipeline.live import LivePerformer
-from tango_rt.pipeline.stages import HeardSound
+from tango_rt.pipeline.stages import UtteranceSound
 from tango_rt.server.checks import SessionPlan
 from tango_rt.server.speech import Speech, SpeechQueue
 from tango_rt.sound.resample import Resampler
@@ -104,7 +104,7 @@ class Hearing:
     def _resampler_of(self, speech: Speech) -> Resampler:
         if self._resampler is None or self._speech is not speech:
             self._speech, self._resampler, self._n_heard = speech, Resampler(self._plan.rate_hz), 0
-            speech.heard = HeardSound() if self._keeps_sound else None
+            speech.heard = UtteranceSound() if self._keeps_sound else None
         return self._resampler
 
     def _push(self, speech: Speech, samples: np.ndarray) -> None:

@@ -8,8 +8,8 @@ from engine.inference.backends import BACKENDS
 from engine.inference.networks import Networks
 from engine.names import canonical
 from tango_rt import __version__
-from tango_rt.pipeline.listed import Listed, listed
 from tango_rt.pipeline.store import CharacterStore
+from tango_rt.pipeline.summary import CharacterSummary, summarize
 from tango_rt.server.config import ServerConfig
 from tango_rt.server.messages import duration
 from tango_rt.server.opening import find_character
@@ -42,7 +42,7 @@ def get_character(store: CharacterStore, request: service_pb2.GetCharacterReques
     if not request.id:
         raise bad_field("id", "no character given: wanted an id from ListCharacters")
     known = store.listed.get(request.id) or store.listed.get(canonical(request.id))
-    return _described(known or listed(find_character(store, request.id)))
+    return _described(known or summarize(find_character(store, request.id)))
 
 
 def server_info(config: ServerConfig, active_sessions: int, networks: Networks | None) -> service_pb2.ServerInfo:
@@ -73,5 +73,5 @@ def server_info(config: ServerConfig, active_sessions: int, networks: Networks |
     return info
 
 
-def _described(one: Listed) -> service_pb2.Character:
+def _described(one: CharacterSummary) -> service_pb2.Character:
     return service_pb2.Character(**asdict(one))

@@ -14,7 +14,7 @@ import numpy as np
 from engine.timebase import FPS, FRAMES_PER_NODE
 from tango_rt.options import Encoding
 from tango_rt.v1 import media_pb2, session_pb2
-from tango_rt.video.codecs import DECODED, Decoded, decoded_pictures, is_decoded
+from tango_rt.video.codecs import DECODED, Decoded, decode_pictures, is_decoded
 from tango_rt.video.gop import GopDecoder, GopEncoder
 
 __all__ = ["FREE", "Cost", "Price", "Prices", "measure_prices"]
@@ -76,8 +76,8 @@ def measure_prices() -> Prices:
 
 
 def _price(decoder: GopDecoder, encoding: Decoded, packets: list[bytes]) -> Price:
-    pictures = decoded_pictures(decoder, encoding, packets)
-    made_s = _least_s(lambda: decoded_pictures(decoder, encoding, packets))
+    pictures = decode_pictures(decoder, encoding, packets)
+    made_s = _least_s(lambda: decode_pictures(decoder, encoding, packets))
     written_s = _least_s(lambda: [_message(picture) for picture in pictures])
     n_pixels = FRAMES_PER_NODE * _WIDTH * _HEIGHT
     return Price(made_s / n_pixels, _COPIES * written_s / n_pixels)

@@ -23,7 +23,7 @@ from tango_rt.server.messages import Response, finished, started, underrun
 from tango_rt.server.metrics import Metrics
 from tango_rt.server.speech import Speech, SpeechQueue
 from tango_rt.v1 import media_pb2, session_pb2
-from tango_rt.video.codecs import Drawn, FrameCoder, is_decoded
+from tango_rt.video.codecs import FrameCoder, StepPictures, is_decoded
 
 __all__ = ["ATTENTION", "Session"]
 
@@ -43,7 +43,7 @@ class _Shown:
     """The step whose frames are being shown."""
 
     step: Step
-    drawn: Drawn | None  # None: its frames are dropped
+    drawn: StepPictures | None  # None: its frames are dropped
     pictures: Sequence[bytes]
     speech: Speech | None  # that the frames belong to; None after an interrupt
     starved: Speech | None  # the utterance whose sound was late, if this step was inserted for it
@@ -230,7 +230,7 @@ class Session:
             step = self._performer.next()
         return step
 
-    def _drawn(self, step: Step, speech: Speech | None, due_in_s: float | None) -> Drawn:
+    def _drawn(self, step: Step, speech: Speech | None, due_in_s: float | None) -> StepPictures:
         sound = None if speech is None else speech.heard
         return self._stages.apply(step, self._pictures.draw(step, due_in_s), sound)
 
@@ -256,7 +256,7 @@ class Session:
         return max(speech.held_until_s, 0.0 if arrived is None else arrived[1])
 
     def _frame(
-        self, shown: _Shown, drawn: Drawn, frame: int, speech: Speech | None, late_s: float, waited_s: float
+        self, shown: _Shown, drawn: StepPictures, frame: int, speech: Speech | None, late_s: float, waited_s: float
     ) -> Response:
         message = Response()
         sent, step, position = message.frame, shown.step, shown.n_done - 1

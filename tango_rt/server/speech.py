@@ -10,7 +10,7 @@ import grpc
 import numpy as np
 
 from engine.timebase import FPS
-from tango_rt.pipeline.stages import HeardSound
+from tango_rt.pipeline.stages import UtteranceSound
 from tango_rt.server.checks import SessionPlan, check_id
 from tango_rt.server.status import Refusal, bad_field
 from tango_rt.v1 import media_pb2, session_pb2
@@ -44,7 +44,7 @@ class Speech:
         self.started = False
         self.ended = False
         self.heard_out = False  # the performer knows that it ended
-        self.heard: HeardSound | None = None  # what the performer was given, if that is kept
+        self.heard: UtteranceSound | None = None  # what the performer was given, if that is kept
         self._bytes = plan.sample_bytes
         self._echo = plan.audio_echo
         self._data = bytearray()

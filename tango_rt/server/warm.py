@@ -24,7 +24,7 @@ from engine.motion_graph.graph import CONTINUE, CUT
 from engine.skeleton import N_JOINTS
 from engine.timebase import FRAMES_PER_NODE, SAMPLE_RATE, frame_start
 from tango_rt.pipeline.ahead import TransitionPool
-from tango_rt.pipeline.character import Character, character_of
+from tango_rt.pipeline.character import Character, character_from_pack
 from tango_rt.pipeline.live import LiveOptions, Step
 from tango_rt.pipeline.pictures import PictureSource
 from tango_rt.server.config import ServerConfig
@@ -56,7 +56,7 @@ def rehearse(pool: TransitionPool, n_workers: int) -> None:
     started = time.monotonic()
     try:
         with scratch_folder(_SCRATCH, temporary_root()) as folder:
-            character = character_of(blank_pack(folder / "blank.tango"))
+            character = character_from_pack(blank_pack(folder / "blank.tango"))
             blender = open_blender(DEFAULT_BLENDER)
             source = PictureSource(character.pack, blender, pool)
             cuts = [(first, first + _N_NODES // 2) for first in range(min(n_workers, _N_NODES // 2))]

@@ -13,8 +13,8 @@ from engine.errors import TangoError
 from engine.inference.networks import Networks
 from tango_rt.pipeline.ahead import TransitionPool
 from tango_rt.pipeline.character import Character
-from tango_rt.pipeline.listed import Listed
 from tango_rt.pipeline.store import CharacterStore
+from tango_rt.pipeline.summary import CharacterSummary
 from tango_rt.server.config import ServerConfig
 from tango_rt.server.metrics import Metrics
 from tango_rt.server.warm import prepare, rehearse
@@ -71,7 +71,7 @@ class FolderWatch:
         self._config = config
         self._networks = networks
         self._metrics = metrics
-        self._listed: Mapping[str, Listed] = {}
+        self._listed: Mapping[str, CharacterSummary] = {}
         self._problems: Mapping[str, str] = {}
         self._unverified: OrderedDict[str, None] = OrderedDict()
         self._n_prepared = 0
@@ -107,7 +107,7 @@ class FolderWatch:
         self._unverified[character.id] = None
         self._n_prepared += 1
         try:
-            if self._n_prepared <= self._store.most_open:
+            if self._n_prepared <= self._store.max_open:
                 prepare(character, self._config, self._networks)
         except TangoError as error:  # with the default retrieval; another may work
             _log.warning("character cannot be performed by default", extra={**about, "problem": str(error)})

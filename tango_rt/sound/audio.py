@@ -23,12 +23,12 @@ from engine.errors import InputError
 from engine.timebase import SAMPLE_RATE
 from tango_rt.media.container import MAX_HOURS, audio_stream, open_media
 from tango_rt.media.decoding import PacketDecoder, first_picture_s
-from tango_rt.media.pipes import rereadable
+from tango_rt.media.pipes import make_rereadable
 from tango_rt.sound.downmix import Downmix
 from tango_rt.sound.steady import SoundBlock, Steady
 from tango_rt.sound.stretching import Stretcher
 
-__all__ = ["Warn", "audio_blocks", "check_audible", "read_audio", "said_before"]
+__all__ = ["Warn", "audio_blocks", "check_audible", "discard_warning", "read_audio"]
 
 SILENCE_PEAK = 1e-4
 """-80 dBFS: no speech is so quiet; dithered digital silence is."""
@@ -65,13 +65,13 @@ def audio_blocks(
 
     Raises InputError: no such file, no media, no audio track, no samples, NaN or infinite samples.
     """
-    with rereadable(path) as file:
+    with make_rereadable(path) as file:
         said = warn or (lambda text: _log.warning("%s: %s", path, text))
         for block in _read(file, sample_rate, align_to_video, said):
             yield np.clip(block, -1.0, 1.0)
 
 
-def said_before(_text: str) -> None:
+def discard_warning(_text: str) -> None:
     """For `warn`, where a file is read for the second time."""
 
 

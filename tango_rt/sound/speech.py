@@ -10,11 +10,11 @@ import numpy as np
 from scipy.signal import resample_poly
 
 from engine.errors import InputError
-from tango_rt.media.pipes import rereadable
-from tango_rt.sound.audio import audio_blocks, check_audible, read_audio, said_before
+from tango_rt.media.pipes import make_rereadable
+from tango_rt.sound.audio import audio_blocks, check_audible, discard_warning, read_audio
 from tango_rt.sound.resample import Resampler
 
-__all__ = ["Speech", "open_speech", "speech_of_samples"]
+__all__ = ["Speech", "open_speech", "speech_from_samples"]
 
 
 @dataclass(frozen=True)
@@ -31,18 +31,18 @@ class Speech:
 @contextmanager
 def open_speech(path: Path) -> Iterator[Speech]:
     """Of any audio or video file, or a pipe (-). Raises InputError where nothing can be heard in it."""
-    with rereadable(path) as file:
+    with make_rereadable(path) as file:
         warnings: list[str] = []
         samples = read_audio(file, warn=warnings.append)
         check_audible(samples, file)
 
         def blocks(rate_hz: int) -> Iterator[np.ndarray]:
-            return audio_blocks(file, rate_hz, warn=said_before)
+            return audio_blocks(file, rate_hz, warn=discard_warning)
 
         yield Speech(path.name, samples, blocks, tuple(f"{path.name}: {text}" for text in warnings), path)
 
 
-def speech_of_samples(samples: np.ndarray, rate_hz: int) -> Speech:
+def speech_from_samples(samples: np.ndarray, rate_hz: int) -> Speech:
     """samples: float32 (n,), mono, from -1 to 1. Raises InputError for a rate that is not 8 to 48 kHz, and silence."""
     resampler = Resampler(rate_hz)
     heard = np.concatenate([resampler.push(samples), resampler.flush()])

@@ -15,7 +15,7 @@ from tango_rt.options import Encoding
 from tango_rt.video.gop import GopDecoder
 from tango_rt.video.shared_pictures import Pictures, SharedPictures
 
-__all__ = ["DECODED", "Decoded", "Drawn", "FrameCoder", "decoded_pictures", "is_decoded"]
+__all__ = ["DECODED", "Decoded", "FrameCoder", "StepPictures", "decode_pictures", "is_decoded"]
 
 Decoded = Literal["jpeg", "rgb24", "i420"]
 
@@ -26,7 +26,7 @@ JPEG_QUALITY = 90
 
 
 @dataclass(frozen=True)
-class Drawn:
+class StepPictures:
     """packets: 4 encoded pictures, the first an IDR picture, without parameter sets. blender: None if no transition.
 
     late: by a cheaper blender than asked for, or in part. computed: not found in the cache; for first halves. changed:
@@ -63,7 +63,7 @@ class FrameCoder:
         if is_decoded(encoding):
             self._decoder = GopDecoder(info.extradata, info.width, info.height, f"the video of {info.name!r}")
 
-    def encode(self, drawn: Drawn, n_frames: int = FRAMES_PER_NODE) -> Sequence[bytes]:
+    def encode(self, drawn: StepPictures, n_frames: int = FRAMES_PER_NODE) -> Sequence[bytes]:
         """The first n_frames pictures of a step, one key frame ahead. Raises ArtifactError for damaged pictures."""
         packets, encoding, decoder = drawn.packets[:n_frames], self.encoding, self._decoder
         if decoder is None or not is_decoded(encoding):
@@ -71,8 +71,8 @@ class FrameCoder:
                 return [b""] * len(packets)
             return [self._parameter_sets + packets[0], *packets[1:]] if packets else []
         if self._shared is None:
-            return decoded_pictures(decoder, encoding, packets)
-        return self._shared.get(self._key(packets), lambda: decoded_pictures(decoder, encoding, packets))
+            return decode_pictures(decoder, encoding, packets)
+        return self._shared.get(self._key(packets), lambda: decode_pictures(decoder, encoding, packets))
 
     def _key(self, packets: Sequence[bytes]) -> bytes:
         """Of the encoded pictures themselves: equal ones look alike, whichever pack or transition they are of."""
@@ -88,7 +88,7 @@ def is_decoded(encoding: Encoding) -> TypeGuard[Decoded]:
     return encoding in DECODED
 
 
-def decoded_pictures(decoder: GopDecoder, encoding: Decoded, packets: Sequence[bytes]) -> Pictures:
+def decode_pictures(decoder: GopDecoder, encoding: Decoded, packets: Sequence[bytes]) -> Pictures:
     """One for each packet of a GOP's beginning. Raises ArtifactError for damaged packets."""
     if encoding == "i420":
         return tuple(frame.tobytes() for frame in decoder.decode_i420(packets))

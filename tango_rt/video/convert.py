@@ -11,7 +11,7 @@ from av.video.reformatter import (
     VideoReformatter,
 )
 
-from tango_rt.video.view import Layout, Shape, View, shape_of
+from tango_rt.video.view import Layout, Shape, View, picture_shape
 
 __all__ = ["BACKGROUND", "Converter"]
 
@@ -47,7 +47,7 @@ class Converter:
         self._to_rgba, self._to_rgb, self._to_scale = _Reformatter("rgba"), _Reformatter("rgb24"), _Reformatter("rgb24")
 
     def __call__(self, picture: av.VideoFrame) -> np.ndarray:
-        shape = shape_of(picture)
+        shape = picture_shape(picture)
         if shape not in self._views:
             self._views[shape] = self._layout.view(shape)
         view = self._views[shape]

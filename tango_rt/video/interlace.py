@@ -13,12 +13,12 @@ from av.filter import Graph
 
 from engine.errors import InputError
 
-__all__ = ["deinterlaced"]
+__all__ = ["deinterlace"]
 
 _UNSPECIFIED = 2  # AVCOL_SPC_UNSPECIFIED
 
 
-def deinterlaced(
+def deinterlace(
     timed: Iterable[tuple[Fraction, av.VideoFrame]], period_s: Fraction
 ) -> Iterator[tuple[Fraction, av.VideoFrame]]:
     """Pictures without interlacing, in order, with their times in seconds; period_s: of one without a duration.

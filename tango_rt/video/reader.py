@@ -26,9 +26,9 @@ from tango_rt.media.container import MAX_HOURS, audio_stream, open_media, video_
 from tango_rt.media.decoding import PacketDecoder, frame_rate, timed_pictures
 from tango_rt.video.alpha import alpha_decoder, has_alpha_track
 from tango_rt.video.convert import BACKGROUND, Converter
-from tango_rt.video.interlace import deinterlaced
-from tango_rt.video.shapes import ShownShape, shapes_shown
-from tango_rt.video.view import Crop, Layout, Shape, container_crop, pixel_aspect, shape_of
+from tango_rt.video.interlace import deinterlace
+from tango_rt.video.shapes import ShapeDuration, find_shapes
+from tango_rt.video.view import Crop, Layout, Shape, container_crop, picture_shape, pixel_aspect
 
 __all__ = ["MAX_FRAMES", "MAX_SIDE_PX", "VideoInfo", "VideoReader"]
 
@@ -90,7 +90,7 @@ class VideoReader:
             raise InputError(f"{self._path}: not one frame of the video can be decoded")
         self._start_s = first[0]
         self._main, self._layout = self._laid_out(stream, first[1], crop, max_height)
-        self._pictures = deinterlaced(chain([first], pictures), 1 / self._rate)
+        self._pictures = deinterlace(chain([first], pictures), 1 / self._rate)
         self._to_frame = Converter(self._layout)
         self._n_frames_of: Counter[Shape] = Counter()
         self.info = VideoInfo(
@@ -103,7 +103,7 @@ class VideoReader:
         )
 
     def _laid_out(self, stream: VideoStream, first: av.VideoFrame, crop: Crop, max_height: int) -> tuple[Shape, Layout]:
-        shown = shapes_shown(self._path) or (ShownShape(shape_of(first), Fraction(1), None),)
+        shown = find_shapes(self._path) or (ShapeDuration(picture_shape(first), Fraction(1), None),)
         for one in shown:
             self._check_bounds(one.shape.width, one.shape.height, 0)
         told = stream.sample_aspect_ratio
@@ -136,7 +136,7 @@ class VideoReader:
         timed = ((time_s - self._start_s, picture) for time_s, picture in self._pictures)
         for n, picture in enumerate(_at_30_fps(timed)):
             self._check_bounds(picture.width, picture.height, n + 1)
-            self._n_frames_of[shape_of(picture)] += 1
+            self._n_frames_of[picture_shape(picture)] += 1
             if n % step:
                 continue
             if picture is not shown:

@@ -19,17 +19,17 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from tango_rt.media.container import Packets, open_media, video_stream
-from tango_rt.video.view import Shape, shape_of
+from tango_rt.video.view import Shape, picture_shape
 from tango_rt.video.vp9 import Vp9Sizes
 
-__all__ = ["ShownShape", "shapes_shown"]
+__all__ = ["ShapeDuration", "find_shapes"]
 
 _PROBE_S = Fraction(1, 2)  # where all pictures are key pictures, one in each such time is decoded
 _MAX_STEP_S = 60  # between two pictures; beyond that the clock has jumped
 
 
 @dataclass(frozen=True)
-class ShownShape:
+class ShapeDuration:
     """Pictures of one shape: for how many seconds they are shown, and the pixel aspect by their codec, if it tells."""
 
     shape: Shape
@@ -37,7 +37,7 @@ class ShownShape:
     codec_aspect: Fraction | None
 
 
-def shapes_shown(path: Path) -> tuple[ShownShape, ...]:
+def find_shapes(path: Path) -> tuple[ShapeDuration, ...]:
     """All shapes of the video track, in the order in which they come; none where no key picture can be decoded.
 
     Looked up again only when the file has changed. Raises InputError for what is no media file.
@@ -47,7 +47,7 @@ def shapes_shown(path: Path) -> tuple[ShownShape, ...]:
 
 
 @lru_cache(maxsize=16)
-def _shapes_shown(path: Path, _changed_ns: int, _n_bytes: int) -> tuple[ShownShape, ...]:
+def _shapes_shown(path: Path, _changed_ns: int, _n_bytes: int) -> tuple[ShapeDuration, ...]:
     seconds: dict[Shape, Fraction] = defaultdict(Fraction)
     aspects: dict[Shape, Fraction | None] = {}
     with closing(open_media(path)) as container:
@@ -57,7 +57,7 @@ def _shapes_shown(path: Path, _changed_ns: int, _n_bytes: int) -> tuple[ShownSha
         for duration, shape in _durations(Packets(path, container, ("video",)), stream):
             seconds[shape] += duration
             aspects.setdefault(shape, stream.codec_context.sample_aspect_ratio)
-    return tuple(ShownShape(shape, seconds[shape], aspects[shape] or None) for shape in seconds)
+    return tuple(ShapeDuration(shape, seconds[shape], aspects[shape] or None) for shape in seconds)
 
 
 def _durations(packets: Packets, stream: VideoStream) -> Iterator[tuple[Fraction, Shape]]:
@@ -101,4 +101,4 @@ def _shape_of_key(codec: VideoCodecContext, packet: "Packet[Any]") -> Shape | No
         return None
     finally:
         codec.flush_buffers()
-    return next((shape_of(picture) for picture in pictures), None)
+    return next((picture_shape(picture) for picture in pictures), None)

@@ -13,7 +13,7 @@ import av
 import numpy as np
 from av.video.stream import VideoStream
 
-__all__ = ["NO_CROP", "Crop", "Layout", "Shape", "View", "container_crop", "pixel_aspect", "shape_of"]
+__all__ = ["NO_CROP", "Crop", "Layout", "Shape", "View", "container_crop", "picture_shape", "pixel_aspect"]
 
 _SAME_ASPECT = 0.01  # of an aspect; encoders round sides to multiples of 2, 8 or 16
 _DUMPED_CROP = re.compile(r"^ {6}Frame Cropping: (\d+)/(\d+)/(\d+)/(\d+)$", re.MULTILINE)
@@ -33,7 +33,7 @@ class Shape(NamedTuple):
         return "{}x{}".format(*sides)
 
 
-def shape_of(picture: av.VideoFrame) -> Shape:
+def picture_shape(picture: av.VideoFrame) -> Shape:
     """The nearest of the eight orientations to the display matrix counts.
 
     The matrix (a b u; c d v; x y w) shows the stored point (x, y) at (a x + c y, b x + d y).

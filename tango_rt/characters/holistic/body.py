@@ -8,32 +8,32 @@ import numpy as np
 
 from engine.timebase import FPS
 from tango_rt.characters.holistic.detection import BODY, detect, sigmoid, whole_frame
-from tango_rt.characters.holistic.regions import Region, region_of_axis
+from tango_rt.characters.holistic.regions import Region, region_from_axis
 from tango_rt.characters.holistic.runner import Network
 
 __all__ = ["Body", "BodyTracker"]
 
 _SIZE = 256
 _N_LANDMARKS = 33
-_AXIS = slice(33, 35)  # two further points of the network: hips and head of a body in a circle
+_AXIS = slice(33, 35)  # two more points of the network: centre and rim of a circle around the body
 _REGION_SCALE = 1.25
 
 _HEAT_SIZE = 64
-# The graph of the release says 7; its binary behaves as 9: with 7 the landmarks lie 3 to 5 times further from its own.
+# The graph of the release says 7 but its binary behaves like 9: with 7 the landmarks are 3 to 5 times further from it.
 _HEAT_REACH = np.arange(-4, 5)
 _MIN_HEAT = 0.5
 
 
 @dataclass(frozen=True)
 class Body:
-    """landmarks float64 (33, 4): x, y, z in pixels of the frame, visibility 0..1; mask float32 (H, W), 0..1."""
+    """What the network found."""
 
-    landmarks: np.ndarray
-    mask: np.ndarray
+    landmarks: np.ndarray  # float64 (33, 4): x, y, z in pixels of the frame, visibility 0..1
+    mask: np.ndarray  # float32 (H, W), 0..1
 
 
 class BodyTracker:
-    """Follows one body; the region to look at next comes from the frame before, and from a detector only at first."""
+    """Follows one body; the next region comes from the frame before, or from a detector when there is none yet."""
 
     def __init__(self, detector: Network, landmarks: Network) -> None:
         self._detector = detector
@@ -56,13 +56,13 @@ class BodyTracker:
         refine_by_heat(points, heat.reshape(_HEAT_SIZE, _HEAT_SIZE, -1))
         placed = region.project(points[:, :3], _SIZE)
         axis = self._smooth_axis(placed[_AXIS, :2])
-        self._region = region_of_axis(axis[0], axis[1], 90).squared(_REGION_SCALE)
+        self._region = region_from_axis(axis[0], axis[1], 90).squared(_REGION_SCALE)
         landmarks = np.hstack([placed[:_N_LANDMARKS], sigmoid(points[:_N_LANDMARKS, 3:4])])
         return Body(landmarks, _mask(segments, region, frame))
 
     def _find(self, frame: np.ndarray) -> Region | None:
         found = detect(self._detector, BODY, frame, whole_frame(frame))
-        return region_of_axis(found[0, 2], found[0, 3], 90).squared(_REGION_SCALE) if len(found) else None
+        return region_from_axis(found[0, 2], found[0, 3], 90).squared(_REGION_SCALE) if len(found) else None
 
 
 def _mask(segments: np.ndarray, region: Region, frame: np.ndarray) -> np.ndarray:
@@ -72,9 +72,9 @@ def _mask(segments: np.ndarray, region: Region, frame: np.ndarray) -> np.ndarray
 
 
 def refine_by_heat(points: np.ndarray, heat: np.ndarray) -> None:
-    """Move landmarks, in place, to the centre of the heat around them where it is hot enough.
+    """Move landmarks, in place, to the centre of the heat around them if it is hot enough.
 
-    points (n, 2 or more): x, y in pixels of the network's picture; heat (64, 64, n), before the logistic function.
+    points (n, 2 or more): x, y in pixels of the network's input; heat (64, 64, n), before the logistic function.
     """
     step = _SIZE / _HEAT_SIZE
     cells = (points[:, :2] / step).astype(int)
@@ -91,7 +91,7 @@ def refine_by_heat(points: np.ndarray, heat: np.ndarray) -> None:
 
 
 class _OneEuroFilter:
-    """Smooths the axis of the body, less where it moves faster; the release does so even with smoothing off."""
+    """Smooths the axis of the body, less when it moves faster; the release does so even with smoothing off."""
 
     _MIN_CUTOFF_HZ, _SPEED_CUTOFF_HZ, _BETA = 0.01, 1.0, 10.0
 
@@ -100,7 +100,7 @@ class _OneEuroFilter:
         self._raw = self._speed = np.zeros((2, 2))
 
     def __call__(self, axis: np.ndarray) -> np.ndarray:
-        """Smoothed axis, float64 (2, 2); speed is measured in sizes of the body's square a second."""
+        """Smoothed axis, float64 (2, 2); speed is in sides of the body's square per second."""
         if self._value is None:
             self._value = self._raw = axis
             return axis

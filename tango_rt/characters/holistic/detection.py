@@ -1,4 +1,4 @@
-"""Single-shot detectors of MediaPipe: a network's boxes and key points around anchors, decoded and merged."""
+"""MediaPipe's single-shot detectors: boxes and key points around anchors, decoded and merged."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -12,16 +12,16 @@ from tango_rt.characters.holistic.runner import Network
 
 __all__ = ["BODY", "FACE", "FACE_FULL_RANGE", "DetectorSpec", "detect", "sigmoid", "whole_frame"]
 
-_MIN_OVERLAP = 0.3  # intersection over union from which two boxes are one
+_MIN_OVERLAP = 0.3  # intersection over union at which two boxes are one
 
 
 @dataclass(frozen=True)
 class DetectorSpec:
-    """Side of the network's picture in pixels, the stride of each of its layers, and how many anchors a cell has."""
+    """Geometry of a detector."""
 
-    size: int
-    strides: tuple[int, ...]
-    anchors_per_layer: int = 2  # the second one has an interpolated scale
+    size: int  # side of the network's input, pixels
+    strides: tuple[int, ...]  # of each layer, pixels
+    anchors_per_layer: int = 2  # per cell; the second one has an interpolated scale
     min_score: float = 0.5
 
 
@@ -31,7 +31,7 @@ FACE_FULL_RANGE = DetectorSpec(192, (4,), anchors_per_layer=1, min_score=0.6)
 
 
 def detect(network: Network, spec: DetectorSpec, frame: np.ndarray, region: Region) -> np.ndarray:
-    """What lies in a region of an RGB frame, best first: float64 (n, 2 + k, 2), pixels of the frame.
+    """Detections in a region of an RGB frame, best first: float64 (n, 2 + k, 2), pixels of the frame.
 
     The first two points of each are the corners of its box, the others its k key points.
     """
@@ -54,7 +54,7 @@ def detect(network: Network, spec: DetectorSpec, frame: np.ndarray, region: Regi
 
 @cache
 def anchor_centres(spec: DetectorSpec) -> np.ndarray:
-    """float64 (n, 2): x, y as shares of the picture, layers of one stride together, row by row."""
+    """float64 (n, 2): x, y as fractions of the picture, layers of the same stride together, row by row."""
     centres = []
     for stride, layers in groupby(spec.strides):
         cells = spec.size // stride
@@ -65,7 +65,7 @@ def anchor_centres(spec: DetectorSpec) -> np.ndarray:
 
 
 def merge_overlapping(points: np.ndarray, score: np.ndarray) -> np.ndarray:
-    """Non-maximum suppression that averages what overlaps, weighted by score; points (n, 2 + k, 2), best first."""
+    """Non-maximum suppression that averages overlapping boxes, weighted by score; points (n, 2 + k, 2), best first."""
     found = []
     left = np.arange(len(points))
     while len(left):

@@ -23,9 +23,9 @@ class FaceFinder:
         self._landmarks = landmarks
 
     def __call__(self, frame: np.ndarray, body: np.ndarray, before: np.ndarray | None) -> np.ndarray | None:
-        """float64 (468, 3): x, y, z in pixels of the frame; None where no face is seen.
+        """float64 (468, 3): x, y, z in pixels of the frame; None if no face is visible.
 
-        body: its landmarks (33, 4); before: what was found in the last frame.
+        body: its landmarks (33, 4); before: the result for the frame before.
         """
         region = self._region(frame, body[_HEAD])
         if region is None:
@@ -45,5 +45,5 @@ class FaceFinder:
 
 
 def _around(points: np.ndarray, eyes: tuple[int, int]) -> Region:
-    """The box of points, turned so that the eyes are level."""
+    """The box around points, rotated so that the eyes are level."""
     return region_around(points, angle_between(points[eyes[0]], points[eyes[1]], 0))

@@ -1,10 +1,10 @@
-"""One hand: its place by the body's wrist and knuckles, made exact by a network, or followed from the last frame."""
+"""One hand: located by the body's wrist and knuckles, refined by a network, or followed from the last frame."""
 
 import math
 
 import numpy as np
 
-from tango_rt.characters.holistic.regions import Region, TrackingLimits, angle_between, region_of_axis
+from tango_rt.characters.holistic.regions import Region, TrackingLimits, angle_between, region_from_axis
 from tango_rt.characters.holistic.runner import Network
 
 __all__ = ["LEFT", "RIGHT", "HandFinder"]
@@ -15,8 +15,8 @@ LEFT, RIGHT = (15, 17, 19), (16, 18, 20)
 _RECROP_SIZE, _SIZE = 256, 224
 _MIN_WRIST_VISIBILITY = 0.1
 _LIMITS = TrackingLimits(turn_degrees=40, shift=0.2, scale=0.4, margin=-0.1)
-_Z_SCALE = 0.4  # the network's z is so many times too large
-# of a hand's 21 points: those that its region comes from, and among these wrist and the first joints of three fingers
+_Z_SCALE = 0.4  # corrects the network's z, which is too large
+# of a hand's 21 points: those that define its region, and among these the wrist and first joints of three fingers
 _PALM = (0, 1, 2, 3, 5, 6, 9, 10, 13, 14, 17, 18)
 _WRIST, _INDEX, _MIDDLE, _RING = 0, 4, 6, 8
 
@@ -31,15 +31,15 @@ class HandFinder:
     def __call__(
         self, frame: np.ndarray, body: np.ndarray, side: tuple[int, int, int], before: np.ndarray | None
     ) -> np.ndarray | None:
-        """float64 (21, 3): x, y, z in pixels of the frame; None where no hand is seen.
+        """float64 (21, 3): x, y, z in pixels of the frame; None if no hand is visible.
 
-        body: its landmarks (33, 4); side: LEFT or RIGHT; before: what was found in the last frame.
+        body: its landmarks (33, 4); side: LEFT or RIGHT; before: the result for the frame before.
         """
         region = self._region(frame, *body[list(side)])
         if region is None:
             return None
         if before is not None:
-            tracked = _region_of_hand(before)
+            tracked = _region_from_hand(before)
             region = tracked if region.keeps(tracked, before, _LIMITS) else region
         raw, presence, *_ = self._landmarks(region.crop(frame, _SIZE))
         points = raw.reshape(21, 3).astype(np.float64)
@@ -49,7 +49,7 @@ class HandFinder:
         return region.project(points, _SIZE)
 
     def _region(self, frame: np.ndarray, wrist: np.ndarray, little: np.ndarray, index: np.ndarray) -> Region | None:
-        """Where the body says that the hand is, made exact."""
+        """The region that the body suggests for the hand, refined."""
         if wrist[3] < _MIN_WRIST_VISIBILITY:
             return None
         middle = (2 * index[:2] + little[:2]) / 3
@@ -60,11 +60,11 @@ class HandFinder:
         rough = Region(x, y, side, side, angle_between(wrist, middle, 90)).squared(2.7, -0.1)
         (raw,) = self._recrop(rough.crop(frame, _RECROP_SIZE))
         axis = rough.project(np.hstack([raw.reshape(2, 2), np.zeros((2, 1))]), _RECROP_SIZE)
-        return region_of_axis(axis[0], axis[1], -90).squared(1.0, -0.1)
+        return region_from_axis(axis[0], axis[1], -90).squared(1.0, -0.1)
 
 
-def _region_of_hand(hand: np.ndarray) -> Region:
-    """The region of the next frame from the points of the last one: the palm's box, turned with it."""
+def _region_from_hand(hand: np.ndarray) -> Region:
+    """The region in the next frame from the points of the last one: the palm's box, rotated with it."""
     palm = hand[list(_PALM), :2]
     knuckles = ((palm[_INDEX] + palm[_RING]) / 2 + palm[_MIDDLE]) / 2
     turn = angle_between(palm[_WRIST], knuckles, 90)

@@ -1,4 +1,4 @@
-"""One frame in, everything about one person out; the frames of a shot are given in order."""
+"""One frame in, everything about one person out; frames of a shot must be passed in order."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,24 +15,20 @@ __all__ = ["Holistic", "Person"]
 
 @dataclass(frozen=True)
 class Person:
-    """What was found in a frame, in its pixels; None for what was not.
+    """What was found in a frame, in its pixels; None for what was not. "left" is the person's left."""
 
-    body float64 (33, 4): x, y, z, visibility; left_hand and right_hand float64 (21, 3), face float64 (468, 3): x, y, z;
-    mask float32 (H, W), 0..1. "left" is the person's left.
-    """
-
-    body: np.ndarray
-    mask: np.ndarray
-    left_hand: np.ndarray | None
-    right_hand: np.ndarray | None
-    face: np.ndarray | None
+    body: np.ndarray  # float64 (33, 4): x, y, z, visibility
+    mask: np.ndarray  # float32 (H, W), 0..1
+    left_hand: np.ndarray | None  # float64 (21, 3): x, y, z
+    right_hand: np.ndarray | None  # the same
+    face: np.ndarray | None  # float64 (468, 3): x, y, z
 
 
 class Holistic:
-    """Tracks one person; opened once, then `process` for every frame in order."""
+    """Tracks one person; open it once, then call `process` for every frame in order."""
 
     def __init__(self, folder: Path) -> None:
-        """folder: the networks, checked (tango_rt.models). Raises BackendError where one cannot be opened."""
+        """folder: the checked networks (tango_rt.models). Raises BackendError if one cannot be opened."""
 
         def network(name: str) -> Network:
             return open_network(folder / f"{name}.tflite")
@@ -43,7 +39,7 @@ class Holistic:
         self._before: Person | None = None
 
     def process(self, frame: np.ndarray) -> Person | None:
-        """The person in the next RGB frame, uint8 (H, W, 3); None where there is nobody."""
+        """The person in the next RGB frame, uint8 (H, W, 3); None if there is nobody."""
         before, self._before = self._before, None
         body = self._body(frame)
         if body is None:

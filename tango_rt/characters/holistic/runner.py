@@ -1,4 +1,4 @@
-"""Networks in TensorFlow Lite's format on LiteRT: float32 arrays in, float32 arrays out, one thread."""
+"""Runs TensorFlow Lite networks on LiteRT: float32 arrays in, float32 arrays out, one thread."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -16,9 +16,9 @@ Network = Callable[[np.ndarray], list[np.ndarray]]
 
 
 def open_network(file: Path) -> Network:
-    """A network of one input. Raises BackendError where LiteRT is missing or cannot take the file."""
+    """Open a network with one input. Raises BackendError if LiteRT is missing or cannot load the file."""
     try:
-        # on first use: it takes a third of a second, paid only where people are tracked
+        # on first use: it takes a third of a second, paid only when people are tracked
         from ai_edge_litert.interpreter import Interpreter
     except ImportError as error:
         raise BackendError(f"LiteRT is missing or broken ({error}): pip install ai-edge-litert") from error
@@ -41,7 +41,7 @@ def open_network(file: Path) -> Network:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps LiteRT's notes about its delegate off stderr; C++ writes them, past sys.stderr."""
+    """Keeps LiteRT's messages about its delegate off stderr; C++ writes them, bypassing sys.stderr."""
     saved, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(sink, 2)

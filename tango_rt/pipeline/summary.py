@@ -1,4 +1,4 @@
-"""What is told of a character that need not be open for it."""
+"""What can be reported of a character without keeping it open."""
 
 from dataclasses import dataclass, replace
 from typing import Self
@@ -6,12 +6,12 @@ from typing import Self
 from engine.character.pack import folder_bytes
 from tango_rt.pipeline.character import Character
 
-__all__ = ["Listed", "listed"]
+__all__ = ["CharacterSummary", "summarize"]
 
 
 @dataclass(frozen=True)
-class Listed:
-    """As ListCharacters tells it; size_bytes: on disk when it was opened, cached transitions included."""
+class CharacterSummary:
+    """A character as ListCharacters reports it."""
 
     id: str
     name: str
@@ -23,15 +23,15 @@ class Listed:
     n_clips: int
     retrievals: tuple[str, ...]
     sha256: str
-    size_bytes: int
+    size_bytes: int  # on disk when it was opened, including cached transitions
 
     def named(self, character_id: str) -> Self:
         return self if self.id == character_id else replace(self, id=character_id)
 
 
-def listed(character: Character) -> Listed:
+def summarize(character: Character) -> CharacterSummary:
     info = character.pack.info
-    return Listed(
+    return CharacterSummary(
         id=character.id,
         name=info.name,
         width=info.width,
