@@ -23,7 +23,7 @@ def hold_interrupts() -> Iterator[None]:
     resource_tracker.ensure_running()  # otherwise it is started with the workers, and lifts the mask
     heard: list[int] = []
     handlers = {}
-    if threading.current_thread() is threading.main_thread():  # only this one may set handlers, and is interrupted
+    if threading.current_thread() is threading.main_thread():  # no other thread can set handlers or is interrupted
         handlers = {ending: signal.getsignal(ending) for ending in _ENDINGS if callable(signal.getsignal(ending))}
     for ending in handlers:
         signal.signal(ending, lambda number, _: heard.append(number))

@@ -16,7 +16,7 @@ def read_words(path: Path) -> str:
         text = read_plain(path, MAX_BYTES).decode("utf-8-sig")  # speech recognisers on Windows write a byte order mark
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{path}: cannot read word timings ({reason})") from error
+        raise InputError(f"{path}: cannot be read as word timings ({reason})") from error
     if not text.strip():
-        raise InputError(f"{path}: empty file, wanted word timings")
+        raise InputError(f"{path}: is empty, wanted word timings")
     return text

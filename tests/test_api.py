@@ -114,7 +114,7 @@ def test_what_cannot_be_used_is_said(character: Character, samples: np.ndarray, 
         (samples * 1000, SAMPLE_RATE, "full scale"),
         (np.zeros_like(samples), SAMPLE_RATE, "silent"),
         (samples[:0], SAMPLE_RATE, "no samples"),
-        (write_speech(tmp_path / "speech.wav", 1), SAMPLE_RATE, "knows its rate"),
+        (write_speech(tmp_path / "speech.wav", 1), SAMPLE_RATE, "its own sample rate"),
         (tmp_path / "none.wav", None, "none.wav"),
     ):
         with pytest.raises(InputError, match=wanted):

@@ -349,7 +349,7 @@ def test_no_addresses(target: str) -> None:
 
 def test_contradicting_credentials(tmp_path: Any) -> None:
     wrong: list[tuple[ConnectOptions, str]] = [
-        (ConnectOptions(tls=True, insecure=True), "leave out one"),
+        (ConnectOptions(tls=True, insecure=True), "leave one out"),
         (ConnectOptions(cert=tmp_path / "cert.pem"), "belong together"),
         (ConnectOptions(ca=tmp_path / "ca.pem"), "cannot be read"),
         (ConnectOptions(token="two\nlines"), "not allowed in a header"),

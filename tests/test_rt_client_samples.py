@@ -157,12 +157,12 @@ class _Nothing:
         (np.zeros((480, 2)), r"shape \(480, 2\), wanted one channel, .*: mix the channels"),
         (np.zeros((2, 480), np.int16), "mix the channels"),
         (np.zeros((1, 1, 4)), "wanted one channel"),
-        (np.float32(0.5), "no array"),
-        (0.5, "type float are no array"),
-        (None, "type NoneType are no array"),
-        (_Nothing(), "type _Nothing are no array"),
-        (iter([0.5]), "no array"),
-        ("text", "type str are no array"),
+        (np.float32(0.5), "not an array"),
+        (0.5, "type float are not an array"),
+        (None, "type NoneType are not an array"),
+        (_Nothing(), "type _Nothing are not an array"),
+        (iter([0.5]), "not an array"),
+        ("text", "type str are not an array"),
         (["0.5"], "type <U3"),
         (np.zeros(4, bool), "samples of type bool: wanted floats from -1 to 1, int16"),
         (np.zeros(4, complex), "samples of type complex128: wanted"),
@@ -220,7 +220,7 @@ for samples, encoding, kind, said in (
     (array("h", [1]), "float32", BackendError, "or send bytes or a buffer of float32"),
     (array("f", [0.5, float("nan")]), "float32", InputError, "NaN"),
     (array("f", [0.5, -12000.0]), "float32", InputError, "samples reach -12000, but full scale is 1"),
-    (b"odd", "s16", InputError, "whole samples"),
+    (b"odd", "s16", InputError, "whole number"),
 ):
     try:
         audio_bytes(samples, encoding)

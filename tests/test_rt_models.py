@@ -111,7 +111,7 @@ def test_out_of_a_wheel_and_out_of_a_filled_folder(wheel: Path, tmp_path: Path) 
 def test_another_content_is_never_kept(tmp_path: Path) -> None:
     other = tmp_path / "other.whl"
     other.write_bytes(wheel_bytes({**CONTENT, "planted/b/two.tflite": b"another network"}))
-    with pytest.raises(InputError, match=r"other\.whl: its two\.tflite is not the one of planted_nets 1\.0"):
+    with pytest.raises(InputError, match=r"other\.whl: its two\.tflite is not that of planted_nets 1\.0"):
         fetch(PLANTED, tmp_path / "folder", FetchOptions(other))
     assert file_states(tmp_path / "folder", PLANTED)["two.tflite"] == "absent"
 
@@ -136,11 +136,11 @@ def damaged_inside(wheel: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("content", "match"),
     [
-        (b"no zip at all", r"wrong\.whl: is no wheel"),
+        (b"no zip at all", r"wrong\.whl: not a wheel"),
         (flagged_as_encrypted(wheel_bytes()), r"wrong\.whl: not a wheel, or a damaged one"),
         (damaged_inside(wheel_bytes()), r"wrong\.whl: not a wheel, or a damaged one"),
         (wheel_bytes({"planted/a/one.tflite": b"first network"}), r"wrong\.whl: has no two\.tflite"),
-        (wheel_bytes()[:-40], r"wrong\.whl: is no wheel"),
+        (wheel_bytes()[:-40], r"wrong\.whl: not a wheel"),
     ],
 )
 def test_a_source_that_cannot_be_used_is_named(content: bytes, match: str, tmp_path: Path) -> None:
@@ -257,7 +257,7 @@ def test_the_command_lists_and_fetches(
         "files": dict.fromkeys(listed["files"], "ok"),
     }
     main(["models", "fetch"])
-    assert "7 networks were there" in capsys.readouterr().out
+    assert "7 networks already there" in capsys.readouterr().out
     main(["models", "list"])
     assert capsys.readouterr().out.count(" ok") == 7
     with pytest.raises(SystemExit) as left:

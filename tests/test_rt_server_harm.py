@@ -363,7 +363,7 @@ def test_a_token_is_never_echoed(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 @pytest.mark.parametrize("host", ["127.1", "0", "2130706433", "0x7f000001", "0x7f.0.0.1", "127.0.1"])
 def test_addresses_that_are_cut_short(host: str) -> None:
-    with pytest.raises(InputError, match="in full"):
+    with pytest.raises(InputError, match="a full address"):
         parse_address(f"{host}:50051")
 
 

@@ -137,7 +137,7 @@ def test_what_cannot_be_served_is_refused_in_one_line(
     assert "bad.toml" in refused(capsys, "--config", tmp_path / "bad.toml")
     (tmp_path / "bad.toml").write_text("colour = 'red'")
     assert "unknown option 'colour'" in refused(capsys, "--config", tmp_path / "bad.toml")
-    assert "cannot be read" in refused(capsys, *here, "127.0.0.1:0", "--token-file", tmp_path / "absent")
+    assert "cannot read tokens" in refused(capsys, *here, "127.0.0.1:0", "--token-file", tmp_path / "absent")
     (tmp_path / "empty").write_text("\n# nothing\n")
     assert "no token" in refused(capsys, *here, "127.0.0.1:0", "--token-file", tmp_path / "empty")
     assert "no bundle" in refused(capsys, *here, "127.0.0.1:0", "--bundle", tmp_path / "absent")

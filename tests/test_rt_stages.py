@@ -192,7 +192,7 @@ def test_a_stage_of_a_session_hears_its_frames_and_what_follows(opener: Opener, 
 
 def test_a_session_that_hears_less_far_than_its_stages_is_refused(opener: Opener) -> None:
     hearing = replace(opener, stages=lambda _: [Recorder(lookahead_s=0.5)])
-    with pytest.raises(Refusal, match=r"needs 0\.50 s"):
+    with pytest.raises(Refusal, match=r"need 0\.50 s"):
         next(played(hearing, sound_of(1.0), lookahead_nodes=0))
     assert next(played(hearing, sound_of(1.0), whole_utterance=True, pacing=session_pb2.PACING_FAST))
 

@@ -61,9 +61,9 @@ def send(
     if speech is None:
         return _send(target, None, output, options, discard_warning, on_progress)
     with make_rereadable(speech) as file:
-        said: list[str] = []
-        result = _send(target, file, output, options, said.append, on_progress)
-        return replace(result, warnings=[*(f"{speech.name}: {text}" for text in said), *result.warnings])
+        warnings: list[str] = []
+        result = _send(target, file, output, options, warnings.append, on_progress)
+        return replace(result, warnings=[*(f"{speech.name}: {text}" for text in warnings), *result.warnings])
 
 
 def _send(

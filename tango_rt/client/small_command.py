@@ -88,8 +88,8 @@ def _info(arguments: argparse.Namespace) -> None:
     with Client(arguments.server, connect_options(arguments)) as client:
         info, characters = client.info(), client.characters()
     if arguments.json:
-        told = {"server": MessageToDict(info), "characters": [MessageToDict(one) for one in characters]}
-        print(json.dumps(told))
+        result = {"server": MessageToDict(info), "characters": [MessageToDict(one) for one in characters]}
+        print(json.dumps(result))
         return
     version = printable(info.version, _MAX_NAME)
     print(f"{arguments.server}: tango-rt {version}, {info.active_sessions} of {info.max_sessions} sessions")
@@ -123,7 +123,7 @@ def _send(arguments: argparse.Namespace) -> None:
     for warning in warnings:
         print(f"tango-rt-client: warning: {printable(warning)}", file=sys.stderr)
     measurements = session.measurements
-    told = {
+    result = {
         "output": str(arguments.output),
         "path": str(arguments.output),  # its name in the last release; removed in the next
         "n_frames": n_frames,
@@ -134,7 +134,7 @@ def _send(arguments: argparse.Namespace) -> None:
     }
     files = [shlex.quote(str(file)) for file in (arguments.output, arguments.speech)]
     joined = f"ffmpeg -r {_FPS} -i {files[0]} -i {files[1]} -c:v copy OUT.mp4 adds the sound"
-    print(json.dumps(told) if arguments.json else f"{arguments.output}: {told['duration_s']:.1f} s; {joined}")
+    print(json.dumps(result) if arguments.json else f"{arguments.output}: {result['duration_s']:.1f} s; {joined}")
 
 
 def _exchange(session: "Session", speech: "WavSpeech", file: BinaryIO) -> "tuple[list[str], ServerError | None]":

@@ -55,10 +55,10 @@ class Speaker:
         try:
             if isinstance(self._source, Microphone):
                 with self._source as blocks:
-                    said = self._say(blocks)
+                    complete = self._say(blocks)
             else:
-                said = self._say(self._paced(self._source) if self._live else iter([self._source]))
-            if said:
+                complete = self._say(self._paced(self._source) if self._live else iter([self._source]))
+            if complete:
                 self._session.end_of_utterance(_UTTERANCE)
             if self._finish:
                 self._session.finish()

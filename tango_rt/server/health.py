@@ -43,12 +43,12 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
     async def Watch(
         self, request: health_pb2.HealthCheckRequest, context: "grpc.aio.ServicerContext[object, object]"
     ) -> None:
-        said = None
+        sent = None
         while True:
             changed, status = self._changed, self._status(request.service)
-            if status != said:
+            if status != sent:
                 await context.write(Check(status=status))
-                said = status
+                sent = status
             if self._closed:
                 return
             await changed.wait()

@@ -172,9 +172,9 @@ def load_tokens(config: ServerConfig) -> tuple[str, ...]:
 
 def warn_about_files(config: ServerConfig) -> None:
     """Warn about secrets that other users of this machine can read or change."""
-    said_in = config.origins.get("token", "")
-    written = said_in not in ("", flag_name("token"), variable_name("token"))  # in a file of options
-    files = [config.tls_key, config.token_file, Path(said_in) if written else None]
+    origin = config.origins.get("token", "")
+    written = origin not in ("", flag_name("token"), variable_name("token"))  # in a file of options
+    files = [config.tls_key, config.token_file, Path(origin) if written else None]
     for file in files:
         with suppress(OSError):
             if file is not None and (mode := file.stat().st_mode) & _OTHERS:

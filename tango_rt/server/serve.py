@@ -90,7 +90,7 @@ def _allow_descriptors(config: ServerConfig) -> None:
 
 async def _start(server: GestureServer, ready: Callable[[Ready], None] | None) -> None:
     warm_up_s = await server.warm_up()
-    said = Ready(
+    state = Ready(
         addresses=server.addresses,
         metrics=server.metrics_address,
         characters=tuple(server.store.listed),
@@ -100,9 +100,9 @@ async def _start(server: GestureServer, ready: Callable[[Ready], None] | None) -
         pid=os.getpid(),
         version=__version__,
     )
-    _log.info("serving", extra=said.to_dict())
+    _log.info("serving", extra=state.to_dict())
     if ready is not None:
-        ready(said)
+        ready(state)
 
 
 async def _first(starting: "asyncio.Task[None]", signals: "asyncio.Queue[int]", server: GestureServer) -> int:

@@ -207,21 +207,21 @@ class GestureService:
             self._metrics.session_opened()
             start_s = time.monotonic()
             about: dict[str, Any] = {"session_id": uuid.uuid4().hex, "peer": context.peer()}
-            reason, told = "OK", False
+            reason, logged = "OK", False
             try:
                 yield about
             except (asyncio.CancelledError, grpc.aio.InternalError):
                 reason = "CANCELLED"
                 raise
             except BaseException as error:
-                reason, told = refusal_for(error).reason, _hidden(error) is not None
+                reason, logged = refusal_for(error).reason, _hidden(error) is not None
                 raise
             finally:
                 duration_s = time.monotonic() - start_s
                 self._metrics.session_closed(reason, duration_s)
                 if "frames" in about:  # it was accepted
                     _log.info("session ended", extra={**about, "reason": reason, "duration_s": duration_s})
-                elif reason != "CANCELLED" and not told:
+                elif reason != "CANCELLED" and not logged:
                     self.refusals.refused(reason, **about)
 
     async def _answered(self, context: Any, answer: Awaitable[T]) -> T | None:

@@ -194,7 +194,9 @@ class SpeechQueue:
         n_samples, rest = divmod(len(data), self._plan.sample_bytes)
         if rest:
             wanted = f"samples of {self._plan.sample_bytes} bytes"
-            raise bad_field("audio.data", f"{len(data)} bytes are not whole samples: wanted {wanted}", "BAD_SAMPLES")
+            raise bad_field(
+                "audio.data", f"{len(data)} bytes are not a whole number of samples: wanted {wanted}", "BAD_SAMPLES"
+            )
         if n_samples > self._max_chunk_s * self._plan.rate_hz:
             seconds = n_samples / self._plan.rate_hz
             message = f"{seconds:.2f} s of sound in one message: wanted at most {self._max_chunk_s:g} s"

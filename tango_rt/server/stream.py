@@ -312,8 +312,8 @@ class LiveStream:
             )
         if self._writing_s is None and not self._session.queue.closed and now_s - self._active_s > limit_s:
             raise _over("IDLE_TIMEOUT", f"nothing was received for {limit_s:g} s: regular Pings keep a session open")
-        said = self._writing_s is None and not self._outbox
-        if self._cut_off or (self._draining and said and not len(self._session.queue)):
+        flushed = self._writing_s is None and not self._outbox
+        if self._cut_off or (self._draining and flushed and not len(self._session.queue)):
             raise draining()
 
 

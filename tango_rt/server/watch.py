@@ -27,21 +27,21 @@ _LOOK_S = 2.0
 _REST = 20.0  # pause between scans, as a multiple of their duration: for thousands of packs, 1/20 of a core is enough
 _LAG_S = 0.1
 _LAGS_KEPT = 100  # 10 s
-_LAG_TOLD_S = 0.25
+_LAG_WARNING_S = 0.25
 
 
 async def watch_loop(metrics: Metrics) -> None:
     """Measure how late the event loop is: whatever delays it delays every stream."""
     lags: deque[float] = deque(maxlen=_LAGS_KEPT)
-    told = 0.0
+    warned_s = 0.0
     while True:
         due = time.monotonic() + _LAG_S
         await asyncio.sleep(_LAG_S)
         now = time.monotonic()
         lags.append(now - due)
         metrics.loop_lag(max(lags))
-        if lags[-1] > _LAG_TOLD_S and now - told > _LAGS_KEPT * _LAG_S:
-            told = now
+        if lags[-1] > _LAG_WARNING_S and now - warned_s > _LAGS_KEPT * _LAG_S:
+            warned_s = now
             _log.warning("event loop late", extra={"lag_s": lags[-1]})
 
 
