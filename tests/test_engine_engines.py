@@ -205,12 +205,12 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "other file gone": (lambda f: (f / "linear.weights").unlink(), "corrupt: linear.weights is missing"),
     "linked": (lambda f: linked(f / "linear.engine"), "corrupt: linear.engine is a link"),
     "linked to nothing": (lambda f: dangling(f / "linear.engine"), "corrupt: linear.engine is a link"),
-    "a pipe": (lambda f: pipe(f / "linear.engine"), "corrupt: linear.engine is no plain file"),
-    "a folder": (lambda f: folder_at(f / "linear.engine"), "corrupt: linear.engine is no plain file"),
+    "a pipe": (lambda f: pipe(f / "linear.engine"), "corrupt: linear.engine is not a regular file"),
+    "a folder": (lambda f: folder_at(f / "linear.engine"), "corrupt: linear.engine is not a regular file"),
     "record gone": (lambda f: (f / "linear.json").unlink(), NOT_COMPILED),
     "record linked": (lambda f: linked(f / "linear.json"), "corrupt: linear.json: linear.json is a link"),
     "record linked to nothing": (lambda f: dangling(f / "linear.json"), "corrupt: linear.json: linear.json is a link"),
-    "record a pipe": (lambda f: pipe(f / "linear.json"), "corrupt: linear.json: linear.json is no plain file"),
+    "record a pipe": (lambda f: pipe(f / "linear.json"), "corrupt: linear.json: linear.json is not a regular file"),
     "set linked": (lambda f: linked(f), "corrupt: linear.json: set is a link"),
 }
 
@@ -381,10 +381,10 @@ def test_a_killed_process_leaves_an_engine_or_none(folder: Path, monkeypatch: py
 @pytest.mark.parametrize(
     ("number", "words"),
     [
-        (errno.ENOSPC, "free some space or choose another place"),
-        (errno.EDQUOT, "free some space or choose another place"),
-        (errno.EROFS, "make it writable or choose another place"),
-        (errno.EACCES, "make it writable or choose another place"),
+        (errno.ENOSPC, "free some space or choose another folder"),
+        (errno.EDQUOT, "free some space or choose another folder"),
+        (errno.EROFS, "make it writable or choose another folder"),
+        (errno.EACCES, "make it writable or choose another folder"),
     ],
 )
 def test_a_disk_that_refuses_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch, number: int, words: str) -> None:

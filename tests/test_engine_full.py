@@ -232,5 +232,5 @@ def test_hurried_windows_reach_less_far_ahead(embedding: FullEmbedding) -> None:
 def test_look_ahead_by_choice(bundle: Bundle) -> None:
     networks: Any = FunctionNetworks(bundle)
     assert FullEmbedding(networks, lookahead_frames=0).lookahead_frames == 31
-    with pytest.raises(InputError, match="no windows"):
+    with pytest.raises(InputError, match="invalid windows"):
         FullEmbedding(networks, lookahead_frames=97)

@@ -103,7 +103,7 @@ def test_word_pieces_from_either_file(tmp_path: Path) -> None:
 
 def test_no_word_pieces(tmp_path: Path) -> None:
     pytest.importorskip("tokenizers")
-    with pytest.raises(ArtifactError, match="no such vocabulary"):
+    with pytest.raises(ArtifactError, match="vocabulary of the text encoder is missing"):
         TextTokens(tmp_path / "vocab.txt")
     (tmp_path / "tokenizer.json").write_text("{")
     with pytest.raises(ArtifactError, match="not the vocabulary"):

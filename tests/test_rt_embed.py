@@ -176,7 +176,7 @@ def test_a_prior_is_leant_on(pack: CharacterPack, tmp_path: Path, capsys: pytest
     save_prior(prior_of([(recording, speech_features(recording.samples))], options), tmp_path / "people.npz")
     before = read_embedding(pack, "fitted").sha256
     said = refusal(capsys, "character", "refresh", pack.path, "--prior", tmp_path / "people.npz")
-    assert "is no prior for a fit with the mouth" in said
+    assert "is not a prior for a fit with the mouth" in said
     assert read_embedding(pack, "fitted").sha256 == before
     figures = run_json(capsys, "character", "refresh", pack.path, "--prior", tmp_path / "people.npz", "--no-mouth")
     assert "generic" in figures["retrieval"]["fitted"]["scores"]
@@ -218,7 +218,7 @@ def test_networks_of_a_bundle(pack: CharacterPack, tmp_path: Path, capsys: pytes
     assert run_json(capsys, *render, "--bundle", bundle, "--search", "official")["retrieval"] == "mini"
     said = refusal(capsys, *render, "--bundle", other)
     assert "holds mini motion features of" in said and "character refresh" in said
-    assert "retrieval by 'fitted' is asked for" in refusal(capsys, *render, "--bundle", bundle, "--retrieval", "fitted")
+    assert "retrieval by 'fitted' was requested" in refusal(capsys, *render, "--bundle", bundle, "--retrieval", "fitted")
     assert run_json(capsys, *render)["retrieval"] == "onset", "without a bundle what was chosen"
 
 

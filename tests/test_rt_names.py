@@ -51,8 +51,8 @@ NAMES = [
 UNFIT = {
     "": "is empty",
     "  ": "is empty",
-    " anna": "begins or ends with a blank",
-    "anna\u2003": "begins or ends with a blank",
+    " anna": "begins or ends with a space",
+    "anna\u2003": "begins or ends with a space",
     ".anna": "begins with '.'",
     "-anna": "begins with '-'",
     "anna\nbob": "a control character",
@@ -63,7 +63,7 @@ UNFIT = {
     "anna\u202egnp": "an invisible character",
     "anna\u200b": "an invisible character",
     "anna\ufeff": "an invisible character",
-    "anna\udcff": "bytes that are no UTF-8",
+    "anna\udcff": "bytes that are not UTF-8",
     "x" * (MAX_NAME_BYTES + 1): "250 bytes",
     "é" * 125: "250 bytes",
 }
@@ -107,7 +107,7 @@ def test_a_name_in_another_spelling_is_refused(tmp_path: Path) -> None:
     """Two that look the same would be two people to one who asks for one of them."""
     folder = tmp_path / "packs"
     pack = make_pack(folder / f"{DECOMPOSED}.tango", (20, 12))
-    with pytest.raises(InputError, match="are one name in two spellings") as refused:
+    with pytest.raises(InputError, match="are the same name in two spellings") as refused:
         PackWriter(folder / f"{COMPOSED}.tango")
     assert "Jose\\u0301" in str(refused.value), "what looks the same is shown so that it can be told apart"
     assert [path.name for path in folder.iterdir()] == [pack.path.name]

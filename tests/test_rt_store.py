@@ -221,7 +221,7 @@ def test_pictures_written_over_end_who_performs_them(folder: Path, made: Path) -
     for name in ("video.h264", "joints.npy"):
         shutil.copyfile(made / "bob.tango" / name, folder / "anna.tango" / name)
     for node in range(held.info.n_nodes):
-        with pytest.raises(ArtifactError, match=r"written over.*character install"):
+        with pytest.raises(ArtifactError, match=r"overwritten.*character install"):
             held.packets(node)
     with pytest.raises(ArtifactError, match="damaged"):
         held["joints"]
