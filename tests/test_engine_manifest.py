@@ -181,10 +181,19 @@ TENSOR = {"name": "rows", "dtype": "float32", "shape": ["batch", 4]}
         (_set("graphs", "linear", "keep_fp32", to="no"), "keep_fp32"),
         (_set("graphs", "linear", "inputs", 0, "below", to=0), "integers below 0"),
         (_set("graphs", "linear", "profiles", to={"live": {"batch": [1, 1, 1]}}), "the symbols of its inputs"),
-        (_set("graphs", "linear", "profiles", to={"live": {"batch": [1, 1, 1], "frames": [2, 1, 3]}}), "ascending order"),
-        (_set("graphs", "linear", "profiles", to={"live": {"batch": [1, 1, 1], "frames": [0, 1, 3]}}), "ascending order"),
+        (
+            _set("graphs", "linear", "profiles", to={"live": {"batch": [1, 1, 1], "frames": [2, 1, 3]}}),
+            "ascending order",
+        ),
+        (
+            _set("graphs", "linear", "profiles", to={"live": {"batch": [1, 1, 1], "frames": [0, 1, 3]}}),
+            "ascending order",
+        ),
         (_set("graphs", "linear", "profiles", to={"live": {"batch": [1, 1, 1], "frames": [1, 2]}}), "damaged"),
-        (_set("graphs", "linear", "profiles", to={"../x": {"batch": [1, 1, 1], "frames": [1, 1, 1]}}), "not a plain name"),
+        (
+            _set("graphs", "linear", "profiles", to={"../x": {"batch": [1, 1, 1], "frames": [1, 1, 1]}}),
+            "not a plain name",
+        ),
         (_set("graphs", "linear", "profiles", to={f"p{n}": {} for n in range(99)}), "99 profiles"),
         (_set("graphs", "linear", "inputs", to=[]), "inputs"),
         (_set("graphs", "linear", "inputs", to=[TENSOR, TENSOR]), "inputs"),

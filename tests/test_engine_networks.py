@@ -11,15 +11,15 @@ import pytest
 
 from engine.errors import ArtifactError, BackendError, InputError
 from engine.inference.backends import BACKENDS
-from engine.inference.engine_sets import profile_of, read_set
+from engine.inference.engine_sets import find_profile, read_set
 from engine.inference.engines import REPORT, engines_folder
 from engine.inference.machine import Machine
 from engine.inference.manifest import Bundle
 from engine.inference.networks import NetworkOptions, Networks
 from engine.inference.report import (
     Agreement,
+    read_any_report,
     read_report,
-    report_of,
     write_report,
 )
 from engine.inference.target import Precision, Target
@@ -134,7 +134,7 @@ def test_a_report_about_other_engines_is_none(bundle: Bundle) -> None:
     other = {**found.engines, "linear": replace(found.engines["linear"], files={})}
     assert read_report(folder, other) is None
     assert read_report(folder, {"linear": found.engines["linear"]}) is None
-    report = report_of(folder)
+    report = read_any_report(folder)
     assert report is not None
     write_report(folder, replace(report, bundle_sha256="0" * 64))
     assert read_set(bundle, folder.parent, Target("openvino", "fp32", "live")).state == "not verified"
@@ -340,7 +340,7 @@ def test_options_that_make_no_sense(bundle: Bundle) -> None:
         opened(bundle, "onnxruntime", profile="tall")
     with pytest.raises(ArtifactError, match="none called audio"):
         Networks.open(bundle).session("audio")
-    assert profile_of(bundle, "wide") == "wide"
+    assert find_profile(bundle, "wide") == "wide"
 
 
 def test_bundles_without_profiles(tmp_path: Path) -> None:
@@ -373,12 +373,12 @@ def test_threads_share_what_one_of_them_opened(bundle: Bundle) -> None:
 def test_reports_survive_json(bundle: Bundle) -> None:
     folder = compiled(bundle, "openvino")
     report = vouch(bundle, "openvino")
-    assert report_of(folder) == report
+    assert read_any_report(folder) == report
     assert (report.median_ms, report.reference_ms) == (REPORTED_MS, REFERENCE_MS)
     network = report.networks["linear"]
     off = replace(network, reached={"low": Agreement(np.nan, np.inf, np.nan, np.nan, 1.0)}, latency=None)
     write_report(folder, replace(report, networks={"linear": off}))
-    again = report_of(folder)
+    again = read_any_report(folder)
     assert again is not None and not again.networks["linear"].passed
     assert again.median_ms is None
     assert os.listdir(folder).count(REPORT) == 1

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import ArtifactError
-from engine.features.text import BAR, PAD, TextTokens, align, read_ctc_vocabulary, tokens_of, transcribe
+from engine.features.text import BAR, PAD, TextTokens, align, best_tokens, read_ctc_vocabulary, transcribe
 
 VOCABULARY = [PAD, "<s>", "</s>", "<unk>", BAR, *"ETAONIH'"]
 STEPS = st.lists(st.sampled_from(VOCABULARY), max_size=80)
@@ -33,7 +33,7 @@ def test_transcription_collapses_repeats_and_keeps_marks() -> None:
 
 def test_tokens_are_the_likeliest() -> None:
     logits = np.eye(len(VOCABULARY))[[4, 0, 5]]
-    assert tokens_of(logits, VOCABULARY) == [BAR, PAD, "E"]
+    assert best_tokens(logits, VOCABULARY) == [BAR, PAD, "E"]
 
 
 def test_every_step_finds_its_letter() -> None:
