@@ -174,7 +174,7 @@ def _exported(arguments: argparse.Namespace) -> Hear:
 def _torch(arguments: argparse.Namespace) -> Hear:
     import torch
 
-    from engine.features.text import TextTokens, align, read_ctc_vocabulary, tokens_of, transcribe
+    from engine.features.text import TextTokens, align, best_tokens, read_ctc_vocabulary, transcribe
     from export.recipes.full import random_published
 
     torch.set_num_threads(arguments.threads)
@@ -187,7 +187,7 @@ def _torch(arguments: argparse.Namespace) -> Hear:
         waveform = (samples - samples.mean()) / np.sqrt(samples.var() + 1e-7)
         with torch.inference_mode():
             raw_low, raw_high, ft_low, ft_high, logits = speech(torch.from_numpy(waveform)[None])
-            tokens = tokens_of(logits[0].numpy(), vocabulary)
+            tokens = best_tokens(logits[0].numpy(), vocabulary)
             ids, pieces = words.encode(transcribe(tokens))
             aligned = text(torch.from_numpy(ids))[0][:, align(tokens, pieces)]
             low, _, cls, _ = audio(raw_low, ft_low, raw_high, ft_high, aligned)

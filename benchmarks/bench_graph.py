@@ -31,9 +31,9 @@ from engine.motion_graph.graph import CONTINUE, CUT, GraphOptions, MotionGraph, 
 from engine.motion_graph.official import (  # noqa: E402
     OfficialFrames,
     OfficialGraph,
-    frames_of_joints,
     largest_component,
     official_edges,
+    official_frames,
     search_official,
 )
 from engine.motion_graph.search import SearchOptions, viterbi  # noqa: E402
@@ -130,7 +130,7 @@ def official_edges_ratio(n_frames: int = 1200) -> dict[str, float]:
 
 def _official_frames(n_frames: int) -> OfficialFrames:
     joints = synthetic_joints(n_frames, seed=3)[:, :55]
-    return frames_of_joints(joints, np.arange(0, n_frames // FRAMES_PER_NODE + 1, n_frames // FRAMES_PER_NODE // 4))
+    return official_frames(joints, np.arange(0, n_frames // FRAMES_PER_NODE + 1, n_frames // FRAMES_PER_NODE // 4))
 
 
 def official_search_ratio(n_nodes: int = 240, n_steps: int = 900, n_edges: int = 1900) -> dict[str, float]:

@@ -153,7 +153,7 @@ def cases(packs: Sequence[Path], speeches: Sequence[Path]) -> Iterator[Case]:
         retrieval, rest = open_retrieval(pack), np.array(pack["rest"])
         for name, samples in {**sounds, "own": pack.recording.samples}.items():
             rows = {
-                e: speech_steps(retrieval.embedding if e is None else retrieval.embedding.hurried(e), samples)
+                e: speech_steps(retrieval.embedding if e is None else retrieval.embedding.with_lookahead(e), samples)
                 for e in FEATURE_FRAMES
             }
             for offset in OFFSETS:

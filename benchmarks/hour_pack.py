@@ -9,7 +9,7 @@ import numpy as np
 from engine.character.arrays import ARRAYS
 from engine.character.embeddings import write_embedding
 from engine.character.info import Clip
-from engine.character.pack import recording_of
+from engine.character.pack import make_recording
 from engine.character.writer import PackWriter
 from engine.features.onset import OnsetEmbedding
 from engine.motion_graph.graph import CONTINUE, CUT
@@ -57,7 +57,7 @@ def hour_pack(folder: Path, n_nodes: int) -> Path:
             clips=(Clip(0, 0, n_frames),),
             sources=(replace(blank.info.sources[0], n_frames=n_frames),),
         )
-        write_embedding(writer.folder, OnsetEmbedding(), recording_of("hour", arrays, info.shoulder_px), {})
+        write_embedding(writer.folder, OnsetEmbedding(), make_recording("hour", arrays, info.shoulder_px), {})
         writer.commit(info, arrays)
     shutil.rmtree(blank.path)
     return folder / "hour.tango"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from engine.address_space import THREAD_BYTES, address_space
 
-__all__ = ["tell_libraries", "usable_cores"]
+__all__ = ["limit_library_threads", "usable_cores"]
 
 _PROC = Path("/proc/self")
 
@@ -20,7 +20,7 @@ def usable_cores() -> int:
     return min((_bound_cores(), *(-(-quota // period) for quota, period in _quotas(_PROC))))
 
 
-def tell_libraries() -> None:
+def limit_library_threads() -> None:
     """Set the number of threads of NumPy, OpenCV and torch; to be called before they are imported.
 
     By default they start one thread per core that the process is bound to, and ignore quotas and memory limits.

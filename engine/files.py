@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from engine.errors import ArtifactError, BackendError, TangoError
-from engine.names import shown
+from engine.names import printable
 
 __all__ = ["open_plain", "plain_size", "read_plain", "reading"]
 
@@ -96,7 +96,7 @@ def reading(path: Path | str, damaged: str, remedy: str) -> Iterator[None]:
 
 def _brief(error: Exception) -> str:
     text = f"no {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
-    text = shown(text)  # some messages quote everything that could not be read
+    text = printable(text)  # some messages quote everything that could not be read
     return text if len(text) <= _MAX_REASON else f"{text[:_MAX_REASON]} ..."
 
 

@@ -9,20 +9,20 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from engine.errors import InputError
-from engine.leftovers import held
+from engine.leftovers import lock_folder
 
 __all__ = [
     "HELPER",
+    "atomic_folder",
     "cache_folder",
     "cache_places",
-    "file_beside",
-    "folder_beside",
     "private_folder",
     "replace_folder",
+    "sibling_file",
+    "sibling_folder",
     "state_place",
     "temporary_places",
     "temporary_root",
-    "whole_folder",
     "why_no_cache",
 ]
 
@@ -132,7 +132,7 @@ def _is_writable(folder: Path) -> bool:
 
 
 @contextmanager
-def whole_folder(path: Path, marker: str, kind: str) -> Iterator[Path]:
+def atomic_folder(path: Path, marker: str, kind: str) -> Iterator[Path]:
     """Yield a new folder to fill; it becomes `path` when the block ends, or is removed if the block raises.
 
     An older folder of the same kind, recognised by its file `marker`, is replaced only then. Raises InputError if
@@ -142,7 +142,7 @@ def whole_folder(path: Path, marker: str, kind: str) -> Iterator[Path]:
         raise InputError(f"{path} exists and is not {kind}: choose another name")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        folder = folder_beside(path)
+        folder = sibling_folder(path)
     except OSError as error:
         raise _unwritable(path, error) from error
     try:
@@ -156,11 +156,11 @@ def whole_folder(path: Path, marker: str, kind: str) -> Iterator[Path]:
 
 
 def replace_folder(path: Path, folder: Path) -> None:
-    """Rename `folder`, made by folder_beside, to `path`; an older folder there is removed once the new is in place."""
+    """Rename `folder`, made by sibling_folder, to `path`; an older folder there is removed once the new is in place."""
     if not path.exists():
         folder.rename(path)
         return
-    aside = folder_beside(path)
+    aside = sibling_folder(path)
     try:
         path.rename(aside / "old")
         folder.rename(path)
@@ -172,7 +172,7 @@ def replace_folder(path: Path, folder: Path) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def folder_beside(path: Path) -> Path:
+def sibling_folder(path: Path) -> Path:
     """A new hidden folder on the same disk as `path`, with the user's default permissions. Raises OSError."""
     _check_name(path)
     folder = Path(tempfile.mkdtemp(prefix=HELPER, dir=path.parent))
@@ -186,11 +186,11 @@ def _hold(folder: Path) -> None:
     for known in [known for known in list(_holds) if not known.exists()]:
         with suppress(KeyError):
             os.close(_holds.pop(known))
-    if (lock := held(folder)) is not None:
+    if (lock := lock_folder(folder)) is not None:
         _holds[folder] = lock
 
 
-def file_beside(path: Path) -> Path:
+def sibling_file(path: Path) -> Path:
     """A new empty hidden file on the same disk as `path`, with the user's default permissions. Raises OSError."""
     _check_name(path)
     handle, name = tempfile.mkstemp(prefix=HELPER, suffix=".partial", dir=path.parent)

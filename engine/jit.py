@@ -57,7 +57,7 @@ def kernel_folder() -> Path | None:
     if found is None:
         _warn_not_kept(why_no_cache())
     elif given and Path(given) != found.parent:
-        _warn(f"NUMBA_CACHE_DIR {given} is another user's or not writable: compiled kernels are kept in {found}")
+        _warn(f"NUMBA_CACHE_DIR {given} is another user's or cannot be written: compiled kernels are kept in {found}")
     return found
 
 

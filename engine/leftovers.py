@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-__all__ = ["held", "scratch_folder", "sweep"]
+__all__ = ["lock_folder", "scratch_folder", "sweep"]
 
 # younger folders may be about to be locked, or in use by an older version of this project, which does not lock
 _OLD_S = 24 * 3600.0
@@ -22,7 +22,7 @@ except ImportError:  # Windows: nothing is locked there, and nothing is swept
     fcntl = None  # type: ignore[assignment]
 
 
-def held(folder: Path) -> int | None:
+def lock_folder(folder: Path) -> int | None:
     """A descriptor that keeps a folder from being swept while it is open; None if the folder cannot be locked."""
     if fcntl is None:
         return None
@@ -41,7 +41,7 @@ def held(folder: Path) -> int | None:
 def scratch_folder(prefix: str, root: Path | None) -> Iterator[Path]:
     """A temporary folder. Raises OSError if there is no place for one."""
     with TemporaryDirectory(prefix=prefix, dir=root) as name:
-        lock = held(Path(name))
+        lock = lock_folder(Path(name))
         try:
             yield Path(name)
         finally:
@@ -67,7 +67,7 @@ def _is_old(entry: "os.DirEntry[str]") -> bool:
 
 
 def _remove(folder: Path) -> bool:
-    lock = held(folder)
+    lock = lock_folder(folder)
     if lock is None:
         return False
     try:

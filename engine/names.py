@@ -2,7 +2,7 @@
 
 import unicodedata
 
-__all__ = ["MAX_NAME_BYTES", "canonical", "shown", "unfit"]
+__all__ = ["MAX_NAME_BYTES", "canonical", "printable", "why_unfit"]
 
 MAX_NAME_BYTES = 249
 """In UTF-8: with .tango appended, the limit of file systems."""
@@ -20,7 +20,7 @@ _UNFIT = {
 }
 
 
-def unfit(name: str) -> str | None:
+def why_unfit(name: str) -> str | None:
     """What is wrong with the name of a character, as part of a sentence; None if clients can ask for it.
 
     Letters of every script, their marks, spaces, brackets and emoji are all allowed.
@@ -52,7 +52,7 @@ def canonical(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def shown(text: str) -> str:
+def printable(text: str) -> str:
     """Text that is safe in terminals, logs and protobuf: control characters, which a terminal obeys, and bytes that
     are not UTF-8 are escaped."""
     if text.isprintable():

@@ -12,7 +12,7 @@ from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from engine.files import plain_size, read_plain
-from engine.names import shown
+from engine.names import printable
 
 __all__ = [
     "MAX_TEXT",
@@ -117,7 +117,7 @@ def check_printable(value: Any) -> None:
     """Raises ValueError for unprintable text and for NaN and infinity, at any depth."""
     if isinstance(value, str):
         expect(len(value) <= MAX_TEXT, f"text of {len(value)} characters, at most {MAX_TEXT} are allowed")
-        if shown(value) != value:
+        if printable(value) != value:
             raise ValueError(f"text with control characters: {value!a:.100}")
     elif isinstance(value, float):
         expect(math.isfinite(value), "a number that is not finite")

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from engine.cores import usable_cores
 from engine.errors import BackendError
-from engine.folders import whole_folder
+from engine.folders import atomic_folder
 from engine.inference.backends import BACKENDS, REFERENCE, Backend
 from engine.inference.manifest import MANIFEST, Bundle, FileSpec, GraphSpec, bundle_sha256, file_spec
 from engine.inference.report import Gate
@@ -54,7 +54,7 @@ def write_bundle(recipe: Recipe, output: Path, options: BundleOptions | None = N
     started = time.perf_counter()
     config = json.loads(json.dumps(recipe.config, allow_nan=False))  # as it will be read: no tuples
     graphs: dict[str, GraphSpec] = {}
-    with whole_folder(output, MANIFEST, "a bundle") as folder:
+    with atomic_folder(output, MANIFEST, "a bundle") as folder:
         weights = SharedWeights(folder)
         with _progress(options) as tell:
             for graph in recipe.graphs:

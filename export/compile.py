@@ -16,14 +16,14 @@ from engine.errors import ArtifactError, BackendError
 from engine.folders import cache_folder, private_folder
 from engine.inference.backends import find_backend
 from engine.inference.engine_key import content_digest
-from engine.inference.engine_sets import check_precision, resolved
+from engine.inference.engine_sets import check_precision, resolve_profile
 from engine.inference.engines import (
     NOT_COMPILED,
     Engine,
     EngineKey,
     EngineMiss,
+    current_key,
     engines_folder,
-    key_of,
     read_engine,
     set_folder,
     work_folder,
@@ -66,7 +66,7 @@ def compile_bundle(folder: Path, options: CompileOptions) -> dict[str, Any]:
     started = time.perf_counter()
     bundle = Bundle.open(folder)
     bundle.check()  # also where nothing is to be built: who edited a network must not believe that it is compiled
-    target = resolved(bundle, options.target)
+    target = resolve_profile(bundle, options.target)
     if not target.profile:
         raise ArtifactError(
             f"{folder} has no profiles of shapes to compile for: make it again with 'tango-export bundle'"
@@ -77,7 +77,7 @@ def compile_bundle(folder: Path, options: CompileOptions) -> dict[str, Any]:
     engines: dict[str, Engine] = {}
     with _progress(options) as tell:
         for graph in bundle.graphs:
-            key = key_of(bundle, graph, target)
+            key = current_key(bundle, graph, target)
             try:
                 engines[graph], reason = read_engine(place, key), ""
             except EngineMiss as miss:

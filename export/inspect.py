@@ -11,7 +11,7 @@ from engine.inference.engines import EngineKey, EngineMiss, engines_folder, read
 from engine.inference.manifest import ENGINES, MANIFEST, MAX_MANIFEST_BYTES, Bundle, Profile, TensorSpec
 from engine.inference.precision import describe as policy_in_words
 from engine.inference.precision import policy_digest
-from engine.inference.report import Report, report_of
+from engine.inference.report import Report, read_any_report
 from engine.inference.target import PRECISIONS, Target
 from engine.records import read_object
 from tango_rt.console import aligned
@@ -134,7 +134,7 @@ def _state(bundle: Bundle, root: Path, folder: Path, key: EngineKey, target: Tar
         return {"state": f"not for this machine: {error}"}
     if found.folder != folder:
         return {"state": f"foreign: built for GPU {key.machine.gpu or 'none'}"}
-    report = _report_row(found, report_of(folder))
+    report = _report_row(found, read_any_report(folder))
     return {"here": True, "state": found.state, "verified": found.verified, "report": report}
 
 

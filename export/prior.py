@@ -7,7 +7,7 @@ from typing import Any
 from tqdm import tqdm
 
 from engine.errors import InputError
-from engine.features.fit import FitOptions, prior_of
+from engine.features.fit import FitOptions, fit_prior
 from engine.features.prior import save_prior
 from engine.features.speech import speech_features
 from export.recordings import read_recordings
@@ -23,7 +23,7 @@ def make_prior(data: Sequence[Path], output: Path, options: FitOptions) -> dict[
         raise InputError(f"{', '.join(without)}: no mouth is known; make the prior without it")
     heard = tqdm(recordings, desc="hearing", unit="recording", disable=None)
     people = [(one, speech_features(one.samples)[: one.n_frames]) for one in heard]
-    save_prior(prior_of(people, options), output)
+    save_prior(fit_prior(people, options), output)
     return {
         "output": str(output),
         "recordings": [one.name for one in recordings],

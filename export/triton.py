@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import ArtifactError, InputError
-from engine.folders import whole_folder
+from engine.folders import atomic_folder
 from engine.inference.backends import REFERENCE
-from engine.inference.engine_sets import EngineSet, read_set, resolved
+from engine.inference.engine_sets import EngineSet, read_set, resolve_profile
 from engine.inference.engines import Engine, engine_precision, engines_folder
 from engine.inference.manifest import Bundle, GraphSpec, Profile, TensorSpec
 from engine.inference.target import PRECISIONS, Precision, Target
@@ -92,7 +92,7 @@ def write_triton(bundle: Bundle | Path, output: Path, target: Target, engines: P
     """
     bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
     _check_served(bundle, target)
-    target = resolved(bundle, target)
+    target = resolve_profile(bundle, target)
     models = _models(bundle, read_set(bundle, engines_folder(bundle, engines), target))
     summary = {
         "bundle": bundle.name,
@@ -102,7 +102,7 @@ def write_triton(bundle: Bundle | Path, output: Path, target: Target, engines: P
         "profile": target.profile,
         "models": {model.name: {"backend": model.backend, **model.parameters} for model in models},
     }
-    with whole_folder(output, MARKER, "a Triton model repository of ours") as folder:
+    with atomic_folder(output, MARKER, "a Triton model repository of ours") as folder:
         for model in models:
             (folder / model.name / VERSION).mkdir(parents=True)
             (folder / model.name / "config.pbtxt").write_text("".join(_config(model)), "ascii")

@@ -16,7 +16,7 @@ from engine.cores import usable_cores
 from engine.errors import ArtifactError
 from engine.inference.backends import REFERENCE, Backend, find_backend, open_graph
 from engine.inference.choice import Choice
-from engine.inference.engine_sets import EngineSet, check_precision, read_set, resolved
+from engine.inference.engine_sets import EngineSet, check_precision, read_set, resolve_profile
 from engine.inference.engines import Engine, adopt_engine, engines_folder
 from engine.inference.manifest import Bundle, GraphSpec, Profile, TensorSpec
 from engine.inference.networks import Networks
@@ -72,7 +72,7 @@ def verify(
     """
     started = time.perf_counter()
     check_precision(bundle, target)
-    target, backend = resolved(bundle, target), find_backend(target.backend)
+    target, backend = resolve_profile(bundle, target), find_backend(target.backend)
     found = read_set(bundle, engines_folder(bundle, engines), target, trusted=trust_engines)
     if found.miss:
         raise ArtifactError(

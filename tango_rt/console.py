@@ -14,7 +14,7 @@ from copy import deepcopy
 from typing import Any, NoReturn
 
 from engine.address_space import check_address_space
-from engine.cores import tell_libraries
+from engine.cores import limit_library_threads
 from engine.errors import BackendError, TangoError
 from engine.folders import cache_folder
 from tango_rt.progress import OnProgress, Progress
@@ -61,7 +61,7 @@ def run_command(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> 
     arguments = parser.parse_args(argv)
     if logging.lastResort is not None:  # handles records if logging is not set up
         logging.lastResort.setFormatter(logging.Formatter(f"{parser.prog}: warning: %(message)s"))
-    tell_libraries()
+    limit_library_threads()
     _lead_matplotlib()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show must not fail

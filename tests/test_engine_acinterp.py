@@ -131,17 +131,17 @@ def test_what_does_not_fit_is_said() -> None:
     latents = np.zeros((GIVEN, 4, *LATENT), np.float32)
     features = np.zeros((FRAMES, 2, *LATENT), np.float32)
     for call, message in (
-        (lambda: interpolator.interpolate({}, latents[1:], latents, features, 0), "start of 3 frames, want 4"),
-        (lambda: interpolator.interpolate({}, latents, latents, features[2:], 0), "features of 14 frames, want 16"),
+        (lambda: interpolator.interpolate({}, latents[1:], latents, features, 0), "start of 3 frames, expected 4"),
+        (lambda: interpolator.interpolate({}, latents, latents, features[2:], 0), "features of 14 frames, expected 16"),
         (lambda: interpolator.features(_pictures(2), np.zeros((2, 8, 8, 2), np.float32)), "background flow of shape"),
-        (lambda: interpolator.latents(_pictures(1)[..., :1]), r"uint8\[64, 128, 1\], want RGB uint8"),
+        (lambda: interpolator.latents(_pictures(1)[..., :1]), r"uint8\[64, 128, 1\], expected RGB uint8"),
         (lambda: interpolator.latents(["a.png"]), "a picture is str, want"),  # type: ignore[list-item]
         (lambda: background_flow(np.eye(3), 8, 8), "homographies of shape"),
-        (lambda: background_flow(np.full((1, 3, 3), np.nan), 8, 8), "want finite"),
+        (lambda: background_flow(np.full((1, 3, 3), np.nan), 8, 8), "expected finite"),
     ):
         with pytest.raises(ValueError, match=message):
             call()  # type: ignore[no-untyped-call]
-    with pytest.raises(InputError, match="frames of 64x60 pixels: want multiples of 64"):
+    with pytest.raises(InputError, match="frames of 64x60 pixels, expected multiples of 64"):
         Interpolator(Networks(), 60, 64)
     with pytest.raises(InputError, match="inside out"):
         background_flow(np.array([[[1, 0, 0], [0, 1, 0], [-1, 0, 1.0]]]), 8, 8)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.features.body import BODY_COLUMNS, MOUTH_COLUMNS, body_descriptors, joint_speeds, mirrored
+from engine.features.body import BODY_COLUMNS, MOUTH_COLUMNS, body_descriptors, joint_speeds, mirror
 from engine.features.recording import Recording
 from engine.skeleton import LEFT_HAND, LEFT_SHOULDER, LEFT_WRIST, N_JOINTS, NOSE, RIGHT_WRIST
 from tests.helpers.fakes_recording import UNIT_PX, at_ease, moved_by, recording_of, restless, unseen
@@ -31,9 +31,9 @@ def test_mirrored_is_what_a_mirror_shows(rng: np.random.Generator, mouth: bool) 
     recording = somebody(rng)
     descriptors = body_descriptors(recording, mouth)
     assert descriptors.shape == (240, len(BODY_COLUMNS) + 4 * mouth) and descriptors.dtype == np.float32
-    np.testing.assert_array_equal(mirrored(mirrored(descriptors)), descriptors)
-    assert np.abs(mirrored(descriptors) - descriptors).max() > 0.1
-    np.testing.assert_allclose(body_descriptors(in_a_mirror(recording), mouth), mirrored(descriptors), atol=1e-4)
+    np.testing.assert_array_equal(mirror(mirror(descriptors)), descriptors)
+    assert np.abs(mirror(descriptors) - descriptors).max() > 0.1
+    np.testing.assert_allclose(body_descriptors(in_a_mirror(recording), mouth), mirror(descriptors), atol=1e-4)
 
 
 @pytest.mark.parametrize("scale", [0.1, 3.0])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from engine import cores
-from engine.cores import tell_libraries, usable_cores
+from engine.cores import limit_library_threads, usable_cores
 from tests.helpers.fakes import make_pack
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -101,10 +101,10 @@ def test_nonsense_is_no_limit(tmp_path: Path) -> None:
 
 def test_libraries_hear_of_a_quota(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "environ", {"OMP_NUM_THREADS": "5"})
-    tell_libraries()
+    limit_library_threads()
     assert os.environ == {"OMP_NUM_THREADS": "5"}, "nothing is limited"
     limit(tell(tmp_path, "0::/\n", V2), "200000")
-    tell_libraries()
+    limit_library_threads()
     assert os.environ["OMP_NUM_THREADS"] == "5" and os.environ["OPENCV_FOR_THREADS_NUM"] == "2"
 
 
@@ -112,11 +112,11 @@ def test_libraries_hear_of_a_limit_of_what_may_be_mapped(monkeypatch: pytest.Mon
     for limit, n_threads in ((2_000_000_000, "4"), (2_800_000_000, "5"), (1, "1")):
         monkeypatch.setattr(os, "environ", {})
         monkeypatch.setattr(cores, "address_space", lambda limit=limit: limit)
-        tell_libraries()
+        limit_library_threads()
         assert os.environ["OPENBLAS_NUM_THREADS"] == n_threads
     monkeypatch.setattr(os, "environ", {})
     monkeypatch.setattr(cores, "address_space", lambda: 64_000_000_000)
-    tell_libraries()
+    limit_library_threads()
     assert os.environ == {}
 
 

@@ -82,7 +82,7 @@ def test_refused_recordings_end(fake: FakeCuda) -> None:
 def test_out_of_memory(fake: FakeCuda) -> None:
     cuda = Cuda("tensorrt")
     cuda.device_buffer(1 << 19)
-    with pytest.raises(BackendError, match=r"out of memory: 3\.00 GiB were asked for, 0\.00 of 0\.00 GiB are free"):
+    with pytest.raises(BackendError, match=r"out of memory: 3\.00 GiB needed, 0\.00 of 0\.00 GiB are free"):
         cuda.device_buffer(3 << 30)
     cuda.close()
     assert fake.owned == (0, 0, 0, 0, 0)

@@ -124,10 +124,10 @@ def test_options_that_are_not_possible() -> None:
     for fields, message in (
         ({"sampler": "euler"}, "sampler 'euler' is unknown"),
         ({"priors": "some"}, "priors 'some' are not"),
-        ({"guidance": 0.5}, "guidance 0.5: want 1 or more"),
+        ({"guidance": 0.5}, "guidance is 0.5, expected 1 or more"),
         ({"guidance": np.nan}, "guidance nan"),
         ({"steps": 0}, "0 denoising steps"),
-        ({"steps": 60, "sampler": "lcm"}, "60 denoising steps are not possible: want 1 to 50"),
+        ({"steps": 60, "sampler": "lcm"}, "60 denoising steps are not possible: use 1 to 50"),
         ({"context_overlap": 24}, "windows of 24 frames cannot overlap by 24"),
     ):
         with pytest.raises(InputError, match=message):
@@ -141,11 +141,11 @@ def test_arrays_that_do_not_fit() -> None:
     for options, latents, guides, priors, message in (
         (OPTIONS, noise[0], features, None, r"latents of shape \(4, 3, 5\)"),
         (OPTIONS, noise, features[1:], None, "features of shape .* do not fit latents"),
-        (replace(OPTIONS, priors="clean"), noise, features, None, "put in place clean, but there are none"),
+        (replace(OPTIONS, priors="clean"), noise, features, None, "options.priors is 'clean', but there are no priors"),
         (replace(OPTIONS, priors="noised"), noise, features, Priors(places, clip[:1]), "priors without their noise"),
         (replace(OPTIONS, priors="clean"), noise, features, Priors(places, clip[:2]), "2 priors at 1 places"),
         (replace(OPTIONS, priors="clean"), noise, features, Priors(places, clip[:1, :, :2]), "prior frames of shape"),
-        (replace(OPTIONS, sampler="lcm"), noise, features, None, "noise for 0 steps, want 3"),
+        (replace(OPTIONS, sampler="lcm"), noise, features, None, "noise for 0 steps, expected 3"),
     ):
         with pytest.raises(ValueError, match=message):
             denoise(networks, latents, guides, {}, options, priors)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import engine.inference.engines as engines_module
 from engine.errors import ArtifactError, InputError
 from engine.inference.backends import BACKENDS
-from engine.inference.engine_key import EngineKey, engine_precision, key_of
+from engine.inference.engine_key import EngineKey, current_key, engine_precision
 from engine.inference.engines import (
     NOT_COMPILED,
     Engine,
@@ -205,12 +205,12 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "other file gone": (lambda f: (f / "linear.weights").unlink(), "corrupt: linear.weights is missing"),
     "linked": (lambda f: linked(f / "linear.engine"), "corrupt: linear.engine is a link"),
     "linked to nothing": (lambda f: dangling(f / "linear.engine"), "corrupt: linear.engine is a link"),
-    "a pipe": (lambda f: pipe(f / "linear.engine"), "corrupt: linear.engine is no plain file"),
-    "a folder": (lambda f: folder_at(f / "linear.engine"), "corrupt: linear.engine is no plain file"),
+    "a pipe": (lambda f: pipe(f / "linear.engine"), "corrupt: linear.engine is not a regular file"),
+    "a folder": (lambda f: folder_at(f / "linear.engine"), "corrupt: linear.engine is not a regular file"),
     "record gone": (lambda f: (f / "linear.json").unlink(), NOT_COMPILED),
     "record linked": (lambda f: linked(f / "linear.json"), "corrupt: linear.json: linear.json is a link"),
     "record linked to nothing": (lambda f: dangling(f / "linear.json"), "corrupt: linear.json: linear.json is a link"),
-    "record a pipe": (lambda f: pipe(f / "linear.json"), "corrupt: linear.json: linear.json is no plain file"),
+    "record a pipe": (lambda f: pipe(f / "linear.json"), "corrupt: linear.json: linear.json is not a regular file"),
     "set linked": (lambda f: linked(f), "corrupt: linear.json: set is a link"),
 }
 
@@ -381,10 +381,10 @@ def test_a_killed_process_leaves_an_engine_or_none(folder: Path, monkeypatch: py
 @pytest.mark.parametrize(
     ("number", "words"),
     [
-        (errno.ENOSPC, "free some space or choose another place"),
-        (errno.EDQUOT, "free some space or choose another place"),
-        (errno.EROFS, "make it writable or choose another place"),
-        (errno.EACCES, "make it writable or choose another place"),
+        (errno.ENOSPC, "free some space or choose another folder"),
+        (errno.EDQUOT, "free some space or choose another folder"),
+        (errno.EROFS, "make it writable or choose another folder"),
+        (errno.EACCES, "make it writable or choose another folder"),
     ],
 )
 def test_a_disk_that_refuses_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch, number: int, words: str) -> None:
@@ -433,19 +433,19 @@ def bundle(tmp_path: Path) -> Bundle:
 
 
 def test_keys_of_a_bundle(bundle: Bundle) -> None:
-    key = key_of(bundle, "linear", Target("onnxruntime", "fp32", "live"))
-    assert key == key_of(Bundle.open(bundle.folder), "linear", Target("onnxruntime", "fp32", "live"))
+    key = current_key(bundle, "linear", Target("onnxruntime", "fp32", "live"))
+    assert key == current_key(Bundle.open(bundle.folder), "linear", Target("onnxruntime", "fp32", "live"))
     assert key.onnx_sha256 == bundle.graph_sha256("linear")
     assert key.shapes == PROFILES["live"] and key.options == BACKENDS["onnxruntime"].build_options
     assert key.machine.cpu and key.backend_version
-    wide = key_of(bundle, "linear", Target("onnxruntime", "fp32", "wide"))
+    wide = current_key(bundle, "linear", Target("onnxruntime", "fp32", "wide"))
     assert {line.split()[0] for line in key.differences(wide)} == {"profile", "size"}
-    low = key_of(bundle, "linear", Target("openvino", "bf16", "live"))
+    low = current_key(bundle, "linear", Target("openvino", "bf16", "live"))
     assert low.precision == "bf16" and low.policy != key.policy
-    exact = key_of(bundle, "exact", Target("openvino", "bf16", "live"))
+    exact = current_key(bundle, "exact", Target("openvino", "bf16", "live"))
     assert exact.precision == engine_precision(bundle.graph("exact"), "bf16") == "fp32"
     with pytest.raises(ArtifactError, match="has no profile 'tall': it has live, wide"):
-        key_of(bundle, "linear", Target("onnxruntime", "fp32", "tall"))
+        current_key(bundle, "linear", Target("onnxruntime", "fp32", "tall"))
 
 
 HERE = {"cpu": Machine(cpu="Some CPU @ 2.00GHz (avx2)"), "gpu": MACHINE}
@@ -463,7 +463,7 @@ def test_keys_are_what_they_were(
 ) -> None:
     """Engines that are on disk stay valid."""
     replace_answers(monkeypatch, backend, machine=lambda: HERE[place], version=lambda: "1.2.3")
-    assert key_of(bundle, "linear", Target(backend, precision, "live")).digest == digest
+    assert current_key(bundle, "linear", Target(backend, precision, "live")).digest == digest
 
 
 def test_places(bundle: Bundle, tmp_path: Path) -> None:

@@ -9,15 +9,15 @@ import pytest
 from engine.features import fit as fit_module
 from engine.features import validation
 from engine.features.embedding import Embedding
-from engine.features.fit import FitOptions, contexts_of, fit_embedding
+from engine.features.fit import FitOptions, fit_embedding, make_contexts
 from engine.features.fitted import FittedEmbedding
 from engine.features.onset import OnsetEmbedding
 from engine.features.recording import Recording
 from engine.features.scores import CONTROL_SHIFTS, REACH
 from engine.features.speech import N_COLUMNS, PITCH
 from engine.features.validation import (
-    BESIDE,
     MAX_LAG_FRAMES,
+    SMOOTHING_FRAMES,
     FitReport,
     fit_person,
     fold_hits,
@@ -143,17 +143,17 @@ def test_no_frame_that_a_query_sees_is_seen_by_the_fit(
     asked = folds(MINUTE)[2]
 
     def similarity() -> np.ndarray:
-        scales = [contexts_of(recording, rows, half, False)]
+        scales = [make_contexts(recording, rows, half, False)]
         (linear,) = validation._refit(scales, options, None)(asked).linear
         return linear.speech[half + 1] @ linear.body.T
 
     before = similarity()
     # the outermost frames in any context, and what smoothing sees beyond them
-    first, last = asked[0] - REACH - half - BESIDE, asked[-1] + REACH + half + BESIDE
+    first, last = asked[0] - REACH - half - SMOOTHING_FRAMES, asked[-1] + REACH + half + SMOOTHING_FRAMES
     order = rng.permutation(np.arange(first, last + 1))
     rows[first : last + 1], body[first : last + 1] = rows[order], body[order]
     np.testing.assert_allclose(similarity(), before, atol=1e-4 * np.abs(before).max())
-    wide = slice(first - half - 2 * BESIDE, first)
+    wide = slice(first - half - 2 * SMOOTHING_FRAMES, first)
     rows[wide] = rows[rng.permutation(np.arange(wide.start, wide.stop))]
     assert np.abs(similarity() - before).max() > 1e-2 * np.abs(before).max(), "what lies outside is seen"
 
@@ -236,7 +236,7 @@ def test_what_a_voice_never_had_says_nothing_with_another_one(rng: np.random.Gen
     recording = person(35, 400)
     rows = rows_of(recording)
     rows[:, PITCH] = 0
-    whispered = fit_embedding([contexts_of(recording, rows, half, False) for half in (4, 24)], None, QUICK)
+    whispered = fit_embedding([make_contexts(recording, rows, half, False) for half in (4, 24)], None, QUICK)
     before = hear(whispered, rows).low
     rows[:, PITCH] = rng.normal(size=len(rows))
     np.testing.assert_allclose(hear(whispered, rows).low, before, atol=1e-6)
@@ -245,6 +245,6 @@ def test_what_a_voice_never_had_says_nothing_with_another_one(rng: np.random.Gen
 def test_a_long_recording_is_looked_at_sparsely(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fit_module, "MAX_FRAMES", 300)
     recording = person(33)
-    contexts = contexts_of(recording, rows_of(recording), 8, False)
+    contexts = make_contexts(recording, rows_of(recording), 8, False)
     assert len(contexts.frames) <= 300 and contexts.frames[-1] > MINUTE - 10
     assert share_found(fitted_to(recording), person(34)) > 0.8

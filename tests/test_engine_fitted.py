@@ -52,7 +52,7 @@ def test_a_fit_sees_the_contexts_that_are_projected(rng: np.random.Generator) ->
 def test_chunks_do_not_matter_to_the_last_bit(n: int, ends: list[int], lookahead: int, blended: bool) -> None:
     rows = random_rows(n, np.random.default_rng(n))
     embedding: Embedding = fitted_of() if blended else linear_of()
-    embedding = embedding.hurried(lookahead)
+    embedding = embedding.with_lookahead(lookahead)
     found = heard(embedding, rows, ends)
     np.testing.assert_array_equal(found.low, heard(embedding, rows).low)
     assert len(found.low) == len(found.high) == n
@@ -62,7 +62,7 @@ def test_chunks_do_not_matter_to_the_last_bit(n: int, ends: list[int], lookahead
 @pytest.mark.parametrize("lookahead", [0, 3, 8, 31, 500])
 def test_hurried_waits_no_longer_and_what_comes_later_changes_nothing(rng: np.random.Generator, lookahead: int) -> None:
     whole = fitted_of()
-    hurried = whole.hurried(lookahead)
+    hurried = whole.with_lookahead(lookahead)
     waits = hurried.lookahead_frames
     assert waits <= min(lookahead, whole.lookahead_frames) and hurried.sha256 == whole.sha256
     listener, n = hurried.listen(), 0

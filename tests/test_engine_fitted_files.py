@@ -33,7 +33,7 @@ def test_round_trip(tmp_path: Path, rng: np.random.Generator) -> None:
     )
     recording = recording_of(restless(40, rng))
     for lookahead in (0, 8, 100):
-        one, two = (heard(each.hurried(lookahead), rows).low for each in (embedding, again))
+        one, two = (heard(each.with_lookahead(lookahead), rows).low for each in (embedding, again))
         np.testing.assert_array_equal(one, two)
     np.testing.assert_array_equal(embedding.motion(recording).low, again.motion(recording).low)
     assert FittedEmbedding.load((tmp_path / "fit.npz").read_bytes(), "generic").name == "generic"

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from engine.errors import InputError
-from engine.folders import cache_folder, cache_places, private_folder, whole_folder
+from engine.folders import atomic_folder, cache_folder, cache_places, private_folder
 from tests.helpers.surroundings import unset_cache
 
 
 def write(path: Path, text: str) -> None:
-    with whole_folder(path, "mark", "a thing") as folder:
+    with atomic_folder(path, "mark", "a thing") as folder:
         (folder / "mark").write_text(text)
 
 
@@ -37,7 +37,7 @@ def test_as_readable_as_any_folder_of_the_user(tmp_path: Path) -> None:
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, OSError])
 def test_left_by_an_error(tmp_path: Path, error: type[BaseException]) -> None:
     write(tmp_path / "thing", "old")
-    with pytest.raises(error), whole_folder(tmp_path / "thing", "mark", "a thing") as folder:
+    with pytest.raises(error), atomic_folder(tmp_path / "thing", "mark", "a thing") as folder:
         (folder / "mark").write_text("half")
         raise error
     assert (tmp_path / "thing" / "mark").read_text() == "old"

@@ -222,9 +222,9 @@ def test_identity_is_that_of_the_bundle(embedding: FullEmbedding, bundle: Bundle
 
 
 def test_hurried_windows_reach_less_far_ahead(embedding: FullEmbedding) -> None:
-    assert [embedding.hurried(frames).lookahead_frames for frames in (0, 31, 40, 63, 90)] == [31, 31, 40, 63, 63]
+    assert [embedding.with_lookahead(frames).lookahead_frames for frames in (0, 31, 40, 63, 90)] == [31, 31, 40, 63, 63]
     voice = _voice(100_000)
-    early = embedding.hurried(31).listen().push(voice[: frame_start(64)], np.empty((0, 0), np.float32))
+    early = embedding.with_lookahead(31).listen().push(voice[: frame_start(64)], np.empty((0, 0), np.float32))
     late = embedding.listen().push(voice[: frame_start(64)], np.empty((0, 0), np.float32))
     assert (len(early.low), len(late.low)) == (64, 32)
 
@@ -232,5 +232,5 @@ def test_hurried_windows_reach_less_far_ahead(embedding: FullEmbedding) -> None:
 def test_look_ahead_by_choice(bundle: Bundle) -> None:
     networks: Any = FunctionNetworks(bundle)
     assert FullEmbedding(networks, lookahead_frames=0).lookahead_frames == 31
-    with pytest.raises(InputError, match="no windows"):
+    with pytest.raises(InputError, match="invalid windows"):
         FullEmbedding(networks, lookahead_frames=97)

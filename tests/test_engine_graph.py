@@ -14,7 +14,7 @@ from engine.motion_graph.graph import CONTINUE, CUT, RELAXED, GraphOptions, buil
 from engine.motion_graph.kernels import bounds
 from engine.motion_graph.kernels.cuts import NO_NODE, cheapest_cuts, nearest_cuts, spread_out
 from engine.motion_graph.kernels.distances import cut_distances, distance, natural_distances, node_features
-from engine.motion_graph.official import frames_of_joints
+from engine.motion_graph.official import official_frames
 from tests.helpers import naive_graph as naive
 
 N_JOINTS, N_WORDS, UNIT_PX = 13, 6, 100.0
@@ -228,7 +228,7 @@ def test_official_rule_joins_the_nodes_whose_frames_the_release_joins(motion, di
     joints, surface, clip_start, weights = motion
     options = GraphOptions(rule="official", max_cuts_per_node=1000)
     graph, _ = build_graph(joints, surface, clip_start, weights, UNIT_PX, options)
-    frames = frames_of_joints(joints, clip_start)
+    frames = official_frames(joints, clip_start)
     edges, is_continue = naive.official_edges(frames, min_votes=-(-N_JOINTS * 45 // 55))
     clip = naive.clip_of(clip_start)
     wanted = {

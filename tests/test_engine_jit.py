@@ -112,7 +112,7 @@ def test_what_cannot_be_kept_is_said_once(
         monkeypatch.setattr("numba.core.caching.IndexDataCacheFile.save", full)
     with caplog.at_level(logging.WARNING):
         assert kernel(21) == 42 and kernel(2.5) == 5.0
-    assert len(caplog.messages) == 1 and caplog.messages[0].startswith("compiled kernels are not kept, every start")
+    assert len(caplog.messages) == 1 and caplog.messages[0].startswith("compiled kernels are not cached, every start")
 
 
 def full(*_: Any) -> None:
@@ -155,7 +155,7 @@ def test_places_that_are_not_taken(
     found.chmod(0o770)  # others may have changed what is in it
     monkeypatch.delenv("NUMBA_CACHE_DIR")
     found, said = chosen(caplog)
-    assert found is None and len(said) == 1 and "compiled kernels are not kept" in said[0]
+    assert found is None and len(said) == 1 and "compiled kernels are not cached" in said[0]
     monkeypatch.setattr(multiprocessing, "parent_process", lambda: object())
     assert chosen(caplog) == (None, []), "a worker says nothing: who started it has"
 

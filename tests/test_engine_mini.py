@@ -85,9 +85,9 @@ def test_speech_features_are_those_of_the_whole_speech() -> None:
 def test_lookahead_is_kept_to_and_can_be_cut() -> None:
     rows = np.zeros((400, N_COLUMNS), np.float32)
     full = _embedding()
-    assert full.hurried(full.lookahead_frames) is full and full.hurried(3).sha256 == full.sha256
+    assert full.with_lookahead(full.lookahead_frames) is full and full.with_lookahead(3).sha256 == full.sha256
     for frames in (full.lookahead_frames, 12, 4, 1, 0):
-        embedding = full.hurried(frames)
+        embedding = full.with_lookahead(frames)
         listener, most, out = embedding.listen(), 0, 0
         for pushed, row in enumerate(rows, 1):
             out += len(listener.push(np.zeros(0, np.float32), row[None]).low)

@@ -11,15 +11,15 @@ import pytest
 
 from engine.errors import ArtifactError, BackendError, InputError
 from engine.inference.backends import BACKENDS
-from engine.inference.engine_sets import profile_of, read_set
+from engine.inference.engine_sets import find_profile, read_set
 from engine.inference.engines import REPORT, engines_folder
 from engine.inference.machine import Machine
 from engine.inference.manifest import Bundle
 from engine.inference.networks import NetworkOptions, Networks
 from engine.inference.report import (
     Agreement,
+    read_any_report,
     read_report,
-    report_of,
     write_report,
 )
 from engine.inference.target import Precision, Target
@@ -62,7 +62,7 @@ def test_the_onnx_files_run_where_the_manifest_vouches(bundle: Bundle) -> None:
 
 def test_a_bundle_that_says_nothing_is_unverified(tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "bundle", "onnxruntime")
-    with pytest.raises(ArtifactError, match=r"does not say that it agrees with torch in openvino: make it again"):
+    with pytest.raises(ArtifactError, match=r"records no comparison with torch in openvino: make it again"):
         opened(bundle, "openvino")
     with opened(bundle, "openvino", unverified=True) as networks:
         check_runs(networks)
@@ -118,10 +118,10 @@ def test_engines_nobody_vouches_for(bundle: Bundle, precision: Precision, passed
         with pytest.raises(ArtifactError) as caught:
             opened(bundle, "openvino", precision)
         command = f"tango-export verify {bundle.folder} --backend openvino --precision bf16 --profile live"
-        otherwise = f"run '{command}'" if passed is None else "take another precision or back end"
+        otherwise = f"run '{command}'" if passed is None else "use another precision or back end"
         assert f"({state}): {otherwise}" in str(caught.value) and "--unverified" in str(caught.value)
     with opened(bundle, "openvino", precision, unverified=True) as networks:
-        assert networks.reason == f"openvino {precision} live: {state}, run because unverified engines are asked for"
+        assert networks.reason == f"openvino {precision} live: {state}, run because unverified engines were requested"
         assert networks.engine_key
         check_runs(networks, rtol=0.02)
 
@@ -134,7 +134,7 @@ def test_a_report_about_other_engines_is_none(bundle: Bundle) -> None:
     other = {**found.engines, "linear": replace(found.engines["linear"], files={})}
     assert read_report(folder, other) is None
     assert read_report(folder, {"linear": found.engines["linear"]}) is None
-    report = report_of(folder)
+    report = read_any_report(folder)
     assert report is not None
     write_report(folder, replace(report, bundle_sha256="0" * 64))
     assert read_set(bundle, folder.parent, Target("openvino", "fp32", "live")).state == "not verified"
@@ -250,7 +250,7 @@ def test_engines_in_a_precision_that_the_machine_has_lost(
     with opened(bundle, "auto") as networks:
         assert networks.reason.startswith("onnxruntime fp32 from ONNX: no verified engines for this machine")
         assert "passed over: openvino bf16 (openvino does not compute in bf16 on this CPU" in networks.reason
-    with pytest.raises(BackendError, match=r"^no back end that is installed here computes in bf16: take fp32$"):
+    with pytest.raises(BackendError, match=r"^no installed back end computes in bf16 on this machine: use fp32$"):
         opened(bundle, "auto", "bf16")
 
 
@@ -314,7 +314,7 @@ def test_auto_with_a_precision_that_nothing_has(bundle: Bundle) -> None:
         caught.value
     )
     with pytest.raises(
-        ArtifactError, match=r"has no verified fp16 engines for this machine: compile some .* --backend .*openvino"
+        ArtifactError, match=r"has no verified fp16 engines for this machine: compile them .* --backend .*openvino"
     ):
         opened(bundle, "auto", "fp16")
 
@@ -338,9 +338,9 @@ def test_options_that_make_no_sense(bundle: Bundle) -> None:
             NetworkOptions(backend, precision)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="has no profile 'tall': it has live, wide"):
         opened(bundle, "onnxruntime", profile="tall")
-    with pytest.raises(ArtifactError, match="none is called audio"):
+    with pytest.raises(ArtifactError, match="none called audio"):
         Networks.open(bundle).session("audio")
-    assert profile_of(bundle, "wide") == "wide"
+    assert find_profile(bundle, "wide") == "wide"
 
 
 def test_bundles_without_profiles(tmp_path: Path) -> None:
@@ -373,12 +373,12 @@ def test_threads_share_what_one_of_them_opened(bundle: Bundle) -> None:
 def test_reports_survive_json(bundle: Bundle) -> None:
     folder = compiled(bundle, "openvino")
     report = vouch(bundle, "openvino")
-    assert report_of(folder) == report
+    assert read_any_report(folder) == report
     assert (report.median_ms, report.reference_ms) == (REPORTED_MS, REFERENCE_MS)
     network = report.networks["linear"]
     off = replace(network, reached={"low": Agreement(np.nan, np.inf, np.nan, np.nan, 1.0)}, latency=None)
     write_report(folder, replace(report, networks={"linear": off}))
-    again = report_of(folder)
+    again = read_any_report(folder)
     assert again is not None and not again.networks["linear"].passed
     assert again.median_ms is None
     assert os.listdir(folder).count(REPORT) == 1

@@ -242,7 +242,7 @@ def test_what_cannot_be_searched_is_said() -> None:
     with pytest.raises(ValueError, match="not a kept node"):
         search.jump(graph.n_nodes)
     search.begin(make_steps(2, 0))
-    with pytest.raises(InputError, match="wanted one row or more"):
+    with pytest.raises(InputError, match="expected one row or more"):
         search.advance(make_steps(0, 0))
     with pytest.raises(InputError, match="of 3 and 2 numbers"):
         search.advance(make_steps(2, 0, width=4))

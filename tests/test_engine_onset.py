@@ -54,9 +54,9 @@ def test_a_feature_waits_for_its_lookahead_and_no_longer(rng: np.random.Generato
 
 @pytest.mark.parametrize("lookahead", [0, 20])
 def test_hurried_waits_no_longer_and_hears_nothing_that_comes_later(rng: np.random.Generator, lookahead: int) -> None:
-    hurried = OnsetEmbedding().hurried(lookahead)
+    hurried = OnsetEmbedding().with_lookahead(lookahead)
     assert hurried.lookahead_frames == lookahead
-    assert OnsetEmbedding(3).hurried(lookahead).lookahead_frames == min(lookahead, 3)
+    assert OnsetEmbedding(3).with_lookahead(lookahead).lookahead_frames == min(lookahead, 3)
     assert hurried.sha256 == OnsetEmbedding().sha256
     rows = random_rows(160, rng)
     other = np.concatenate((rows[:100], random_rows(60, rng)))

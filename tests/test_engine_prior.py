@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from engine.errors import ArtifactError, InputError
-from engine.features.fit import prior_of
+from engine.features.fit import fit_prior
 from engine.features.prior import load_prior, save_prior
 from engine.features.validation import fit_person
 from tests.helpers.planted_people import QUICK, fitted_to, person, rows_of, share_found
@@ -15,7 +15,7 @@ from tests.helpers.planted_people import QUICK, fitted_to, person, rows_of, shar
 
 def test_people_of_the_same_kind_help_where_there_is_little() -> None:
     others = [person(seed, lag=8, noise_px=10) for seed in (20, 21, 22)]
-    prior = prior_of([(other, rows_of(other)) for other in others], QUICK)
+    prior = fit_prior([(other, rows_of(other)) for other in others], QUICK)
     little, later = person(25, n_frames=120, lag=8, noise_px=10), person(65, lag=8, noise_px=10)
     alone, leaning = (share_found(fitted_to(little, QUICK, each), later) for each in (None, prior))
     assert leaning > alone + 0.1 and leaning > 0.6
@@ -26,7 +26,7 @@ def test_people_of_the_same_kind_help_where_there_is_little() -> None:
 
 def test_a_prior_survives_the_disk(tmp_path: Path) -> None:
     recording = person(26, n_frames=400)
-    prior = prior_of([(recording, rows_of(recording))], QUICK)
+    prior = fit_prior([(recording, rows_of(recording))], QUICK)
     save_prior(prior, tmp_path / "people.npz")
     again = load_prior(tmp_path / "people.npz", QUICK)
     assert list(again) == list(prior) == [8, 24]
@@ -42,7 +42,7 @@ def test_what_is_no_prior_is_refused(tmp_path: Path) -> None:
         save_prior({}, tmp_path / "no folder" / "people.npz")
     recording = person(26, n_frames=400)
     file = tmp_path / "people.npz"
-    save_prior(prior_of([(recording, rows_of(recording))], QUICK), file)
+    save_prior(fit_prior([(recording, rows_of(recording))], QUICK), file)
     whole = file.read_bytes()
     wrong = [replace(QUICK, mouth=True), replace(QUICK, scales=(8, 32))]
     for options in wrong:
@@ -62,6 +62,6 @@ def test_a_prior_with_lips_serves_somebody_without() -> None:
     lips = person(31, 400)
     lips = replace(lips, mouth=np.random.default_rng(0).normal(size=(400, 2)).astype(np.float32))
     options = replace(QUICK, mouth=True)
-    prior = prior_of([(lips, rows_of(lips))], options)
+    prior = fit_prior([(lips, rows_of(lips))], options)
     report = fit_person(person(32, 600), options, prior)[2]
     assert not report.mouth and report.choice != ""

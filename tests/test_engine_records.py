@@ -41,13 +41,13 @@ def test_a_record_is_made_of_fields_that_fit() -> None:
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        ([], r"\[\] where fields of a Shoe are expected"),
+        ([], r"\[\], expected the fields of a Shoe"),
         ({"name": "left"}, "size"),
-        ({"name": "left", "size": 42, "lace": 1}, "'lace' is no field of a Shoe"),
+        ({"name": "left", "size": 42, "lace": 1}, "'lace' is not a field of a Shoe"),
         ({"name": 3, "size": 42}, "name is 3, expected str"),
         ({"name": "left", "size": True}, "size is True, expected float"),
         ({"name": "left", "size": None}, "size is None, expected float"),
-        ({"name": "left", "size": 10**400}, "is no number"),
+        ({"name": "left", "size": 10**400}, "is not a number"),
         ({"name": "left", "size": 42, "n_holes": 1.0}, "n_holes is 1.0, expected int"),
         ({"name": "left", "size": 42, "sole_mm": "9"}, "sole_mm is '9', expected float or NoneType"),
         ({"name": "left", "size": 42, "tags": []}, r"tags is \[\], expected dict"),
@@ -69,7 +69,7 @@ def test_single_values() -> None:
         lambda: as_number("3"),
         lambda: as_number(True),
     ):
-        with pytest.raises(ValueError, match=r"is no (text of at most|number)"):
+        with pytest.raises(ValueError, match=r"is not a (string of at most|number)"):
             refused()
 
 
@@ -82,12 +82,12 @@ def test_what_cannot_be_shown_is_refused(value: Any) -> None:
 
 def refusals() -> dict[str, tuple[Callable[[Path], object], str]]:
     return {
-        "a list": (lambda f: f.write_text("[]"), "shoe.json is no object"),
+        "a list": (lambda f: f.write_text("[]"), "shoe.json is not a JSON object"),
         "text": (lambda f: f.write_text("{"), "shoe.json is not JSON"),
         "deep": (lambda f: f.write_text("[" * 100_000), "recursion"),
         "long": (lambda f: f.write_text(" " * 101), "shoe.json has over 100 bytes"),
         "nothing": (lambda f: None, "shoe.json is missing"),
-        "a folder": (lambda f: f.mkdir(), "shoe.json is no plain file"),
+        "a folder": (lambda f: f.mkdir(), "shoe.json is not a regular file"),
         "a link": (lambda f: f.symlink_to("/etc/passwd"), "shoe.json is a link"),
     }
 

@@ -68,7 +68,7 @@ def test_lcm_timesteps_fall_from_the_last_one(n_steps: int) -> None:
 
 def test_step_counts_that_are_not_possible() -> None:
     for n_steps, of in ((0, SCHEDULE.ddim_timesteps), (1001, SCHEDULE.ddim_timesteps), (51, SCHEDULE.lcm_timesteps)):
-        with pytest.raises(InputError, match=rf"{n_steps} denoising steps .* want 1 to"):
+        with pytest.raises(InputError, match=rf"{n_steps} denoising steps .* use 1 to"):
             of(n_steps)
     with pytest.raises(InputError, match="beta schedule 'cosine' is unknown"):
         make_schedule("cosine")  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from engine.inference import signing
-from engine.inference.signing import KEY, is_own, signed
+from engine.inference.signing import KEY, is_own, sign
 
 CONTENT = {"passed": True, "engines": {"linear": "0" * 64}, "seconds": 1.25, "why": "Grüße", "none": None}
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,7 +31,7 @@ def mode(path: Path) -> int:
 def test_what_was_signed_is_own_through_json(state: Path) -> None:
     umask = os.umask(0)
     try:
-        said = signed(CONTENT)
+        said = sign(CONTENT)
     finally:
         os.umask(umask)
     assert said.items() >= CONTENT.items() and len(said["signature"]) == 64
@@ -39,7 +39,7 @@ def test_what_was_signed_is_own_through_json(state: Path) -> None:
     assert is_own(dict(reversed(said.items())))
     assert (mode(state), mode(state / KEY)) == (0o700, 0o600)
     assert [file.name for file in state.iterdir()] == [KEY] and (state / KEY).stat().st_size == 32
-    assert signed(CONTENT) == said  # the key stays
+    assert sign(CONTENT) == said  # the key stays
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_what_was_signed_is_own_through_json(state: Path) -> None:
     ],
 )
 def test_whatever_is_changed_is_not_own(change: dict[str, object]) -> None:
-    said = signed(CONTENT)
+    said = sign(CONTENT)
     assert not is_own({**said, **change})
     assert not is_own(CONTENT)
 
@@ -69,10 +69,10 @@ def test_nothing_is_made_to_look(state: Path) -> None:
 
 
 def test_others_and_other_machines_sign_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said = signed(CONTENT)
+    said = sign(CONTENT)
     with monkeypatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path / "another"))
-        assert not is_own(said) and signed(CONTENT) != said
+        assert not is_own(said) and sign(CONTENT) != said
     (tmp_path / "machine-id").write_text("f00d\n")
     monkeypatch.setattr(signing, "_MACHINE_ID", tmp_path / "machine-id")
     assert not is_own(said)
@@ -85,7 +85,7 @@ def test_relative_places_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("HOME", str(home))
     for given in ("", "state"):
         monkeypatch.setenv("XDG_STATE_HOME", given)
-        assert is_own(signed(CONTENT))
+        assert is_own(sign(CONTENT))
     assert (home / ".local" / "state" / "tango-rt" / KEY).is_file()
 
 
@@ -126,11 +126,11 @@ DAMAGE = [as_readable, as_open_folder, as_link, as_short, as_long, as_fifo, as_a
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_key_that_is_not_for_this_user_alone_is_made_anew(state: Path, damage: object) -> None:
-    said = signed(CONTENT)
+    said = sign(CONTENT)
     before = (state / KEY).read_bytes()
     damage(state / KEY)  # type: ignore[operator]
     assert not is_own(said)
-    again = signed(CONTENT)
+    again = sign(CONTENT)
     assert again != said and is_own(again) and not is_own(said)
     assert (mode(state), mode(state / KEY)) == (0o700, 0o600) and not (state / KEY).is_symlink()
     assert (state / KEY).read_bytes() != before
@@ -157,12 +157,12 @@ def test_without_a_place_it_is_a_key_of_the_process(tmp_path: Path, home: str) -
 
 
 def test_a_folder_that_is_not_this_users(state: Path, monkeypatch: pytest.MonkeyPatch, caplog: object) -> None:
-    said = signed(CONTENT)
+    said = sign(CONTENT)
     user = os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: user + 1)  # as sudo leaves the variables of who called it
     signing._say_not_kept.cache_clear()
     assert not is_own(said)
-    assert not is_own({**signed(CONTENT), "passed": False})
+    assert not is_own({**sign(CONTENT), "passed": False})
     assert isinstance(caplog, pytest.LogCaptureFixture)
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert mode(state) == 0o700 and [file.name for file in state.iterdir()] == [KEY]

@@ -140,7 +140,7 @@ def test_an_onset_is_a_peak_of_flux(rng: np.random.Generator) -> None:
 
 @pytest.mark.parametrize("samples", [np.array([0.0, np.nan]), np.array([np.inf]), np.zeros((4, 2))])
 def test_unusable_samples_are_refused(samples: np.ndarray) -> None:
-    with pytest.raises(InputError, match="want finite 16 kHz samples"):
+    with pytest.raises(InputError, match="expected finite 16 kHz samples"):
         SpeechFeatures().push(samples)
 
 

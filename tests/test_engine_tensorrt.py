@@ -162,7 +162,7 @@ def test_a_refused_recording_is_said_once(
         given = linear_inputs(*shape)
         np.testing.assert_allclose(session.run(given)["low"], linear(**given)[0], atol=1e-5)
     assert [record.message for record in caplog.records] == [
-        "network linear cannot be recorded as a CUDA graph, it runs without"
+        "network linear cannot be recorded as a CUDA graph, running without"
     ]
     assert (session.n_graphs, cuda.launches, len(cuda.graphs)) == (0, 0, 0)
 
@@ -281,7 +281,7 @@ def test_forgotten_sessions_give_back_what_they_hold(library: FakeTensorRt, cuda
 @pytest.mark.parametrize("n_bytes", [500, 1100, 5110, 7000, 7200])
 def test_out_of_memory(library: FakeTensorRt, cuda: FakeCuda, opener: Opener, n_bytes: int) -> None:
     cuda.n_bytes = n_bytes
-    with pytest.raises(BackendError, match=r"out of memory: \d+\.\d\d GiB were asked for, \d.* GiB are free") as caught:
+    with pytest.raises(BackendError, match=r"out of memory: \d+\.\d\d GiB needed, \d.* GiB are free") as caught:
         opener()
     assert "\n" not in str(caught.value) and cuda.owned == (0, 0, 0, 0, 0)
 
@@ -385,7 +385,7 @@ def test_engines_of_another_profile(opener: Opener) -> None:
 
 def test_onnx_is_no_engine(library: FakeTensorRt, tmp_path: Path) -> None:
     with pytest.raises(
-        ArtifactError, match="is no engine: tensorrt runs what 'tango-export compile --backend tensorrt'"
+        ArtifactError, match="is not an engine: tensorrt runs the output of 'tango-export compile --backend tensorrt'"
     ):
         open_graph(tmp_path / "linear.onnx", LINEAR, "tensorrt", RunOptions())
 

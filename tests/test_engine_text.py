@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import ArtifactError
-from engine.features.text import BAR, PAD, TextTokens, align, read_ctc_vocabulary, tokens_of, transcribe
+from engine.features.text import BAR, PAD, TextTokens, align, best_tokens, read_ctc_vocabulary, transcribe
 
 VOCABULARY = [PAD, "<s>", "</s>", "<unk>", BAR, *"ETAONIH'"]
 STEPS = st.lists(st.sampled_from(VOCABULARY), max_size=80)
@@ -33,7 +33,7 @@ def test_transcription_collapses_repeats_and_keeps_marks() -> None:
 
 def test_tokens_are_the_likeliest() -> None:
     logits = np.eye(len(VOCABULARY))[[4, 0, 5]]
-    assert tokens_of(logits, VOCABULARY) == [BAR, PAD, "E"]
+    assert best_tokens(logits, VOCABULARY) == [BAR, PAD, "E"]
 
 
 def test_every_step_finds_its_letter() -> None:
@@ -103,7 +103,7 @@ def test_word_pieces_from_either_file(tmp_path: Path) -> None:
 
 def test_no_word_pieces(tmp_path: Path) -> None:
     pytest.importorskip("tokenizers")
-    with pytest.raises(ArtifactError, match="no such vocabulary"):
+    with pytest.raises(ArtifactError, match="vocabulary of the text encoder is missing"):
         TextTokens(tmp_path / "vocab.txt")
     (tmp_path / "tokenizer.json").write_text("{")
     with pytest.raises(ArtifactError, match="not the vocabulary"):

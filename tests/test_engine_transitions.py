@@ -224,7 +224,7 @@ def test_cut_and_crossfade() -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda t: replace(t, frames=t.frames[:7]), "one shape"),
+        (lambda t: replace(t, frames=t.frames[:7]), "same shape"),
         (lambda t: replace(t, frames=t.frames.astype(np.float32)), "float32"),
         (lambda t: replace(t, joints=t.joints[..., :1]), "joints"),
         (lambda t: replace(t, surface=np.zeros((8, 4), np.uint64)), "surface"),
@@ -234,7 +234,7 @@ def test_bad_takes_are_refused(spoil: Callable[[Take], Take], message: str) -> N
     good = take(np.zeros((8, 32, 32, 3), np.uint8))
     with pytest.raises(InputError, match=message):
         FLOW.draw(good, spoil(good))
-    with pytest.raises(InputError, match="one shape"):
+    with pytest.raises(InputError, match="same shape"):
         Crossfade().draw(good, replace(good, frames=good.frames[:4]))
     with pytest.raises(InputError, match="flow_points"):
         Flow(flow_points=1000).draw(good, good)

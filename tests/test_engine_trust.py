@@ -107,7 +107,7 @@ def test_a_forged_engine_is_not_loaded(bundle: Bundle, loaded: list[str]) -> Non
     for options in ({}, {"unverified": True}):
         with opened(bundle, "openvino", **options) as networks:
             check_runs(networks)
-            reason = f"its engines are not run (linear: {UNTRUSTED}; compile it again, or --trust-engines)"
+            reason = f"its engines are not run (linear: {UNTRUSTED}; compile it again, or use --trust-engines)"
             assert networks.reason == f"openvino fp32 from ONNX; {reason}"
     with pytest.raises(ArtifactError, match=r"cannot be verified \(linear: untrusted: .* --trust-engines\): run '"):
         verify(bundle, Target("openvino"))
@@ -130,13 +130,13 @@ def test_engines_of_another_user_are_absent(bundle: Bundle, move: Callable[[str]
     move("another")
     with opened(bundle, "auto") as networks:
         check_runs(networks)
-        assert f"openvino fp32 live ({UNTRUSTED}; compile it again, or --trust-engines)" in networks.reason
+        assert f"openvino fp32 live ({UNTRUSTED}; compile it again, or use --trust-engines)" in networks.reason
     with pytest.raises(ArtifactError) as caught:
         opened(bundle, "openvino", "bf16")
     assert "--trust-engines" in str(caught.value) and "run 'tango-export compile " in str(caught.value)
     assert "\n" not in str(caught.value)
     rows = list(engine_rows(bundle))
-    assert {row["state"] for row in rows} == {f"{UNTRUSTED}; compile it again, or --trust-engines"}
+    assert {row["state"] for row in rows} == {f"{UNTRUSTED}; compile it again, or use --trust-engines"}
     assert not any(row["verified"] or row["report"]["current"] for row in rows)
     assert loaded == []
     with opened(bundle, "auto", trust_engines=True) as networks:  # their report counts as well

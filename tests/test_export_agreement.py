@@ -18,7 +18,7 @@ from engine.character.retrieval import RetrievalOptions
 from engine.errors import InputError
 from engine.features.learned import learned_embedding
 from engine.inference.backends import BACKENDS
-from engine.inference.engines import engines_folder, key_of, set_folder, write_engine
+from engine.inference.engines import current_key, engines_folder, set_folder, write_engine
 from engine.inference.manifest import MANIFEST, Bundle, GraphSpec, TensorSpec
 from engine.inference.networks import Networks
 from engine.inference.target import Target
@@ -96,7 +96,7 @@ def test_verification_catches_another_path(mini: Bundle, character: Path, speech
     assert "retrieved path of anna.tango for talk.wav: 100.00% of 60 nodes alike (asked 99%), ok" in table(same)
     (tmp_path / "other").write_bytes(negated(mini.model("audio")))
     folder = set_folder(engines_folder(mini), Target("onnxruntime", "fp32", "live"), BACKENDS["onnxruntime"].machine())
-    key = key_of(mini, "audio", Target("onnxruntime", "fp32", "live"))
+    key = current_key(mini, "audio", Target("onnxruntime", "fp32", "live"))
     write_engine(folder, key, {"audio.engine": tmp_path / "other"}, {})
     other = verify(mini, Target("onnxruntime"), character=character, speech=speech)
     assert other.passed is False and other.paths is not None and not other.paths.passed

@@ -154,7 +154,7 @@ def test_a_place_that_cannot_be_written(bundle: Bundle, tmp_path: Path, found: b
     place = tmp_path / "place"
     if not found:
         place.write_bytes(b"")
-        with pytest.raises(InputError, match=r"place.* cannot be written .*make it writable or choose another place"):
+        with pytest.raises(InputError, match=r"place.* cannot be written .*make it writable or choose another folder"):
             compile_bundle(bundle.folder, replace(ORT, output=place))
         return
     compile_bundle(bundle.folder, replace(ORT, output=place))

@@ -17,7 +17,7 @@ from engine.errors import ArtifactError, BackendError  # noqa: E402
 from engine.inference.backends import BACKENDS  # noqa: E402
 from engine.inference.backends.libraries import shared_core  # noqa: E402
 from engine.inference.backends.tensorrt_library import error_log, load  # noqa: E402
-from engine.inference.engines import EngineKey, key_of  # noqa: E402
+from engine.inference.engines import EngineKey, current_key  # noqa: E402
 from engine.inference.machine import Machine  # noqa: E402
 from engine.inference.manifest import GraphSpec, TensorSpec  # noqa: E402
 from engine.inference.target import Precision, Target  # noqa: E402
@@ -185,7 +185,7 @@ def test_engines_hold_weights_that_lay_beside_the_network(tmp_path: Path, backen
     files = split(network(), tmp_path / "split")
     bundle = write_fake_bundle(tmp_path / "bundle", files, {"net": replace(SPEC, weights=("weights.bin",))})
     (tmp_path / "work").mkdir()
-    key = key_of(bundle, "net", Target(backend, precision, "usual"))
+    key = current_key(bundle, "net", Target(backend, precision, "usual"))
     built = compile_network(
         CompileJob(bundle.model("net"), bundle.graph("net"), key, tmp_path / "work", None, lambda _: None)
     )

@@ -13,7 +13,7 @@ pytest.importorskip("tokenizers")
 
 from engine.features.embedding import embed_speech  # noqa: E402
 from engine.features.full import FullEmbedding  # noqa: E402
-from engine.features.text import TextTokens, align, read_ctc_vocabulary, tokens_of, transcribe  # noqa: E402
+from engine.features.text import TextTokens, align, best_tokens, read_ctc_vocabulary, transcribe  # noqa: E402
 from engine.inference.manifest import Bundle  # noqa: E402
 from engine.inference.networks import NetworkOptions, Networks  # noqa: E402
 from export.bundle import write_bundle  # noqa: E402
@@ -32,7 +32,7 @@ def _features(bundle: Bundle, samples: np.ndarray) -> tuple[np.ndarray, np.ndarr
     waveform = torch.from_numpy(((samples - samples.mean()) / np.sqrt(samples.var() + 1e-7)).astype(np.float32))[None]
     with torch.no_grad():
         raw_low, raw_high, ft_low, ft_high, logits = model.speech(share=False)(waveform)
-        tokens = tokens_of(logits[0].numpy(), read_ctc_vocabulary(bundle.file("vocab.json")))
+        tokens = best_tokens(logits[0].numpy(), read_ctc_vocabulary(bundle.file("vocab.json")))
         ids, words = TextTokens(bundle.file("vocab.txt")).encode(transcribe(tokens))
         (hidden,) = model.text()(torch.from_numpy(ids))
         text = hidden[:, align(tokens, words)]

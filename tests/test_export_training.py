@@ -15,7 +15,7 @@ from scipy.io import wavfile
 torch = pytest.importorskip("torch")
 
 from engine.errors import ArtifactError, BackendError, InputError  # noqa: E402
-from engine.features.body import body_descriptors, mirrored  # noqa: E402
+from engine.features.body import body_descriptors, mirror  # noqa: E402
 from engine.features.recording import Recording  # noqa: E402
 from engine.features.speech import speech_features  # noqa: E402
 from engine.skeleton import LEFT_HAND, LEFT_WRIST, RIGHT_HAND, RIGHT_WRIST  # noqa: E402
@@ -82,7 +82,7 @@ def test_mirror_is_the_mirror_of_the_descriptors() -> None:
     recording = _recording(1)
     recording.joints[:, 1:11] += np.random.default_rng(0).normal(0, 3, recording.joints[:, 1:11].shape)
     swapped = augment.mirror(recording)
-    np.testing.assert_allclose(body_descriptors(swapped), mirrored(body_descriptors(recording)), atol=1e-5)
+    np.testing.assert_allclose(body_descriptors(swapped), mirror(body_descriptors(recording)), atol=1e-5)
     np.testing.assert_array_equal(augment.mirror(swapped).joints, recording.joints)
     assert swapped.joints[5, LEFT_WRIST, 1] == recording.joints[5, RIGHT_WRIST, 1]
 

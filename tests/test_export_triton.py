@@ -18,7 +18,7 @@ onnx = pytest.importorskip("onnx")
 
 from engine.errors import ArtifactError, InputError  # noqa: E402
 from engine.inference.backends import open_graph  # noqa: E402
-from engine.inference.engines import key_of, set_folder, write_engine  # noqa: E402
+from engine.inference.engines import current_key, set_folder, write_engine  # noqa: E402
 from engine.inference.machine import Machine  # noqa: E402
 from engine.inference.manifest import MANIFEST, Bundle, GraphSpec, TensorSpec, bundle_sha256, file_spec  # noqa: E402
 from engine.inference.report import Report, write_report  # noqa: E402
@@ -134,7 +134,7 @@ def compile_fakes(bundle: Bundle, precision: Any = "fp16", profile: str = "short
     for graph in bundle.graphs:
         made = bundle.folder.parent / f"{graph}.made"
         made.write_bytes(f"engine of {graph}".encode())
-        key = key_of(bundle, graph, Target("tensorrt", precision, profile))
+        key = current_key(bundle, graph, Target("tensorrt", precision, profile))
         digests[graph] = write_engine(folder, key, {f"{graph}.engine": made}, {"seconds": 1.0}).digest
     return digests
 

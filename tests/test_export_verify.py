@@ -14,10 +14,10 @@ import export.verify as verify_module
 from engine.errors import ArtifactError, BackendError, InputError
 from engine.inference.backends import BACKENDS, open_graph
 from engine.inference.engine_sets import read_set
-from engine.inference.engines import REPORT, engines_folder, key_of, set_folder, write_engine
+from engine.inference.engines import REPORT, current_key, engines_folder, set_folder, write_engine
 from engine.inference.manifest import Bundle, GraphSpec, TensorSpec
 from engine.inference.networks import NetworkOptions, Networks
-from engine.inference.report import Agreement, report_of
+from engine.inference.report import Agreement, read_any_report
 from engine.inference.session import RunOptions
 from engine.inference.target import Target
 from export.comparison import compare_outputs
@@ -60,7 +60,7 @@ def swapped(bundle: Bundle, tmp_path: Path, content: bytes) -> None:
     """Make `content` the onnxruntime engine of the network linear, with a record that is in order."""
     compiled(bundle, "onnxruntime")
     (tmp_path / "other").write_bytes(content)
-    key = key_of(bundle, "linear", Target("onnxruntime", "fp32", "live"))
+    key = current_key(bundle, "linear", Target("onnxruntime", "fp32", "live"))
     folder = set_folder(
         engines_folder(bundle), Target("onnxruntime", "fp32", "live"), BACKENDS["onnxruntime"].machine()
     )
@@ -75,7 +75,7 @@ def test_engines_that_agree_pass(bundle: Bundle, backend: str, precision: str) -
     folder = compiled(bundle, backend, precision)
     report = verify(bundle, Target(backend, precision))  # type: ignore[arg-type]
     assert report.passed is True and report.why == ""
-    assert report_of(folder) == report and len(report.sha256) == 64
+    assert read_any_report(folder) == report and len(report.sha256) == 64
     found = read_set(bundle, folder.parent, Target(backend, precision, "live"))  # type: ignore[arg-type]
     assert found.verified and report.engines == {graph: engine.digest for graph, engine in found.engines.items()}
     network = report.networks["linear"]
@@ -119,7 +119,7 @@ def test_engines_that_do_not_agree_fail(bundle: Bundle, tmp_path: Path, kind: st
         / REPORT
     ).read_text()
     assert "NaN" not in text and "Infinity" not in text
-    again = report_of(engines_folder(bundle) / "onnxruntime-fp32-live")
+    again = read_any_report(engines_folder(bundle) / "onnxruntime-fp32-live")
     assert again is not None and again.passed is False and not again.networks["linear"].passed
     with Networks.open(bundle) as networks:  # there are the ONNX files
         assert "failed verification: linear: low" in networks.reason and networks.engine_key == ""
@@ -225,7 +225,7 @@ def test_what_cannot_be_run_here_neither_passes_nor_fails(bundle: Bundle, monkey
     report = verify(bundle, Target("openvino"))
     assert report.passed is None and report.why == "openvino needs a GPU"
     assert not report.networks and report.median_ms is None
-    assert report_of(folder) == report
+    assert read_any_report(folder) == report
     assert verdict(report) == "not verified (openvino needs a GPU)" and "MISSED" not in table(report)
     found = read_set(bundle, folder.parent, Target("openvino", "fp32", "live"))
     assert found.state == "not verified: openvino needs a GPU"

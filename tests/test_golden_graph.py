@@ -13,9 +13,9 @@ from engine.motion_graph.official import (
     OfficialGraph,
     OfficialSearchOptions,
     build_official_graph,
-    frames_of_joints,
     largest_component,
     official_edges,
+    official_frames,
     search_official,
 )
 from tests.helpers import naive_graph, naive_search
@@ -203,7 +203,7 @@ def test_the_demo_cut_leaves_a_connected_part_of_at_most_that_size():
 def test_joints_of_a_character_become_frames_of_the_release():
     rng = np.random.default_rng(0)
     joints = rng.standard_normal((20, 75, 3)).astype(np.float32)
-    frames = frames_of_joints(joints, np.array([0, 2, 5]))
+    frames = official_frames(joints, np.array([0, 2, 5]))
     assert np.flatnonzero(frames.previous == -1).tolist() == [0, 8]
     assert np.flatnonzero(frames.following == -1).tolist() == [7, 19]
     np.testing.assert_allclose(frames.position + frames.trans[:, None], joints, atol=1e-5)
@@ -224,4 +224,4 @@ def test_what_does_not_fit_is_named():
             OfficialFrames(frames.position, frames.velocity, frames.trans[:5], frames.previous, frames.following)
         )
     with pytest.raises(ValueError, match="joints are"):
-        frames_of_joints(frames.position, np.array([0, 3]))
+        official_frames(frames.position, np.array([0, 3]))

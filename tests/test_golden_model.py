@@ -14,7 +14,7 @@ pytest.importorskip("transformers")
 
 from transformers import BertConfig  # noqa: E402
 
-from engine.features.text import TextTokens, align, tokens_of, transcribe  # noqa: E402
+from engine.features.text import TextTokens, align, best_tokens, transcribe  # noqa: E402
 from export.checkpoints import Published, Sizes  # noqa: E402
 from export.models.aumoclip import AudioTower, AuMoCLIPConfig, MotionTower  # noqa: E402
 from export.models.aumoclip_speech import prepare_for_export  # noqa: E402
@@ -154,7 +154,7 @@ def _check_chain(golden: Golden, sizes: Sizes, prepared: bool, folder: Path) -> 
     cases = list(_cases(golden, "case"))
     heard = [_hear(model, case, prepared) for case in cases]
     for case, (raw_low, raw_high, ft_low, ft_high, logits) in zip(cases, heard, strict=True):
-        tokens = tokens_of(logits[0].numpy(), vocabulary)
+        tokens = best_tokens(logits[0].numpy(), vocabulary)
         assert transcribe(tokens) == str(case["transcription"])
         ids, pieces = words.encode(transcribe(tokens))
         np.testing.assert_array_equal(ids[0], case["bert_ids"])

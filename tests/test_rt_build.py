@@ -122,7 +122,7 @@ def test_bad_outputs_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[s
         ("mine.tango", "not a character pack"),
         ("file.tango", "not a character pack"),
         ("talk.mp4/anna.tango", "cannot be written"),
-        ("n" * 300 + ".tango", "300 bytes, at most 249 are possible"),
+        ("n" * 300 + ".tango", "300 bytes, at most 249 are allowed"),
     ):
         assert wanted in refusal(capsys, "character", "build", video, "-o", tmp_path / name)
     assert sorted(tmp_path.rglob("*")) == before

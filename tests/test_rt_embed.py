@@ -14,7 +14,7 @@ from engine.character.perform import PerformOptions, perform
 from engine.character.retrieval import RetrievalOptions, open_retrieval
 from engine.character.steps import speech_steps
 from engine.errors import ArtifactError, InputError
-from engine.features.fit import FitOptions, prior_of
+from engine.features.fit import FitOptions, fit_prior
 from engine.features.onset import OnsetEmbedding
 from engine.features.prior import save_prior
 from engine.features.scores import Interval
@@ -173,10 +173,10 @@ def test_no_lips(pack: CharacterPack, capsys: pytest.CaptureFixture[str]) -> Non
 def test_a_prior_is_leant_on(pack: CharacterPack, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recording = pack.recording
     options = FitOptions(mouth=False)
-    save_prior(prior_of([(recording, speech_features(recording.samples))], options), tmp_path / "people.npz")
+    save_prior(fit_prior([(recording, speech_features(recording.samples))], options), tmp_path / "people.npz")
     before = read_embedding(pack, "fitted").sha256
     said = refusal(capsys, "character", "refresh", pack.path, "--prior", tmp_path / "people.npz")
-    assert "is no prior for a fit with the mouth" in said
+    assert "is not a prior for a fit with the mouth" in said
     assert read_embedding(pack, "fitted").sha256 == before
     figures = run_json(capsys, "character", "refresh", pack.path, "--prior", tmp_path / "people.npz", "--no-mouth")
     assert "generic" in figures["retrieval"]["fitted"]["scores"]
@@ -189,7 +189,7 @@ def test_a_prior_with_lips_serves_a_pack_without(
 ) -> None:
     """The mouth of this pack does not move."""
     recording = pack.recording
-    prior = prior_of([(recording, speech_features(recording.samples))], FitOptions(mouth=True))
+    prior = fit_prior([(recording, speech_features(recording.samples))], FitOptions(mouth=True))
     save_prior(prior, tmp_path / "people.npz")
     figures = run_json(capsys, "character", "refresh", pack.path, "--prior", tmp_path / "people.npz")
     assert "generic" in figures["retrieval"]["fitted"]["scores"]
@@ -218,7 +218,9 @@ def test_networks_of_a_bundle(pack: CharacterPack, tmp_path: Path, capsys: pytes
     assert run_json(capsys, *render, "--bundle", bundle, "--search", "official")["retrieval"] == "mini"
     said = refusal(capsys, *render, "--bundle", other)
     assert "holds mini motion features of" in said and "character refresh" in said
-    assert "retrieval by 'fitted' is asked for" in refusal(capsys, *render, "--bundle", bundle, "--retrieval", "fitted")
+    assert "retrieval by 'fitted' was requested" in refusal(
+        capsys, *render, "--bundle", bundle, "--retrieval", "fitted"
+    )
     assert run_json(capsys, *render)["retrieval"] == "onset", "without a bundle what was chosen"
 
 

@@ -15,7 +15,7 @@ import pytest
 from engine.character.pack import CharacterPack
 from engine.character.writer import PackWriter
 from engine.errors import ArtifactError, InputError
-from engine.names import MAX_NAME_BYTES, canonical, unfit
+from engine.names import MAX_NAME_BYTES, canonical, why_unfit
 from tango_rt.client.options import SessionOptions
 from tango_rt.pipeline.character import open_character
 from tango_rt.pipeline.store import CharacterStore, UnknownCharacter
@@ -51,8 +51,8 @@ NAMES = [
 UNFIT = {
     "": "is empty",
     "  ": "is empty",
-    " anna": "begins or ends with a blank",
-    "anna\u2003": "begins or ends with a blank",
+    " anna": "begins or ends with a space",
+    "anna\u2003": "begins or ends with a space",
     ".anna": "begins with '.'",
     "-anna": "begins with '-'",
     "anna\nbob": "a control character",
@@ -63,7 +63,7 @@ UNFIT = {
     "anna\u202egnp": "an invisible character",
     "anna\u200b": "an invisible character",
     "anna\ufeff": "an invisible character",
-    "anna\udcff": "bytes that are no UTF-8",
+    "anna\udcff": "bytes that are not UTF-8",
     "x" * (MAX_NAME_BYTES + 1): "250 bytes",
     "é" * 125: "250 bytes",
 }
@@ -84,12 +84,12 @@ def put(made: Path, folder: Path, *names: str) -> Path:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_fit(name: str) -> None:
-    assert unfit(name) is None
+    assert why_unfit(name) is None
 
 
 @pytest.mark.parametrize(("name", "reason"), UNFIT.items(), ids=map(ascii, UNFIT))
 def test_unfit_is_said_before_anything_is_built(tmp_path: Path, name: str, reason: str) -> None:
-    assert reason in str(unfit(name))
+    assert reason in str(why_unfit(name))
     if name.strip(".") and "\0" not in name:  # ".tango" has no name at all
         with pytest.raises(InputError) as refused:
             PackWriter(tmp_path / f"{name}.tango")
@@ -107,7 +107,7 @@ def test_a_name_in_another_spelling_is_refused(tmp_path: Path) -> None:
     """Two that look the same would be two people to one who asks for one of them."""
     folder = tmp_path / "packs"
     pack = make_pack(folder / f"{DECOMPOSED}.tango", (20, 12))
-    with pytest.raises(InputError, match="are one name in two spellings") as refused:
+    with pytest.raises(InputError, match="are the same name in two spellings") as refused:
         PackWriter(folder / f"{COMPOSED}.tango")
     assert "Jose\\u0301" in str(refused.value), "what looks the same is shown so that it can be told apart"
     assert [path.name for path in folder.iterdir()] == [pack.path.name]
@@ -167,12 +167,12 @@ def test_twins_are_told_apart_by_their_own_spelling(made: Path, tmp_path: Path) 
 
 
 def test_a_pack_in_another_spelling_that_is_replaced_is_never_unknown(made: Path, tmp_path: Path) -> None:
-    from engine.folders import folder_beside, replace_folder
+    from engine.folders import replace_folder, sibling_folder
 
     folder = put(made, tmp_path / "packs", DECOMPOSED)
     store = CharacterStore(folder)
     first = store.get(COMPOSED)
-    beside = folder_beside(folder / f"{DECOMPOSED}.tango")
+    beside = sibling_folder(folder / f"{DECOMPOSED}.tango")
     shutil.copytree(made, beside, dirs_exist_ok=True)
     (beside / "pack.json").write_text((beside / "pack.json").read_text() + " ")
     replace_folder(folder / f"{DECOMPOSED}.tango", beside)
@@ -244,12 +244,12 @@ def test_names_of_any_length_are_looked_at_in_no_time(marks: str) -> None:
     name = "a" + marks * (1 << 19)
     began_s = time.monotonic()
     assert canonical(name) == name
-    assert "bytes, at most" in str(unfit(name))
+    assert "bytes, at most" in str(why_unfit(name))
     assert time.monotonic() - began_s < 1
 
 
 def test_every_name_that_fits_has_one_spelling() -> None:
     for letter in ("\u1ec7", "\ud55c", "\u1f82"):
         name = letter * (MAX_NAME_BYTES // len(letter.encode()))
-        assert unfit(name) is None
+        assert why_unfit(name) is None
         assert canonical(unicodedata.normalize("NFD", name)) == name

@@ -23,7 +23,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from engine import leftovers
 from engine.errors import BackendError, InputError
-from engine.folders import folder_beside
+from engine.folders import sibling_folder
 from tango_rt.cli import main
 from tango_rt.server import gate, metrics_endpoint
 from tango_rt.server import listening as listening_module
@@ -469,7 +469,7 @@ def leavings(tmp_path: Path) -> Iterator[dict[str, Path]]:
     for path in tmp_path.iterdir():
         if path != folders["young"]:
             os.utime(path, (0, 0), follow_symlinks=False)
-    lock = leftovers.held(folders["held"])
+    lock = leftovers.lock_folder(folders["held"])
     if lock is None:
         pytest.skip("folders cannot be locked here")
     yield folders
@@ -484,14 +484,14 @@ def test_what_the_dead_left_is_removed_and_nothing_else(leavings: dict[str, Path
 
 
 def test_a_build_that_goes_on_is_not_swept(tmp_path: Path) -> None:
-    folder = folder_beside(tmp_path / "anna.tango")
+    folder = sibling_folder(tmp_path / "anna.tango")
     os.utime(folder, (0, 0))
     assert leftovers.sweep(tmp_path, ".tango-") == []
     with leftovers.scratch_folder("tango-rt-blank-", tmp_path) as scratch:
         os.utime(scratch, (0, 0))
         assert leftovers.sweep(tmp_path, "tango-rt-blank-") == []
     folder.rename(tmp_path / "anna.tango")
-    folder_beside(tmp_path / "bert.tango")  # lets go of the one before
+    sibling_folder(tmp_path / "bert.tango")  # lets go of the one before
     os.utime(tmp_path / "anna.tango", (0, 0))
     assert leftovers.sweep(tmp_path, "anna") == [tmp_path / "anna.tango"]
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import ArtifactError, BackendError, InputError
-from engine.folders import folder_beside, replace_folder
+from engine.folders import replace_folder, sibling_folder
 from tango_rt.pipeline.character import Character, open_character
 from tango_rt.pipeline.store import CharacterStore, UnknownCharacter
 from tests.helpers.fakes import make_pack
@@ -63,7 +63,7 @@ def test_a_pack_that_was_replaced_is_opened_anew(folder: Path, made: Path) -> No
     (first.pack.path / "transitions").mkdir()
     (first.pack.path / "transitions" / "new").write_bytes(b"cached")
     assert store.get("anna") is first  # the cache of transitions is no part of what it is
-    beside = folder_beside(folder / "anna.tango")
+    beside = sibling_folder(folder / "anna.tango")
     shutil.copytree(made / "bob.tango", beside, dirs_exist_ok=True)
     assert list(looked(store).listed) == ["anna", "bob"]  # not what is being written
     replace_folder(folder / "anna.tango", beside)
@@ -79,7 +79,7 @@ def test_sessions_do_not_notice_that_a_pack_is_replaced(folder: Path, made: Path
 
     def replace_often() -> None:
         for _ in range(20):
-            beside = folder_beside(folder / "anna.tango")
+            beside = sibling_folder(folder / "anna.tango")
             shutil.copytree(made / "anna.tango", beside, dirs_exist_ok=True)
             replace_folder(folder / "anna.tango", beside)
 
@@ -160,7 +160,7 @@ def test_a_look_opens_only_what_has_changed(folder: Path, made: Path) -> None:
     for _ in range(2):
         store.look(lambda character: opened.append(character.id))
     assert opened == ["anna", "bob"]
-    beside = folder_beside(folder / "anna.tango")
+    beside = sibling_folder(folder / "anna.tango")
     shutil.copytree(made / "bob.tango", beside, dirs_exist_ok=True)
     replace_folder(folder / "anna.tango", beside)
     store.look(lambda character: opened.append(character.id))
@@ -221,7 +221,7 @@ def test_pictures_written_over_end_who_performs_them(folder: Path, made: Path) -
     for name in ("video.h264", "joints.npy"):
         shutil.copyfile(made / "bob.tango" / name, folder / "anna.tango" / name)
     for node in range(held.info.n_nodes):
-        with pytest.raises(ArtifactError, match=r"written over.*character install"):
+        with pytest.raises(ArtifactError, match=r"overwritten.*character install"):
             held.packets(node)
     with pytest.raises(ArtifactError, match="damaged"):
         held["joints"]

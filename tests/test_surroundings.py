@@ -184,10 +184,10 @@ def test_a_disk_that_is_read_only(place: Place) -> None:
 def test_nothing_that_can_be_written_but_the_output(place: Place) -> None:
     """All works, and what that costs is said once."""
     before = sealed(place, "none")
-    kept = "tango-rt: warning: compiled kernels are not kept, every start takes half a minute longer: no folder for"
+    kept = "tango-rt: warning: compiled kernels are not cached, every start takes half a minute longer: there is no"
     check(place.run("character", "inspect", place.folder / "anna.tango", before=before, TMPDIR="/nonexistent"), kept)
     done = place.execute(RUN_DOUBLED, place.folder, before=before, TMPDIR="/nonexistent")
-    check(done, "compiled kernels are not kept")
+    check(done, "compiled kernels are not cached")
     assert done.stdout == "None\n"
     code = "from export.cli import main; main()"
     refused = place.execute(code, "bundle", "mini", "a.ckpt", "-o", "b", before=before, TMPDIR="/nonexistent")

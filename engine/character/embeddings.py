@@ -25,13 +25,13 @@ from engine.features.embedding import Embedding
 from engine.features.fitted import FittedEmbedding
 from engine.features.recording import Recording
 from engine.files import read_plain, reading
-from engine.folders import whole_folder
+from engine.folders import atomic_folder
 from engine.records import as_object, as_record, check_printable, is_sha256
 
 __all__ = [
     "NAMES",
     "StoredEmbedding",
-    "files_of",
+    "embedding_files",
     "read_embedding",
     "record_bytes",
     "remove_embedding",
@@ -83,7 +83,7 @@ def record_bytes(pack: Path, name: str) -> bytes:
         return _record_bytes(folder)
 
 
-def files_of(pack: Path, name: str) -> list[str]:
+def embedding_files(pack: Path, name: str) -> list[str]:
     """Names of the files of one embedding. Raises ArtifactError if they cannot be read, or have other names."""
     folder = pack / FOLDER / name
     with reading(f"the motion features in {folder}", _DAMAGED, _REFRESH):
@@ -100,7 +100,7 @@ def write_embedding(pack: Path, embedding: Embedding, recording: Recording, abou
         raise InputError(f"{place} is a link: motion features are written only inside the pack")
     features = embedding.motion(recording)
     try:
-        with whole_folder(place, _MARKER, "motion features") as folder:
+        with atomic_folder(place, _MARKER, "motion features") as folder:
             for name, rows in features._asdict().items():
                 (folder / f"{name}.npy").write_bytes(npy_bytes(node_rows(rows)))
             if isinstance(embedding, FittedEmbedding):

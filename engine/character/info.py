@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeVar
 
-from engine.names import MAX_NAME_BYTES, shown
+from engine.names import MAX_NAME_BYTES, printable
 from engine.records import MAX_TEXT, as_object, as_record, check_printable, is_sha256
 from engine.timebase import FPS, FRAMES_PER_NODE
 
@@ -125,17 +125,17 @@ class PackInfo:
 
 def legible(info: PackInfo) -> PackInfo:
     """The same with unprintable characters escaped: file names may contain anything."""
-    sources = tuple(replace(source, name=shown(source.name)) for source in info.sources)
-    return replace(info, name=shown(info.name), sources=sources, report=_legible_json(info.report))
+    sources = tuple(replace(source, name=printable(source.name)) for source in info.sources)
+    return replace(info, name=printable(info.name), sources=sources, report=_legible_json(info.report))
 
 
 def _legible_json(value: Any) -> Any:
     if isinstance(value, str):
-        return shown(value)[:MAX_TEXT]
+        return printable(value)[:MAX_TEXT]
     if isinstance(value, list | tuple):
         return [_legible_json(one) for one in value]
     if isinstance(value, dict):
-        return {shown(str(name)): _legible_json(one) for name, one in value.items()}
+        return {printable(str(name)): _legible_json(one) for name, one in value.items()}
     return value
 
 

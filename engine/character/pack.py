@@ -28,7 +28,7 @@ from engine.features.recording import Recording
 from engine.files import read_plain, reading
 from engine.motion_graph.graph import MotionGraph
 
-__all__ = ["DAMAGED", "REBUILD", "SUFFIX", "CharacterPack", "folder_bytes", "recording_of"]
+__all__ = ["DAMAGED", "REBUILD", "SUFFIX", "CharacterPack", "folder_bytes", "make_recording"]
 
 SUFFIX = ".tango"
 DAMAGED, REBUILD = "is damaged or not a character pack", "rebuild it"
@@ -99,7 +99,7 @@ class CharacterPack:
     def recording(self) -> Recording:
         """The person and the voice of the reference, from which embeddings are made."""
         arrays = {name: self[name] for name in ("joints", "confidence", "clip_start", "mouth", "motion", "audio")}
-        return recording_of(self.info.name, arrays, self.info.shoulder_px)
+        return make_recording(self.info.name, arrays, self.info.shoulder_px)
 
     def packets(self, node: int) -> list[bytes]:
         """The 4 encoded pictures of a node: a closed group of pictures. Raises ArtifactError for damaged ones."""
@@ -114,7 +114,7 @@ class CharacterPack:
             self.packets(node)
 
 
-def recording_of(name: str, arrays: Mapping[str, np.ndarray], shoulder_px: float) -> Recording:
+def make_recording(name: str, arrays: Mapping[str, np.ndarray], shoulder_px: float) -> Recording:
     """The recording made of a pack's arrays: how the person moves and speaks."""
     chosen = {key: np.asarray(arrays[key]) for key in ("joints", "confidence", "clip_start", "mouth", "motion")}
     samples = arrays["audio"].astype(np.float32) / 32768

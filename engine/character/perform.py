@@ -21,7 +21,7 @@ from engine.motion_graph.variety import varied_path
 from engine.motion_graph.words import Word, keyword_bonus, parse_words
 from engine.timebase import FPS, FRAMES_PER_NODE, SAMPLE_RATE, frame_count
 
-__all__ = ["PerformOptions", "Performance", "perform", "planned_transitions", "seeded", "weighed"]
+__all__ = ["PerformOptions", "Performance", "perform", "planned_transitions", "seeded", "weigh_similarities"]
 
 SEED_VARIATION = 0.4
 """About one standard deviation of a row of node costs with onsets, and a bit over half of one with the fit."""
@@ -69,7 +69,7 @@ def perform(
     if options.search == "official":
         path = _official_path(pack, retrieval.motion, steps)
     else:
-        costs = weighed(options.costs, retrieval.embedding)
+        costs = weigh_similarities(options.costs, retrieval.embedding)
         path = varied_path(
             lambda: _cost_blocks(pack["rest"], retrieval.motion, steps, bonus, costs),
             pack.graph,
@@ -105,7 +105,7 @@ def seeded(weights: SearchOptions, seed: int) -> SearchOptions:
     return replace(weights, seed=seed, variation=SEED_VARIATION if seed else 0.0)
 
 
-def weighed(costs: CostOptions, embedding: Embedding) -> CostOptions:
+def weigh_similarities(costs: CostOptions, embedding: Embedding) -> CostOptions:
     """Cost options with the similarity weight multiplied by that of the embedding."""
     return replace(costs, similarity_weight=costs.similarity_weight * embedding.weight)
 

@@ -16,8 +16,8 @@ from engine.character.info import PackInfo, legible
 from engine.character.pack import SUFFIX, CharacterPack
 from engine.character.video import node_digest
 from engine.errors import InputError
-from engine.folders import folder_beside, replace_folder
-from engine.names import canonical, unfit
+from engine.folders import replace_folder, sibling_folder
+from engine.names import canonical, why_unfit
 from engine.timebase import FRAMES_PER_NODE
 
 __all__ = ["PackWriter", "check_name"]
@@ -35,7 +35,7 @@ class PackWriter:
             if self.path.exists() and not (self.path / "pack.json").is_file():
                 raise InputError(f"{self.path} exists and is not a character pack: choose another name")
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.folder = folder_beside(self.path)
+            self.folder = sibling_folder(self.path)
         self._video = (self.folder / "video.h264").open("wb")
         self._packet_start = [0]
         self._node_sha256: list[bytes] = []
@@ -99,7 +99,7 @@ def check_name(path: Path) -> None:
     """Raises InputError for a name that clients could not request, or that differs from another pack's only in
     spelling.
     """
-    if (reason := unfit(path.stem)) is not None:
+    if (reason := why_unfit(path.stem)) is not None:
         raise InputError(f"{path}: a character cannot be called {path.stem!a}, which {reason}: choose another name")
     with suppress(OSError):
         for other in path.parent.iterdir():

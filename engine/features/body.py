@@ -22,7 +22,7 @@ from engine.skeleton import (
 )
 from engine.timebase import FPS, FRAMES_PER_NODE
 
-__all__ = ["BODY_COLUMNS", "MOUTH_COLUMNS", "body_descriptors", "joint_speeds", "mirrored"]
+__all__ = ["BODY_COLUMNS", "MOUTH_COLUMNS", "body_descriptors", "joint_speeds", "mirror"]
 
 _EYES = slice(1, 7)
 _POINTS = ("nose", "eyes", "left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist")
@@ -87,7 +87,7 @@ def joint_speeds(joints: np.ndarray, clip_start: np.ndarray, unit_px: float) -> 
     return speed * (FPS / unit_px)
 
 
-def mirrored(descriptors: np.ndarray) -> np.ndarray:
+def mirror(descriptors: np.ndarray) -> np.ndarray:
     """The descriptors of the same person in a mirror: left and right change places."""
     names = (*BODY_COLUMNS, *MOUTH_COLUMNS)[: descriptors.shape[1]]
     swap = {"left": "right", "right": "left"}

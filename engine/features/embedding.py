@@ -49,7 +49,7 @@ class Embedding(Protocol):
     def weight(self) -> float:
         """Weight of a similarity in the costs of nodes (engine.motion_graph.costs.CostOptions)."""
 
-    def hurried(self, lookahead_frames: int) -> "Embedding":
+    def with_lookahead(self, lookahead_frames: int) -> "Embedding":
         """The same embedding with at most this look-ahead, if it can work with less."""
 
     def listen(self) -> Listener: ...

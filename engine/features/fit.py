@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.features.body import BODY_COLUMNS, mirrored
+from engine.features.body import BODY_COLUMNS, mirror
 from engine.features.fitted import FittedEmbedding
 from engine.features.linear import AUDIO_COLUMNS, LinearEmbedding, bin_means, bin_offsets, steady_descriptors
 from engine.features.recording import Recording
@@ -18,10 +18,10 @@ __all__ = [
     "Contexts",
     "FitOptions",
     "Prior",
-    "contexts_of",
     "fit_embedding",
+    "fit_prior",
     "generic_embedding",
-    "prior_of",
+    "make_contexts",
     "without_mouth",
 ]
 
@@ -78,12 +78,12 @@ class Contexts:
         return Covariances(*((a.T @ b).astype(np.float64) for a, b in pairs))
 
 
-def contexts_of(recording: Recording, rows: np.ndarray, half_frames: int, mouth: bool) -> Contexts:
+def make_contexts(recording: Recording, rows: np.ndarray, half_frames: int, mouth: bool) -> Contexts:
     """Contexts of a recording; rows: float32 (F, columns), engine.features.speech of its samples."""
     voice = rows[: recording.n_frames, AUDIO_COLUMNS].astype(np.float64)
     body = steady_descriptors(recording, mouth)
     mean, scale = voice.mean(axis=0), _scale(voice.std(axis=0))
-    body_scale = _scale(np.sqrt((body**2 + mirrored(body) ** 2).mean(axis=0) / 2))
+    body_scale = _scale(np.sqrt((body**2 + mirror(body) ** 2).mean(axis=0) / 2))
     frames = np.arange(0, recording.n_frames, -(-recording.n_frames // MAX_FRAMES))
     return Contexts(
         frames,
@@ -114,13 +114,13 @@ def generic_embedding(scales: Sequence[Contexts], prior: Prior, options: FitOpti
     return FittedEmbedding(linear, name="generic")
 
 
-def prior_of(people: Sequence[tuple[Recording, np.ndarray]], options: FitOptions) -> Prior:
+def fit_prior(people: Sequence[tuple[Recording, np.ndarray]], options: FitOptions) -> Prior:
     """Mean covariances of several recordings (with their speech rows); every frame used has the same weight."""
     prior = {}
     for half in options.scales:
         total, n = None, 0
         for recording, rows in people:
-            contexts = contexts_of(recording, rows, half, options.mouth)
+            contexts = make_contexts(recording, rows, half, options.mouth)
             own = contexts.sums(np.ones(len(contexts.frames), bool))
             n += len(contexts.frames)
             parts = vars(own).values()
@@ -155,7 +155,7 @@ def _with_mirror(found: Covariances, n_voice: int) -> Covariances:
     """As if every frame had also been seen in a mirror, where the columns of left and right change places."""
     n_bins = len(found.voice) // n_voice
     n_columns = len(found.body) // n_bins
-    other = mirrored(np.arange(n_columns)[None])[0]
+    other = mirror(np.arange(n_columns)[None])[0]
     order = (np.arange(n_bins)[:, None] * n_columns + other).ravel()
     return Covariances(
         found.voice, (found.body + found.body[np.ix_(order, order)]) / 2, (found.both + found.both[:, order]) / 2

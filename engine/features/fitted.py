@@ -44,10 +44,10 @@ class FittedEmbedding:
     def sha256(self) -> str:
         return hashlib.sha256("".join(part.sha256 for part in self.parts).encode()).hexdigest()
 
-    def hurried(self, lookahead_frames: int) -> "FittedEmbedding":
+    def with_lookahead(self, lookahead_frames: int) -> "FittedEmbedding":
         """The same embedding with at most this look-ahead."""
-        linear = tuple(part.hurried(lookahead_frames) for part in self.linear)
-        return replace(self, linear=linear, onset=self.onset.hurried(lookahead_frames))
+        linear = tuple(part.with_lookahead(lookahead_frames) for part in self.linear)
+        return replace(self, linear=linear, onset=self.onset.with_lookahead(lookahead_frames))
 
     def save(self, file: Path) -> None:
         """As .npz, without compression, so that its size bounds its content."""

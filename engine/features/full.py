@@ -23,7 +23,7 @@ from engine.features.released_windows import (
     audio_segments,
     motion_segments,
 )
-from engine.features.text import TextTokens, align, read_ctc_vocabulary, tokens_of, transcribe
+from engine.features.text import TextTokens, align, best_tokens, read_ctc_vocabulary, transcribe
 from engine.features.windows import WindowedStream, WindowPlan
 from engine.inference.networks import Networks
 
@@ -69,7 +69,7 @@ class FullEmbedding:
     def lookahead_frames(self) -> int:
         return self._stream().lookahead_frames
 
-    def hurried(self, lookahead_frames: int) -> "FullEmbedding":
+    def with_lookahead(self, lookahead_frames: int) -> "FullEmbedding":
         """The same networks with windows that reach less far ahead; they always wait for at least a hop."""
         ahead = max(0, min(self._plan.lookahead_frames, lookahead_frames - (HOP_FRAMES - 1)))
         other = copy.copy(self)  # shares the networks: a second copy of them would not fit everywhere
@@ -113,7 +113,7 @@ class FullEmbedding:
     def _hear(self, samples: np.ndarray, n_frames: int) -> tuple[np.ndarray, np.ndarray]:
         """One window: low and high, float32 (n_frames, width), of unit length."""
         heard = self._networks.run("speech", {"waveform": _standardised(samples)[None]})
-        tokens = tokens_of(heard.pop("logits")[0], self._vocabulary)
+        tokens = best_tokens(heard.pop("logits")[0], self._vocabulary)
         ids, words = self._words.encode(transcribe(tokens))
         hidden = self._networks.run("text", {"ids": ids})["hidden"][0]
         features = self._networks.run("audio", {**heard, "text": hidden[align(tokens, words)][None]})

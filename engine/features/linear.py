@@ -54,7 +54,7 @@ class LinearEmbedding:
     name: str = "linear"
     weight: float = 4.0
 
-    def hurried(self, lookahead_frames: int) -> "LinearEmbedding":
+    def with_lookahead(self, lookahead_frames: int) -> "LinearEmbedding":
         """The same embedding with at most this look-ahead; speech not heard yet is estimated from the rest."""
         known = [frames for frames in self.speech if frames <= lookahead_frames]
         return replace(self, lookahead_frames=max(known, default=min(self.speech)))

@@ -101,7 +101,7 @@ class MiniEmbedding:
     def lookahead_frames(self) -> int:
         return self.listen().lookahead_frames
 
-    def hurried(self, lookahead_frames: int) -> "MiniEmbedding":
+    def with_lookahead(self, lookahead_frames: int) -> "MiniEmbedding":
         """The same networks with at most this look-ahead; speech not heard yet counts as average."""
         if lookahead_frames >= self.lookahead_frames:
             return self

@@ -41,7 +41,7 @@ class OnsetEmbedding:
     def sha256(self) -> str:
         return hashlib.sha256(VERSION).hexdigest()
 
-    def hurried(self, lookahead_frames: int) -> "OnsetEmbedding":
+    def with_lookahead(self, lookahead_frames: int) -> "OnsetEmbedding":
         """The same with at most this look-ahead."""
         return replace(self, lookahead_frames=min(self.lookahead_frames, lookahead_frames))
 

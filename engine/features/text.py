@@ -17,7 +17,7 @@ from engine.extras import install_line
 from engine.files import read_plain
 from engine.records import as_object
 
-__all__ = ["BAR", "CONTINUATION", "PAD", "TextTokens", "align", "read_ctc_vocabulary", "tokens_of", "transcribe"]
+__all__ = ["BAR", "CONTINUATION", "PAD", "TextTokens", "align", "best_tokens", "read_ctc_vocabulary", "transcribe"]
 
 PAD = "<pad>"
 BAR = "|"  # the recogniser's space
@@ -44,7 +44,7 @@ def read_ctc_vocabulary(path: Path) -> list[str]:
     return vocabulary
 
 
-def tokens_of(logits: np.ndarray, vocabulary: Sequence[str]) -> list[str]:
+def best_tokens(logits: np.ndarray, vocabulary: Sequence[str]) -> list[str]:
     """The most likely token of every step; logits (steps, len(vocabulary))."""
     return [vocabulary[token] for token in logits.argmax(1)]
 

@@ -17,9 +17,9 @@ from engine.features.fit import (
     Contexts,
     FitOptions,
     Prior,
-    contexts_of,
     fit_embedding,
     generic_embedding,
+    make_contexts,
     without_mouth,
 )
 from engine.features.fitted import FittedEmbedding
@@ -31,10 +31,10 @@ from engine.features.speech import SPEAKING, speech_features
 from engine.timebase import FPS
 
 __all__ = [
-    "BESIDE",
     "MAX_LAG_FRAMES",
     "MIN_SPEECH_S",
     "N_FOLDS",
+    "SMOOTHING_FRAMES",
     "FitReport",
     "Hits",
     "fit_person",
@@ -47,7 +47,7 @@ __all__ = [
 
 N_FOLDS = 5
 MARGIN = 2 * REACH + 1  # frames at both ends of a stretch that are not queried
-BESIDE = 10  # frames beyond a context that bins and the smoothing of speech and motion depend on
+SMOOTHING_FRAMES = 10  # frames beyond a context that bins and the smoothing of speech and motion depend on
 BLOCK_FRAMES = 2 * FPS  # drawn together for an interval
 MIN_SPEECH_S = 15.0
 MAX_LAG_FRAMES = 16
@@ -94,7 +94,7 @@ def fit_person(
 ) -> tuple[FittedEmbedding, Embedding, FitReport]:
     """The fitted embedding, the best one (fitted, generic from the prior, or onset), and the report.
 
-    prior: from prior_of(..., options). Raises InputError for a recording that cannot be used.
+    prior: from fit_prior(..., options). Raises InputError for a recording that cannot be used.
     """
     with threadpool_limits(1, "blas"):  # many small products: several threads mostly wait for each other
         return _fit_person(recording, options or FitOptions(), prior)
@@ -160,7 +160,7 @@ def fold_hits(recording: Recording, rows: np.ndarray, embedding_without: Callabl
 def outside(contexts: Contexts, asked: np.ndarray) -> np.ndarray:
     """Contexts, bool (n,), that share no frame with those compared when `asked` (ascending frames) is queried."""
     # the context of a candidate on one side, that of a fitted frame on the other
-    seen = 2 * (contexts.half_frames + BESIDE) + REACH
+    seen = 2 * (contexts.half_frames + SMOOTHING_FRAMES) + REACH
     return np.asarray((contexts.frames < asked[0] - seen) | (contexts.frames > asked[-1] + seen))
 
 
@@ -172,7 +172,7 @@ def hear(embedding: Embedding, rows: np.ndarray) -> Features:
 
 
 def _scales(recording: Recording, rows: np.ndarray, options: FitOptions) -> list[Contexts]:
-    return [contexts_of(recording, rows, half, options.mouth) for half in options.scales]
+    return [make_contexts(recording, rows, half, options.mouth) for half in options.scales]
 
 
 def _refit(scales: Sequence[Contexts], options: FitOptions, prior: Prior | None) -> Callable[[np.ndarray], Embedding]:

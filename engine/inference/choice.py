@@ -13,7 +13,7 @@ from pathlib import Path
 
 from engine.errors import ArtifactError, BackendError, InputError
 from engine.inference.backends import BACKENDS, REFERENCE, find_backend
-from engine.inference.engine_sets import EngineSet, check_precision, profile_of, read_set
+from engine.inference.engine_sets import EngineSet, check_precision, find_profile, read_set
 from engine.inference.engines import Engine, engines_folder
 from engine.inference.manifest import Bundle
 from engine.inference.target import PRECISIONS, Precision, Target
@@ -57,7 +57,7 @@ def choose(bundle: Bundle, options: NetworkOptions) -> Choice:
     Raises InputError for options that do not fit the bundle, ArtifactError if the requested engines must be compiled or
     verified first, BackendError if a library or device is missing.
     """
-    profile = profile_of(bundle, options.profile)
+    profile = find_profile(bundle, options.profile)
     if options.backend != "auto":
         return _chosen(bundle, Target(options.backend, options.precision or "fp32", profile), options)
     return _fastest(bundle, profile, options)

@@ -14,7 +14,7 @@ from engine.inference.precision import policy_digest
 from engine.inference.target import PRECISIONS, Precision, Target
 from engine.records import as_text, expect, is_sha256
 
-__all__ = ["EngineKey", "content_digest", "engine_precision", "key_of"]
+__all__ = ["EngineKey", "content_digest", "current_key", "engine_precision"]
 
 _MAX_TEXT = 500  # characters in one part of a key
 
@@ -75,7 +75,7 @@ def engine_precision(spec: GraphSpec, precision: Precision) -> Precision:
     return "fp32" if spec.keep_fp32 else precision
 
 
-def key_of(bundle: Bundle, graph: str, target: Target) -> EngineKey:
+def current_key(bundle: Bundle, graph: str, target: Target) -> EngineKey:
     """The key of an engine compiled on this machine now; the target's profile must be the bundle's, "" if it has none.
 
     Raises ArtifactError if the bundle has no such graph or profile, BackendError if the back end is missing.

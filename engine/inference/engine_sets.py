@@ -11,8 +11,8 @@ from engine.inference.engines import (
     UNTRUSTED,
     Engine,
     EngineMiss,
+    current_key,
     engine_precision,
-    key_of,
     read_engine,
     set_folder,
 )
@@ -20,7 +20,7 @@ from engine.inference.manifest import Bundle
 from engine.inference.report import Report, read_report
 from engine.inference.target import Target
 
-__all__ = ["EngineSet", "check_precision", "profile_of", "read_set", "resolved"]
+__all__ = ["EngineSet", "check_precision", "find_profile", "read_set", "resolve_profile"]
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class EngineSet:
         return "verified" if self.report.passed else f"failed verification: {self.report.why}"
 
 
-def profile_of(bundle: Bundle, name: str | None) -> str:
+def find_profile(bundle: Bundle, name: str | None) -> str:
     """The profile of this name; the bundle's first if None, "" if the bundle has none.
 
     Raises InputError for an unknown name.
@@ -66,9 +66,9 @@ def profile_of(bundle: Bundle, name: str | None) -> str:
     return name or (known[0] if known else "")
 
 
-def resolved(bundle: Bundle, target: Target) -> Target:
+def resolve_profile(bundle: Bundle, target: Target) -> Target:
     """The target with its profile filled in by find_profile; raises InputError for an unknown one."""
-    return replace(target, profile=profile_of(bundle, target.profile or None))
+    return replace(target, profile=find_profile(bundle, target.profile or None))
 
 
 def check_precision(bundle: Bundle, target: Target) -> None:
@@ -91,7 +91,7 @@ def read_set(bundle: Bundle, engines: Path, target: Target, hashes: bool = True,
     found: dict[str, Engine] = {}
     misses: dict[str, str] = {}
     for graph in bundle.graphs:
-        key = key_of(bundle, graph, target)
+        key = current_key(bundle, graph, target)
         try:
             found[graph] = read_engine(folder, key, hashes, trusted)
         except EngineMiss as miss:

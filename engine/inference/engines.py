@@ -26,10 +26,10 @@ from typing import Any
 
 from engine.errors import ArtifactError, InputError
 from engine.files import plain_size
-from engine.inference.engine_key import EngineKey, content_digest, engine_precision, key_of
+from engine.inference.engine_key import EngineKey, content_digest, current_key, engine_precision
 from engine.inference.machine import Machine
 from engine.inference.manifest import ENGINES, Bundle, FileSpec, file_spec
-from engine.inference.signing import is_own, signed
+from engine.inference.signing import is_own, sign
 from engine.inference.target import Target
 from engine.records import expect, read_object
 
@@ -41,9 +41,9 @@ __all__ = [
     "EngineKey",
     "EngineMiss",
     "adopt_engine",
+    "current_key",
     "engine_precision",
     "engines_folder",
-    "key_of",
     "read_engine",
     "read_record",
     "set_folder",
@@ -219,7 +219,7 @@ def _record(engine: Engine) -> str:
     """Content of GRAPH.json."""
     key, files = engine.key, {name: asdict(spec) for name, spec in engine.files.items()}
     content = {"schema": SCHEMA, "digest": key.digest, "key": key.to_dict(), "build": dict(engine.build)}
-    return json.dumps(signed({**content, "files": files}), indent=1, allow_nan=False)
+    return json.dumps(sign({**content, "files": files}), indent=1, allow_nan=False)
 
 
 def _recorded_files(folder: Path, graph: str) -> set[str]:

@@ -12,7 +12,7 @@ from engine.cores import usable_cores
 from engine.inference.backends import REFERENCE, open_graph
 from engine.inference.choice import Choice, NetworkOptions, choose
 from engine.inference.engine_key import content_digest, engine_precision
-from engine.inference.engine_sets import profile_of
+from engine.inference.engine_sets import find_profile
 from engine.inference.manifest import Bundle
 from engine.inference.session import RunOptions, Session
 from engine.inference.target import Target
@@ -55,7 +55,7 @@ class Networks:
     @classmethod
     def from_onnx(cls, bundle: Bundle, backend: str = REFERENCE, n_threads: int | None = None) -> "Networks":
         """The ONNX files in fp32, ignoring engines: the reference that engines are compared with."""
-        target = Target(backend, profile=profile_of(bundle, None))
+        target = Target(backend, profile=find_profile(bundle, None))
         return cls(bundle, Choice(target, f"{backend} fp32 from ONNX"), n_threads)
 
     def session(self, graph: str) -> Session:

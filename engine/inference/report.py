@@ -18,7 +18,7 @@ from engine.files import read_plain
 from engine.inference.backends import BACKENDS
 from engine.inference.engines import REPORT, Engine, work_folder
 from engine.inference.machine import Machine
-from engine.inference.signing import is_own, signed
+from engine.inference.signing import is_own, sign
 from engine.inference.target import PRECISIONS, Precision, Target
 from engine.records import as_number, as_object, as_record, as_text, as_texts, expect
 
@@ -30,8 +30,8 @@ __all__ = [
     "PathAgreement",
     "Report",
     "TransitionAgreement",
+    "read_any_report",
     "read_report",
-    "report_of",
     "write_report",
 ]
 
@@ -203,14 +203,14 @@ def read_report(folder: Path, engines: Mapping[str, Engine], trusted: bool = Fal
 
     trusted: accept it whoever wrote it.
     """
-    report = report_of(folder)
+    report = read_any_report(folder)
     if report is None or not (report.own or trusted):
         return None
     digests = {graph: engine.digest for graph, engine in engines.items()}
     return report if report.engines == digests else None
 
 
-def report_of(folder: Path) -> Report | None:
+def read_any_report(folder: Path) -> Report | None:
     """The report in a set's folder, whoever wrote it and even if the engines changed since; None if there is none."""
     try:
         text = read_plain(folder / REPORT, MAX_REPORT_BYTES, follow_links=False)
@@ -223,7 +223,7 @@ def report_of(folder: Path) -> Report | None:
 
 def write_report(folder: Path, report: Report) -> Report:
     """Sign a report and write it atomically next to its engines. Raises InputError if the folder is not writable."""
-    text = json.dumps(signed(report.to_dict()), indent=1, allow_nan=False).encode()
+    text = json.dumps(sign(report.to_dict()), indent=1, allow_nan=False).encode()
     with work_folder(folder) as work:
         (work / REPORT).write_bytes(text)
         os.replace(work / REPORT, folder / REPORT)

@@ -23,7 +23,7 @@ from engine.files import open_plain, read_plain
 from engine.folders import private_folder, state_place
 from engine.inference.engine_key import content_digest
 
-__all__ = ["KEY", "is_own", "signed"]
+__all__ = ["KEY", "is_own", "sign"]
 
 KEY = "engines.key"
 KEY_BYTES = 32
@@ -35,7 +35,7 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _log = logging.getLogger(__name__)
 
 
-def signed(content: Mapping[str, Any]) -> dict[str, Any]:
+def sign(content: Mapping[str, Any]) -> dict[str, Any]:
     """A JSON object with this user's signature on this machine added.
 
     If no key can be stored, a key of this process is used, with one warning.

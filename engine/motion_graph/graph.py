@@ -17,7 +17,7 @@ from engine.errors import InputError
 from engine.motion_graph.connect import ConnectReport, Cuts, connect
 from engine.motion_graph.kernels.cuts import NO_NODE, nearest_cuts, spread_out
 from engine.motion_graph.kernels.distances import NodeFeatures, cut_distances, natural_distances, node_features
-from engine.motion_graph.official import frames_of_joints, official_edges
+from engine.motion_graph.official import official_edges, official_frames
 from engine.timebase import FRAMES_PER_NODE
 
 __all__ = ["CONTINUE", "CUT", "RELAXED", "Cut", "GraphOptions", "MotionGraph", "build_graph", "natural_thresholds"]
@@ -214,7 +214,7 @@ def _official_cuts(features: NodeFeatures, joints: np.ndarray, clip_start: np.nd
             f"{len(joints)} frames are too many for the release's rule, whose edges grow quadratically: "
             f"at most {_OFFICIAL_MAX_FRAMES}; use the window rule"
         )
-    edges, is_continue = official_edges(frames_of_joints(joints, clip_start))
+    edges, is_continue = official_edges(official_frames(joints, clip_start))
     frame, other = edges[~is_continue].T
     joins = (frame % FRAMES_PER_NODE == FRAMES_PER_NODE - 1) & (other % FRAMES_PER_NODE == 0)
     source, target = frame[joins] // FRAMES_PER_NODE, other[joins] // FRAMES_PER_NODE

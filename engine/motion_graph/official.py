@@ -23,9 +23,9 @@ __all__ = [
     "OfficialPath",
     "OfficialSearchOptions",
     "build_official_graph",
-    "frames_of_joints",
     "largest_component",
     "official_edges",
+    "official_frames",
     "search_official",
 ]
 
@@ -78,7 +78,7 @@ class OfficialPath:
     cost: float
 
 
-def frames_of_joints(
+def official_frames(
     joints: np.ndarray, clip_start: np.ndarray, root_joints: Sequence[int] = (LEFT_SHOULDER, RIGHT_SHOULDER)
 ) -> OfficialFrames:
     """A character's joints in the release's form.

@@ -38,7 +38,7 @@ class CorrelationEmbedding:
     def lookahead_frames(self) -> int:
         return self.half_frames
 
-    def hurried(self, lookahead_frames: int) -> "CorrelationEmbedding":
+    def with_lookahead(self, lookahead_frames: int) -> "CorrelationEmbedding":
         """Itself: it has no shorter form."""
         return self
 
@@ -98,8 +98,8 @@ class LaggedEmbedding:
     def lookahead_frames(self) -> int:
         return self.inner.lookahead_frames
 
-    def hurried(self, lookahead_frames: int) -> "LaggedEmbedding":
-        return replace(self, inner=self.inner.hurried(lookahead_frames))
+    def with_lookahead(self, lookahead_frames: int) -> "LaggedEmbedding":
+        return replace(self, inner=self.inner.with_lookahead(lookahead_frames))
 
     def listen(self) -> Listener:
         return self.inner.listen()

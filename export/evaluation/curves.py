@@ -9,13 +9,13 @@ import numpy as np
 
 from engine.character.steps import SpeechListener
 from engine.features.embedding import Embedding
-from engine.features.fit import LOOKAHEADS, FitOptions, Prior, contexts_of, fit_embedding, prior_of
+from engine.features.fit import LOOKAHEADS, FitOptions, Prior, fit_embedding, fit_prior, make_contexts
 from engine.features.fitted import FittedEmbedding
 from engine.features.onset import OnsetEmbedding
 from engine.features.recording import Recording
 from engine.features.scores import REACH, low_hits
 from engine.features.speech import speech_features
-from engine.features.validation import BESIDE, fit_person
+from engine.features.validation import SMOOTHING_FRAMES, fit_person
 from engine.timebase import FPS, FRAMES_PER_NODE, SAMPLE_RATE, frame_start
 from export.evaluation.measures import BLOCK_FRAMES, interval_of
 from export.evaluation.people import Person, features_of, heard_by
@@ -37,7 +37,7 @@ def lookahead_hits(person: Person, options: FitOptions) -> Hits:
         embedding = fitted_to(person, asked, options)
         motion = embedding.motion(person.recording)
         for name in hits:
-            hurried = embedding if name == _WHOLE else embedding.hurried(int(name))
+            hurried = embedding if name == _WHOLE else embedding.with_lookahead(int(name))
             speech = heard_by(hurried, person.recording.samples, person.rows)
             hits[name].append(low_hits(speech.low, motion.low, asked))
     return hits
@@ -56,8 +56,8 @@ def learning_curve(person: Person, options: FitOptions, others: Sequence[Person]
     if not person.asked:
         return {}
     asked = person.asked[-1]
-    end = (int(asked[0]) - REACH - max(options.scales) - BESIDE) // FRAMES_PER_NODE
-    prior = prior_of([(other.recording, other.rows) for other in others], options) if others else None
+    end = (int(asked[0]) - REACH - max(options.scales) - SMOOTHING_FRAMES) // FRAMES_PER_NODE
+    prior = fit_prior([(other.recording, other.rows) for other in others], options) if others else None
     told: dict[str, Any] = {"frames": len(asked), "onset": _hits(OnsetEmbedding(), person, asked), "fitted": {}}
     told["prior"] = {}
     for seconds in LEARNING_S:
@@ -96,7 +96,7 @@ def costs_of(person: Person, options: FitOptions) -> dict[str, Any]:
 def _fit(recording: Recording, options: FitOptions, prior: Prior | None) -> FittedEmbedding:
     rows = speech_features(recording.samples)
     return fit_embedding(
-        [contexts_of(recording, rows, half, options.mouth) for half in options.scales], None, options, prior
+        [make_contexts(recording, rows, half, options.mouth) for half in options.scales], None, options, prior
     )
 
 

@@ -13,7 +13,7 @@ from engine.features.embedding import Embedding, Features
 from engine.features.mini import motion_rows
 from engine.features.recording import Recording
 from engine.features.scores import REACH
-from engine.features.validation import BESIDE
+from engine.features.validation import SMOOTHING_FRAMES
 from engine.timebase import FRAMES_PER_NODE
 from export.evaluation.baselines import WholeListener
 from export.evaluation.people import Person
@@ -65,7 +65,7 @@ class TowerEmbedding:
     def lookahead_frames(self) -> int:
         return self.model.config.lookahead_frames
 
-    def hurried(self, lookahead_frames: int) -> "TowerEmbedding":
+    def with_lookahead(self, lookahead_frames: int) -> "TowerEmbedding":
         """Itself: it has no shorter form."""
         return self
 
@@ -109,7 +109,7 @@ def _adapted(start: Checkpoint, recording: Recording, asked: np.ndarray, options
     """Fine-tuned to what is on both sides of the frames asked for; the start where that is too short."""
     config, adapt = start.config, options.adapt
     # training sees nothing beyond its part, so one context has to fit in between
-    seen = REACH + config.high_lookback_frames - config.window_frames // 2 + BESIDE
+    seen = REACH + config.high_lookback_frames - config.window_frames // 2 + SMOOTHING_FRAMES
     n_nodes = recording.n_frames // FRAMES_PER_NODE
     sides = (
         (0, max(int(asked[0]) - seen, 0) // FRAMES_PER_NODE),

@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter1d
 from engine.character.pack import SUFFIX, CharacterPack
 from engine.features.body import joint_speeds
 from engine.features.embedding import Embedding, Features
-from engine.features.fit import Contexts, FitOptions, contexts_of
+from engine.features.fit import Contexts, FitOptions, make_contexts
 from engine.features.recording import Recording
 from engine.features.scores import REACH, WINDOW, window_starts
 from engine.features.speech import SMOOTH_ENERGY, SPEAKING, speech_features
@@ -114,7 +114,7 @@ class Person:
     def _contexts(self, half_frames: int, mouth: bool) -> Contexts:
         key = (half_frames, mouth)
         if key not in self.known:
-            self.known[key] = contexts_of(self.recording, self.rows, half_frames, mouth)
+            self.known[key] = make_contexts(self.recording, self.rows, half_frames, mouth)
         contexts: Contexts = self.known[key]
         return contexts
 

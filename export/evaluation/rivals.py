@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.features.embedding import Embedding, Features
-from engine.features.fit import FitOptions, Prior, fit_embedding, generic_embedding, prior_of
+from engine.features.fit import FitOptions, Prior, fit_embedding, fit_prior, generic_embedding
 from engine.features.fitted import BlendedListener, FittedEmbedding
 from engine.features.learned import learned_embedding, open_embedding_networks
 from engine.features.linear import LinearEmbedding
@@ -102,8 +102,8 @@ class _LinearParts:
     def lookahead_frames(self) -> int:
         return max(part.lookahead_frames for part in self.parts)
 
-    def hurried(self, lookahead_frames: int) -> "_LinearParts":
-        return _LinearParts(tuple(part.hurried(lookahead_frames) for part in self.parts))
+    def with_lookahead(self, lookahead_frames: int) -> "_LinearParts":
+        return _LinearParts(tuple(part.with_lookahead(lookahead_frames) for part in self.parts))
 
     def listen(self) -> BlendedListener:
         return BlendedListener([part.listen() for part in self.parts])
@@ -135,7 +135,7 @@ def _generic(people: Sequence[Person], options: FitOptions) -> list[Rival]:
 
     @cache
     def prior(person: Person) -> Prior:
-        return prior_of([(other.recording, other.rows) for other in people if other is not person], options)
+        return fit_prior([(other.recording, other.rows) for other in people if other is not person], options)
 
     @cache
     def generic(person: Person) -> FittedEmbedding:

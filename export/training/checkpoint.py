@@ -12,7 +12,7 @@ from torch import Tensor
 
 from engine.errors import ArtifactError, InputError
 from engine.features.mini import FEATURES_VERSION
-from engine.folders import file_beside
+from engine.folders import sibling_file
 from export.models.mini import AuMoMini, MiniConfig
 
 __all__ = ["Checkpoint", "read_checkpoint", "trained_model", "write_checkpoint"]
@@ -46,7 +46,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file_beside(path)
+        temporary = sibling_file(path)
         with temporary.open("wb") as file:
             torch.save(fields, file)
             file.flush()

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from engine.character.info import Clip, PackInfo, Source
-from engine.character.pack import CharacterPack, recording_of
+from engine.character.pack import CharacterPack, make_recording
 from engine.character.steps import motion_level
 from engine.character.writer import PackWriter
 from engine.choices import GRAPH_RULES, GraphRule
@@ -74,7 +74,7 @@ def build_character(
         arrays["audio"] = gather_audio(kept.sources, kept.clips)
         graph, connection = _graph(arrays, unit_px, options, on_progress)
         arrays |= {f"graph_{name}": getattr(graph, name) for name in ("indptr", "indices", "distance", "kind", "kept")}
-        recording = recording_of(output.stem, arrays, unit_px)
+        recording = make_recording(output.stem, arrays, unit_px)
         arrays["motion_level"] = motion_level(recording)
         arrays["rest"] = rest_distance(arrays["joints"], arrays["confidence"], arrays["clip_start"], unit_px)
         embed(writer.folder, recording, options.embed)

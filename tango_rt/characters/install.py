@@ -8,12 +8,12 @@ from typing import IO
 
 from engine.character.arrays import ARRAYS
 from engine.character.embeddings import FOLDER as EMBEDDINGS
-from engine.character.embeddings import files_of, stored_names
+from engine.character.embeddings import embedding_files, stored_names
 from engine.character.pack import SUFFIX, CharacterPack
 from engine.character.writer import check_name
 from engine.errors import InputError
 from engine.files import open_plain
-from engine.folders import whole_folder
+from engine.folders import atomic_folder
 from tango_rt.pipeline.transition_cache import FOLDER as TRANSITIONS
 
 __all__ = ["install"]
@@ -33,7 +33,7 @@ def install(source: Path, folder: Path) -> CharacterPack:
     if path.resolve() == source.resolve():
         raise InputError(f"{source} is already in this folder")
     check_name(path)
-    with whole_folder(path, "pack.json", "a character pack") as copy:
+    with atomic_folder(path, "pack.json", "a character pack") as copy:
         try:
             for name in _names(pack):
                 (copy / name).parent.mkdir(parents=True, exist_ok=True)
@@ -48,7 +48,7 @@ def install(source: Path, folder: Path) -> CharacterPack:
 def _names(pack: CharacterPack) -> Iterator[str]:
     yield from ("pack.json", "video.h264", *(f"{name}.npy" for name in ARRAYS))
     for name in stored_names(pack.path):
-        yield from (f"{EMBEDDINGS}/{name}/{file}" for file in files_of(pack.path, name))
+        yield from (f"{EMBEDDINGS}/{name}/{file}" for file in embedding_files(pack.path, name))
     for file in sorted(pack.path.glob(f"{TRANSITIONS}/*/*.gops")):
         if not any(part.is_symlink() for part in (file, file.parent, file.parent.parent)) and file.is_file():
             yield str(file.relative_to(pack.path))

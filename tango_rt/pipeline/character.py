@@ -10,7 +10,7 @@ import numpy as np
 
 from engine.character.embeddings import record_bytes, stored_names
 from engine.character.pack import CharacterPack
-from engine.character.perform import Performance, PerformOptions, perform, seeded, weighed
+from engine.character.perform import Performance, PerformOptions, perform, seeded, weigh_similarities
 from engine.character.retrieval import Retrieval, RetrievalOptions, open_retrieval
 from engine.motion_graph.online_graph import OnlineGraph, OnlineOptions
 from engine.motion_graph.variety import VarietyOptions
@@ -41,7 +41,7 @@ class Character:
         with self._lock:
             retrieval = self._retrieval(options.perform.retrieval)
             n_search, n_features = _shared_lookahead(options.lookahead_nodes)
-            hurried = replace(retrieval, embedding=retrieval.embedding.hurried(n_features))
+            hurried = replace(retrieval, embedding=retrieval.embedding.with_lookahead(n_features))
             graph = self._graph(retrieval, options.perform, n_search)
 
         def plan(samples: np.ndarray, start: tuple[int, int] | None) -> Performance:
@@ -62,7 +62,7 @@ class Character:
                 retrieval.motion,
                 np.asarray(self.pack["rest"]),
                 seeded(options.weights, options.seed),
-                weighed(options.costs, retrieval.embedding),
+                weigh_similarities(options.costs, retrieval.embedding),
                 VarietyOptions(),
                 OnlineOptions(lookahead_nodes=n_search),
             )

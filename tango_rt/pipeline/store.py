@@ -21,7 +21,7 @@ from pathlib import Path
 
 from engine.character.embeddings import FOLDER as EMBEDDINGS
 from engine.errors import ArtifactError, BackendError, InputError, TangoError
-from engine.names import canonical, shown, unfit
+from engine.names import canonical, printable, why_unfit
 from tango_rt.pipeline.character import Character, open_character
 from tango_rt.pipeline.summary import CharacterSummary, summarize
 
@@ -99,7 +99,7 @@ class CharacterStore:
             if entry is not None and entry.listed is not None:
                 found[ids[name]] = entry.listed.named(ids[name])
             elif entry is not None:
-                problems[shown(name)] = entry.problem
+                problems[printable(name)] = entry.problem
         spellings: dict[str, tuple[str, ...]] = {}
         for name in names:
             spellings[canonical(name)] = (*spellings.get(canonical(name), ()), name)
@@ -136,7 +136,7 @@ class CharacterStore:
 
     def _seen(self, name: str, opened: Callable[[Character], None]) -> _Entry | None:
         """The state of a pack at this scan, None if it is gone again; errors in it do not affect other packs."""
-        if (reason := unfit(name)) is not None:
+        if (reason := why_unfit(name)) is not None:
             return _Entry((), problem=f"the name {name!a} {reason}: rename the pack")
         files, entry = _files(self.folder / f"{name}{_SUFFIX}"), self._entries.get(name)
         if entry is not None and entry.files == files:
@@ -205,7 +205,7 @@ class CharacterStore:
 
     def _named(self, character_id: str) -> str:
         """The name of a pack in the file system. Raises UnknownCharacter."""
-        if "/" in character_id or unfit(character_id):  # nothing may lead out of the folder
+        if "/" in character_id or why_unfit(character_id):  # nothing may lead out of the folder
             raise self._unknown(character_id)
         # an open pack may be missing for a moment while it is replaced
         if character_id in self._entries or (self.folder / f"{character_id}{_SUFFIX}").is_dir():

@@ -9,7 +9,7 @@ import numpy as np
 from engine.blending.blender import DEFAULT_BLENDER, open_blender
 from engine.character.embeddings import write_embedding
 from engine.character.info import Clip, PackInfo, Source
-from engine.character.pack import CharacterPack, recording_of
+from engine.character.pack import CharacterPack, make_recording
 from engine.character.perform import PerformOptions
 from engine.character.retrieval import RetrievalOptions
 from engine.character.writer import PackWriter
@@ -127,7 +127,7 @@ def blank_pack(path: Path) -> CharacterPack:
             clips=(Clip(0, 0, n_frames),),
             extradata=encoder.extradata,
         )
-        write_embedding(writer.folder, OnsetEmbedding(), recording_of(path.stem, arrays, _SHOULDER_PX), {})
+        write_embedding(writer.folder, OnsetEmbedding(), make_recording(path.stem, arrays, _SHOULDER_PX), {})
         writer.commit(info, arrays)
     return CharacterPack.open(path)
 

@@ -13,7 +13,7 @@ import av
 import numpy as np
 
 from engine.errors import InputError
-from engine.folders import file_beside
+from engine.folders import sibling_file
 from engine.timebase import FPS, SAMPLE_RATE
 
 __all__ = ["Mp4Writer"]
@@ -123,7 +123,7 @@ class Mp4Writer:
     def _open(self) -> tuple[Path, Any]:
         """The file that is written until it is whole, under a short name of its own, and what writes it."""
         try:
-            partial = file_beside(self._path)
+            partial = sibling_file(self._path)
         except OSError as error:
             raise self._unwritable(error) from error
         try:

@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from engine.inference.backends import BACKENDS
-from engine.inference.engines import key_of
+from engine.inference.engines import current_key
 from engine.inference.manifest import GraphSpec, Profile, TensorSpec
 from engine.inference.target import Precision, Target
 from export.compilers import CompileJob, compile_network
@@ -59,7 +59,7 @@ def job(
         folder / "bundle", {"net.onnx": network() if content is None else content}, {"net": spec}
     )
     (folder / "work").mkdir()
-    key = key_of(bundle, "net", Target(backend, precision, next(iter(spec.profiles), "")))
+    key = current_key(bundle, "net", Target(backend, precision, next(iter(spec.profiles), "")))
     return CompileJob(bundle.model("net"), bundle.graph("net"), key, folder / "work", None, tell)
 
 

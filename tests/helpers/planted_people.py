@@ -4,7 +4,7 @@ import numpy as np
 
 from engine.features import fit as fit_module
 from engine.features.embedding import Embedding
-from engine.features.fit import FitOptions, contexts_of, fit_embedding
+from engine.features.fit import FitOptions, fit_embedding, make_contexts
 from engine.features.fitted import FittedEmbedding
 from engine.features.recording import Recording
 from engine.features.scores import low_hits
@@ -37,5 +37,5 @@ def share_found(embedding: Embedding, recording: Recording, shift: int = 0) -> f
 def fitted_to(
     recording: Recording, options: FitOptions = QUICK, prior: fit_module.Prior | None = None
 ) -> FittedEmbedding:
-    scales = [contexts_of(recording, rows_of(recording), half, options.mouth) for half in options.scales]
+    scales = [make_contexts(recording, rows_of(recording), half, options.mouth) for half in options.scales]
     return fit_embedding(scales, None, options, prior)

@@ -11,7 +11,7 @@ import numpy as np
 
 from engine.jit import FASTMATH, njit
 
-__all__ = ["N_BINS", "SLACK", "NodeBounds", "by_bound", "pair_bound", "row_bounds"]
+__all__ = ["N_BINS", "SLACK", "NodeBounds", "pair_bound", "row_bounds", "sort_by_bound"]
 
 _BLOCK = 256  # columns whose bounds stay in the L1 cache while the groups are summed
 N_BINS = 64
@@ -56,7 +56,7 @@ def row_bounds(group_means: np.ndarray, pivots: np.ndarray, i: int, pose_bound: 
 
 
 @njit(nogil=True)
-def by_bound(bound: np.ndarray, limit: np.float32, order: np.ndarray, bin_end: np.ndarray) -> int:
+def sort_by_bound(bound: np.ndarray, limit: np.float32, order: np.ndarray, bin_end: np.ndarray) -> int:
     """Columns whose bound is within the limit, into `order`, ascending by bound to within the width of a bin; returns
     their number."""
     scale = np.float32(N_BINS) / limit if limit > 0 else np.float32(0)

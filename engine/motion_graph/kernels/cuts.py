@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from engine.jit import FASTMATH, njit
-from engine.motion_graph.kernels.bounds import N_BINS, SLACK, NodeBounds, by_bound, pair_bound, row_bounds
+from engine.motion_graph.kernels.bounds import N_BINS, SLACK, NodeBounds, pair_bound, row_bounds, sort_by_bound
 from engine.motion_graph.kernels.distances import NodeFeatures, Surface, pose_distance, surface_distance
 
 __all__ = ["NO_NODE", "cheapest_cuts", "nearest_cuts", "spread_out"]
@@ -151,7 +151,7 @@ def _nearest_cuts(
                 window_bound[b] = np.float32(0.5) * (two.bound[here, b] + two.bound[ahead, b + 1])
         step = 1 if window else 0
         row_bound = window_bound if window else two.bound[here]
-        n_near = by_bound(row_bound, limit, order, bin_end)
+        n_near = sort_by_bound(row_bound, limit, order, bin_end)
         for k in range(n_near + clip_firsts.shape[0] * step):
             listed = k < n_near
             shift = step if listed else 0
