@@ -183,16 +183,16 @@ def test_missing_files_and_folders_say_what_is_wanted(
     torch.save(state(model, ""), tmp_path / "own.pth")
     with pytest.raises(InputError, match="no checkpoint at"):
         _load(tmp_path / "none.pth", folders)
-    with pytest.raises(InputError, match=r"no folder at .*: the speech folder wants vocab.json, config.json, model"):
+    with pytest.raises(InputError, match=r"no folder at .*: the speech folder needs vocab.json, config.json, model"):
         _load(tmp_path / "own.pth", (tmp_path / "none", folders[1]))
     bare = write_folders(model, tmp_path / "bare", weights=False)
-    with pytest.raises(InputError, match=r"has no config.json: the checkpoint holds no speech encoder, so the speech"):
+    with pytest.raises(InputError, match=r"has no config.json: the checkpoint has no speech encoder, so the speech"):
         _load(tmp_path / "own.pth", bare)
     (bare[0] / "config.json").write_bytes((folders[0] / "config.json").read_bytes())
-    with pytest.raises(InputError, match=r"has no model.safetensors or pytorch_model.bin: the checkpoint holds no spe"):
+    with pytest.raises(InputError, match=r"has no model.safetensors or pytorch_model.bin: the checkpoint has no spe"):
         _load(tmp_path / "own.pth", bare)
     (bare[1] / "vocab.txt").unlink()
-    with pytest.raises(InputError, match=r"has no vocab.txt or tokenizer.json: the text folder wants"):
+    with pytest.raises(InputError, match=r"has no vocab.txt or tokenizer.json: the text folder needs"):
         _load(tmp_path / "own.pth", bare)
 
 

@@ -121,8 +121,8 @@ def test_every_row_is_in_the_tables(report: tuple[dict[str, Any], Path]) -> None
 def test_who_is_too_short_is_told(report: tuple[dict[str, Any], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     result, _ = report
     assert [one["name"] for one in result["people"]] == ["person 1", "drawn"]
-    assert "person 2: 10.0 s are too short to be tried on" in summarize(result)
-    with pytest.raises(InputError, match=r"longest of 1 recordings has 10\.0 s: want one of 12 s or more"):
+    assert "person 2: 10.0 s are too short for a test" in summarize(result)
+    with pytest.raises(InputError, match=r"longest of 1 recordings has 10\.0 s: give one of 12 s or more"):
         told([planted(2, 300)], ROWS_ALONE, monkeypatch)
 
 
@@ -230,7 +230,7 @@ def test_what_cannot_be_tried_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     result = told([planted(1, 600)], replace(ROWS_ALONE, bundles=(Path("b"),), shown=True), monkeypatch)
     assert "full b" not in [row["row"] for row in result["rows"]]
-    assert result["notes"] == ["full b could not be tried: person 1 has no motion of 55 joints"]
+    assert result["notes"] == ["full b could not be tested: person 1 has no motion of 55 joints"]
 
 
 def test_only_bundles_of_embeddings_are_tried(tmp_path: Path) -> None:

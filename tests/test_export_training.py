@@ -241,7 +241,7 @@ def test_a_gpu_is_asked_for_bf16_of_its_own(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
     assert _device(replace(OPTIONS, device="auto"))[1] is False
-    with pytest.raises(BackendError, match="this GPU has no bf16"):
+    with pytest.raises(BackendError, match="this GPU does not support bf16"):
         _device(replace(OPTIONS, device="auto", bf16=True))
 
 
@@ -314,7 +314,7 @@ def test_what_cannot_be_resumed_is_refused(people: Path, tmp_path: Path) -> None
     train([people], output, replace(OPTIONS, steps=1))
     before = output.read_bytes()
     for changes, data, said in (
-        ({}, people, "exists: resume it"),
+        ({}, people, "exists: continue it"),
         ({"resume": True}, people, "begun with steps 1, not 6"),
         ({"resume": True, "steps": 1, "seed": 5}, people, "begun with seed 0"),
         ({"resume": True, "steps": 1}, people / "anna.joints.txt", "other data"),

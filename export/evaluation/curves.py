@@ -1,4 +1,4 @@
-"""What the fitted embedding gains by waiting longer and by seeing more of the person, and what it costs."""
+"""What the fitted embedding gains from more look-ahead and from more video of the person, and what it costs."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -31,7 +31,7 @@ Hits = dict[str, list[np.ndarray]]
 
 
 def lookahead_hits(person: Person, options: FitOptions) -> Hits:
-    """Low level by frames of look-ahead and stretch, bool (n,)."""
+    """Hits of the low level by frames of look-ahead and stretch, bool (n,)."""
     hits: Hits = {name: [] for name in (*map(str, LOOKAHEADS), _WHOLE)}
     for asked in person.asked:
         embedding = fitted_to(person, asked, options)
@@ -49,9 +49,9 @@ def lookahead_summary(people: Sequence[Hits]) -> dict[str, Any]:
 
 
 def learning_curve(person: Person, options: FitOptions, others: Sequence[Person]) -> dict[str, Any]:
-    """Low level on the last stretch after fits to so many seconds that end before anything it can see.
+    """Low level on the last stretch by seconds fitted to; these end before anything that the stretch depends on.
 
-    `prior`: with the covariances of the others mixed in. Empty where there is too little.
+    `prior`: with the covariances of the others mixed in. Empty if the recording is too short.
     """
     if not person.asked:
         return {}
@@ -72,9 +72,9 @@ def learning_curve(person: Person, options: FitOptions, others: Sequence[Person]
 
 
 def costs_of(person: Person, options: FitOptions) -> dict[str, Any]:
-    """CPU seconds of a fit, with and without cross-validation, and of hearing.
+    """CPU seconds of a fit, with and without cross-validation, and of processing speech.
 
-    All cores' work is counted, so the CPU seconds are those of one core.
+    The work of all cores is counted, so they are seconds on one core.
     """
     seconds = person.recording.duration_s
     samples = person.recording.samples
@@ -106,7 +106,7 @@ def _hits(embedding: Embedding, person: Person, asked: np.ndarray) -> dict[str, 
 
 
 def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
-    """What it gives, and the least CPU seconds of three times."""
+    """The result, and the fewest CPU seconds of three runs."""
     seconds = []
     for _ in range(3):
         started = time.process_time()
@@ -116,7 +116,7 @@ def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
 
 
 def _node_ms(embedding: Embedding, samples: np.ndarray) -> np.ndarray:
-    """Milliseconds of compute of each node of speech, streamed a node at a time."""
+    """Milliseconds of compute per node of speech, streamed one node at a time."""
     listener = SpeechListener(embedding)
     edges = [frame_start(frame) for frame in range(0, len(samples) * FPS // SAMPLE_RATE, FRAMES_PER_NODE)]
     times = []

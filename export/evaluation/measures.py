@@ -14,16 +14,16 @@ from export.evaluation.rivals import Rival
 
 __all__ = ["BLOCK_FRAMES", "Measured", "correlation", "interval_of", "measure", "score_windows", "summary"]
 
-BLOCK_FRAMES = 2 * FPS  # drawn together for an interval
-BLOCK_WINDOWS = WINDOW // STRIDE  # likewise: those that overlap
+BLOCK_FRAMES = 2 * FPS  # resampled together for a confidence interval
+BLOCK_WINDOWS = WINDOW // STRIDE  # likewise: windows that overlap
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Per stretch that was kept out of the fit. Arrays that are not there: the recording is too short.
+    """Per stretch held out of the fit. Arrays are missing if the recording is too short.
 
-    found, control: bool (n,), low level. first: bool (w,), far: float (w,) shares; n_candidates as often. true, chosen,
-    random: float (w,), r of voice energy and body speed inside the window itself, the one chosen at another time of the
+    found, control: bool (n,), low level. first: bool (w,), far: float (w,) shares; n_candidates likewise. true, chosen,
+    random: float (w,), r of voice energy and body speed in the window itself, in the one chosen at another time of the
     recording, and the mean over all other times.
     """
 
@@ -38,7 +38,7 @@ class Measured:
 
 
 def measure(rival: Rival, person: Person) -> Measured:
-    """Errors as the embedding's `motion`."""
+    """Raises like the embedding's `motion`."""
     measured = Measured()
     known: dict[tuple[int, int], tuple[Features, Features]] = {}
 

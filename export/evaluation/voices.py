@@ -1,4 +1,4 @@
-"""What it costs to cross voices: the fit heard one voice, and is asked with another."""
+"""The effect of another voice: fitted to one voice, queried with another."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -55,11 +55,11 @@ def changed_summary(people: Sequence[Hits]) -> dict[str, Any]:
 
 
 def foreign(person: Person, speakers: Sequence[Person], options: FitOptions) -> list[dict[str, np.ndarray]]:
-    """Of the speech of each of the others, by window (w,): what the fit to this person chooses for it.
+    """What the fit to this person chooses for the speech of each of the others, by window (w,).
 
-    chosen, random: r of voice energy and the person's body speed in the chosen window, and over all of them. Where the
-    recording is long enough for a fit to each half of it: `alike`, r of the scores that both fits give to the person's
-    windows, `same`, whether they choose the same second, and both again with the speech of one fit moved (`_control`).
+    chosen, random: r of voice energy and the person's body speed in the chosen window, and over all windows. If the
+    recording is long enough for a fit to each half: `alike`, r of the scores that both fits give to the person's
+    windows, `same`, whether they choose the same second, and both with the speech of one fit shifted (`_control`).
     """
     starts = person.window_starts
     speeds = person.speed[starts[:, None] + np.arange(WINDOW)]
