@@ -154,7 +154,7 @@ def _tensors(graph: Any) -> Iterator[TensorSpec]:
 
 
 def _graphs(graphs: Any, wanted: Sequence[str]) -> Iterator[Any]:
-    """Those that are wanted; none is built behind the last of them."""
+    """The requested ones; none is built after the last of them."""
     left = set(wanted)
     for graph in graphs:
         if graph.name in left:
