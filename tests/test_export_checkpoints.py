@@ -11,7 +11,7 @@ pytest.importorskip("transformers")
 
 from engine.errors import ArtifactError, InputError  # noqa: E402
 from export.checkpoints import Published, canonical, load_published, read_tensors  # noqa: E402
-from export.recipes.full import full_recipe, recipe_of  # noqa: E402
+from export.recipes.full import full_recipe, make_recipe  # noqa: E402
 from tests.helpers.fakes_full import small_full, small_sizes, state, write_folders  # noqa: E402
 
 EVERYTHING = ("", "audio_encoder.", "asr.", "bert_model.")
@@ -246,7 +246,7 @@ def test_names_are_downloaded_only_when_allowed(
 def test_a_vocabulary_of_another_recogniser_is_refused(model: Published) -> None:
     files = {**model.files, "vocab.json": b'{"<pad>": 0, "|": 1}'}
     with pytest.raises(ArtifactError, match=r"vocab.json has 2 tokens, the recogniser 32"):
-        recipe_of(Published(model.sizes, model.tensors, model.one_trunk, files))
+        make_recipe(Published(model.sizes, model.tensors, model.one_trunk, files))
 
 
 def test_canonical_names() -> None:

@@ -17,12 +17,12 @@ from engine.features.scores import REACH, low_hits
 from engine.features.speech import speech_features
 from engine.features.validation import BESIDE, fit_person
 from engine.timebase import FPS, FRAMES_PER_NODE, SAMPLE_RATE, frame_start
-from export.evaluation.measures import BLOCK_FRAMES, interval_of
-from export.evaluation.people import Person, features_of, heard_by
+from export.evaluation.measures import BLOCK_FRAMES, mean_interval
+from export.evaluation.people import Person, compute_features, compute_speech_features
 from export.evaluation.rivals import fitted_to
-from export.training.batches import part_of
+from export.training.batches import cut_nodes
 
-__all__ = ["LEARNING_S", "costs_of", "learning_curve", "lookahead_hits", "lookahead_summary"]
+__all__ = ["LEARNING_S", "learning_curve", "lookahead_hits", "lookahead_summary", "measure_costs"]
 
 LEARNING_S = (5, 10, 15, 20, 30, 40)
 _WHOLE = "whole"
@@ -38,14 +38,14 @@ def lookahead_hits(person: Person, options: FitOptions) -> Hits:
         motion = embedding.motion(person.recording)
         for name in hits:
             hurried = embedding if name == _WHOLE else embedding.hurried(int(name))
-            speech = heard_by(hurried, person.recording.samples, person.rows)
+            speech = compute_speech_features(hurried, person.recording.samples, person.rows)
             hits[name].append(low_hits(speech.low, motion.low, asked))
     return hits
 
 
 def lookahead_summary(people: Sequence[Hits]) -> dict[str, Any]:
     """Over one or more people, by frames of look-ahead."""
-    return {name: interval_of([part for hits in people for part in hits[name]], BLOCK_FRAMES) for name in people[0]}
+    return {name: mean_interval([part for hits in people for part in hits[name]], BLOCK_FRAMES) for name in people[0]}
 
 
 def learning_curve(person: Person, options: FitOptions, others: Sequence[Person]) -> dict[str, Any]:
@@ -64,14 +64,14 @@ def learning_curve(person: Person, options: FitOptions, others: Sequence[Person]
         first = end - seconds * FPS // FRAMES_PER_NODE
         if first < 0:
             break
-        part = part_of(person.recording, first, end)
+        part = cut_nodes(person.recording, first, end)
         told["fitted"][str(seconds)] = _hits(_fit(part, options, None), person, asked)
         if prior is not None:
             told["prior"][str(seconds)] = _hits(_fit(part, options, prior), person, asked)
     return told if told["fitted"] else {}
 
 
-def costs_of(person: Person, options: FitOptions) -> dict[str, Any]:
+def measure_costs(person: Person, options: FitOptions) -> dict[str, Any]:
     """CPU seconds of a fit, with and without cross-validation, and of processing speech.
 
     The work of all cores is counted, so they are seconds on one core.
@@ -101,8 +101,8 @@ def _fit(recording: Recording, options: FitOptions, prior: Prior | None) -> Fitt
 
 
 def _hits(embedding: Embedding, person: Person, asked: np.ndarray) -> dict[str, float]:
-    speech, motion = features_of(embedding, person)
-    return interval_of([low_hits(speech.low, motion.low, asked)], BLOCK_FRAMES)
+    speech, motion = compute_features(embedding, person)
+    return mean_interval([low_hits(speech.low, motion.low, asked)], BLOCK_FRAMES)
 
 
 def _timed(work: Callable[[], Any]) -> tuple[Any, float]:

@@ -20,7 +20,7 @@ from export.evaluation.people import Person
 from export.evaluation.rivals import Rival
 from export.models.mini import AuMoMini, MiniConfig, MiniTower
 from export.training.adapt import AdaptOptions
-from export.training.batches import part_of
+from export.training.batches import cut_nodes
 from export.training.checkpoint import Checkpoint
 from export.training.trainer import Trainer, TrainOptions
 
@@ -115,7 +115,7 @@ def _adapted(start: Checkpoint, recording: Recording, asked: np.ndarray, options
         (0, max(int(asked[0]) - seen, 0) // FRAMES_PER_NODE),
         (min(-(-(int(asked[-1]) + 1 + seen) // FRAMES_PER_NODE), n_nodes), n_nodes),
     )
-    parts = [part_of(recording, first, last) for first, last in sides if last > first]
+    parts = [cut_nodes(recording, first, last) for first, last in sides if last > first]
     wanted = replace(
         options.train,
         steps=options.adapt_steps,

@@ -21,7 +21,7 @@ from engine.skeleton import LEFT_ELBOW, LEFT_WRIST, NOSE, RIGHT_ELBOW, RIGHT_WRI
 from engine.timebase import FPS
 from export.recordings import read_recordings
 
-__all__ = ["Person", "Stretch", "features_of", "heard_by", "read_people", "smooth"]
+__all__ = ["Person", "Stretch", "compute_features", "compute_speech_features", "read_people", "smooth"]
 
 _BODY = [NOSE, LEFT_ELBOW, RIGHT_ELBOW, LEFT_WRIST, RIGHT_WRIST]
 _SMOOTH_FRAMES = 2.0  # standard deviation; makes body speed as smooth as the energy it is compared with
@@ -132,12 +132,12 @@ def read_people(data: Sequence[Path]) -> list[Person]:
     return people
 
 
-def features_of(embedding: Embedding, person: Person) -> tuple[Features, Features]:
+def compute_features(embedding: Embedding, person: Person) -> tuple[Features, Features]:
     """Features of a whole recording: speech, motion; each float32 (F, D)."""
-    return heard_by(embedding, person.recording.samples, person.rows), embedding.motion(person.recording)
+    return compute_speech_features(embedding, person.recording.samples, person.rows), embedding.motion(person.recording)
 
 
-def heard_by(embedding: Embedding, samples: np.ndarray, rows: np.ndarray) -> Features:
+def compute_speech_features(embedding: Embedding, samples: np.ndarray, rows: np.ndarray) -> Features:
     """Features of a whole speech whose rows of engine.features.speech are given."""
     listener = embedding.listen()
     parts = zip(listener.push(samples, rows), listener.flush(), strict=True)

@@ -17,9 +17,9 @@ from engine.features.onset import OnsetEmbedding
 from engine.features.recording import Recording
 from engine.features.validation import outside
 from export.evaluation.baselines import CorrelationEmbedding, LaggedEmbedding
-from export.evaluation.people import Person, features_of
+from export.evaluation.people import Person, compute_features
 
-__all__ = ["Rival", "bundle_rival", "fitted_to", "rivals_of"]
+__all__ = ["Rival", "bundle_rival", "fitted_to", "make_rivals"]
 
 _LAGS = range(-16, 17)
 _TRIAL_HALVES = (13, 32)
@@ -40,7 +40,7 @@ class Rival:
     shown: bool = False
 
 
-def rivals_of(people: Sequence[Person], options: FitOptions) -> list[Rival]:
+def make_rivals(people: Sequence[Person], options: FitOptions) -> list[Rival]:
     """Every row that needs no network; generic ones only if there are other people."""
     body, mouth = replace(options, mouth=False), replace(options, mouth=True)
     rivals = [
@@ -157,7 +157,7 @@ def _generic(people: Sequence[Person], options: FitOptions) -> list[Rival]:
 
 def _best_lag(embedding: Embedding, person: Person, asked: np.ndarray, options: FitOptions) -> int:
     """The lag at which speech and motion are most similar, over contexts independent of the query frames."""
-    speech, motion = (features.low for features in features_of(embedding, person))
+    speech, motion = (features.low for features in compute_features(embedding, person))
     kept = np.flatnonzero(outside(max(person.scales(options), key=lambda one: one.half_frames), asked))
     kept = kept[(kept >= -_LAGS[0]) & (kept < len(speech) - _LAGS[-1])]
     if not len(kept):

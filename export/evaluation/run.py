@@ -12,10 +12,10 @@ from tqdm import tqdm
 from engine.errors import InputError
 from engine.features.fit import FitOptions
 from engine.features.validation import MIN_SPEECH_S
-from export.evaluation.curves import costs_of, learning_curve, lookahead_hits, lookahead_summary
+from export.evaluation.curves import learning_curve, lookahead_hits, lookahead_summary, measure_costs
 from export.evaluation.measures import Measured, measure, summary
 from export.evaluation.people import Person, read_people
-from export.evaluation.rivals import Rival, bundle_rival, rivals_of
+from export.evaluation.rivals import Rival, bundle_rival, make_rivals
 from export.evaluation.shown import Shown, show, shown_summary
 from export.evaluation.tables import markdown, summarize
 from export.evaluation.voices import changed_hits, changed_summary, foreign, foreign_summary
@@ -92,7 +92,7 @@ def evaluate(data: Sequence[Path], options: EvaluateOptions | None = None) -> di
 
 
 def _rivals(people: Sequence[Person], options: EvaluateOptions) -> list[Rival]:
-    rivals = rivals_of(people, options.fit)
+    rivals = make_rivals(people, options.fit)
     if options.mini:
         from export.evaluation.networks import NetworkOptions, network_rivals
 
@@ -189,7 +189,7 @@ def _curves(trial: _Trial) -> dict[str, Any]:
             "pooled_15s": lookahead_summary(long) if long else None,
         },
         "learning": {name: curve for name, curve in learning.items() if curve},
-        "costs": {"name": longest.name, **costs_of(longest, fit)},
+        "costs": {"name": longest.name, **measure_costs(longest, fit)},
     }
 
 

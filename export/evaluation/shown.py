@@ -18,7 +18,7 @@ from engine.motion_graph.graph import MotionGraph
 from engine.motion_graph.search import Path as ShownPath
 from engine.motion_graph.variety import varied_path
 from engine.timebase import FPS, FRAMES_PER_NODE
-from export.evaluation.measures import correlation, interval_of
+from export.evaluation.measures import correlation, mean_interval
 from export.evaluation.people import Person, smooth
 from export.evaluation.rivals import Rival
 
@@ -99,7 +99,7 @@ def shown_summary(people: Sequence[Shown]) -> dict[str, Any]:
     """Over one or more people. off: difference between r as shown and as recorded, mean over people."""
     seconds = sum(sum(one.seconds) for one in people)
     n_cuts = sum(sum(one.n_cuts) for one in people)
-    r = {name: interval_of([part for one in people for part in getattr(one, name)], _BLOCK) for name in _R}
+    r = {name: mean_interval([part for one in people for part in getattr(one, name)], _BLOCK) for name in _R}
     off = [abs(np.concatenate(one.shown).mean() - np.concatenate(one.true).mean()) for one in people if one.shown]
     return {
         "r": r,

@@ -21,7 +21,7 @@ from export.models.acinterp import Denoiser, Guider, ReferenceNetwork, UNetConfi
 from export.models.acinterp.parts import LATENT_SCALE
 from export.onnx_export import Graph
 
-__all__ = ["acinterp_recipe", "random_recipe", "recipe_of"]
+__all__ = ["acinterp_recipe", "make_recipe", "random_recipe"]
 
 NAME = "acinterp"
 SIZES_PX: dict[Width, tuple[int, ...]] = {"full": (512, 768), "small": (128, 192)}
@@ -31,15 +31,15 @@ CLIP_SIZE_PX = 224
 
 def acinterp_recipe(folder: Path) -> Recipe:
     """From a folder of the public parts; see export.acinterp_checkpoints.load_acinterp."""
-    return recipe_of(load_acinterp(folder), "full")
+    return make_recipe(load_acinterp(folder), "full")
 
 
 def random_recipe(seed: int, width: Width) -> Recipe:
     """With made-up weights of the published size or of a small one, for tests and timings."""
-    return recipe_of(random_acinterp(seed, width), width)
+    return make_recipe(random_acinterp(seed, width), width)
 
 
-def recipe_of(parts: ACInterpParts, width: Width) -> Recipe:
+def make_recipe(parts: ACInterpParts, width: Width) -> Recipe:
     """From given networks; `width` determines the frame sizes that the bundle can be compiled for."""
     sizes_px = SIZES_PX[width]
     config = {"frames": FRAMES, "given_frames": GIVEN, "width": width, "sizes_px": list(sizes_px)}

@@ -21,7 +21,7 @@ from export.models.aumoclip_speech import prepare_for_export
 from export.models.rule_weights import RuleWeights
 from export.onnx_export import Graph
 
-__all__ = ["full_recipe", "random_full", "random_published", "recipe_of"]
+__all__ = ["full_recipe", "make_recipe", "random_full", "random_published"]
 
 NAME = "full"
 POSITIONS = "motion_encoder_fintune.pos_encoding.pe"
@@ -37,12 +37,12 @@ MAX_SAMPLES = max(frame_start(start + WINDOW_FRAMES) - frame_start(start) for st
 
 def full_recipe(checkpoint: Path, speech: str | Path, text: str | Path, allow_download: bool = False) -> Recipe:
     """From the published checkpoint and folders of the public encoders; see export.checkpoints.load_published."""
-    return recipe_of(load_published(checkpoint, speech, text, allow_download=allow_download))
+    return make_recipe(load_published(checkpoint, speech, text, allow_download=allow_download))
 
 
 def random_full(seed: int, sizes: Sizes | None = None) -> Recipe:
     """Of the published size with generated weights, for tests and timings without the real ones."""
-    return recipe_of(random_published(seed, sizes))
+    return make_recipe(random_published(seed, sizes))
 
 
 def random_published(seed: int, sizes: Sizes | None = None, one_trunk: bool = True) -> Published:
@@ -54,7 +54,7 @@ def random_published(seed: int, sizes: Sizes | None = None, one_trunk: bool = Tr
     return Published(sizes, tensors, one_trunk, _made_up_vocabularies())
 
 
-def recipe_of(model: Published) -> Recipe:
+def make_recipe(model: Published) -> Recipe:
     """Raises ArtifactError if a vocabulary is not the one that the weights were trained with."""
     _check_vocabularies(model)
     config = {"one_trunk": model.one_trunk, "max_motion_frames": model.sizes.model.max_frames}

@@ -13,7 +13,7 @@ from export.models.mini import AuMoMini, MiniConfig, MiniTower
 from export.onnx_export import Graph
 from export.training.checkpoint import Checkpoint, read_checkpoint, trained_model
 
-__all__ = ["mini_recipe", "recipe_of"]
+__all__ = ["make_recipe", "mini_recipe"]
 
 NAME = "mini"
 PROFILE = "live"
@@ -22,10 +22,10 @@ CLIP_FRAMES = (1, 2_048, 65_536)  # of a recording between two shot changes: lea
 
 def mini_recipe(checkpoint: Path) -> Recipe:
     """From a checkpoint of `tango-export train aumoclip` or `adapt`; its averaged weights are used."""
-    return recipe_of(read_checkpoint(checkpoint))
+    return make_recipe(read_checkpoint(checkpoint))
 
 
-def recipe_of(checkpoint: Checkpoint) -> Recipe:
+def make_recipe(checkpoint: Checkpoint) -> Recipe:
     """Graphs `audio` (rows) and `motion` (descriptors) -> low, high, cls; only low if there is no high level."""
     config = checkpoint.config
     has_high = config.levels == "both"

@@ -13,7 +13,7 @@ from engine.features.speech import speech_features
 from engine.timebase import FPS, FRAMES_PER_NODE, frame_start
 from export.training.augment import AugmentOptions, augmented
 
-__all__ = ["Batch", "Sampler", "Take", "part_of", "prepare", "split_time", "takes_of"]
+__all__ = ["Batch", "Sampler", "Take", "cut_nodes", "make_takes", "prepare", "split_time"]
 
 _MIN_INNER_FRAMES = 32  # the local loss compares up to 16 frames away, both ways
 _TRIES = 8  # to find a window that overlaps no other in its batch
@@ -36,7 +36,7 @@ class Batch(NamedTuple):
     n_frames: np.ndarray
 
 
-def part_of(recording: Recording, first_node: int, last_node: int) -> Recording:
+def cut_nodes(recording: Recording, first_node: int, last_node: int) -> Recording:
     """Nodes first_node .. last_node - 1 of a recording."""
     starts = recording.clip_start
     first, last = first_node * FRAMES_PER_NODE, last_node * FRAMES_PER_NODE
@@ -63,10 +63,10 @@ def split_time(recording: Recording, share: float, gap_s: float) -> tuple[Record
     gap = -(-int(gap_s * FPS) // FRAMES_PER_NODE)
     if last < 1 or n_nodes - last - gap < 1:
         return recording, None
-    return part_of(recording, 0, n_nodes - last - gap), part_of(recording, n_nodes - last, n_nodes)
+    return cut_nodes(recording, 0, n_nodes - last - gap), cut_nodes(recording, n_nodes - last, n_nodes)
 
 
-def takes_of(recordings: Sequence[Recording], mouth: bool) -> list[Take]:
+def make_takes(recordings: Sequence[Recording], mouth: bool) -> list[Take]:
     """Recordings without augmentation."""
     return [Take(r.name, speech_features(r.samples), motion_rows(r, mouth), r.clips) for r in recordings]
 
@@ -81,7 +81,7 @@ def prepare(
         for variant in range(variants):
             rng = np.random.default_rng([seed, number, variant])
             some.append(augmented(recording, rng, options))
-        takes.append(takes_of([replace(r, motion=None) for r in some], mouth))
+        takes.append(make_takes([replace(r, motion=None) for r in some], mouth))
     return takes
 
 

@@ -26,7 +26,7 @@ from engine.features.recording import Recording
 from export.losses import global_loss, local_loss
 from export.models.mini import AuMoMini, MiniConfig
 from export.training.augment import AugmentOptions
-from export.training.batches import Batch, Sampler, Take, prepare, takes_of
+from export.training.batches import Batch, Sampler, Take, make_takes, prepare
 from export.training.checkpoint import Checkpoint, write_checkpoint
 from export.training.validation import low_accuracy
 
@@ -83,7 +83,7 @@ class Trainer:
         margin = self.config.low_reach_frames
         takes = prepare(learned, options.mouth, options.seed, options.variants, options.augment)
         self.sampler = Sampler(takes, options.window_frames, margin, options.seed)
-        self.validated: list[Take] = takes_of(validated, options.mouth)
+        self.validated: list[Take] = make_takes(validated, options.mouth)
         self.data = [(r.name, r.n_frames) for r in learned]
         torch.manual_seed(options.seed)
         self.model = AuMoMini(self.config)
