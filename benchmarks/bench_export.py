@@ -68,7 +68,7 @@ def measure(arguments: argparse.Namespace, work: Path) -> dict[str, Any]:
 
 
 def _compiled(folder: Path, backend: str, precision: str, engines: Path, *more: str) -> dict[str, Any]:
-    """Compile, compile again, open; each in a process of its own."""
+    """Compile, compile again, open; each in a separate process."""
     command = ("compile", str(folder), "--backend", backend, "--precision", precision, "-o", str(engines), *more)
     first_s, first = _export(*command)
     again = [_export(*command) for _ in range(3)]
@@ -139,7 +139,7 @@ def _parity(folder: Path) -> dict[str, dict[str, float]]:
 
 
 def _full(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The published network at full size: compiled, agreement of paths where it can be told, a window timed."""
+    """The published network at full size: compiled, agreement of paths if it can be measured, a window timed."""
     told: tuple[str, ...] = ()
     if arguments.character and arguments.speech:
         told = ("--character", str(arguments.character), "--speech", str(arguments.speech))

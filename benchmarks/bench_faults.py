@@ -1,4 +1,4 @@
-"""What do bad clients, bad networks and a full disk do to a server, and to the one who behaves?
+"""What do bad clients, bad networks and a full disk do to a server, and to a well-behaved client?
 
     python -m benchmarks.bench_faults PACK.tango [--quick] [--speech FILE] [--only NAME ...] [--json]
 
@@ -64,7 +64,7 @@ def witness(server: LiveServer, speech: Path) -> Iterator[dict[str, np.ndarray]]
 
 @contextmanager
 def watched(server: LiveServer, speech: Path) -> Iterator[Row]:
-    """One well-behaved conversation meanwhile; the row has what it saw when the with is left."""
+    """One well-behaved conversation meanwhile; the row has its figures when the `with` ends."""
     row: Row = {}
     with witness(server, speech) as seen:
         yield row
@@ -195,7 +195,7 @@ def half_open_peers(server: LiveServer, n: int) -> Row:
 
 
 def garbage_messages(server: LiveServer, n: int) -> Row:
-    """Messages that are none, as the first and behind a good configuration. Every call has to be ended."""
+    """Invalid messages, as the first and after a good configuration. Every call must end."""
     rng = random.Random(0)
     config = _config(server)
     ended = 0
@@ -242,7 +242,7 @@ def _ends(stream: RawStream, patience_s: float) -> bool:
 
 
 def kill_and_restart(pack: Path) -> Row:
-    """kill -9 in the middle of a session: what the client is told, what is left, how long until the next one."""
+    """kill -9 in the middle of a session: what the client gets, what is left, how long until the next session."""
     with LiveServer(pack) as server, Client(server.target) as client:
         session = client.stream(SessionOptions(server.character)).__enter__()
         for _ in zip(range(30), session, strict=False):
@@ -287,7 +287,7 @@ def _runs(pid: int) -> bool:
 
 
 def full_disk(pack: Path, speech: Path, seconds: float) -> Row:
-    """No transition can be kept on the disk: files larger than 64 KiB fail as they do where the disk is full."""
+    """No transition can be stored on disk: files larger than 64 KiB fail as on a full disk."""
 
     def no_large_files() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (_SMALL_FILE_BYTES, _SMALL_FILE_BYTES))

@@ -113,7 +113,7 @@ def _start(name: str, bundle: Path, scratch: Path, arguments: argparse.Namespace
 
 
 def _ask(worker: "subprocess.Popen[str]", what: str = "") -> str:
-    """Send a line where there is one, read one; nothing where the worker could not start."""
+    """Send a line if there is one, read one; nothing if the worker could not start."""
     assert worker.stdin and worker.stdout
     if what:
         print(what, file=worker.stdin, flush=True)

@@ -114,7 +114,7 @@ def many_served(n: int) -> Row:
 
 
 def first_frame_s(server: LiveServer) -> float:
-    """From a connection of its own to the first frame of a session on it."""
+    """Seconds from a new connection to the first frame of a session on it."""
     began_s = time.monotonic()
     with Client(server.target) as client, client.stream(SessionOptions(server.character)) as session:
         next(frame for frame in session if hasattr(frame, "kind"))
@@ -129,7 +129,7 @@ def _at_rest(server: LiveServer) -> Row:
 
 
 def many_empty(pack: Path, n: int) -> Row:
-    """A folder of n empty packs and one good one; who opens a session while 20 others ask for unknown ids."""
+    """A folder of n empty packs and one good one; a session is opened while 20 clients ask for unknown ids."""
     with tempfile.TemporaryDirectory() as name:
         characters = Path(name)
         shutil.copytree(pack, characters / pack.name)

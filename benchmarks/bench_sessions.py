@@ -77,7 +77,7 @@ def graphs() -> list[Graph]:
 
 
 def measure(n_rounds: int = 30) -> list[dict[str, Any]]:
-    """One row a network, number of threads and back end."""
+    """One row per network, number of threads and back end."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for graph in graphs():

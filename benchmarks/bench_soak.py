@@ -104,7 +104,7 @@ def _spent_s(processes: Iterable[int]) -> float:
 
 @contextmanager
 def attacked(server: LiveServer, target: Target, scratch: Path) -> Iterator[Row]:
-    """Attacks meanwhile; the row has what was done when the with is left."""
+    """Attacks meanwhile; the row has their counts when the `with` ends."""
     file = target.save(scratch / "target.json")
     command = [sys.executable, "-m", "benchmarks.soak_attacks", str(file)]
     attacker = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -143,7 +143,7 @@ def soak(packs: Path, minutes: float, speech: Path, seed: int) -> Row:
 
 
 def _folder(packs: Path, scratch: Path, seed: int) -> tuple[Path, Target]:
-    """Copies: one pack for the innocent, and of another what attackers need."""
+    """Copies: one pack for the innocent session, and what attackers need of another."""
     first, second = sorted(packs.glob("*.tango"))[:2]
     characters, sources = scratch / "characters", scratch / "sources"
     shutil.copytree(first, characters / first.name)
@@ -243,7 +243,7 @@ def print_tables(result: Row) -> None:
     print("| " + " | ".join(names) + " |\n|" + "---|" * len(names))
     for row in result["rows"]:
         print("| " + " | ".join(str(row[name]) for name in names) + " |")
-    print(f"\nthe innocent session: {result['innocent']}; the server ended well: {result['server_alive']}")
+    print(f"\nthe innocent session: {result['innocent']}; the server survived: {result['server_alive']}")
     print(f"trend over the last two thirds, MB a minute: {result['trend_mb_per_minute']}")
     print(f"lines in the log: {result['log_lines']}; errors among them: {len(result['errors'])}\n")
     print(", ".join(f"{name} {n}" for name, n in result["attacks"].items()))
@@ -255,7 +255,7 @@ def print_tables(result: Row) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("packs", type=Path, metavar="PACKS_DIR", help="two packs or more, which stay as they are")
+    parser.add_argument("packs", type=Path, metavar="PACKS_DIR", help="two packs or more, which are not changed")
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--speech", type=Path, help="real speech (default: synthetic)")
     parser.add_argument("--seed", type=int, default=0)

@@ -14,7 +14,7 @@ GPU package for CUDA), polygraphy, cuda-bindings and tensorrt or tensorrt-rtx. W
 result says so. Nothing of media, servers or OpenCV is needed.
 
 Every section is a process of its own: one that crashes, hangs or runs out of memory is recorded with its reason. The
-JSON file is written anew after each.
+JSON file is rewritten after each.
 """
 
 import argparse
@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def check(settings: Settings, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Run the sections one after the other; the result is also in the file that was asked for."""
+    """Run the sections one after another; the result is also written to the output file."""
     started = time.perf_counter()
     result: dict[str, Any] = {
         "machine": describe_machine(settings.device),
@@ -88,7 +88,7 @@ def check(settings: Settings, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def sections(machine: dict[str, Any], settings: Settings) -> list[str]:
-    """Names in the order of their worth; those that no library here could run are not among them."""
+    """Names in order of importance, without those that no library here can run."""
     left_out, only_built = machine["left_out"], machine["only_built"]
     usable = {backend: precisions for backend, precisions in PRECISIONS.items() if left_out.get(backend) is None}
     if settings.device == "cpu" and "onnxruntime" in usable:

@@ -154,7 +154,7 @@ def _tensors(graph: Any) -> Iterator[TensorSpec]:
 
 
 def _graphs(graphs: Any, wanted: Sequence[str]) -> Iterator[Any]:
-    """Those that are wanted; none is built behind the last of them."""
+    """The requested ones; none is built after the last of them."""
     left = set(wanted)
     for graph in graphs:
         if graph.name in left:
@@ -168,11 +168,11 @@ def _recipe(bundle: str, small: bool) -> Any:
     if bundle == "mini":
         from export.recipes import mini
 
-        return mini.recipe_of(_mini_checkpoint())
+        return mini.make_recipe(_mini_checkpoint())
     if bundle == "full":
         from export.recipes import full
 
-        return full.recipe_of(_published(small))
+        return full.make_recipe(_published(small))
     from export.recipes.acinterp import random_recipe
 
     return random_recipe(SEED, "small" if small else "full")

@@ -249,7 +249,7 @@ def _memory(before: float | None, settings: Settings) -> dict[str, Any]:
 
 @contextmanager
 def _isolated(tell: Tell, contender: str, step: str) -> Iterator[None]:
-    """What fails here is told with its reason; the rest goes on."""
+    """A failure is reported with its reason; the rest goes on."""
     try:
         yield
     except (TangoError, ImportError) as error:  # what a user would read

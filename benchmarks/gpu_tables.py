@@ -22,7 +22,7 @@ COLUMNS = (
 
 
 def markdown(result: dict[str, Any]) -> list[str]:
-    """Lines: the machine, a table a case, what engines cost to make, what is missing."""
+    """Lines: the machine, a table per case, the cost of building engines, what is missing."""
     lines = ["## On a GPU" if result["options"]["device"] == "cuda" else "## The GPU script on a CPU", ""]
     lines += [*_machine(result), ""]
     for case in dict.fromkeys(name.split(":")[1] for name in result["sections"] if not name.startswith("bundle")):

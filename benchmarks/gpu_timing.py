@@ -52,7 +52,7 @@ def after_pauses(call: Call, pace: Pace) -> dict[str, Any]:
 
 
 def first_then_steady_ms(calls: Sequence[Call], n_rounds: int = 3, n_steady: int = 10) -> list[dict[str, float]]:
-    """What changing the shape costs: for each call, one a shape, the first after another shape and the median after.
+    """The cost of changing the shape: for each call, one per shape, the first after another shape and the median after.
 
     The first round is not counted: there every shape is new, and what is made for it is kept.
     """

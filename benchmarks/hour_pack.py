@@ -1,4 +1,4 @@
-"""A made-up pack as large as an hour of video makes it."""
+"""A synthetic pack as large as that of an hour of video."""
 
 import shutil
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""A `tango-rt serve` of its own for measurements: a copy of a pack, a free port, and what /proc tells of it."""
+"""A separate `tango-rt serve` for measurements: a copy of a pack, a free port, and figures from /proc."""
 
 import json
 import os
@@ -20,7 +20,7 @@ _PATIENCE_S = 60
 
 
 class LiveServer:
-    """Use it in a with: it is warm inside, and ended behind it."""
+    """Use it in a `with`: it is warm inside, and ended after it."""
 
     def __init__(
         self,
@@ -114,7 +114,7 @@ class LiveServer:
 
 
 def family(pid: int) -> Sequence[int]:
-    """A process and all that descend from it."""
+    """A process and all its descendants."""
     found = [pid]
     for parent in found:
         try:

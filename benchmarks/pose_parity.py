@@ -1,4 +1,4 @@
-"""How far the port of Holistic lies from MediaPipe's own package.
+"""How far the port of Holistic is from MediaPipe's own package.
 
     python -m benchmarks.pose_parity reference clip.mp4 ... -o FOLDER     where mediapipe 0.10.14 is installed
     python -m benchmarks.pose_parity compare clip.mp4 ... -o FOLDER       here: prints a table

@@ -1,13 +1,13 @@
-"""A folder of the public AnimateAnyone files, found complete or refused in one line.
+"""Loads a folder of the public AnimateAnyone files; an incomplete one is refused with a one-line error.
 
-    denoising_unet.pth      the image part; a file that holds the motion modules too needs no other
-    motion_module.pth       merged with it; where both hold a tensor the first file's counts
+    denoising_unet.pth      the image part; if it includes the motion modules, it needs no other file
+    motion_module.pth       merged with it; for a tensor in both, the first file wins
     reference_unet.pth      pose_guider.pth
-    background_guider.pth   may be absent: then it is neutral until it is trained (SPEC section 9)
+    background_guider.pth   optional: without it, it is neutral until it is trained (SPEC section 9)
     image_encoder/          in the transformers layout
     sd-vae-ft-mse/ or vae/  in the diffusers layout
 
-Every .pth may be a .safetensors file. Sizes are the published ones, or those of denoising_unet.json and so on beside
+Every .pth may be a .safetensors file. Sizes are the published ones, or those in denoising_unet.json and so on next to
 the files, in the layout of the networks' configs.
 """
 
@@ -40,7 +40,7 @@ POSE, BACKGROUND = "pose_guider", "background_guider"
 ENCODER_FOLDERS, ENCODER_WEIGHTS = ("image_encoder",), ("model.safetensors", "pytorch_model.bin")
 VAE_FOLDERS = ("sd-vae-ft-mse", "vae")
 VAE_WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
-# How the attention of the public VAE is spelled in its files, and how diffusers calls it now.
+# Names of the attention layers in the public VAE's files, and those that diffusers uses now.
 OLD_NAMES = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}
 POSITIONS = "pos_encoder.pe"
 CONFIG = "config.json"
@@ -52,7 +52,7 @@ def load_acinterp(folder: Path) -> ACInterpParts:
     """Read every part's tensors; large files stay on disk until a part is built.
 
     Raises:
-        InputError: a file or folder is missing. ArtifactError: what is there is damaged, incomplete or foreign.
+        InputError: a file or folder is missing. ArtifactError: a file is damaged, incomplete or of another model.
     """
     if not folder.is_dir():
         raise InputError(f"no folder at {folder}: expected the files of AnimateAnyone, {DENOISER}.pth and others")
@@ -74,9 +74,9 @@ def load_acinterp(folder: Path) -> ACInterpParts:
 
 
 def random_acinterp(seed: int, width: Width) -> ACInterpParts:
-    """Rule-made weights, made when a part is built, for tests and timings where no weights are to be had.
+    """Generated weights, made when a part is built, for tests and timings without real weights.
 
-    Layers that training starts at zero are filled too, so that every part has an effect.
+    Layers that are zero at the start of training are filled, too, so that every part has an effect.
     """
     config = ACInterpConfig() if width == "full" else ACInterpConfig.small()
     shapes = {f"{part}.{name}": shape for part in PARTS for name, shape in config.shapes(part).items()}
@@ -86,7 +86,7 @@ def random_acinterp(seed: int, width: Width) -> ACInterpParts:
 
 
 class _RandomWeights(RuleWeights):
-    """Louder where the signal would die away: in the guiders' bare convolutions and in the scaled latents."""
+    """Larger where the signal would vanish: in the guiders' plain convolutions and in the scaled latents."""
 
     def __getitem__(self, name: str) -> Tensor:
         tensor = super().__getitem__(name)
@@ -96,7 +96,7 @@ class _RandomWeights(RuleWeights):
 
 
 def _config(folder: Path) -> ACInterpConfig:
-    """The published sizes, but for what the folder's JSON files say."""
+    """The published sizes, overridden by the folder's JSON files."""
     unets = {"reference": REFERENCE, "denoiser": DENOISER}
     guiders = {POSE: POSE, BACKGROUND: BACKGROUND}
     sizes: dict[str, Any] = {}
@@ -128,7 +128,7 @@ def _denoiser_tensors(folder: Path) -> dict[str, Tensor]:
 
 def _encoder_tensors(folder: Path) -> dict[str, Tensor]:
     tensors = _from_folder(_subfolder(folder, ENCODER_FOLDERS), ENCODER_WEIGHTS)
-    # a count, not a weight, which older files hold
+    # a counter, not a weight, in older files
     return {name: tensor for name, tensor in tensors.items() if not name.endswith(".position_ids")}
 
 

@@ -1,4 +1,4 @@
-"""What a user notices of another precision: whether the same gestures are retrieved, how far the frames are off."""
+"""The visible effects of another precision: whether the same gestures are retrieved, how much frames differ."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -34,10 +34,10 @@ __all__ = [
 
 MIN_SHARE = 0.99  # of the nodes of a path
 MIN_PSNR_DB = 35.0  # of the frames of a transition
-MAX_PSNR_DB = 120.0  # stands for frames that are equal
+MAX_PSNR_DB = 120.0  # reported for equal frames
 
-# Few, for a CPU's sake, and the harder test: with made-up weights of small width, bf16 of openvino reaches 33.1 to 34.4
-# dB at 4 steps and 37.1 to 38.6 at the 20 of a render (5 seeds). Guidance multiplies what rounding does to its halves.
+# Few, for speed on a CPU, and the harder test: with made-up weights of small width, openvino in bf16 reaches 33.1 to
+# 34.4 dB at 4 steps and 37.1 to 38.6 at the 20 of a render (5 seeds). Guidance amplifies the rounding of its halves.
 _STEPS = 4
 _BLOCK_STEPS = 256  # of costs at once
 _SEED = 20
@@ -45,16 +45,16 @@ _MIN_SECONDS = 2
 
 
 def path_agreement(reference: Networks, networks: Networks, character: Path, speech: Path) -> PathAgreement:
-    """Retrieve a path for a speech twice, hearing it by the reference and by other networks of the same bundle.
+    """Retrieve a path for a speech twice, with the reference and with other networks of the same bundle.
 
-    Graph, costs and the character's motion features are the same. Raises InputError where the character or the speech
+    Graph, costs and the character's motion features are the same. Raises InputError if the character or the speech
     cannot be used, ArtifactError for a damaged pack.
     """
     expected, got = learned_embedding(reference), learned_embedding(networks)
     pack = CharacterPack.open(character)
     samples = read_wav(speech)
     if len(samples) < _MIN_SECONDS * SAMPLE_RATE:
-        raise InputError(f"{speech} has {len(samples) / SAMPLE_RATE:.1f} s of speech: want {_MIN_SECONDS} at least")
+        raise InputError(f"{speech} has {len(samples) / SAMPLE_RATE:.1f} s of speech, wanted at least {_MIN_SECONDS}")
     motion = _motion(pack, expected)
     paths = [retrieved_nodes(pack, motion, embedding, samples) for embedding in (expected, got)]
     share = float(np.mean(paths[0] == paths[1]))
@@ -64,7 +64,7 @@ def path_agreement(reference: Networks, networks: Networks, character: Path, spe
 def retrieved_nodes(
     pack: CharacterPack, motion: MotionVectors, embedding: Embedding, samples: np.ndarray
 ) -> np.ndarray:
-    """The path that a render would take, without words and seeds: int32 (T,)."""
+    """The path of a render without words and seed: int32 (T,)."""
     steps = speech_steps(embedding, samples)
     costs = replace(CostOptions(), similarity_weight=CostOptions().similarity_weight * embedding.weight)
     return varied_path(lambda: _cost_blocks(pack, motion, steps, costs), pack.graph, pack["rest"]).nodes
@@ -89,19 +89,19 @@ def transition_frames(networks: GraphRunner, bundle: Bundle, profile: str) -> np
 
 
 def transition_agreement(expected: np.ndarray, got: np.ndarray) -> TransitionAgreement:
-    """What two runs of `transition_frames` have in common."""
+    """How well two runs of `transition_frames` agree."""
     _, height_px, width_px, _ = expected.shape
     return TransitionAgreement(psnr_db(expected, got), MIN_PSNR_DB, _STEPS, width_px, height_px)
 
 
 def psnr_db(expected: np.ndarray, got: np.ndarray) -> float:
-    """Of pictures, uint8 of any shape; 120 where they are equal."""
+    """PSNR of pictures, uint8 of any shape; 120 if they are equal."""
     error = float(np.mean((expected.astype(np.float64) - got.astype(np.float64)) ** 2))
     return min(MAX_PSNR_DB, 10 * float(np.log10(255**2 / error))) if error else MAX_PSNR_DB
 
 
 def _motion(pack: CharacterPack, embedding: Embedding) -> MotionVectors:
-    """Motion features of a character: those that the pack has, where they are of these networks, else made anew."""
+    """Motion features of a character: those in the pack if they are from these networks, else recomputed."""
     level = np.asarray(pack["motion_level"])
     if embedding.name in stored_names(pack.path):
         stored = read_embedding(pack, embedding.name)
@@ -119,7 +119,7 @@ def _cost_blocks(
 
 
 def _waves(height_px: int, width_px: int, seed: int) -> np.ndarray:
-    """A smooth picture, uint8 (H, W, 3): waves of random direction, one a colour."""
+    """A smooth picture, uint8 (H, W, 3): waves of random direction, one per colour."""
     random = np.random.default_rng(seed)
     y, x = np.mgrid[:height_px, :width_px] / max(height_px, width_px)
     waves = [np.sin(x * a + y * b + c) for a, b, c in random.uniform(-12, 12, (3, 3))]

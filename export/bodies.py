@@ -1,9 +1,9 @@
-"""Bodies of other forms as our 75 joints: SMPL-X rotations, and joint text files of a lecturer's upper body.
+"""Converts other body formats to our 75 joints: SMPL-X rotations, and text files of upper-body joints.
 
-The SMPL-X body model is licensed and not here, so rotations turn a generic skeleton: heights, widths and lengths as
+The SMPL-X body model is licensed and not included, so rotations move a generic skeleton: heights, widths and lengths as
 fractions of stature by Drillis and Contini (1966), as drawn in Winter, Biomechanics and Motor Control of Human
 Movement, figure 4.1; hand segments by Buryanov and Kotiuk, Proportions of Hand Segments, Int. J. Morphol. 28 (2010).
-Both lack what lies on the face and the pitch of the knuckles: these places are rough and ride on the head and the hand.
+Both lack points on the face and the spacing of the knuckles: these positions are approximate, fixed to head and hand.
 """
 
 import zipfile
@@ -20,12 +20,12 @@ from engine.timebase import FPS
 
 __all__ = ["read_joint_text", "read_smplx_joints"]
 
-STATURE_M = 1.75  # what translations are measured by
+STATURE_M = 1.75  # unit of translations
 _SHOULDER, _HIP = 0.129, 0.0955  # half the widths
 _HIP_HEIGHT, _SHOULDER_HEIGHT, _CHIN_HEIGHT, _EYE_HEIGHT = 0.530, 0.818, 0.870, 0.936
 _UPPER_ARM, _FOREARM = 0.186, 0.146
 _MM = 1 / (1000 * STATURE_M)
-# From the wrist to the knuckle (the carpus counts 30), then the three bones of each finger; in SMPL-X's order.
+# From the wrist to the knuckle (30 for the carpus), then the three bones of each finger; in SMPL-X's order.
 _FINGERS_MM = {
     "index": (98.1, 39.8, 22.4, 15.8),
     "middle": (94.6, 44.6, 26.3, 17.4),
@@ -55,16 +55,16 @@ _KNUCKLES = {17: 17, 19: 5, 21: 2}  # coarse finger points of the body (left; ri
 _TEXT_JOINTS, _TEXT_FPS = 49, 15
 _TEXT_ARMS = {LEFT_SHOULDER: 4, RIGHT_SHOULDER: 1, 13: 5, 14: 2, 15: 6, 16: 3}
 _TEXT_HANDS = ((LEFT_HAND.start, 7), (RIGHT_HAND.start, 28))
-_NOSE_ABOVE, _HIPS_BELOW = 0.6, 1.1  # shoulder widths from the neck: where unseen joints are put
+_NOSE_ABOVE, _HIPS_BELOW = 0.6, 1.1  # shoulder widths from the neck: positions of unseen joints
 
 
 def read_smplx_joints(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Joints float32 (F, 75, 3) in shoulder widths as a camera in front sees them, confidence float32 (F, 75); 30 fps.
+    """Joints float32 (F, 75, 3) in shoulder widths as seen by a camera in front, confidence float32 (F, 75); 30 fps.
 
     x to the person's left, y down, z away from the camera. The body faces the camera on average over the file. Legs
-    have confidence 0, hands too where they are given as components of the body model (their fingers are kept at rest).
+    have confidence 0, as do hands given as components of the body model (their fingers are kept at rest).
 
-    Raises InputError for a file of another kind, of wrong shapes or with values that are not finite.
+    Raises InputError for a file of another kind, with wrong shapes or non-finite values.
     """
     poses, trans, fps, has_hands = _read_smplx(path)
     poses, trans = _resampled(poses, fps), _interpolated(trans, fps)
@@ -87,11 +87,11 @@ def read_smplx_joints(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_joint_text(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Joints float32 (F, 75, 3), confidence float32 (F, 75) at 30 fps from 49 joints a line at 15 lines a second.
+    """Joints float32 (F, 75, 3), confidence float32 (F, 75) at 30 fps from 49 joints per line, 15 lines a second.
 
-    The unit is the file's. There is no head and no leg: these joints are put above and below the neck, confidence 0.
+    The unit is the file's. Head and legs are missing: these joints are put above and below the neck, confidence 0.
 
-    Raises InputError for a file that does not hold 147 finite numbers a line.
+    Raises InputError for a file without 147 finite numbers per line.
     """
     try:
         table = np.loadtxt(path, ndmin=2)
@@ -99,8 +99,8 @@ def read_joint_text(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise InputError(f"{path} cannot be read as lines of numbers: {str(error).splitlines()[0]}") from error
     if table.shape[1] != 3 * _TEXT_JOINTS or len(table) < 2 or not np.isfinite(table).all():
         raise InputError(
-            f"{path} holds {table.shape[0]} lines of {table.shape[1]} numbers, "
-            f"want at least 2 lines of {3 * _TEXT_JOINTS} finite ones ({_TEXT_JOINTS} joints)"
+            f"{path} has {table.shape[0]} lines of {table.shape[1]} numbers, "
+            f"wanted at least 2 lines of {3 * _TEXT_JOINTS} finite ones ({_TEXT_JOINTS} joints)"
         )
     given = _interpolated(table, _TEXT_FPS).reshape(-1, _TEXT_JOINTS, 3)
     width = np.median(np.linalg.norm(given[:, 4] - given[:, 1], axis=-1))
@@ -111,7 +111,7 @@ def read_joint_text(path: Path) -> tuple[np.ndarray, np.ndarray]:
         joints[:, ours] = given[:, theirs]
     for side, (start, theirs) in enumerate(_TEXT_HANDS):
         joints[:, start] = given[:, theirs]
-        # fingers come from tip to base, ours go from base to tip
+        # the file's fingers go from tip to base, ours from base to tip
         fingers = given[:, theirs + 1 : theirs + 21].reshape(len(given), 5, 4, 3)[:, :, ::-1]
         joints[:, start + 1 : start + 21] = fingers.reshape(len(given), 20, 3)
         for coarse, knuckle in _KNUCKLES.items():
@@ -132,7 +132,7 @@ def _confidence(n_frames: int, face: bool, hands: bool, hips: bool) -> np.ndarra
 def _read_smplx(path: Path) -> tuple[np.ndarray, np.ndarray, float, bool]:
     """Axis-angle (T, 55, 3), translation (T, 3) in metres, frames a second, whether the hands are angles."""
     try:
-        # opened here: what is no archive would be left open
+        # opened here: numpy would leave a file open that is not an archive
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             given = {name: arrays[name] for name in arrays.files if arrays[name].dtype.kind in "fiu"}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
@@ -155,14 +155,14 @@ def _read_smplx(path: Path) -> tuple[np.ndarray, np.ndarray, float, bool]:
         raise InputError(f"{path} is not SMPL-X motion: it has neither 'poses' nor 'body_pose_axis'")
     rate = next((given[name] for name in ("mocap_frame_rate", "mocap_framerate") if name in given), np.array(FPS))
     if rate.size != 1 or not 1 <= rate.item() <= 1000:
-        raise InputError(f"{path}: 'mocap_frame_rate' is not one number of 1 to 1000 frames a second")
+        raise InputError(f"{path}: 'mocap_frame_rate' is not a single number from 1 to 1000 frames a second")
     if len(poses) < 2:
-        raise InputError(f"{path} has {len(poses)} frames, want at least 2")
+        raise InputError(f"{path} has {len(poses)} frames, wanted at least 2")
     return poses, trans, float(rate.item()), has_hands
 
 
 def _rows(path: Path, given: dict[str, np.ndarray], name: str, columns: int, n_frames: int | None = None) -> np.ndarray:
-    """An array of `columns` numbers a frame, float64 (T, columns)."""
+    """An array of `columns` numbers per frame, float64 (T, columns)."""
     values = given.get(name)
     if values is None:
         raise InputError(f"{path} lacks the array '{name}'")
@@ -175,7 +175,7 @@ def _rows(path: Path, given: dict[str, np.ndarray], name: str, columns: int, n_f
 
 
 def _times_s(n_frames: int, fps: float) -> tuple[np.ndarray, np.ndarray]:
-    """When the given frames are, and the ones at 30 fps that lie among them."""
+    """Times of the given frames, and of the 30 fps frames within them, in seconds."""
     given_s = np.arange(n_frames) / fps
     return given_s, np.minimum(np.arange(int(given_s[-1] * FPS + 1e-9) + 1) / FPS, given_s[-1])
 
@@ -192,7 +192,7 @@ def _interpolated(values: np.ndarray, fps: float) -> np.ndarray:
     if fps == FPS:
         return values
     given_s, wanted_s = _times_s(len(values), fps)
-    # straight lines between frames would put the steps of the slower clock into every speed
+    # linear interpolation would show the slower frame rate in every speed
     return np.asarray(CubicSpline(given_s, values, axis=0)(wanted_s))
 
 
@@ -218,7 +218,7 @@ def _hand(places: np.ndarray, turned: np.ndarray, side: int) -> np.ndarray:
 
 
 def _bone(finger: str, bone: int, side: int) -> np.ndarray:
-    """Where a finger's bone ends, seen from where it begins; arms stretched out to the sides, palms down."""
+    """End of a finger's bone relative to its start; arms stretched out to the sides, palms down."""
     sign = 1 - 2 * side
     forward = np.array([sign * np.cos(0.8), 0, np.sin(0.8)]) if finger == "thumb" else np.array([sign, 0, 0])
     aside = np.array([0, 0, _ASIDE_MM[finger]]) if bone == 0 else np.zeros(3)

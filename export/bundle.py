@@ -1,4 +1,4 @@
-"""Recipe -> bundle: export, compare with torch in every back end at hand, hash, and only then put in place."""
+"""Recipe -> bundle: export, compare with torch in every available back end, hash, and only then put in place."""
 
 import json
 import time
@@ -27,7 +27,7 @@ __all__ = ["BundleOptions", "Recipe", "write_bundle"]
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a bundle is made of. `graphs` may be a generator: each is exported before the next is asked for."""
+    """What a bundle is made of. `graphs` may be a generator: each is exported before the next is requested."""
 
     name: str
     graphs: Iterable[Graph]
@@ -45,14 +45,14 @@ class BundleOptions:
 
 
 def write_bundle(recipe: Recipe, output: Path, options: BundleOptions | None = None) -> dict[str, Any]:
-    """Write a bundle folder, all or nothing; an older bundle of this name is replaced when the new one is whole.
+    """Write a bundle folder, all or nothing; an older bundle of this name is replaced once the new one is complete.
 
-    Returns a summary for JSON. Raises BackendError with the figures where a network does not agree with torch within
-    the tolerance, InputError where `output` is something else than a bundle.
+    Returns a summary for JSON. Raises BackendError with the figures if a network does not agree with torch within
+    the tolerance, InputError if `output` is something other than a bundle.
     """
     options = options or BundleOptions()
     started = time.perf_counter()
-    config = json.loads(json.dumps(recipe.config, allow_nan=False))  # as it will be read: no tuples
+    config = json.loads(json.dumps(recipe.config, allow_nan=False))  # as it will be read back: no tuples
     graphs: dict[str, GraphSpec] = {}
     with atomic_folder(output, MANIFEST, "a bundle") as folder:
         weights = SharedWeights(folder)
@@ -83,14 +83,14 @@ def _write_graph(
             report = compare(session, graph, tolerance, expected)
         if not report.passed:
             raise BackendError(
-                f"graph {graph.name} does not agree with torch in {backend.name} (want {tolerance}): {report}"
+                f"graph {graph.name} does not agree with torch in {backend.name} (wanted {tolerance}): {report}"
             )
         parity[backend.name] = {"version": backend.version(), **report.to_dict()}
     return replace(spec, parity=parity)
 
 
 def _backends() -> list[Backend]:
-    """All that run ONNX files here, the reference whether or not it is installed."""
+    """All that can run ONNX files here, and the reference even if it is not installed."""
     opening = [backend for backend in BACKENDS.values() if "fp32" in backend.onnx_precisions]
     return [backend for backend in opening if backend.name == REFERENCE or backend.why_not_runnable() is None]
 
@@ -109,7 +109,7 @@ def _write_manifest(recipe: Recipe, folder: Path, graphs: dict[str, GraphSpec]) 
         versions=versions,
     )
     (folder / MANIFEST).write_text(json.dumps(bundle.to_dict(), indent=1), "utf-8")
-    return Bundle.open(folder)  # what we write, we can read: a bad bundle never replaces a good one
+    return Bundle.open(folder)  # check that it can be read: a bad bundle never replaces a good one
 
 
 def _summary(bundle: Bundle, output: Path, took_s: float) -> dict[str, Any]:
@@ -136,7 +136,7 @@ def _expect_new(name: str, taken: Iterable[str]) -> None:
 
 @contextmanager
 def _progress(options: BundleOptions) -> Iterator[Callable[[str], None]]:
-    """A line on a terminal that says what is being done; nothing elsewhere."""
+    """A progress line on a terminal; nothing elsewhere."""
     with tqdm(unit=" steps", leave=False, disable=None if options.progress else True) as bar:
 
         def tell(step: str) -> None:

@@ -1,9 +1,9 @@
-"""The published AuMoCLIP checkpoint, found complete or refused in one line.
+"""Loads the published AuMoCLIP checkpoint; an incomplete one is refused with a one-line error.
 
-A checkpoint holds everything (325 M numbers) or only the model's own parts; speech and text encoders that it lacks come
-from folders in the transformers layout. Spellings of the same tensor are one:
+A checkpoint has everything (325 M numbers) or only the model's own parts; missing speech and text encoders come from
+folders in the transformers layout. These spellings of tensor names are unified:
 
-    module.                                       written by a wrapped model, dropped wherever it occurs
+    module.                                       from a wrapped model, dropped wherever it occurs
     weight_g, weight_v                            weight norm, old spelling, the one used here
     parametrizations.weight.original0, original1  weight norm, new spelling
 """
@@ -29,18 +29,18 @@ __all__ = ["Published", "Sizes", "canonical", "check_complete", "load_published"
 
 Part = TypeVar("Part", bound=nn.Module)
 
-# Parts of the model by the prefix of their tensors.
+# Parts of the model by tensor prefix.
 MOTION = AUDIO = ""
 BRANCH, FROZEN, RECOGNISER, TEXT = "audio_encoder_fintune.", "audio_encoder.", "asr.", "bert_model."
 TRUNK = "wav2vec2."  # of the recogniser
 
-# Tensors of the release that take no part in any output: they may be there or not.
+# Tensors of the release that do not affect any output: optional.
 UNUSED = ("low_temp", "high_temp")
 UNUSED_SUFFIXES = ("masked_spec_embed", "pooler.dense.weight", "pooler.dense.bias", "embeddings.position_ids")
 
 
 def canonical(name: str) -> str:
-    """The one spelling of a tensor's name."""
+    """The canonical form of a tensor's name."""
     name = name.replace("module.", "")
     for index, old in enumerate(("weight_g", "weight_v")):
         name = name.replace(f"parametrizations.weight.original{index}", old)
@@ -49,7 +49,7 @@ def canonical(name: str) -> str:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Everything that decides the shapes of a model; the defaults are the published ones."""
+    """Everything that determines the shapes of a model; the defaults are the published ones."""
 
     model: AuMoCLIPConfig = field(default_factory=AuMoCLIPConfig)
     speech: Wav2Vec2Config = field(default_factory=folders.speech_config)
@@ -67,7 +67,7 @@ class Sizes:
         ]
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Canonical name and shape of every tensor that takes part."""
+        """Canonical name and shape of every tensor in use."""
         with torch.device("meta"):
             built = [(prefix, build()) for prefix, build in self.parts()]
         return {
@@ -79,7 +79,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Published:
-    """A complete model that is not built yet: parts are made when asked for, so that one at a time is in memory.
+    """A complete model that is not built yet: parts are built on demand, so that one at a time is in memory.
 
     tensors: by canonical name, as `Sizes.shapes` gives them. one_trunk: the frozen encoder equals the recogniser's
     trunk tensor by tensor. files: the two vocabularies, by file name.
@@ -97,7 +97,7 @@ class Published:
         return self._filled(AudioTower(self.sizes.model), AUDIO)
 
     def speech(self, share: bool = True) -> SpeechNetwork:
-        """With one pass through the trunk where that is the same and `share` allows it."""
+        """With a single pass through the trunk if it is shared and `share` allows it."""
         branch = self._filled(FineTunedBranch(self.sizes.model, self.sizes.speech), BRANCH)
         recogniser = self._filled(Wav2Vec2ForCTC(self.sizes.speech), RECOGNISER)
         separate = not (share and self.one_trunk)
@@ -120,17 +120,17 @@ def load_published(
     model: AuMoCLIPConfig | None = None,
     allow_download: bool = False,
 ) -> Published:
-    """Read a checkpoint, and from the two folders the vocabularies and every public encoder that it lacks.
+    """Read a checkpoint, and from the two folders the vocabularies and any encoder missing from it.
 
     Args:
         checkpoint: a file of torch.save or a .safetensors file.
-        speech: folder of the public recogniser: vocab.json; config.json and weights where the checkpoint lacks them.
+        speech: folder of the public recogniser: vocab.json; config.json and weights if the checkpoint lacks them.
         text: folder of the public text encoder: vocab.txt or tokenizer.json; config.json and weights likewise.
-        model: sizes of the model's own parts, where they are not the published ones.
+        model: sizes of the model's own parts, if not the published ones.
         allow_download: `speech` and `text` may name public models, which are then fetched.
 
     Raises:
-        InputError: a file or folder is missing. ArtifactError: what is there is damaged, incomplete or foreign.
+        InputError: a file or folder is missing. ArtifactError: a file is damaged, incomplete or of another model.
     """
     tensors = read_tensors(checkpoint)
     heard = folders.EncoderFolder(speech, folders.SPEECH, allow_download)
@@ -154,7 +154,7 @@ def load_published(
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """All tensors of a checkpoint by canonical name, float32; large ones stay on disk until they are used.
 
-    Raises InputError where there is no file, ArtifactError where it is no checkpoint or would run code to be read.
+    Raises InputError if there is no file, ArtifactError if it is not a checkpoint or would run code when read.
     """
     if not path.is_file():
         raise InputError(f"no checkpoint at {path}: expected a file of torch.save or a .safetensors file")
@@ -163,13 +163,13 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
         reason = " ".join(str(error).split())[:200] or "it is empty"
         raise ArtifactError(f"{path}: not a checkpoint of plain tensors: {reason}") from error
-    # what is trained may lie beside the state of its training
+    # the weights may be stored next to training state
     layers = [content, *content.values()] if isinstance(content, Mapping) else []
     for layer in layers:
         tensors = {name: t for name, t in layer.items() if isinstance(t, Tensor)} if isinstance(layer, Mapping) else {}
         if tensors:
             return {canonical(name): t.float() if t.is_floating_point() else t for name, t in tensors.items()}
-    raise ArtifactError(f"{path}: a checkpoint without tensors")
+    raise ArtifactError(f"{path}: the checkpoint has no tensors")
 
 
 def check_complete(
@@ -178,7 +178,7 @@ def check_complete(
     origin: str,
     unused: Callable[[str], bool] = lambda name: False,
 ) -> None:
-    """Raises ArtifactError, one line, where tensors are missing, foreign (but for unused ones) or of another shape."""
+    """Raises a one-line ArtifactError if tensors are missing, unknown (except unused ones) or of another shape."""
     faults = {
         "missing": [name for name in shapes if name not in tensors],
         "unexpected": [name for name in tensors if name not in shapes and not unused(name)],

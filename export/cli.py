@@ -1,4 +1,4 @@
-"""tango-export: train, adapt, evaluate, make bundles of weights, compile them. Arguments in, a summary out."""
+"""tango-export: train, adapt, evaluate, bundle weights, compile bundles. Arguments in, a summary out."""
 
 import argparse
 from collections.abc import Sequence
@@ -14,9 +14,9 @@ __all__ = ["main"]
 
 EXAMPLES = """examples:
   tango-export train aumoclip data/ -o mini.ckpt         two small towers, from people and their voices
-  tango-export bundle mini mini.ckpt -o mini             what the run time opens
+  tango-export bundle mini mini.ckpt -o mini             the form used at run time
   tango-export compile mini --backend openvino           compiled and verified for this machine
-  tango-export evaluate aumoclip data/ --bundle mini     does it find the right moment?
+  tango-export evaluate aumoclip data/ --bundle mini     does it find the right moments?
 """
 BUNDLE_EXAMPLES = """examples:
   tango-export bundle mini mini.ckpt -o mini
@@ -52,7 +52,7 @@ PRIOR_EXAMPLES = """examples:
   tango-export prior people/ -o people.npz               then: tango-rt character build --prior people.npz
   tango-export prior anna.tango ben.tango -o both.npz --no-mouth
 """
-DATA_HELP = "character packs, NAME.npz or NAME.joints.txt with NAME.wav beside it, or folders of them"
+DATA_HELP = "character packs, NAME.npz or NAME.joints.txt with NAME.wav next to it, or folders of them"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -61,9 +61,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = add_command(None, "tango-export", "train networks, make bundles of them, compile those.", EXAMPLES)
+    parser = add_command(None, "tango-export", "train networks, bundle them, compile the bundles.", EXAMPLES)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    bundle = add_command(commands, "bundle", "turn weights into what the run time opens", BUNDLE_EXAMPLES)
+    bundle = add_command(commands, "bundle", "turn weights into a bundle for the run time", BUNDLE_EXAMPLES)
     presets = bundle.add_subparsers(required=True, metavar="PRESET")
     _add_mini(presets)
     _add_full(presets)
@@ -71,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     train = add_command(commands, "train", "train a network", TRAIN_EXAMPLES)
     _add_train(train.add_subparsers(required=True, metavar="NETWORK"))
     _add_adapt(commands)
-    evaluate = add_command(commands, "evaluate", "measure a network and its rivals", EVALUATE_EXAMPLES)
+    evaluate = add_command(commands, "evaluate", "compare a network with its rivals", EVALUATE_EXAMPLES)
     _add_evaluate(evaluate.add_subparsers(required=True, metavar="NETWORK"))
     _add_prior(commands)
     add_engine_commands(commands)
@@ -79,8 +79,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_mini(presets: Any) -> None:
-    parser = add_command(presets, "mini", "the two small towers, from a checkpoint of ours", MINI_EXAMPLES, _mini)
-    parser.add_argument("checkpoint", type=Path, metavar="CKPT", help="made by 'tango-export train' or 'adapt'")
+    parser = add_command(presets, "mini", "the two small towers, from a tango-export checkpoint", MINI_EXAMPLES, _mini)
+    parser.add_argument("checkpoint", type=Path, metavar="CKPT", help="from 'tango-export train' or 'adapt'")
     _add_output(parser, "DIR")
 
 
@@ -89,18 +89,16 @@ def _add_full(presets: Any) -> None:
     parser.add_argument("checkpoint", type=Path, nargs="?", metavar="CKPT", help="the published AuMoCLIP checkpoint")
     parser.add_argument("--speech", metavar="DIR", help="folder of the public speech encoder, transformers layout")
     parser.add_argument("--text", metavar="DIR", help="folder of the public text encoder, transformers layout")
-    parser.add_argument(
-        "--allow-download", action="store_true", help="--speech and --text may name models to be downloaded"
-    )
-    parser.add_argument("--random", type=int, metavar="SEED", help="made-up weights in place of CKPT")
+    parser.add_argument("--allow-download", action="store_true", help="--speech and --text may name models to download")
+    parser.add_argument("--random", type=int, metavar="SEED", help="made-up weights instead of CKPT")
     _add_output(parser, "DIR")
 
 
 def _add_acinterp(presets: Any) -> None:
-    summary = "the diffusion model of transitions, from public weights"
+    summary = "the diffusion model for transitions, from public weights"
     parser = add_command(presets, "acinterp", summary, ACINTERP_EXAMPLES, _acinterp)
     parser.add_argument("weights", type=Path, nargs="?", metavar="DIR", help="folder of the public AnimateAnyone files")
-    parser.add_argument("--random", type=int, metavar="SEED", help="made-up weights in place of DIR")
+    parser.add_argument("--random", type=int, metavar="SEED", help="made-up weights instead of DIR")
     parser.add_argument("--width", choices=("small", "full"), help="of made-up weights (default: full)")
     _add_output(parser, "DIR")
 
@@ -112,14 +110,14 @@ def _add_train(networks: Any) -> None:
     _add_options(
         parser,
         ("--steps", {"type": positive, "metavar": "N"}),
-        ("--batch", {"type": positive, "metavar": "N", "help": "windows a step"}),
+        ("--batch", {"type": positive, "metavar": "N", "help": "windows per step"}),
         ("--seed", {"type": int}),
         ("--variants", {"type": int, "metavar": "N", "help": "augmented copies of every recording"}),
         ("--held-out", {"nargs": "+", "metavar": "NAME", "help": "recordings to validate on, * for anything"}),
-        ("--mouth", {"action": "store_true", "help": "hear the mouth as well"}),
+        ("--mouth", {"action": "store_true", "help": "use mouth movements, too"}),
         ("--device", {"choices": ("auto", "cpu", "cuda")}),
-        ("--bf16", {"action": argparse.BooleanOptionalAction, "help": "default: where it is faster"}),
-        ("--resume", {"action": "store_true", "help": "go on from CKPT"}),
+        ("--bf16", {"action": argparse.BooleanOptionalAction, "help": "default: if it is faster"}),
+        ("--resume", {"action": "store_true", "help": "continue from CKPT"}),
     )
     ablations = parser.add_argument_group("the paper's ablations")
     _add_options(
@@ -134,7 +132,7 @@ def _add_train(networks: Any) -> None:
 def _add_adapt(commands: Any) -> None:
     parser = add_command(commands, "adapt", "fine-tune a checkpoint to the person of a pack", ADAPT_EXAMPLES, _adapt)
     parser.add_argument("pack", type=Path, metavar="PACK")
-    parser.add_argument("--checkpoint", type=Path, required=True, metavar="CKPT", help="where to start from")
+    parser.add_argument("--checkpoint", type=Path, required=True, metavar="CKPT", help="checkpoint to start from")
     _add_output(parser, "CKPT")
     _add_options(parser, ("--steps", {"type": positive, "metavar": "N"}), ("--seed", {"type": int}))
 
@@ -143,7 +141,7 @@ def _add_evaluate(networks: Any) -> None:
     parser = add_command(networks, "aumoclip", "the paper's protocol, with controls", EVALUATE_EXAMPLES, _evaluate)
     parser.add_argument("data", type=Path, nargs="+", metavar="DATA", help=DATA_HELP)
     parser.add_argument("--bundle", type=Path, action="append", default=[], metavar="DIR", help="may be repeated")
-    parser.add_argument("--mini", action="store_true", help="train the small network and its ablations, too: minutes")
+    parser.add_argument("--mini", action="store_true", help="also train the small network and its ablations: minutes")
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="write a report with pictures")
 
 
@@ -159,7 +157,7 @@ def _add_output(parser: argparse.ArgumentParser, metavar: str) -> None:
 
 
 def _add_options(parser: Any, *options: tuple[str, dict[str, Any]]) -> None:
-    """Options whose defaults stand where they are used: what is not given does not appear."""
+    """Add options without defaults here: what is not given does not appear in the namespace."""
     for name, settings in options:
         parser.add_argument(name, default=argparse.SUPPRESS, **settings)
 
@@ -178,9 +176,9 @@ def _mini(arguments: argparse.Namespace) -> None:
 @export_extra(downloads=True)
 def _full(arguments: argparse.Namespace) -> None:
     if (arguments.checkpoint is None) == (arguments.random is None):
-        raise InputError("want the published checkpoint, or --random SEED in its place")
+        raise InputError("the published checkpoint is missing: give it, or --random SEED instead")
     if arguments.checkpoint is not None and not (arguments.speech and arguments.text):
-        raise InputError("want the folders of the public encoders beside the checkpoint: --speech DIR --text DIR")
+        raise InputError("the folders of the public encoders are missing: add --speech DIR --text DIR")
     if not arguments.allow_download:
         stay_offline()
     from export.recipes.full import full_recipe, random_full
@@ -195,9 +193,9 @@ def _full(arguments: argparse.Namespace) -> None:
 @export_extra()
 def _acinterp(arguments: argparse.Namespace) -> None:
     if (arguments.weights is None) == (arguments.random is None):
-        raise InputError("want the folder of the public weights, or --random SEED in its place")
+        raise InputError("the folder of the public weights is missing: give it, or --random SEED instead")
     if arguments.width is not None and arguments.random is None:
-        raise InputError("--width is for made-up weights: those of a folder have the width they have")
+        raise InputError("--width is only for made-up weights (--random): leave it out")
     from export.recipes.acinterp import acinterp_recipe, random_recipe
 
     if arguments.random is not None:
@@ -257,5 +255,5 @@ def _prior(arguments: argparse.Namespace) -> None:
 
 
 def _lines(result: dict[str, Any]) -> str:
-    """One line a figure."""
+    """One line per figure."""
     return "\n".join(aligned(result.items()))

@@ -1,4 +1,4 @@
-"""How far what a network gives is from what it should give: one set of figures for every comparison of outputs."""
+"""How far a network's outputs are from the expected ones: the same figures for every comparison."""
 
 from collections.abc import Mapping, Sequence
 
@@ -17,9 +17,9 @@ def compare_outputs(
     reference: str = REFERENCE,
     compared: str = "the engine",
 ) -> dict[str, Agreement]:
-    """The worst of each figure over the trials, by output; reference and compared: what gave them, in words.
+    """The worst of each figure over the trials, by output; reference and compared: their sources, in words.
 
-    Raises BackendError where shape or dtype is another.
+    Raises BackendError if a shape or dtype differs.
     """
     for one, other in zip(expected, got, strict=True):
         for name, array in one.items():
@@ -35,7 +35,7 @@ def _agreement(expected: np.ndarray, got: np.ndarray) -> Agreement:
     if not expected.size:
         return Agreement(0.0, 0.0, 1.0, 0.0, 0.0)
     a, b = expected.astype(np.float64).ravel(), got.astype(np.float64).ravel()
-    with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity fail by their figures
+    with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity fail in the figures
         length, off = float(np.linalg.norm(a)), np.abs(a - b)
         lengths, distance = length * float(np.linalg.norm(b)), float(np.linalg.norm(off))
         # zeros have no direction: they agree with zeros
@@ -45,7 +45,7 @@ def _agreement(expected: np.ndarray, got: np.ndarray) -> Agreement:
 
 
 def _worst(parts: Sequence[Agreement]) -> Agreement:
-    """One figure each; the scale is that of the trial with the largest share of the bound. NaN is worse than all."""
+    """The worst of each figure; the scale is that of the trial closest to the bound. NaN is worst of all."""
     hardest = max(parts, key=lambda part: _nan_last(part.max_abs / max(1.0, part.scale)))
     return Agreement(
         max_abs=hardest.max_abs,

@@ -1,4 +1,4 @@
-"""Bundle -> engines of this machine, network by network; what is there and current is not built again."""
+"""Bundle -> engines for this machine, network by network; engines that are up to date are not rebuilt."""
 
 import os
 import resource
@@ -42,35 +42,30 @@ __all__ = ["CompileOptions", "compile_bundle", "summarize"]
 
 @dataclass(frozen=True)
 class CompileOptions:
-    """What is compiled and for whom.
-
-    character and speech: to compare retrieved paths on when it is verified.
-    """
+    """What is compiled and how it is verified."""
 
     target: Target
-    output: Path | None = None  # where the engines are kept, None for inside the bundle
+    output: Path | None = None  # folder of the engines; None: inside the bundle
     verify: bool = True
-    character: Path | None = None  # a pack
-    speech: Path | None = None  # a recording
+    character: Path | None = None  # a pack, to compare retrieved paths
+    speech: Path | None = None  # a recording, likewise
     timing_cache: bool = True
     progress: bool = True  # on a terminal
 
 
 def compile_bundle(folder: Path, options: CompileOptions) -> dict[str, Any]:
-    """Compile what is not there or must not be used; every network that is done stays, whatever ends this.
+    """Compile what is missing or unusable; finished networks are kept, however this ends.
 
-    Returns a summary for JSON. Raises InputError where the place cannot be written or the profile is unknown,
-    ArtifactError for a damaged bundle, BackendError where the library is not installed, cannot build a network or does
-    not compute in the precision on this machine.
+    Returns a summary for JSON. Raises InputError if the folder cannot be written or the profile is unknown,
+    ArtifactError for a damaged bundle, BackendError if the library is not installed, cannot build a network or does
+    not support the precision on this machine.
     """
     started = time.perf_counter()
     bundle = Bundle.open(folder)
-    bundle.check()  # also where nothing is to be built: who edited a network must not believe that it is compiled
+    bundle.check()  # even if there is nothing to build: an edited network must not seem to be compiled
     target = resolve_profile(bundle, options.target)
     if not target.profile:
-        raise ArtifactError(
-            f"{folder} has no profiles of shapes to compile for: make it again with 'tango-export bundle'"
-        )
+        raise ArtifactError(f"{folder} has no shape profiles to compile for: make it again with 'tango-export bundle'")
     check_precision(bundle, target)
     place = set_folder(engines_folder(bundle, options.output), target, find_backend(target.backend).machine())
     rows: dict[str, dict[str, Any]] = {}
@@ -102,7 +97,7 @@ def compile_bundle(folder: Path, options: CompileOptions) -> dict[str, Any]:
 
 
 def summarize(result: dict[str, Any]) -> str:
-    """What compile_bundle returned, as tables: a line a network, what was done and why, how long it took, how large."""
+    """The result of compile_bundle as a table: a line per network, what was done and why, time and size."""
     rows = [
         (graph, row["precision"], _done(row), f"{row['build_s']:.1f}", f"{row['bytes'] / 1e6:.1f}")
         for graph, row in result["networks"].items()
@@ -141,9 +136,9 @@ def _build(
 
 
 def _timing_cache(key: EngineKey) -> Path | None:
-    """What the builder remembers of the speed of kernels on this machine; None where there is no place for it.
+    """The builder's cache of kernel timings on this machine; None if it cannot be stored.
 
-    Its library believes what it reads there: it is kept in a folder of this user alone, and never with a bundle.
+    The library trusts its content, so it is kept in a private folder of this user, and never with a bundle.
     """
     kept = cache_folder()
     folder = None if kept is None else kept / f"timings-{os.geteuid()}"
@@ -160,7 +155,7 @@ def _report(
     engines: dict[str, Engine],
     tell: Callable[[str], None],
 ) -> Report:
-    """The report about exactly these engines; made where there is none that answers what is asked."""
+    """The report about exactly these engines; made if none covers what is asked."""
     report = read_report(place, engines)
     if report is not None and report.bundle_sha256 == bundle.sha256:
         compared = options.character is None or report.paths is not None
@@ -174,7 +169,7 @@ def _report(
 
 
 def _row(bundle: Bundle, engine: Engine, reason: str) -> dict[str, Any]:
-    """What there is to say of a network; reason: why it was built, "" where it was there."""
+    """The result for a network; reason: why it was built, "" if it was up to date."""
     return {
         "hit": not reason,
         "reason": reason,
@@ -193,12 +188,12 @@ def _files(bundle: Bundle, graph: str) -> tuple[str, ...]:
 
 def _done(row: dict[str, Any]) -> str:
     if row["hit"]:
-        return "was there"
+        return "up to date"
     return "built" if row["reason"] == NOT_COMPILED else f"rebuilt, {row['reason']}"
 
 
 def _watch_memory() -> bool:
-    """Start to watch this process's memory anew, where the system can."""
+    """Reset the peak memory of this process, if the system supports it."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
         return True
@@ -216,7 +211,7 @@ def _peak_memory_bytes() -> int:
 
 @contextmanager
 def _progress(options: CompileOptions) -> Iterator[Callable[[str], None]]:
-    """A line on a terminal that says what is being done; nothing elsewhere."""
+    """A progress line on a terminal; nothing elsewhere."""
     with tqdm(unit=" steps", leave=False, disable=None if options.progress else True) as bar:
 
         def tell(step: str) -> None:

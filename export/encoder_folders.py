@@ -20,10 +20,10 @@ WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 
 class EncoderFolder:
-    """A folder with a vocabulary, and with config and weights where somebody asks for them."""
+    """A folder with a vocabulary, and with config and weights if they are needed."""
 
     def __init__(self, place: str | Path, kind: str, allow_download: bool = False) -> None:
-        """`place` may name a public model where downloads are allowed. Raises InputError where there is no folder."""
+        """`place` may name a public model if downloads are allowed. Raises InputError if there is no folder."""
         self.kind = kind
         self._vocabularies = VOCABULARIES[kind]
         self.folder = Path(place)
@@ -37,7 +37,7 @@ class EncoderFolder:
 
     @property
     def vocabulary(self) -> Path:
-        """Raises InputError where there is none."""
+        """Raises InputError if there is none."""
         return self._find(self._vocabularies, self._wanted)
 
     def has_config(self) -> bool:
@@ -46,17 +46,17 @@ class EncoderFolder:
     def tensors(self, config: Wav2Vec2Config | BertConfig) -> dict[str, Tensor]:
         """All weights in float32, with the names of this version of transformers.
 
-        Raises InputError where config or weights are missing, ArtifactError where they are unreadable or incomplete.
+        Raises InputError if config or weights are missing, ArtifactError if they are unreadable or incomplete.
         """
         for names in (CONFIG, WEIGHTS):
-            self._find(names, f"the checkpoint holds no {self.kind} encoder, so the {self.kind} folder must")
+            self._find(names, f"the checkpoint has no {self.kind} encoder, so the {self.kind} folder must have one")
         model: Any = Wav2Vec2ForCTC if self.kind == SPEECH else BertModel
         try:
             with _quiet():
                 loaded, report = model.from_pretrained(
                     self.folder, config=config, local_files_only=True, output_loading_info=True, dtype=torch.float32
                 )
-        except Exception as error:  # every format has errors of its own
+        except Exception as error:  # every format has its own errors
             reason = " ".join(str(error).split())[:200]
             raise ArtifactError(f"{self.folder}: unreadable {self.kind} encoder: {reason}") from error
         missing = sorted(name for name in report["missing_keys"] if "pooler" not in name)
@@ -68,7 +68,7 @@ class EncoderFolder:
     @property
     def _wanted(self) -> str:
         files = (self._vocabularies, CONFIG, WEIGHTS)
-        return f"the {self.kind} folder wants {', '.join(' or '.join(names) for names in files)}"
+        return f"the {self.kind} folder needs {', '.join(' or '.join(names) for names in files)}"
 
     def _find(self, names: tuple[str, ...], why: str) -> Path:
         for name in names:
@@ -79,7 +79,7 @@ class EncoderFolder:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without tables of tensors that nobody uses, such as the heads of other tasks, and without bars."""
+    """Without tables of unused tensors, such as the heads of other tasks, and without progress bars."""
     chatter: Any = logging  # carries no types
     level, bars = chatter.get_verbosity(), chatter.is_progress_bar_enabled()
     chatter.set_verbosity_error()
@@ -97,9 +97,9 @@ VOCABULARIES = {SPEECH: ("vocab.json",), TEXT: ("vocab.txt", "tokenizer.json")}
 
 
 def speech_config(source: EncoderFolder | None = None) -> Wav2Vec2Config:
-    """Of a folder, or of the public base model where it has none; without the masks of training and their tensor.
+    """Config from a folder, or of the public base model if it has none; without training masks and their tensor.
 
-    Raises ArtifactError where it is not of the base size.
+    Raises ArtifactError if it is not of the base size.
     """
     masks: dict[str, Any] = {"mask_time_prob": 0.0, "mask_feature_prob": 0.0}
     if source is None or not source.has_config():
@@ -113,7 +113,7 @@ def speech_config(source: EncoderFolder | None = None) -> Wav2Vec2Config:
 
 
 def text_config(source: EncoderFolder | None = None) -> BertConfig:
-    """Of a folder, or of the public base model. Raises ArtifactError where it is not of the base size."""
+    """Config from a folder, or of the public base model. Raises ArtifactError if it is not of the base size."""
     if source is None or not source.has_config():
         return BertConfig()
     config = BertConfig.from_pretrained(source.folder, local_files_only=True)

@@ -1,4 +1,4 @@
-"""tango-export compile, verify, inspect, list: bundles and the engines that were made of them."""
+"""tango-export compile, verify, inspect, list: bundles and the engines made from them."""
 
 import argparse
 from collections.abc import Sequence
@@ -18,11 +18,11 @@ COMPILE_EXAMPLES = """examples:
   tango-export compile mini --backend openvino --precision bf16 --character anna.tango --speech talk.wav
   tango-export compile acinterp --backend tensorrt --precision fp16 --profile 768
   tango-export compile full --backend tensorrt --precision fp16 --layout triton -o models
-A second run finds what is there: engines are built anew only where a network, a library, a driver or an option changed.
-The exit code is 1 where an engine does not compute what its network does.
+A second run reuses what is there: engines are rebuilt only if a network, a library, a driver or an option changed.
+The exit code is 1 if an engine does not compute what its network does.
 """
 VERIFY_EXAMPLES = """examples:
-  tango-export verify mini                                            every set of engines that is there
+  tango-export verify mini                                            all existing sets of engines
   tango-export verify mini --backend openvino --precision bf16 --character anna.tango --speech talk.wav
 """
 INSPECT_EXAMPLES = """examples:
@@ -36,12 +36,12 @@ LIST_EXAMPLES = """examples:
 
 
 def add_engine_commands(commands: Any) -> None:
-    """The commands of a parser (what add_subparsers gave)."""
+    """Add the commands to a parser (the result of add_subparsers)."""
     _add_compile(commands)
     _add_verify(commands)
-    parser = add_command(commands, "inspect", "what is in a bundle, and its engines", INSPECT_EXAMPLES, _inspect)
+    parser = add_command(commands, "inspect", "the contents of a bundle, and its engines", INSPECT_EXAMPLES, _inspect)
     parser.add_argument("bundle", type=Path, metavar="BUNDLE")
-    parser = add_command(commands, "list", "the bundles of a folder, and their engines", LIST_EXAMPLES, _list)
+    parser = add_command(commands, "list", "the bundles in a folder, and their engines", LIST_EXAMPLES, _list)
     parser.add_argument("folder", type=Path, nargs="?", default=Path(), metavar="FOLDER", help="default: this one")
 
 
@@ -53,13 +53,11 @@ def _add_compile(commands: Any) -> None:
     parser.add_argument("--backend", choices=tuple(BACKENDS), required=True)
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="default: fp32")
     parser.add_argument("--profile", metavar="NAME", help="of shapes (default: the bundle's first)")
-    parser.add_argument(
-        "-o", "--output", type=Path, metavar="DIR", help="where engines are kept (default: BUNDLE/engines)"
-    )
+    parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="folder for engines (default: BUNDLE/engines)")
     parser.add_argument(
         "--layout", choices=("engines", "triton"), default="engines", help="triton: DIR is a Triton model repository"
     )
-    parser.add_argument("--no-verify", action="store_true", help="compile only; a server will not run it unasked")
+    parser.add_argument("--no-verify", action="store_true", help="compile only; a server will not choose it by itself")
     _add_agreement(parser)
 
 
@@ -67,22 +65,22 @@ def _add_verify(commands: Any) -> None:
     summary = "compare engines with their networks: numbers, paths, frames, time"
     parser = add_command(commands, "verify", summary, VERIFY_EXAMPLES, _verify)
     parser.add_argument("bundle", type=Path, metavar="BUNDLE")
-    parser.add_argument("--backend", choices=tuple(BACKENDS), help="default: every set of engines that is there")
+    parser.add_argument("--backend", choices=tuple(BACKENDS), help="default: all existing sets of engines")
     parser.add_argument("--precision", choices=PRECISIONS, help="default: fp32")
     parser.add_argument("--profile", metavar="NAME", help="of shapes (default: the bundle's first)")
-    parser.add_argument("--engines", type=Path, metavar="DIR", help="where engines are kept (default: BUNDLE/engines)")
+    parser.add_argument("--engines", type=Path, metavar="DIR", help="folder of the engines (default: BUNDLE/engines)")
     parser.add_argument(
         "--trust-engines",
         action="store_true",
-        help="run engines that others made, as one runs a program, and take them for yours from then on",
+        help="run engines made by others (like running a program), and trust them from then on",
     )
     _add_agreement(parser)
 
 
 def _add_agreement(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("does it choose the same gestures? (mini and full)")
+    group = parser.add_argument_group("are the same gestures chosen? (mini and full)")
     group.add_argument("--character", type=Path, metavar="PACK", help="made by 'tango-rt character build'")
-    group.add_argument("--speech", type=Path, metavar="WAV", help="real speech; both are wanted for fp16 and bf16")
+    group.add_argument("--speech", type=Path, metavar="WAV", help="real speech; give both for fp16 and bf16")
 
 
 @export_extra(torch=False)
@@ -92,7 +90,7 @@ def _compile(arguments: argparse.Namespace) -> None:
     _check_agreement(arguments)
     triton = arguments.layout == "triton"
     if triton and arguments.output is None:
-        raise InputError("a Triton model repository needs a folder of its own: -o DIR")
+        raise InputError("a Triton model repository needs its own folder: add -o DIR")
     options = CompileOptions(
         Target(arguments.backend, arguments.precision, arguments.profile or ""),
         output=None if triton else arguments.output,
@@ -122,7 +120,7 @@ def _verify(arguments: argparse.Namespace) -> None:
     _check_agreement(arguments)
     bundle = Bundle.open(arguments.bundle)
     bundle.check()
-    lines = [f"{bundle.folder}: all {len(bundle.files)} files are as they were written"]
+    lines = [f"{bundle.folder}: all {len(bundle.files)} files are unchanged"]
     place, trusted = arguments.engines, arguments.trust_engines
     if arguments.backend is not None:
         targets = [Target(arguments.backend, arguments.precision or "fp32", arguments.profile or "")]
@@ -157,10 +155,10 @@ def _list(arguments: argparse.Namespace) -> None:
 
 def _check_agreement(arguments: argparse.Namespace) -> None:
     if (arguments.character is None) != (arguments.speech is None):
-        raise InputError("paths are compared for a character and a speech: give both, --character PACK --speech WAV")
+        raise InputError("comparing paths needs a character and a speech: give both --character PACK and --speech WAV")
 
 
 def _leave_on_breach(passed: Sequence[bool | None]) -> None:
-    """An engine that could not be run here (None) is told of, but is no breach."""
+    """An engine that could not be run here (None) is reported, but is not a failure."""
     if False in passed:
-        raise BackendError("verification failed: figures above are beyond what is asked of them")
+        raise BackendError("verification failed: figures above exceed their limits")

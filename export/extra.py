@@ -1,4 +1,4 @@
-"""What to say where only the run time is installed."""
+"""Errors for installations without the extra `export`."""
 
 import os
 from collections.abc import Iterator
@@ -16,17 +16,17 @@ _OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 
 
 def stay_offline() -> None:
-    """Before transformers or diffusers are imported: they ask nobody for what is not in the folders that are given."""
+    """Call before transformers or diffusers are imported: they then use local folders only, never the network."""
     for name in _OFFLINE:
         os.environ.setdefault(name, "1")
 
 
 @contextmanager
 def export_extra(torch: bool = True, downloads: bool = False) -> Iterator[None]:
-    """Around commands that need the extra `export`: what is missing is named with how to install it.
+    """Wraps commands that need the extra `export`: an error names what is missing and how to install it.
 
-    torch: it is used, and wants a folder for temporary files; without one its errors are about something else.
-    downloads: it may be told to download. No library may ever report to its makers; what the user set stays as it is.
+    torch: it is used, and needs a folder for temporary files; without one its errors are misleading.
+    downloads: they may be requested. Telemetry is always off; the user's own settings are kept.
     """
     for name in _SILENT:
         os.environ.setdefault(name, "1")
@@ -36,7 +36,7 @@ def export_extra(torch: bool = True, downloads: bool = False) -> Iterator[None]:
     if root is not None:
         os.environ["TMPDIR"] = str(root)
     elif torch:
-        raise BackendError("torch needs a folder for temporary files, and none can be written: name one by TMPDIR")
+        raise BackendError("torch needs a folder for temporary files, and none is writable: set TMPDIR")
     try:
         yield
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""What is in a bundle and what was compiled of it, for people and as JSON; needs no torch and runs no network."""
+"""The contents of a bundle and its engines, as text and as JSON; needs no torch and runs no network."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -22,9 +22,9 @@ _PACK_SUFFIX = ".tango"
 
 
 def describe(bundle: Bundle, engines: Path | None = None) -> dict[str, Any]:
-    """All that the manifest says, the size on disk, what would keep float32, and what was compiled.
+    """Everything in the manifest, the size on disk, what would stay in float32, and what was compiled.
 
-    engines: where engines are kept, inside the bundle where None; their content is checked, too.
+    engines: their folder, None: inside the bundle; their content is checked, too.
     """
     return {
         **bundle.to_dict(),
@@ -41,7 +41,7 @@ def describe(bundle: Bundle, engines: Path | None = None) -> dict[str, Any]:
 
 
 def summarize(bundle: Bundle, engines: Path | None = None) -> str:
-    """One line a fact."""
+    """The same as text."""
     versions = ", ".join(f"{package} {version}" for package, version in bundle.versions.items())
     lines = [
         f"{bundle.folder}: {bundle.name}, {_bytes(bundle) / 1e6:.1f} MB",
@@ -63,17 +63,17 @@ def summarize(bundle: Bundle, engines: Path | None = None) -> str:
 
 
 def list_bundles(folder: Path) -> list[dict[str, Any]]:
-    """The bundles that lie under a folder, or it itself, with their sets of engines; engines are not read.
+    """The bundles in a folder, or the folder itself, with their sets of engines; engines are not read.
 
-    A bundle that cannot be opened has an "error". Raises InputError where there is no such folder.
+    A bundle that cannot be opened has an "error". Raises InputError if there is no such folder.
     """
     if not folder.is_dir():
-        raise InputError(f"no folder at {folder}: want one with bundles in it")
+        raise InputError(f"no folder at {folder}: give one that contains bundles")
     return [_listed(place) for place in _bundle_folders(folder)]
 
 
 def summarize_list(rows: Sequence[dict[str, Any]]) -> str:
-    """A line a bundle, and one for each of its sets."""
+    """A line per bundle, and one for each of its sets."""
     lines = []
     for row in rows:
         if "error" in row:
@@ -86,7 +86,7 @@ def summarize_list(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def compiled_sets(bundle: Bundle, engines: Path | None = None, trusted: bool = False) -> Iterator[EngineSet]:
-    """The sets that were made for this machine, current or not; engines are not read. trusted: see read_set."""
+    """The sets made for this machine, up to date or not; engines are not read. trusted: see read_set."""
     root = engines_folder(bundle, engines)
     for row in engine_rows(bundle, engines, hashes=False):
         if row["here"]:
@@ -95,7 +95,7 @@ def compiled_sets(bundle: Bundle, engines: Path | None = None, trusted: bool = F
 
 
 def engine_rows(bundle: Bundle, engines: Path | None = None, hashes: bool = True) -> Iterator[dict[str, Any]]:
-    """What lies in a folder of engines, made here or elsewhere, in the order of names: a row a set."""
+    """The content of a folder of engines, made here or elsewhere, in order of names: a row per set."""
     root = engines_folder(bundle, engines)
     for folder in sorted(root.iterdir()) if root.is_dir() else []:
         if folder.is_dir() and not folder.name.startswith("."):
@@ -120,7 +120,7 @@ def _engine_row(bundle: Bundle, root: Path, folder: Path, hashes: bool) -> dict[
     target = _target(root, folder, key)
     row |= {"backend": key.backend, "profile": key.profile, "precision": target.precision if target else key.precision}
     if target is None:
-        return {**row, "state": "corrupt: it belongs into another folder"}
+        return {**row, "state": "corrupt: it belongs in another folder"}
     return row | _state(bundle, root, folder, key, target, hashes)
 
 
@@ -139,7 +139,7 @@ def _state(bundle: Bundle, root: Path, folder: Path, key: EngineKey, target: Tar
 
 
 def _report_row(found: EngineSet, report: Report | None) -> dict[str, Any] | None:
-    """What a report came to; current: it is about these engines."""
+    """The result of a report; current: whether it is about these engines."""
     if report is None:
         return None
     return {
@@ -155,7 +155,7 @@ def _report_row(found: EngineSet, report: Report | None) -> dict[str, Any] | Non
 
 
 def _target(root: Path, folder: Path, key: EngineKey) -> Target | None:
-    """Of a set, some networks of which may keep float32; None where its folder has not the name of any."""
+    """The target of a set, in which some networks may keep float32; None if no target has the name of its folder."""
     targets = (Target(key.backend, precision, key.profile) for precision in PRECISIONS)
     return {set_folder(root, target, key.machine).name: target for target in targets}.get(folder.name)
 
@@ -177,7 +177,7 @@ def _listed(place: Path) -> dict[str, Any]:
 
 
 def _bundle_folders(folder: Path) -> Iterator[Path]:
-    """Folders with the manifest of a bundle; hidden ones, packs and engines hold none."""
+    """Folders with the manifest of a bundle; hidden folders, packs and engines are skipped."""
     for place, folders, files in os.walk(folder):
         folders[:] = sorted(
             name for name in folders if not name.startswith(".") and name != ENGINES and not name.endswith(_PACK_SUFFIX)
@@ -188,7 +188,7 @@ def _bundle_folders(folder: Path) -> Iterator[Path]:
 
 
 def _looks_like_bundle(manifest: Path) -> bool:
-    """Other programs call their files so, too; one that cannot be read may well be ours."""
+    """Other programs use this file name, too; one that cannot be read may be ours."""
     try:
         return "graphs" in read_object(manifest, MAX_MANIFEST_BYTES)
     except (OSError, ValueError, RecursionError):
@@ -211,7 +211,7 @@ def _state_and_times(row: dict[str, Any]) -> str:
 
 
 def _policies(bundle: Bundle) -> Iterator[str]:
-    """What fp16 and bf16 would mean here; the words are the same for all networks but for those that keep float32."""
+    """What fp16 and bf16 would mean here; the same words for all networks, except those that keep float32."""
     low = [graph for graph in bundle.graphs.values() if not graph.keep_fp32]
     kept = [graph.name for graph in bundle.graphs.values() if graph.keep_fp32]
     if low:
@@ -221,7 +221,7 @@ def _policies(bundle: Bundle) -> Iterator[str]:
 
 
 def _sizes(profile: Profile) -> str:
-    """As "batch 1, frames 4..64..128": least, usual, most."""
+    """Like "batch 1, frames 4..64..128": smallest, usual, largest."""
     if not profile:
         return "fixed sizes"
     return ", ".join(

@@ -1,4 +1,4 @@
-"""The two contrastive losses of TANGO (arXiv 2410.04221, section 3.2), as released, with their accuracies.
+"""The two contrastive losses of TANGO (arXiv 2410.04221, section 3.2) as in the release, with their accuracies.
 
 Low level: a frame of one modality must find the frames around the same moment of the other one. Positives are frames
 t - 4 .. t + 3, negatives the 12 frames before and the 12 after that block in the same clip, in both directions.
@@ -21,7 +21,7 @@ def local_loss(first: Tensor, second: Tensor, temperature: float = TEMPERATURE) 
 
     Args:
         first, second: (batch, frames, channels), any scale: they are normalised here.
-        temperature: what cosines are divided by.
+        temperature: divisor of the cosines.
 
     Returns:
         The loss, a scalar with gradients, and the share of (frame, sample, direction) whose best frame is a positive.
@@ -33,7 +33,7 @@ def local_loss(first: Tensor, second: Tensor, temperature: float = TEMPERATURE) 
     positive = (offset >= -POSITIVE_FRAMES) & (offset < POSITIVE_FRAMES)
     reach = POSITIVE_FRAMES + NEGATIVE_FRAMES
     considered = (offset >= -reach) & (offset < reach)
-    # the same masks in both directions: the block is counted from the frame that asks
+    # the same masks in both directions: the block is relative to the query frame
     both = torch.stack([scores, scores.transpose(1, 2)])
     everything = both.masked_fill(~considered, -torch.inf)
     loss = everything.logsumexp(-1) - both.masked_fill(~positive, -torch.inf).logsumexp(-1)
@@ -47,7 +47,7 @@ def global_loss(audio: Tensor, motion: Tensor, temperature: float = TEMPERATURE)
 
     Args:
         audio, motion: (batch, channels), row i of one belongs to row i of the other; any scale.
-        temperature: what cosines are divided by.
+        temperature: divisor of the cosines.
 
     Returns:
         The loss, a scalar with gradients, and the share of rows of audio whose nearest row of motion is their own.

@@ -1,4 +1,4 @@
-"""torch -> ONNX: the dynamo exporter, axes that may change named explicitly, equal weights give equal bytes."""
+"""torch -> ONNX: the dynamo exporter, dynamic axes named explicitly, equal weights give equal bytes."""
 
 import gc
 import inspect
@@ -22,12 +22,12 @@ from export.shared_weights import SharedWeights
 __all__ = ["OPSET", "Graph", "export_graph"]
 
 OPSET = 20
-MAX_BYTES = (1 << 31) - (1 << 20)  # a protobuf file ends at 2 GiB, and the graph itself needs some
+MAX_BYTES = (1 << 31) - (1 << 20)  # the limit of a protobuf file is 2 GiB, and the graph itself needs some
 
 
 @dataclass(frozen=True)
 class Graph:
-    """One ONNX file to be.
+    """A network to be exported to an ONNX file.
 
     `module(*inputs in order)` gives a tuple of tensors in the order of `outputs`. `dynamic` names the axes that may
     change, input -> axis -> symbol: {"rows": {0: "batch", 1: "frames"}}. `trials` are inputs of at least three shapes,
@@ -53,16 +53,16 @@ class Graph:
 
 
 def export_graph(graph: Graph, path: Path, weights: SharedWeights | None = None) -> GraphSpec:
-    """Write an ONNX file, checked by onnx with full shape inference; one that stands alone unless it shares weights.
+    """Write an ONNX file, checked by onnx with full shape inference; self-contained unless it shares weights.
 
-    weights: of the folder of `path`; where None, a network that shares weights does so with no other. The module is
-    switched to evaluation. Raises BackendError where it cannot be exported with the axes of `dynamic` or is too large
-    for one file.
+    weights: those in the folder of `path`; None: a network that shares weights has none to share with. The module is
+    switched to evaluation. Raises BackendError if it cannot be exported with the axes in `dynamic` or is too large for
+    one file.
     """
     if graph.weight_bytes > MAX_BYTES and not graph.share_weights:
         raise BackendError(
-            f"graph {graph.name} has {graph.weight_bytes / (1 << 30):.1f} GiB of weights, one ONNX file takes at most "
-            "2: let it share weights"
+            f"graph {graph.name} has {graph.weight_bytes / (1 << 30):.1f} GiB of weights, but an ONNX file holds at "
+            "most 2: let it share weights"
         )
     exported = _exported(graph)
     files = (weights or SharedWeights(path.parent)).move_out(exported) if graph.share_weights else ()
@@ -96,7 +96,7 @@ def _exported(graph: Graph) -> ir.Model:
                 tuple(graph.inputs.values()),
                 input_names=list(graph.inputs),
                 output_names=list(graph.outputs),
-                # names become Dim.DYNAMIC; a named Dim is fixed without a word where the example has size 1
+                # names become Dim.DYNAMIC; a named Dim is silently fixed if the example has size 1
                 dynamic_shapes=_dynamic_shapes(graph),
                 opset_version=OPSET,
                 dynamo=True,
@@ -113,7 +113,7 @@ def _exported(graph: Graph) -> ir.Model:
 
 
 def _rename_inner(graph: ir.Graph) -> None:
-    """The exporter calls values by their operators, and outputs as asked: the same name may come twice."""
+    """The exporter names values after their operators, and outputs as requested: a name may occur twice."""
     shown = (*graph.inputs, *graph.outputs)
     taken, known = {value.name for value in shown}, {id(value) for value in shown}
     for value in (*graph.initializers.values(), *(value for node in graph for value in node.outputs)):
@@ -122,7 +122,7 @@ def _rename_inner(graph: ir.Graph) -> None:
 
 
 def _dynamic_shapes(graph: Graph) -> tuple[Any, ...]:
-    """In the order of the module's arguments; those of a variable number are one tuple."""
+    """In the order of the module's arguments; variadic ones are one tuple."""
     shapes = [graph.dynamic.get(name, {}) for name in graph.inputs]
     kinds = [argument.kind for argument in inspect.signature(graph.module.forward).parameters.values()]
     if inspect.Parameter.VAR_POSITIONAL not in kinds:
@@ -133,9 +133,9 @@ def _dynamic_shapes(graph: Graph) -> tuple[Any, ...]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what the exporter says about packages that it could use but does not need, and a quarter faster.
+    """Without the exporter's messages about optional packages, and a quarter faster.
 
-    It makes millions of objects that live until its end: looking for garbage among them is in vain.
+    It makes millions of objects that live until it ends: garbage collection would find nothing.
     """
     collecting = gc.isenabled()
     gc.disable()
@@ -145,7 +145,7 @@ def _quiet() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`", FutureWarning)
-            # two inputs that share an axis; what the axes are called in the end is checked
+            # two inputs that share an axis; the final names of the axes are checked
             warnings.filterwarnings("ignore", "# The axis name: .* will not be used", UserWarning)
             yield
     finally:
@@ -155,7 +155,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _strip(graph: onnx.GraphProto) -> None:
-    """Take out stack traces and source paths: they tell about the machine, and bytes would differ for equal weights."""
+    """Remove stack traces and source paths: they expose the machine, and bytes would differ for equal weights."""
     graph.ClearField("metadata_props")
     graph.ClearField("doc_string")
     for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
@@ -171,7 +171,7 @@ def _strip(graph: onnx.GraphProto) -> None:
 
 
 def _tensors(values: "list[onnx.ValueInfoProto]", below: Mapping[str, int]) -> tuple[TensorSpec, ...]:
-    """Inputs or outputs as the manifest has them; a size that nobody named is "?" and its place."""
+    """Inputs or outputs as in the manifest; an unnamed size is "?" and its position."""
     specs = []
     for value in values:
         tensor = value.type.tensor_type
@@ -187,7 +187,7 @@ def _tensors(values: "list[onnx.ValueInfoProto]", below: Mapping[str, int]) -> t
 def _check_dynamic(graph: Graph, spec: GraphSpec) -> None:
     if [tensor.name for tensor in spec.inputs] != list(graph.inputs):
         unused = sorted(set(graph.inputs) - {tensor.name for tensor in spec.inputs})
-        raise BackendError(f"graph {graph.name} makes no use of its inputs {', '.join(unused)}")
+        raise BackendError(f"graph {graph.name} does not use its inputs {', '.join(unused)}")
     for tensor in spec.inputs:
         for axis, symbol in graph.dynamic.get(tensor.name, {}).items():
             if tensor.shape[axis] != symbol:
@@ -200,4 +200,4 @@ def _check_profiles(spec: GraphSpec) -> None:
     symbols = {size for tensor in spec.inputs for size in tensor.shape if isinstance(size, str)}
     for name, profile in spec.profiles.items():
         if set(profile) != symbols:
-            raise ValueError(f"profile {name} of graph {spec.name} bounds {sorted(profile)}, want {sorted(symbols)}")
+            raise ValueError(f"profile {name} of graph {spec.name} bounds {sorted(profile)}, wanted {sorted(symbols)}")

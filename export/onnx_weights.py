@@ -1,4 +1,4 @@
-"""Constants of an ONNX file, one at a time: those of networks over 2 GiB lie in files beside it."""
+"""Constants of an ONNX file, one at a time: for networks over 2 GiB they are in files next to it."""
 
 import math
 from collections.abc import Mapping
@@ -35,26 +35,26 @@ class Weights:
 
     @property
     def bytes(self) -> int:
-        """Of all of them, wherever they lie."""
+        """Size of all of them, wherever they are stored."""
         return sum(_bytes(tensor) for tensor in self._tensors.values())
 
     def array(self, name: str) -> np.ndarray:
-        """Content of one; the last one asked for stays in memory."""
+        """Content of a constant; the latest one stays in memory."""
         if self._last is None or self._last[0] != name:
             self._last = None
             tensor = self._tensors[name]
             if tensor.data_location == TensorProto.EXTERNAL:
-                tensor = TensorProto()  # to_array leaves what it has read in the one that it is given
+                tensor = TensorProto()  # to_array stores the external data in the tensor it is given
                 tensor.CopyFrom(self._tensors[name])
             try:
                 self._last = (name, numpy_helper.to_array(tensor, str(self._folder)))
-            except Exception as error:  # onnx's own errors have no common base
+            except Exception as error:  # onnx's errors have no common base
                 raise ArtifactError(f"weights {name[:100]} in {self._folder} are damaged: {one_line(error)}") from error
         return self._last[1]
 
 
 class WeightWriter:
-    """Collects initialisers; their content goes to `file` at once where there is one."""
+    """Collects initialisers; their content goes straight to `file` if there is one."""
 
     def __init__(self, file: IO[bytes] | None) -> None:
         self.tensors: list[TensorProto] = []
@@ -78,12 +78,12 @@ class WeightWriter:
         self.tensors.append(tensor)
 
     def copy(self, weights: Weights, name: str) -> None:
-        """As it is in another network."""
+        """Copy a constant unchanged from another network."""
         self.write(name, weights.array(name))
 
 
 def _value(node: onnx.NodeProto) -> TensorProto | None:
-    """What a Constant node holds; None for any other node, and for texts and sparse tensors."""
+    """The value of a Constant node; None for any other node, and for strings and sparse tensors."""
     if node.op_type != "Constant":
         return None
     attribute = node.attribute[0]

@@ -19,12 +19,12 @@ Expected = list[dict[str, np.ndarray]]
 """Outputs of the module by name, for each trial."""
 
 TOLERANCE = Gate(cosine=0.99999, max_abs=1e-4)
-"""What is asked of every output in every trial."""
+"""The tolerance for every output in every trial."""
 
 
 @dataclass(frozen=True)
 class ParityReport:
-    """Figures of one network in one back end."""
+    """Figures for one network in one back end."""
 
     graph: str
     asked: Gate
@@ -36,7 +36,7 @@ class ParityReport:
         return all(self.asked.passes(output) for output in self.reached.values())
 
     def to_dict(self) -> dict[str, Any]:
-        """As a manifest keeps it."""
+        """The form stored in a manifest."""
         reached = {
             name: {figure: getattr(output, figure) for figure in ("max_abs", "mean_abs", "cosine", "scale")}
             for name, output in self.reached.items()
@@ -54,7 +54,7 @@ class ParityReport:
 
 
 def torch_outputs(graph: Graph) -> Expected:
-    """What the module itself gives for the trials of a graph; it is switched to evaluation."""
+    """Outputs of the module itself for the trials of a graph; it is switched to evaluation."""
     graph.module.eval()
     with torch.no_grad():
         outputs = [graph.module(*(trial[name] for name in graph.inputs)) for trial in graph.trials]
@@ -65,13 +65,13 @@ def torch_outputs(graph: Graph) -> Expected:
 def compare(session: Session, graph: Graph, asked: Gate = TOLERANCE, expected: Expected | None = None) -> ParityReport:
     """Run all trials of a graph through its module and through `session`.
 
-    expected: of `torch_outputs`, where they were computed already. Raises BackendError where the session gives another
-    shape or dtype, ValueError where the trials of a graph with axes that change have fewer than three shapes.
+    expected: from `torch_outputs`, if computed already. Raises BackendError if the session returns another shape or
+    dtype, ValueError if the trials of a graph with dynamic axes have fewer than three shapes.
     """
     shapes = [{name: list(tensor.shape) for name, tensor in trial.items()} for trial in graph.trials]
     n_different = len({str(shape) for shape in shapes}) if any(graph.dynamic.values()) else len(shapes)
     if n_different < MIN_SHAPES:
-        raise ValueError(f"graph {graph.name} has trials of {n_different} shapes, want {MIN_SHAPES}")
+        raise ValueError(f"graph {graph.name} has trials of {n_different} shapes, wanted {MIN_SHAPES}")
     got = [session.run({name: tensor.numpy() for name, tensor in trial.items()}) for trial in graph.trials]
     reached = compare_outputs(expected or torch_outputs(graph), got, "torch", f"graph {graph.name}")
     return ParityReport(graph.name, asked, reached, shapes)

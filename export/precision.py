@@ -1,4 +1,4 @@
-"""fp32 ONNX -> ONNX whose types say what is computed in fp16 or bf16; the policy is engine.inference.precision."""
+"""fp32 ONNX -> ONNX with explicit fp16 or bf16 types; the policy is engine.inference.precision."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -26,17 +26,17 @@ from export.precision_rules import angle_nodes, captured, reads_sound, resamples
 __all__ = ["TypedModel", "typed_model"]
 
 _LOW_TYPES: dict[Precision, int] = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
-BF16_OPSET = 22  # the first whose convolutions and poolings may be bfloat16; it brought nothing else to these operators
-MAX_EMBEDDED_BYTES = 1 << 30  # more weights than that go to a file beside the network
-MAX_SKELETON_BYTES = 1 << 10  # tensors that tell of shapes are smaller
+BF16_OPSET = 22  # the first that allows bfloat16 convolutions and poolings; these operators did not change otherwise
+MAX_EMBEDDED_BYTES = 1 << 30  # more weights than that go to a separate file
+MAX_SKELETON_BYTES = 1 << 10  # tensors that describe shapes are smaller
 
-# where a value is: computed in the low type; float32 because nobody asked for less yet; float32 to stay
+# state of a value: computed in the low type; float32 because nothing requested less yet; float32 for good
 _LOW, _WEAK, _STRONG = "low", "weak", "strong"
 
 
 @dataclass(frozen=True)
 class TypedModel:
-    """What was written: the network, the file with its weights where they are large, and the counts of its nodes."""
+    """What was written: the network, the file with its weights if they are large, and the counts of its nodes."""
 
     file: Path
     weights: Path | None
@@ -47,22 +47,22 @@ class TypedModel:
 
 
 def typed_model(source: Path, target: Path, precision: Precision, spec: GraphSpec) -> TypedModel:
-    """Write a float32 network in fp16 or bf16 with float32 where engine.inference.precision wants it.
+    """Write a float32 network in fp16 or bf16, with float32 where engine.inference.precision requires it.
 
-    Inputs and outputs stay as they are. Weights are converted one by one; those of networks over 2 GiB are read from
-    and written to files beside them. Raises ArtifactError where `source` is no sane network, BackendError where it
-    has an operator that no type can be given to; ValueError for a network or precision that stays float32.
+    Inputs and outputs keep their types. Weights are converted one by one; those of networks over 2 GiB are read from
+    and written to separate files. Raises ArtifactError if `source` is not a valid network, BackendError if it has an
+    operator without known types; ValueError for a network or precision that stays float32.
     """
     if precision == "fp32" or spec.keep_fp32:
-        raise ValueError(f"network {spec.name} is computed in fp32: nothing is to be written")
+        raise ValueError(f"network {spec.name} is computed in fp32: there is nothing to write")
     with ExitStack() as stack:
         try:
             model = onnx.load(str(source), load_external_data=False)
             types = _types(model)
-        except Exception as error:  # protobuf's own errors and onnx's have no common base
-            raise ArtifactError(f"{source} is no network that onnx can read: {one_line(error)}") from error
+        except Exception as error:  # the errors of protobuf and onnx have no common base
+            raise ArtifactError(f"{source} is not a network that onnx can read: {one_line(error)}") from error
         if not model.graph.output:
-            raise ArtifactError(f"{source} is no network that onnx can read: it has no outputs")
+            raise ArtifactError(f"{source} is not a network that onnx can read: it has no outputs")
         weights = Weights(model.graph, source.parent)
         beside = target.with_name(f"{target.name}.data") if weights.bytes > MAX_EMBEDDED_BYTES else None
         writer = WeightWriter(stack.enter_context(beside.open("wb")) if beside else None)
@@ -77,7 +77,7 @@ def typed_model(source: Path, target: Path, precision: Precision, spec: GraphSpe
 
 
 class _Rewriting:
-    """One walk through the nodes. A value in float32 has its old name, in the low type one with the type behind."""
+    """One pass over the nodes. A float32 value keeps its name; in the low type the name gets the type as a suffix."""
 
     def __init__(
         self,
@@ -141,7 +141,7 @@ class _Rewriting:
         self._emit(node, {i: formals[i] == parameter for i in floats}, self._low_outputs(node, parameter))
 
     def _place(self, node: onnx.NodeProto, inputs: list[str]) -> str:
-        """Where the policy wants a node to be computed."""
+        """The type in which the policy wants a node to be computed."""
         constants = [name for name in inputs if name in self.weights.names]
         places = {self._places[name] for name in inputs if name not in self.weights.names}
         if node.op_type in LOW_OPS:
@@ -182,7 +182,7 @@ class _Rewriting:
         except defs.SchemaError as error:
             name = ".".join(filter(None, (node.domain, node.op_type)))
             raise BackendError(
-                f"network {self.spec.name}: operator {name} is not ONNX's own, no precision can be given to it"
+                f"network {self.spec.name}: operator {name} is not standard ONNX: its precision cannot be set"
             ) from error
 
     def _emit(self, node: onnx.NodeProto, as_low: dict[int, bool] | None, low_outputs: Iterable[str] = ()) -> None:
@@ -198,7 +198,7 @@ class _Rewriting:
         self.nodes.append(copy)
 
     def _name(self, value: str, low: bool) -> str:
-        """Name of a value in the type that is wanted; made at its first use, there is one cast of each at most."""
+        """Name of a value in the requested type; cast on first use, and only once."""
         wanted = value + self.suffix if low else value
         if not wanted or wanted in self._written:
             return wanted
@@ -221,7 +221,7 @@ class _Rewriting:
 
 
 def _types(model: onnx.ModelProto) -> dict[str, int]:
-    """Element types of all values; shape inference runs without the weights, which would be copied."""
+    """Element types of all values; shape inference runs without the weights, to avoid copying them."""
     skeleton = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
     graph = skeleton.graph
     graph.name = model.graph.name
@@ -258,7 +258,7 @@ def _assembled(model: onnx.ModelProto, opset: int, rewriting: _Rewriting, writer
 
 
 def _formals(parameters: Iterable[defs.OpSchema.FormalParameter], count: int) -> Iterator[str]:
-    """Type parameter of each of `count` inputs or outputs; the last formal one may stand for many."""
+    """Type parameter of each of `count` inputs or outputs; the last formal one may be variadic."""
     names = [parameter.type_str for parameter in parameters]
     for i in range(count):
         yield names[min(i, len(names) - 1)]

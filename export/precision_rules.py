@@ -1,4 +1,4 @@
-"""What the precision policy asks of single nodes of a graph: attributes, what is around them, what is inside."""
+"""Tests of single graph nodes for the precision policy: attributes, neighbourhood, subgraphs."""
 
 import onnx
 
@@ -10,19 +10,19 @@ __all__ = ["angle_nodes", "captured", "reads_sound", "resamples"]
 
 
 def reads_sound(node: onnx.NodeProto) -> bool:
-    """Whether it is a convolution over one axis that takes steps: waveforms have more digits than the low types."""
+    """Whether it is a strided convolution over one axis: waveforms need more digits than the low types have."""
     strides = next((list(attribute.ints) for attribute in node.attribute if attribute.name == "strides"), [])
     return node.op_type == "Conv" and len(strides) == 1 and strides[0] > 1
 
 
 def resamples(node: onnx.NodeProto) -> bool:
-    """Whether it resizes by more than copying."""
+    """Whether it resizes by interpolation, not just by copying."""
     mode = next((attribute.s for attribute in node.attribute if attribute.name == "mode"), b"nearest")
     return node.op_type == "Resize" and mode != b"nearest"
 
 
 def angle_nodes(graph: onnx.GraphProto) -> set[str]:
-    """Products whose results reach a sinusoid with nothing but elementwise steps between."""
+    """Products whose results reach a sine or cosine through elementwise operators only."""
     makers = {name: node for node in graph.node for name in node.output}
     open_names = [name for node in graph.node if node.op_type in SINUSOIDS for name in node.input]
     found, seen = set(), set(open_names)
@@ -40,7 +40,7 @@ def angle_nodes(graph: onnx.GraphProto) -> set[str]:
 
 
 def captured(node: onnx.NodeProto, spec: GraphSpec) -> list[str]:
-    """What the branches or the body of a node take from around it; they stay float32 as they are."""
+    """Outer values used by the branches or the body of a node; these subgraphs stay float32."""
     bodies = [g for a in node.attribute for g in ([a.g] if a.HasField("g") else list(a.graphs))]
     names: list[str] = []
     for body in bodies:

@@ -1,4 +1,4 @@
-"""What people have in common: covariances of voice and motion, for fits to those of whom there is little video."""
+"""What people have in common: covariances of voice and motion, for fits to people with little video."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,11 +16,11 @@ __all__ = ["make_prior"]
 
 
 def make_prior(data: Sequence[Path], output: Path, options: FitOptions) -> dict[str, Any]:
-    """Write the prior of all recordings found. Raises InputError where one has no mouth and the mouth is wanted."""
+    """Write the prior of all recordings found. Raises InputError if the mouth is requested and a recording lacks it."""
     recordings = read_recordings(data)
     without = [one.name for one in recordings if options.mouth and one.mouth is None]
     if without:
-        raise InputError(f"{', '.join(without)}: no mouth is known; make the prior without it")
+        raise InputError(f"{', '.join(without)}: there are no mouth movements; use --no-mouth")
     heard = tqdm(recordings, desc="hearing", unit="recording", disable=None)
     people = [(one, speech_features(one.samples)[: one.n_frames]) for one in heard]
     save_prior(fit_prior(people, options), output)

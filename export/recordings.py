@@ -4,7 +4,7 @@ A recording is one of
     NAME.tango              a character pack
     NAME.npz + NAME.wav     SMPL-X, also NAME.smplx.npz: `poses` (T, 165) with `mocap_frame_rate`, or `body_pose_axis`
     NAME.joints.txt + .wav  15 lines a second, 49 joints x, y, z a line
-and a folder stands for all that lie in it.
+and a folder means all recordings in it.
 """
 
 import math
@@ -28,13 +28,13 @@ __all__ = ["read_recordings", "read_wav"]
 _SMPLX_SUFFIXES = (".smplx.npz", ".npz")
 _JOINTS_SUFFIX = ".joints.txt"
 _WAV_SUFFIX = ".wav"
-_MAX_MISMATCH_S = 0.25  # of motion and sound: more, and they are not of the same take
+_MAX_MISMATCH_S = 0.25  # between motion and sound; with more they are not from the same take
 
 
 def read_recordings(paths: Sequence[Path]) -> list[Recording]:
-    """Read what is given, folders searched, in a fixed order and nothing twice.
+    """Read the given files, and those in the given folders, in a fixed order and nothing twice.
 
-    In a folder, motion without a wav of its name is passed over; a motion file given by name must have one, beside it.
+    In a folder, motion without a wav of its name is skipped; a motion file given by name must have one next to it.
 
     Raises:
         InputError: nothing found, or something that cannot be read, does not fit its sound or is shorter than a node.
@@ -43,11 +43,11 @@ def read_recordings(paths: Sequence[Path]) -> list[Recording]:
     found: dict[Path, Path | None] = {}
     for path in paths:
         if not path.exists():
-            raise InputError(f"{path} does not exist: want character packs, motion with a .wav, or folders of them")
+            raise InputError(f"{path} does not exist: give character packs, motion with a .wav, or folders of them")
         found.update(_search(path))
     if not found:
         names = ", ".join(map(str, paths)) or "nothing"
-        raise InputError(f"no recordings in {names}: want *{SUFFIX}, NAME.npz + NAME.wav or NAME.joints.txt + NAME.wav")
+        raise InputError(f"no recordings in {names}: give *{SUFFIX}, NAME.npz + NAME.wav or NAME.joints.txt + NAME.wav")
     return [
         CharacterPack.open(motion).recording if wav is None else _from_pair(motion, wav)
         for motion, wav in found.items()
@@ -55,7 +55,7 @@ def read_recordings(paths: Sequence[Path]) -> list[Recording]:
 
 
 def _search(path: Path) -> Iterator[tuple[Path, Path | None]]:
-    """Motion and its sound; a pack has none beside it."""
+    """Motion file and sound file; a pack has no sound file."""
     if path.suffix == SUFFIX or (path / "pack.json").is_file():
         yield path.resolve(), None
     elif path.is_dir():
@@ -63,15 +63,15 @@ def _search(path: Path) -> Iterator[tuple[Path, Path | None]]:
     elif path.suffix == _WAV_SUFFIX:
         motions = [motion for motion in sorted(path.parent.iterdir()) if _stem(motion) == path.stem]
         if not motions:
-            raise InputError(f"{path} has no motion beside it: want {path.stem}.npz or {path.stem}{_JOINTS_SUFFIX}")
+            raise InputError(f"{path} has no motion next to it: wanted {path.stem}.npz or {path.stem}{_JOINTS_SUFFIX}")
         yield motions[0].resolve(), path.resolve()
     else:
         stem = _stem(path)
         if stem is None:
-            raise InputError(f"{path} is no recording: want *{SUFFIX}, *.npz or *{_JOINTS_SUFFIX}, with a .wav")
+            raise InputError(f"{path} is not a recording: give *{SUFFIX}, *.npz or *{_JOINTS_SUFFIX}, with a .wav")
         wav = path.with_name(stem + _WAV_SUFFIX)
         if not wav.is_file():
-            raise InputError(f"{path} has no sound: {wav.name} is missing beside it")
+            raise InputError(f"{path} has no sound: {wav.name} is missing next to it")
         yield path.resolve(), wav.resolve()
 
 
@@ -90,13 +90,13 @@ def _search_folder(folder: Path) -> Iterator[tuple[Path, Path | None]]:
         stem = _stem(file)
         sounds = wavs.get(stem, []) if stem else []
         beside = [wav for wav in sounds if wav.parent == file.parent]
-        # some collections keep motion and sound in folders of their own
+        # some collections keep motion and sound in separate folders
         if beside or len(sounds) == 1:
             yield file.resolve(), (beside or sounds)[0].resolve()
 
 
 def _stem(path: Path) -> str | None:
-    """The name a motion file shares with its sound; None where it is no motion file."""
+    """The name that a motion file shares with its sound; None if it is not a motion file."""
     for suffix in (*_SMPLX_SUFFIXES, _JOINTS_SUFFIX):
         if path.name.endswith(suffix):
             return path.name.removesuffix(suffix)
@@ -134,13 +134,13 @@ def read_wav(path: Path) -> np.ndarray:
     """Any rate, any plain number format, channels averaged -> float32 (S,) at 16 kHz."""
     try:
         with warnings.catch_warnings():
-            # chunks that hold no sound (titles, markers) are of no interest
+            # chunks without sound (titles, markers) are skipped
             warnings.simplefilter("ignore", wavfile.WavFileWarning)
             rate, data = wavfile.read(path)
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{path} cannot be read as a .wav: {error}") from error
     if not 1000 <= rate <= 400_000:
-        raise InputError(f"{path} has {rate} samples a second: want a sound of 1,000 to 400,000")
+        raise InputError(f"{path} has {rate} samples a second, wanted 1,000 to 400,000")
     if data.dtype == np.uint8:
         data = data.astype(np.float64) / 128 - 1
     elif data.dtype.kind == "i":

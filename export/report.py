@@ -1,4 +1,4 @@
-"""A verification report as people read it: one table, then what a user would notice, then what was not measured."""
+"""A verification report as text: a table, then what a user would notice, then what was not measured."""
 
 from collections.abc import Iterator
 
@@ -8,11 +8,11 @@ from tango_rt.console import aligned
 __all__ = ["table", "verdict"]
 
 _HEADS = ("network", "in", "output", "max abs", "mean abs", "cosine", "rel L2", "gate", "ms", "p99", "onnxruntime ms")
-_MAX_OUTPUTS = 4  # of a network, as lines
+_MAX_OUTPUTS = 4  # lines per network
 
 
 def table(report: Report) -> str:
-    """What was asked and reached, by network and output; "-" where nothing was measured."""
+    """What was required and reached, by network and output; "-" if nothing was measured."""
     named = f"{report.bundle} {report.target}"
     machine = report.machine.gpu or report.machine.cpu or "a machine without GPU"
     lines = [f"{named} on {machine}: {verdict(report)}"]
@@ -45,7 +45,7 @@ def verdict(report: Report) -> str:
 
 
 def _rows(graph: str, network: NetworkReport) -> Iterator[tuple[str, ...]]:
-    """A line an output; of many, those that missed the gate or the worst. What is said of all stands in the first."""
+    """A line per output; of many, those that missed the gate, or the worst. Common figures are in the first line."""
     head: tuple[str, str] = (graph, network.precision)
     times = _times(network)
     for name, output in _shown(network).items():
@@ -65,7 +65,7 @@ def _shown(network: NetworkReport) -> dict[str, Agreement]:
 
 
 def _notes(report: Report) -> Iterator[str]:
-    """What is said of several networks is said once."""
+    """Notes, each once for all networks that share it."""
     notes: dict[str, list[str]] = {}
     for graph, network in report.networks.items():
         for note in network.notes:

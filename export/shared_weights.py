@@ -1,6 +1,6 @@
-"""Weights outside of the ONNX files, each content once: networks of a bundle that have tensors in common share them.
+"""Weights outside the ONNX files, deduplicated: networks of a bundle share equal tensors.
 
-A protobuf file ends at 2 GiB; ONNX lets tensors lie in other files of the same folder, at an offset.
+A protobuf file is limited to 2 GiB; ONNX can keep tensors in other files of the same folder, at an offset.
 """
 
 import hashlib
@@ -25,14 +25,14 @@ class _Place:
 
 
 class SharedWeights:
-    """The weight files of one folder; each network that is added writes one file with what the others do not have."""
+    """The weight files of one folder; each added network writes one file with what the others do not have."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._places: dict[str, _Place] = {}  # by content
 
     def move_out(self, model: ir.Model) -> tuple[str, ...]:
-        """Write the larger initialisers of a model -> names of all files in which they now lie, sorted.
+        """Write the larger initialisers of a model -> names of all files that now contain them, sorted.
 
         The model then refers to the files. Equal models in equal order give equal files, with equal names.
         """
@@ -70,7 +70,7 @@ class SharedWeights:
 
 
 class _WeightFile:
-    """One file, named by its content when it is complete; none where nothing was written."""
+    """One file, named by its content when complete; none if nothing was written."""
 
     def __init__(self, folder: Path) -> None:
         self.name = ""
@@ -97,6 +97,6 @@ class _WeightFile:
         if error is not None:
             self._path.unlink()
             return
-        # the tensors' own hashes stand for the content: gigabytes are not read again
+        # hash the tensors' hashes, not gigabytes of content again
         self.name = f"weights-{hashlib.sha256(''.join(self.places).encode()).hexdigest()[:16]}.bin"
         self._path.rename(self._path.with_name(self.name))

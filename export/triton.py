@@ -1,12 +1,12 @@
-"""A bundle as a model repository of NVIDIA Triton, for those who serve its networks elsewhere.
+"""Writes a bundle as an NVIDIA Triton model repository, for serving its networks elsewhere.
 
-    BUNDLE_GRAPH/config.pbtxt     what it takes and gives, the profile, warm-up, identity (Triton's model configuration)
-    BUNDLE_GRAPH/1/model.onnx     the network of the bundle with its weights beside it, or what ONNX Runtime made of it
+    BUNDLE_GRAPH/config.pbtxt     inputs and outputs, profile, warm-up, identity (Triton's model configuration)
+    BUNDLE_GRAPH/1/model.onnx     the network of the bundle with its weights, or as optimised by ONNX Runtime
     BUNDLE_GRAPH/1/model.plan     the engine, for TensorRT
-    repository.json               what it was made of; Triton looks at folders only
+    repository.json               what it was made from; Triton reads folders only
 
-Files are hard links where the disk is the same one. Batches are part of the shapes (max_batch_size 0): the networks
-have batch axes of their own, where they have any. Triton's own back ends decide what can be served how (SERVED).
+Files are hard links if the disk is the same. Batches are part of the shapes (max_batch_size 0): networks have their own
+batch axes, if any. Triton's back ends determine what can be served how (SERVED).
 """
 
 import json
@@ -40,22 +40,22 @@ _TYPES = {
 
 @dataclass(frozen=True)
 class Served:
-    """How Triton serves what is made for a back end."""
+    """How Triton serves the engines of a back end."""
 
-    runner: str  # lines of config.pbtxt that say what runs it
+    runner: str  # lines of config.pbtxt that choose the back end
     placement: str  # of its instance group
-    engine: str  # what a compiled network is called there
-    onnx: tuple[Precision, ...] = ()  # served as the portable ONNX file, else as compiled
-    held_to: tuple[Precision, ...] = PRECISIONS  # it can be kept from taking another
-    scalars: bool = True  # inputs without axes are taken
+    engine: str  # file name of a compiled network
+    onnx: tuple[Precision, ...] = ()  # precisions served as the portable ONNX file, others as compiled
+    held_to: tuple[Precision, ...] = PRECISIONS  # precisions that can be enforced
+    scalars: bool = True  # inputs without axes are supported
     parameters: Mapping[str, str] = field(default_factory=dict)
 
 
 SERVED: Mapping[str, Served] = {
     # the server optimises float32 for itself
     "onnxruntime": Served('platform: "onnxruntime_onnx"', "kind: KIND_AUTO", "model.onnx", onnx=("fp32",)),
-    # it reads IR and ONNX, not what was compiled; it has no setting for float32 and would take bf16 unasked where the
-    # CPU has it, so what is or stays in float32 is not served by it
+    # it reads IR and ONNX, not compiled networks; it has no setting for float32 and would silently use bf16 if the CPU
+    # supports it, so float32 networks are not served by it
     "openvino": Served(
         'backend: "openvino"\ndefault_model_filename: "model.onnx"',
         "kind: KIND_CPU",
@@ -68,7 +68,7 @@ SERVED: Mapping[str, Served] = {
     # an engine of ours holds one profile
     "tensorrt": Served('platform: "tensorrt_plan"', 'kind: KIND_GPU profile: [ "0" ]', "model.plan"),
 }
-"""By back end; Triton runs no other."""
+"""By back end; Triton supports no other."""
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,9 @@ class _Model:
 def write_triton(bundle: Bundle | Path, output: Path, target: Target, engines: Path | None = None) -> dict[str, Any]:
     """Write a model repository, all or nothing; an older one at `output` is replaced.
 
-    engines: where the compiled networks are, inside the bundle where None. Returns what repository.json holds, and
-    where it is. Raises InputError where Triton cannot serve what is asked or `output` is something else, ArtifactError
-    where a network is not compiled for this machine, was changed or failed its verification.
+    engines: folder of the compiled networks, None: inside the bundle. Returns the content of repository.json, and its
+    place. Raises InputError if Triton cannot serve the target or `output` is something else, ArtifactError if a
+    network is not compiled for this machine, was changed or failed its verification.
     """
     bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
     _check_served(bundle, target)
@@ -113,13 +113,13 @@ def write_triton(bundle: Bundle | Path, output: Path, target: Target, engines: P
 
 
 def _check_served(bundle: Bundle, target: Target) -> None:
-    """Raises InputError for what Triton has no means to run, or to run in this precision."""
+    """Raises InputError for what Triton cannot run, or not in this precision."""
     served = SERVED.get(target.backend)
     if served is None:
         raise InputError(f"Triton has no back end for {target.backend}: --backend {_any_of(SERVED)}")
     if target.precision not in served.held_to:
         raise InputError(
-            f"Triton's back end for {target.backend} cannot be held to {target.precision}: "
+            f"Triton's back end for {target.backend} cannot be restricted to {target.precision}: "
             f"--precision {_any_of(served.held_to)} or another backend"
         )
     for spec in bundle.graphs.values():
@@ -127,13 +127,13 @@ def _check_served(bundle: Bundle, target: Target) -> None:
         if scalars and not served.scalars and engine_precision(spec, target.precision) in served.held_to:
             takes_them = _any_of(name for name, other in SERVED.items() if other.scalars)
             raise InputError(
-                f"Triton's back end for {target.backend} takes no scalar, as input {scalars[0]} of network {spec.name} "
-                f"is: --backend {takes_them}"
+                f"Triton's back end for {target.backend} takes no scalars, as input {scalars[0]} of network "
+                f"{spec.name} is: --backend {takes_them}"
             )
 
 
 def _any_of(names: Iterable[str]) -> str:
-    """As "a, b or c"."""
+    """Like "a, b or c"."""
     *others, last = names
     return f"{', '.join(others)} or {last}" if others else last
 
@@ -145,7 +145,7 @@ def _models(bundle: Bundle, compiled: EngineSet) -> list[_Model]:
         computed = engine_precision(spec, target.precision)
         parameters = {"bundle": bundle.name, "precision": computed, "profile": target.profile}
         parameters["network_sha256"] = bundle.graph_sha256(graph)
-        # what a back end of the server cannot be held to, the reference can
+        # networks in a precision that the server's back end cannot enforce run on the reference back end
         runs = target.backend if computed in SERVED[target.backend].held_to else REFERENCE
         parameters |= SERVED[runs].parameters
         if computed in SERVED[runs].onnx:
@@ -162,7 +162,7 @@ def _models(bundle: Bundle, compiled: EngineSet) -> list[_Model]:
 
 
 def _engine(bundle: Bundle, compiled: EngineSet, graph: str) -> Engine:
-    """Raises ArtifactError where the set must not be used; where nobody could verify it here, a GPU's server may."""
+    """Raises ArtifactError if the set must not be used; one that could not be verified here is accepted for GPUs."""
     if compiled.report is not None and compiled.report.passed is False:
         raise ArtifactError(f"the {compiled.target} engines of {bundle.folder} are not served: {compiled.state}")
     if compiled.miss:
@@ -188,7 +188,7 @@ def _engine_files(engine: Engine, named: str) -> dict[str, Path]:
 def _link(source: Path, place: Path) -> None:
     try:
         os.link(source, place)
-    except OSError:  # another disk, or one that has no links
+    except OSError:  # another disk, or one without links
         shutil.copyfile(source, place)
 
 
@@ -208,18 +208,18 @@ def _config(model: _Model) -> Iterator[str]:
 
 
 def _dims(tensor: TensorSpec) -> str:
-    """Triton wants at least one axis in a request, and reshapes for the network."""
+    """Triton needs at least one axis in a request, and reshapes for the network."""
     if not tensor.shape:
         return "dims: [ 1 ] reshape { }"
     return f"dims: [ {', '.join(str(size) if isinstance(size, int) else '-1' for size in tensor.shape)} ]"
 
 
 def _warmup(model: _Model) -> Iterator[str]:
-    """One request of the usual sizes, so that a model is ready only when it has been run."""
+    """One request of the usual sizes, so that a model is ready only after it has run."""
     yield 'model_warmup { name: "usual" batch_size: 1\n'
     for tensor in model.spec.inputs:
         sizes = [size if isinstance(size, int) else model.profile[size][1] for size in tensor.shape] or [1]
-        # zero is the one integer that every input takes: indices have a bound
+        # zero is the only integer that is valid for every input: indices are bounded
         data = "random_data" if tensor.dtype.startswith("float") else "zero_data"
         fields = f"data_type: {_TYPES[tensor.dtype]} dims: [ {', '.join(map(str, sizes))} ] {data}: true"
         yield f"  inputs {{ key: {_text(tensor.name)} value {{ {fields} }} }}\n"
@@ -231,6 +231,6 @@ def _symbols(spec: GraphSpec) -> set[str]:
 
 
 def _text(text: str) -> str:
-    """A string of the text format; anything but plain ASCII as octal bytes, for manifests may come from strangers."""
+    """A string in the text format; anything but plain ASCII as octal bytes, because manifests are untrusted."""
     plain = (chr(byte) if 32 <= byte < 127 and chr(byte) not in "\"'\\" else f"\\{byte:03o}" for byte in text.encode())
     return f'"{"".join(plain)}"'

@@ -1,8 +1,8 @@
 """Verification gates: do the engines of this machine compute what the bundle's networks do, and how fast?
 
-Every network is run by its engine and, from ONNX in fp32, by ONNX Runtime, on the same seeded inputs at the least, the
-usual and the most sizes of the profile. What ONNX Runtime gives was compared with torch when the bundle was made; those
-figures are carried over. Where a profile has one size only, three draws of inputs take the place of three shapes.
+Every network is run by its engine and, from ONNX in fp32, by ONNX Runtime, on the same seeded inputs at the smallest,
+usual and largest sizes of the profile. ONNX Runtime was compared with torch when the bundle was made; those figures are
+carried over. If a profile has one size only, three draws of inputs replace the three shapes.
 """
 
 import importlib.metadata
@@ -37,21 +37,21 @@ from export.comparison import compare_outputs
 __all__ = ["GATES", "measure_latency", "random_inputs", "trial_sizes", "verify"]
 
 GATES: Mapping[Precision, Gate] = {
-    # what the exporter promises of ONNX against torch, once more
+    # the same as the exporter's tolerance for ONNX against torch
     "fp32": Gate(cosine=0.99999, max_abs=1e-4),
-    # 11 bits of mantissa: each rounding is off by 2.4e-4 at most, and a network adds up a few hundred of them
+    # 11 bits of mantissa: each rounding is off by at most 2.4e-4, and a network accumulates a few hundred of them
     "fp16": Gate(cosine=0.999, relative_l2=1e-2),
-    # 8 bits: 2e-3 a rounding, 1.3 to 1.9 % measured over whole networks (SPEC of AnimateAnyone); more is a fault
+    # 8 bits: 2e-3 per rounding, 1.3 to 1.9 % measured over whole networks (SPEC of AnimateAnyone); more is a fault
     "bf16": Gate(cosine=0.999, relative_l2=5e-2),
 }
-"""What is asked of every output of a network that is computed in a precision."""
+"""The tolerance for every output of a network computed in a precision."""
 
 _SEED = 5
-_MAX_ELEMENTS = 1 << 22  # of all inputs of a trial whose sizes are free; beyond it takes minutes on a CPU
+_MAX_ELEMENTS = 1 << 22  # of all inputs of a trial with dynamic sizes; more takes minutes on a CPU
 _WARM_UP_RUNS = 3
 _MAX_RUNS = 200
 _MIN_RUNS = 3
-_MAX_SECONDS = 1.0  # of one latency
+_MAX_SECONDS = 1.0  # per latency measurement
 
 
 def verify(
@@ -62,13 +62,13 @@ def verify(
     speech: Path | None = None,
     trust_engines: bool = False,
 ) -> Report:
-    """Measure a set of engines, write report.json beside them and return it; `passed` says whether a gate was missed.
+    """Measure a set of engines, write report.json next to them and return it; `passed`: whether all gates were met.
 
-    engines: their folder, inside the bundle where None. character and speech: a pack and a .wav to retrieve a path for
-    (bundles mini and full). trust_engines: run engines that other users or machines made, too, and count them as this
-    user's own from then on. Where the engines cannot be run on this machine the report says so, and passes and fails
-    nothing. Raises ArtifactError where there are no engines for this machine, BackendError where a library or the
-    precision is missing, InputError where character or speech cannot be used or the report cannot be written.
+    engines: their folder, None: inside the bundle. character and speech: a pack and a .wav to retrieve a path for
+    (bundles mini and full). trust_engines: also run engines made by other users or machines, and count them as this
+    user's own from then on. If the engines cannot be run on this machine, the report says so and neither passes nor
+    fails. Raises ArtifactError if there are no engines for this machine, BackendError if a library or the precision
+    is missing, InputError if character or speech cannot be used or the report cannot be written.
     """
     started = time.perf_counter()
     check_precision(bundle, target)
@@ -109,9 +109,9 @@ def verify(
 
 
 def trial_sizes(spec: GraphSpec, shapes: Profile) -> tuple[list[dict[str, int]], list[str]]:
-    """Sizes of the symbols in each of three trials, and what has to be said about them.
+    """Sizes of the symbols in each of three trials, and notes about them.
 
-    Raises ArtifactError where the network has sizes of which no profile says anything.
+    Raises ArtifactError if the network has sizes that no profile covers.
     """
     free = sum(least != most for least, _, most in shapes.values())
     symbols = {size for tensor in spec.inputs for size in tensor.shape if isinstance(size, str)}
@@ -127,7 +127,7 @@ def trial_sizes(spec: GraphSpec, shapes: Profile) -> tuple[list[dict[str, int]],
         if trials[2][widest] == least_of_most:
             break
         trials[2][widest] = max(least_of_most, trials[2][widest] // 2)
-        notes = [f"the most was tried at {', '.join(f'{s} {n}' for s, n in trials[2].items())}: beyond takes minutes"]
+        notes = [f"the largest trial is {', '.join(f'{s} {n}' for s, n in trials[2].items())}: more takes minutes"]
     return trials, notes
 
 
@@ -138,7 +138,7 @@ def random_inputs(spec: GraphSpec, sizes: Mapping[str, int], seed: int) -> dict[
 
 
 def measure_latency(session: Session, inputs: Mapping[str, np.ndarray]) -> Latency:
-    """Some runs unmeasured, then up to 200 or a second of them, three at least."""
+    """A few warm-up runs, then up to 200 or a second of them, at least three."""
     started = time.perf_counter()
     for _ in range(_WARM_UP_RUNS):
         session.run(inputs)
@@ -154,7 +154,7 @@ def measure_latency(session: Session, inputs: Mapping[str, np.ndarray]) -> Laten
 
 
 def _network(bundle: Bundle, engine: Engine) -> NetworkReport:
-    """One network at a time is open, and never both of its forms: the largest have gigabytes of weights."""
+    """Only one network is open at a time, in one of its forms: the largest have gigabytes of weights."""
     key, spec = engine.key, bundle.graph(engine.key.graph)
     trials, notes = trial_sizes(spec, key.shapes)
     inputs = [random_inputs(spec, sizes, _SEED + number) for number, sizes in enumerate(trials)]
@@ -181,7 +181,7 @@ def _network(bundle: Bundle, engine: Engine) -> NetworkReport:
 def _noticed(
     bundle: Bundle, found: EngineSet, character: Path | None, speech: Path | None
 ) -> tuple[PathAgreement | None, TransitionAgreement | None, list[str]]:
-    """What a user would notice; and what of that was not measured."""
+    """What a user would notice, and what of that was not measured."""
     profile = found.target.profile
     choice = Choice(found.target, "to be verified", found.engines)
     if bundle.name == "acinterp":
@@ -196,7 +196,7 @@ def _noticed(
         return None, None, []
     if character is None or speech is None:
         if found.report is not None and found.report.paths is not None:
-            # of these very engines: leaving it out must not turn a miss into a pass
+            # about these same engines: omitting the options must not turn a failure into a pass
             return found.report.paths, None, []
         return None, None, ["the retrieved path: it needs a character and a speech (--character, --speech)"]
     with Networks.from_onnx(bundle) as reference, Networks(bundle, choice) as networks:
@@ -234,7 +234,7 @@ def _elements(spec: GraphSpec, sizes: Mapping[str, int]) -> int:
 
 
 def _against_torch(spec: GraphSpec) -> dict[str, float]:
-    """ONNX Runtime's figures against torch, the worst over the outputs; none where the manifest has none."""
+    """ONNX Runtime's figures against torch, the worst over the outputs; empty if the manifest has none."""
     reached = spec.parity.get(REFERENCE, {}).get("reached", {}).values()
     if not reached:
         return {}
@@ -252,5 +252,5 @@ def _versions(backend: Backend) -> dict[str, str]:
 def _own_version() -> str:
     try:
         return importlib.metadata.version("tango-rt")
-    except importlib.metadata.PackageNotFoundError:  # run from its folder, as on a borrowed GPU
+    except importlib.metadata.PackageNotFoundError:  # run from its folder, without installation
         return "not installed"

@@ -81,7 +81,7 @@ def test_render_draws_with_it(pack: CharacterPack, tmp_path: Path, capsys: pytes
 def test_worker_processes_draw_with_it(pack: CharacterPack) -> None:
     store = TransitionStore(pack, Wipe())
     assert list(draw_ahead(store, CUTS, 2)) == CUTS
-    assert all(map(store.cached, CUTS)) and not drawn_here(pack, store.packets(CUTS[0]))
+    assert all(map(store.is_cached, CUTS)) and not drawn_here(pack, store.packets(CUTS[0]))
 
 
 def test_the_pool_of_a_server_draws_with_it(pack: CharacterPack) -> None:

@@ -11,7 +11,7 @@ pytest.importorskip("transformers")
 
 from engine.errors import ArtifactError, InputError  # noqa: E402
 from export.checkpoints import Published, canonical, load_published, read_tensors  # noqa: E402
-from export.recipes.full import full_recipe, recipe_of  # noqa: E402
+from export.recipes.full import full_recipe, make_recipe  # noqa: E402
 from tests.helpers.fakes_full import small_full, small_sizes, state, write_folders  # noqa: E402
 
 EVERYTHING = ("", "audio_encoder.", "asr.", "bert_model.")
@@ -183,16 +183,16 @@ def test_missing_files_and_folders_say_what_is_wanted(
     torch.save(state(model, ""), tmp_path / "own.pth")
     with pytest.raises(InputError, match="no checkpoint at"):
         _load(tmp_path / "none.pth", folders)
-    with pytest.raises(InputError, match=r"no folder at .*: the speech folder wants vocab.json, config.json, model"):
+    with pytest.raises(InputError, match=r"no folder at .*: the speech folder needs vocab.json, config.json, model"):
         _load(tmp_path / "own.pth", (tmp_path / "none", folders[1]))
     bare = write_folders(model, tmp_path / "bare", weights=False)
-    with pytest.raises(InputError, match=r"has no config.json: the checkpoint holds no speech encoder, so the speech"):
+    with pytest.raises(InputError, match=r"has no config.json: the checkpoint has no speech encoder, so the speech"):
         _load(tmp_path / "own.pth", bare)
     (bare[0] / "config.json").write_bytes((folders[0] / "config.json").read_bytes())
-    with pytest.raises(InputError, match=r"has no model.safetensors or pytorch_model.bin: the checkpoint holds no spe"):
+    with pytest.raises(InputError, match=r"has no model.safetensors or pytorch_model.bin: the checkpoint has no spe"):
         _load(tmp_path / "own.pth", bare)
     (bare[1] / "vocab.txt").unlink()
-    with pytest.raises(InputError, match=r"has no vocab.txt or tokenizer.json: the text folder wants"):
+    with pytest.raises(InputError, match=r"has no vocab.txt or tokenizer.json: the text folder needs"):
         _load(tmp_path / "own.pth", bare)
 
 
@@ -246,7 +246,7 @@ def test_names_are_downloaded_only_when_allowed(
 def test_a_vocabulary_of_another_recogniser_is_refused(model: Published) -> None:
     files = {**model.files, "vocab.json": b'{"<pad>": 0, "|": 1}'}
     with pytest.raises(ArtifactError, match=r"vocab.json has 2 tokens, the recogniser 32"):
-        recipe_of(Published(model.sizes, model.tensors, model.one_trunk, files))
+        make_recipe(Published(model.sizes, model.tensors, model.one_trunk, files))
 
 
 def test_canonical_names() -> None:

@@ -83,7 +83,7 @@ def test_the_table(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     replace_answers(monkeypatch, "onnxruntime", build_options={"graph_optimization": "none"})
     table = summarize(compile_bundle(bundle.folder, ORT)).splitlines()
     assert 'rebuilt, stale: option graph_optimization "all" -> "none"' in table[1]
-    assert "was there" in summarize(compile_bundle(bundle.folder, ORT)).splitlines()[2]
+    assert "up to date" in summarize(compile_bundle(bundle.folder, ORT)).splitlines()[2]
 
 
 def test_a_changed_engine_is_named_and_rebuilt(bundle: Bundle) -> None:
@@ -197,14 +197,14 @@ def mini(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("onnxscript")
     from export.bundle import write_bundle
     from export.models.mini import AuMoMini, MiniConfig
-    from export.recipes.mini import recipe_of
+    from export.recipes.mini import make_recipe
     from export.training.checkpoint import Checkpoint
 
     torch.manual_seed(0)
     config = MiniConfig()
     weights = AuMoMini(config).state_dict()
     folder = tmp_path_factory.mktemp("bundle") / "mini"
-    write_bundle(recipe_of(Checkpoint(config, False, {}, [], 0, weights, weights, {})), folder)
+    write_bundle(make_recipe(Checkpoint(config, False, {}, [], 0, weights, weights, {})), folder)
     return folder
 
 
@@ -214,11 +214,11 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("transformers")
     pytest.importorskip("onnxscript")
     from export.bundle import write_bundle
-    from export.recipes.full import recipe_of
+    from export.recipes.full import make_recipe
     from tests.helpers.fakes_full import small_full
 
     folder = tmp_path_factory.mktemp("bundle") / "full"
-    write_bundle(recipe_of(small_full()), folder)
+    write_bundle(make_recipe(small_full()), folder)
     return folder
 
 

@@ -19,8 +19,8 @@ from export.evaluation import run
 from export.evaluation.baselines import CorrelationEmbedding, LaggedEmbedding
 from export.evaluation.effects import EFFECTS, pitched, stretched
 from export.evaluation.measures import measure, summary
-from export.evaluation.people import Person, features_of
-from export.evaluation.rivals import Rival, bundle_rival, rivals_of
+from export.evaluation.people import Person, compute_features
+from export.evaluation.rivals import Rival, bundle_rival, make_rivals
 from export.evaluation.run import EvaluateOptions, evaluate, summarize
 from export.evaluation.tables import markdown
 from tests.helpers.fakes import make_pack
@@ -65,7 +65,7 @@ def row_of(result: dict[str, Any], name: str) -> dict[str, Any]:
 def figures(recording: Recording) -> dict[str, Any]:
     """Of the fitted embedding, and its control."""
     person = Person(recording)
-    rivals = {rival.name: rival for rival in rivals_of([person], QUICK)}
+    rivals = {rival.name: rival for rival in make_rivals([person], QUICK)}
     fitted, onset = (measure(rivals[name], person) for name in ("fitted", "onset"))
     return summary([fitted], {"onset": [onset]})
 
@@ -104,7 +104,7 @@ def test_every_row_is_in_the_tables(report: tuple[dict[str, Any], Path]) -> None
     result, folder = report
     names = [
         "control",
-        *(rival.name for rival in rivals_of([Person(planted(1)), Person(planted(2))], SINGLE)),
+        *(rival.name for rival in make_rivals([Person(planted(1)), Person(planted(2))], SINGLE)),
     ]
     assert [row["row"] for row in result["rows"]] == names
     for wanted in ("onset, trial, 13", "onset", "generic", "generic, lag fitted", "fitted", "fitted+mouth"):
@@ -121,8 +121,8 @@ def test_every_row_is_in_the_tables(report: tuple[dict[str, Any], Path]) -> None
 def test_who_is_too_short_is_told(report: tuple[dict[str, Any], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     result, _ = report
     assert [one["name"] for one in result["people"]] == ["person 1", "drawn"]
-    assert "person 2: 10.0 s are too short to be tried on" in summarize(result)
-    with pytest.raises(InputError, match=r"longest of 1 recordings has 10\.0 s: want one of 12 s or more"):
+    assert "person 2: 10.0 s are too short for a test" in summarize(result)
+    with pytest.raises(InputError, match=r"longest of 1 recordings has 10\.0 s: give one of 12 s or more"):
         told([planted(2, 300)], ROWS_ALONE, monkeypatch)
 
 
@@ -192,7 +192,7 @@ def test_windows_asked_for_lie_in_what_is_kept_out() -> None:
 def test_correlation_is_that_of_the_contexts() -> None:
     person = Person(planted(3, 400))
     embedding = CorrelationEmbedding(13)
-    speech, motion = (features.low for features in features_of(embedding, person))
+    speech, motion = (features.low for features in compute_features(embedding, person))
     flux = person.rows[100 - 13 : 100 + 14, 2]
     assert speech.shape == motion.shape == (400, 27)
     np.testing.assert_allclose(speech[100], (flux - flux.mean()) / (flux.std() * np.sqrt(27)), atol=1e-5)
@@ -230,7 +230,7 @@ def test_what_cannot_be_tried_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     result = told([planted(1, 600)], replace(ROWS_ALONE, bundles=(Path("b"),), shown=True), monkeypatch)
     assert "full b" not in [row["row"] for row in result["rows"]]
-    assert result["notes"] == ["full b could not be tried: person 1 has no motion of 55 joints"]
+    assert result["notes"] == ["full b could not be tested: person 1 has no motion of 55 joints"]
 
 
 def test_only_bundles_of_embeddings_are_tried(tmp_path: Path) -> None:
@@ -252,7 +252,7 @@ def test_networks_learn_from_others_and_adapt_to_what_is_not_asked() -> None:
     for name in ("mini", "mini, low only", "mini, adapted"):
         embeddings = [by_name[name].without(person, person.asked[0]) for person in people]
         hashes[name] = [embedding.sha256 for embedding in embeddings]
-        speech, motion = features_of(embeddings[0], people[0])
+        speech, motion = compute_features(embeddings[0], people[0])
         assert speech.low.shape == motion.low.shape == (900, 16)
         assert speech.high.shape == motion.high.shape == (900, 0 if "low" in name else 16)
     assert hashes["mini"][0] != hashes["mini"][1], "each is trained without the other"

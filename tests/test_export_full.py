@@ -17,7 +17,7 @@ from engine.features.text import TextTokens, align, best_tokens, read_ctc_vocabu
 from engine.inference.manifest import Bundle  # noqa: E402
 from engine.inference.networks import NetworkOptions, Networks  # noqa: E402
 from export.bundle import write_bundle  # noqa: E402
-from export.recipes.full import recipe_of  # noqa: E402
+from export.recipes.full import make_recipe  # noqa: E402
 from tests.helpers.fakes_full import small_full  # noqa: E402
 
 N_SAMPLES = 40_000
@@ -42,7 +42,7 @@ def _features(bundle: Bundle, samples: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 @pytest.mark.slow
 def test_bundle_computes_what_torch_computes(tmp_path: Path, rng: np.random.Generator) -> None:
-    write_bundle(recipe_of(small_full()), tmp_path / "full")
+    write_bundle(make_recipe(small_full()), tmp_path / "full")
     bundle = Bundle.open(tmp_path / "full")
     assert bundle.name == "full" and set(bundle.graphs) == {"speech", "text", "audio", "motion"}
     embedding = FullEmbedding(Networks.open(bundle, NetworkOptions(n_threads=1)))

@@ -292,5 +292,5 @@ def test_another_shape_or_dtype_is_refused() -> None:
 def test_three_shapes_are_wanted() -> None:
     graph = scaled(1)
     session = FunctionSession(lambda array: (array,), SPEC)
-    with pytest.raises(ValueError, match="trials of 1 shapes, want 3"):
+    with pytest.raises(ValueError, match="trials of 1 shapes, wanted 3"):
         compare(session, replace(graph, trials=(graph.trials[0],) * 5))

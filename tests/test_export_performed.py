@@ -18,7 +18,7 @@ from engine.inference.target import PRECISIONS  # noqa: E402
 from export.bundle import write_bundle  # noqa: E402
 from export.cli import main as export_main  # noqa: E402
 from export.models.mini import AuMoMini, MiniConfig  # noqa: E402
-from export.recipes.mini import recipe_of  # noqa: E402
+from export.recipes.mini import make_recipe  # noqa: E402
 from export.training.checkpoint import Checkpoint  # noqa: E402
 from tango_rt.server.config import ServerConfig  # noqa: E402
 from tango_rt.server.listening import GestureServer  # noqa: E402
@@ -42,7 +42,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     config = MiniConfig(width=16, dilations=(1, 3), high_dilations=(2,), low_dim=8, high_dim=8, heads=2)
     weights = AuMoMini(config).state_dict()
-    write_bundle(recipe_of(Checkpoint(config, False, {}, [], 0, weights, weights, {})), folder / "mini")
+    write_bundle(make_recipe(Checkpoint(config, False, {}, [], 0, weights, weights, {})), folder / "mini")
     pack = make_pack(folder / "packs" / "anna.tango")
     write_speech(folder / "speech.wav", 6)
     from tango_rt.cli import main

@@ -24,7 +24,7 @@ from export.models.mini import MiniConfig  # noqa: E402
 from export.training import augment, run, trainer  # noqa: E402
 from export.training.adapt import AdaptOptions, adapt  # noqa: E402
 from export.training.augment import AugmentOptions, augmented  # noqa: E402
-from export.training.batches import Sampler, Take, part_of, split_time, takes_of  # noqa: E402
+from export.training.batches import Sampler, Take, cut_nodes, make_takes, split_time  # noqa: E402
 from export.training.checkpoint import read_checkpoint, write_checkpoint  # noqa: E402
 from export.training.run import _curves_file, train  # noqa: E402
 from export.training.trainer import Trainer, TrainOptions, _device  # noqa: E402
@@ -182,7 +182,7 @@ def test_windows_stay_inside_a_clip(clip_nodes: list[int], step: int) -> None:
 
 
 def test_batches_mix_people_and_avoid_doubles() -> None:
-    takes = [takes_of([_recording(seed, (150,))], mouth=False) for seed in range(3)]
+    takes = [make_takes([_recording(seed, (150,))], mouth=False) for seed in range(3)]
     sampler = Sampler(takes, 64, 8, 0)
     drawn = [sampler.batch(step, 6) for step in range(20)]
     assert len({batch.rows.tobytes() for batch in drawn}) == 20
@@ -203,7 +203,7 @@ def test_the_held_out_end_is_apart_from_what_is_learned(n_nodes: int, share: flo
     assert first.n_frames + second.n_frames <= recording.n_frames - 0.5 * FPS
     np.testing.assert_array_equal(first.joints, recording.joints[: first.n_frames])
     np.testing.assert_array_equal(second.joints, recording.joints[-second.n_frames :])
-    cut = part_of(recording, n_nodes - 1, n_nodes + 2)
+    cut = cut_nodes(recording, n_nodes - 1, n_nodes + 2)
     assert cut.clip_start.tolist() == [0, 1, 3]
     at = frame_start(4 * (n_nodes - 1))
     np.testing.assert_array_equal(cut.samples[:-1], recording.samples[at : at + len(cut.samples) - 1])
@@ -241,7 +241,7 @@ def test_a_gpu_is_asked_for_bf16_of_its_own(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
     assert _device(replace(OPTIONS, device="auto"))[1] is False
-    with pytest.raises(BackendError, match="this GPU has no bf16"):
+    with pytest.raises(BackendError, match="this GPU does not support bf16"):
         _device(replace(OPTIONS, device="auto", bf16=True))
 
 
@@ -314,7 +314,7 @@ def test_what_cannot_be_resumed_is_refused(people: Path, tmp_path: Path) -> None
     train([people], output, replace(OPTIONS, steps=1))
     before = output.read_bytes()
     for changes, data, said in (
-        ({}, people, "exists: resume it"),
+        ({}, people, "exists: continue it"),
         ({"resume": True}, people, "begun with steps 1, not 6"),
         ({"resume": True, "steps": 1, "seed": 5}, people, "begun with seed 0"),
         ({"resume": True, "steps": 1}, people / "anna.joints.txt", "other data"),

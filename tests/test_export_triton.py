@@ -259,9 +259,9 @@ def test_openvino_computes_in_bf16_only(schema: Any, tmp_path: Path) -> None:
     ("asked", "reason"),
     [
         ({"backend": "tensorrt-rtx"}, "no back end for tensorrt-rtx"),
-        ({"backend": "openvino"}, "cannot be held to fp32"),
-        ({"backend": "openvino", "precision": "fp16"}, "cannot be held to fp16"),
-        ({"backend": "openvino", "precision": "bf16"}, "takes no scalar, as input t of network timed"),
+        ({"backend": "openvino"}, "cannot be restricted to fp32"),
+        ({"backend": "openvino", "precision": "fp16"}, "cannot be restricted to fp16"),
+        ({"backend": "openvino", "precision": "bf16"}, "takes no scalars, as input t of network timed"),
         ({"backend": "onnxruntime", "profile": "huge"}, "no profile 'huge'"),
     ],
 )

@@ -180,7 +180,7 @@ def test_the_most_is_cut_where_it_would_take_minutes() -> None:
     trials, notes = trial_sizes(spec, {"batch": (1, 1, 1), "frames": (2, 8, 1 << 30)})
     assert trials[:2] == [{"batch": 1, "frames": 2}, {"batch": 1, "frames": 8}]
     assert trials[2]["frames"] == 1 << 19
-    assert notes == ["the most was tried at batch 1, frames 524288: beyond takes minutes"]
+    assert notes == ["the largest trial is batch 1, frames 524288: more takes minutes"]
     pinned = {"batch": (1, 1, 1), "frames": (1 << 30,) * 3}
     assert trial_sizes(spec, pinned)[0][2]["frames"] == 1 << 30  # nothing else was compiled
     usual = {"batch": (1, 1, 1), "frames": (1, 1 << 28, 1 << 30)}

@@ -28,7 +28,7 @@ from engine.inference.manifest import GraphSpec, TensorSpec  # noqa: E402
 from engine.inference.session import Session  # noqa: E402
 from export.models.acinterp import Denoiser, Guider, GuiderConfig, ReferenceNetwork, UNetConfig  # noqa: E402
 from export.onnx_export import Graph, export_graph  # noqa: E402
-from export.recipes.acinterp import recipe_of  # noqa: E402
+from export.recipes.acinterp import make_recipe  # noqa: E402
 from export.shared_weights import SharedWeights  # noqa: E402
 from tests.helpers.fakes_session import FunctionSession  # noqa: E402
 
@@ -62,7 +62,7 @@ class Case:
 
     def graphs(self) -> dict[str, Graph]:
         """What a bundle would be made of."""
-        return {graph.name: graph for graph in recipe_of(self, "small").graphs}  # type: ignore[arg-type]
+        return {graph.name: graph for graph in make_recipe(self, "small").graphs}  # type: ignore[arg-type]
 
     def image_encoder(self) -> nn.Module:
         if not self.config["pipeline"]:

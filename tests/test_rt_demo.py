@@ -13,7 +13,7 @@ from tests.helpers.media_files import gray_pictures, write_video
 
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "demo").write_text("a file")
-    with pytest.raises(InputError, match="wants a folder"):
+    with pytest.raises(InputError, match="needs a folder"):
         run_demo(tmp_path / "demo", 1)
 
 

@@ -47,14 +47,14 @@ class FakePool:
             for part in (FadePart.SECOND, FadePart.FIRST) if urgent else ():
                 self.request_fade(store, cut, part)
 
-    def found(self, store: TransitionStore, cut: Cut, within_s: float | None = 0.0) -> list[bytes] | None:
+    def lookup_result(self, store: TransitionStore, cut: Cut, within_s: float | None = 0.0) -> list[bytes] | None:
         return self.looked.get(cut)
 
     def request(self, store: TransitionStore, cut: Cut) -> None:
         if cut not in self.requested:
             self.requested.append(cut)
 
-    def drawn(self, store: TransitionStore, cut: Cut, within_s: float | None = 0.0) -> list[bytes] | None:
+    def transition(self, store: TransitionStore, cut: Cut, within_s: float | None = 0.0) -> list[bytes] | None:
         return self.done.get(cut)
 
     def failed(self, store: TransitionStore, cut: Cut) -> bool:

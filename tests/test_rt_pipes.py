@@ -86,7 +86,7 @@ def test_errors_name_the_pipe_and_nothing_is_left_behind(tmp_path: Path, monkeyp
 def test_what_cannot_be_kept_or_is_no_pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = write_audio(tmp_path / "a.wav", tone(1), 16000).read_bytes()
     monkeypatch.setattr(pipes, "MAX_PIPED_BYTES", 1000)
-    with piped(content) as path, pytest.raises(InputError, match="came through: use a file"):
+    with piped(content) as path, pytest.raises(InputError, match="of input: use a file"):
         read_audio(path)
     monkeypatch.undo()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))

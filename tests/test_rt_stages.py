@@ -109,7 +109,7 @@ def test_without_stages_nothing_is_decoded(
     render(pack, speech, tmp_path / "b.mp4", RenderOptions(blender="crossfade"))
     assert not calls and first.n_transitions_computed
     render(pack, speech, tmp_path / "c.mp4", RenderOptions(blender="crossfade", label=LABEL))
-    n_steps = len(first.path)
+    n_steps = len(first.nodes)
     assert calls == {"decode_i420": n_steps, "encode_i420": n_steps}
 
 

@@ -251,7 +251,7 @@ def test_what_is_no_video(tmp_path: Path) -> None:
         ("notes.txt", "not a video or audio file"),
         ("notes.mp4", "cannot be read"),
         ("sound.wav", "no video track"),
-        ("rubbish.mkv", "not one frame"),
+        ("rubbish.mkv", "none of the video"),
     ]:
         with pytest.raises(InputError, match=words) as caught:
             VideoReader(tmp_path / name)

@@ -59,7 +59,7 @@ def test_warm_transitions_are_ready(path: Path) -> None:
     again = warm_transitions(path, [], WarmOptions(n_cuts=6))
     assert (again.n_cuts, again.n_computed, again.n_cached) == (6, 1, 5)
     store = TransitionStore(CharacterPack.open(path), open_blender("flow"))
-    assert all(map(store.cached, likely_cuts(open_character(path), [], 6)))
+    assert all(map(store.is_cached, likely_cuts(open_character(path), [], 6)))
 
 
 def run(*arguments: object) -> None:
@@ -91,5 +91,5 @@ def test_without_workers_one_process_draws(
     character = open_character(make_pack(tmp_path / "anna.tango", (20, 12)).path)
     cuts = likely_cuts(character, [], 6)
     store = TransitionStore(character.pack, open_blender("crossfade"))
-    assert list(draw_ahead(store, cuts, 2)) == cuts and all(map(store.cached, cuts))
+    assert list(draw_ahead(store, cuts, 2)) == cuts and all(map(store.is_cached, cuts))
     assert caplog.messages == ["transitions are drawn in this process only: no others can be started (no more)"]

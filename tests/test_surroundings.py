@@ -191,7 +191,7 @@ def test_nothing_that_can_be_written_but_the_output(place: Place) -> None:
     assert done.stdout == "None\n"
     code = "from export.cli import main; main()"
     refused = place.execute(code, "bundle", "mini", "a.ckpt", "-o", "b", before=before, TMPDIR="/nonexistent")
-    line = "tango-export: torch needs a folder for temporary files, and none can be written: name one by TMPDIR\n"
+    line = "tango-export: torch needs a folder for temporary files, and none is writable: set TMPDIR\n"
     assert (refused.returncode, refused.stderr) == (1, line)
 
 

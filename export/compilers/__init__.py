@@ -1,4 +1,4 @@
-"""What turns one network of a bundle into what a back end runs: one file a library, which is imported only to build."""
+"""Compilers, which turn a network of a bundle into an engine: one file per library, imported only to build."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,18 +18,18 @@ COMPILERS: dict[str, Callable[[CompileJob], dict[str, Path]]] = {
     "tensorrt": compile_tensorrt,
     "tensorrt-rtx": compile_tensorrt,
 }
-"""By back end; each raises as compile_network."""
+"""By back end; each raises like compile_network."""
 
 
 def compile_network(job: CompileJob) -> dict[str, Path]:
-    """Build; gives the files of the engine, name -> place, GRAPH.engine among them.
+    """Build; returns the files of the engine, name -> path, including GRAPH.engine.
 
-    Raises BackendError where the library is not installed or has no compiler, lacks an operator or the precision, or
-    the memory is too small, ArtifactError where `source` is no sane network.
+    Raises BackendError if the library is not installed or has no compiler, an operator or the precision is not
+    supported, or memory runs out; ArtifactError if `source` is not a valid network.
     """
     backend = job.key.backend
     if backend not in COMPILERS:
-        raise BackendError(f"{backend} has no compiler: it runs the networks of a bundle as they are")
+        raise BackendError(f"{backend} has no compiler: it runs the networks of a bundle directly")
     if (reason := find_backend(backend).why_no_precision(job.key.precision)) is not None:
         raise BackendError(reason)
     return COMPILERS[backend](job)

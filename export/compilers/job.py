@@ -1,4 +1,4 @@
-"""What a compiler is given, and what all of them say alike."""
+"""The input of a compiler, and an error common to all."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ __all__ = ["CompileJob", "out_of_memory"]
 class CompileJob:
     """One network to be compiled: from `source`, its ONNX file in float32, as `key` wants it, into `folder`.
 
-    timing_cache: what the builder remembers of the speed of kernels, None for nothing. tell: is told of progress.
+    timing_cache: the builder's cache of kernel timings, or None. tell: called with progress messages.
     """
 
     source: Path
@@ -27,9 +27,9 @@ class CompileJob:
 
 
 def out_of_memory(job: CompileJob) -> BackendError:
-    """What to say where a build ran out of memory."""
+    """The error for a build that ran out of memory."""
     shapes = ", ".join(f"{symbol} {most}" for symbol, (_, _, most) in job.key.shapes.items())
     return BackendError(
         f"network {job.spec.name}: out of memory while {job.key.backend} built it for {shapes or 'any shape'}: free "
-        "some, or take a smaller profile"
+        "some, or use a smaller profile"
     )

@@ -1,4 +1,4 @@
-"""ONNX Runtime: the network as it has optimised it for this machine, so that it is not done again at every start."""
+"""ONNX Runtime: saves the network as optimised for this machine, so that this is not repeated at every start."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ __all__ = ["compile_onnxruntime"]
 
 MAX_EMBEDDED_BYTES = 1 << 30  # larger networks get a second file for their weights
 MIN_BESIDE_BYTES = 1 << 10
-_FATAL = 4  # of its log levels: everything else reaches the caller as an exception
+_FATAL = 4  # log level: everything else reaches the caller as an exception
 
 
 def compile_onnxruntime(job: CompileJob) -> dict[str, Path]:
@@ -23,7 +23,7 @@ def compile_onnxruntime(job: CompileJob) -> dict[str, Path]:
     engine = job.folder / f"{job.spec.name}.engine"
     weights = job.folder / f"{engine.name}.data"
     options = _options(onnxruntime, engine)
-    # what lies beside the source would be looked for beside the engine
+    # weight files next to the source would be expected next to the engine
     if job.spec.weights or source.stat().st_size > MAX_EMBEDDED_BYTES:
         options.add_session_config_entry("session.optimized_model_external_initializers_file_name", weights.name)
         least = str(MIN_BESIDE_BYTES)
@@ -53,7 +53,7 @@ def _options(onnxruntime: Any, engine: Path) -> Any:
     options.log_severity_level = _FATAL
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.optimized_model_filepath = str(engine)
-    # the file is ONNX whatever its name ends with
+    # the file is ONNX, whatever its suffix
     options.add_session_config_entry("session.save_model_format", "ONNX")
     options.intra_op_num_threads = 1  # nothing is run
     return options
@@ -62,7 +62,7 @@ def _options(onnxruntime: Any, engine: Path) -> Any:
 def _failure(job: CompileJob, error: Exception) -> BackendError | ArtifactError:
     said = one_line(error)
     if "INVALID_PROTOBUF" in said or "No graph was found" in said:
-        return ArtifactError(f"{job.source} is no network that onnxruntime can open: {said}")
+        return ArtifactError(f"{job.source} is not a network that onnxruntime can open: {said}")
     if "not a registered function/op" in said or "NOT_IMPLEMENTED" in said:
         return BackendError(f"network {job.spec.name}: onnxruntime lacks an operator: {said}")
     return BackendError(f"network {job.spec.name}: onnxruntime cannot build it: {said}")

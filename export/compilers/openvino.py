@@ -1,6 +1,6 @@
-"""OpenVINO on the CPU: the compiled network as the blob that the library exports.
+"""OpenVINO on the CPU: the compiled network as a blob exported by the library.
 
-A blob holds shapes, but neither precision nor threads: who imports it says both again.
+A blob holds shapes, but neither precision nor threads: both must be given again on import.
 """
 
 from pathlib import Path
@@ -46,11 +46,11 @@ def _read(job: CompileJob) -> Any:
     except OpConversionFailure as error:
         raise BackendError(f"network {job.spec.name}: openvino lacks an operator: {one_line(error)}") from error
     except Exception as error:  # the library's own errors have no common base
-        raise ArtifactError(f"{job.source} is no network that openvino can read: {one_line(error)}") from error
+        raise ArtifactError(f"{job.source} is not a network that openvino can read: {one_line(error)}") from error
 
 
 def _narrow(job: CompileJob, network: Any, openvino: Any) -> None:
-    """Bound the shapes to the profile: what is fixed is compiled better."""
+    """Restrict the shapes to the profile: fixed sizes compile to faster code."""
     if not job.key.shapes:
         return
     shapes = {}

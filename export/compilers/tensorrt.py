@@ -1,6 +1,6 @@
-"""TensorRT 10.x and 11.x and TensorRT-RTX, by one path: polygraphy, with the module that the back end is.
+"""TensorRT 10.x and 11.x and TensorRT-RTX, through polygraphy, with the back end's own module.
 
-Networks are strongly typed: types are those of the ONNX file (export.precision), no builder flag decides any.
+Networks are strongly typed: types are those in the ONNX file (export.precision), not chosen by builder flags.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from export.compilers.job import CompileJob, out_of_memory
 
 __all__ = ["compile_tensorrt"]
 
-_UNSUPPORTED = re.compile(r"parsing node number \d+ \[([\w.:]+)")  # as its ONNX parser names an operator
+_UNSUPPORTED = re.compile(r"parsing node number \d+ \[([\w.:]+)")  # how its ONNX parser names an operator
 _MEMORY = re.compile(r"out ?of ?memory|bad_alloc|cannot allocate", re.IGNORECASE)
 
 
@@ -31,7 +31,7 @@ def compile_tensorrt(job: CompileJob) -> dict[str, Path]:
     """See export.compilers.compile_network."""
     if any(isinstance(size, str) for tensor in job.spec.inputs for size in tensor.shape) and not job.key.shapes:
         raise ArtifactError(
-            f"network {job.spec.name} has no profile, {job.key.backend} needs one: make the bundle again with "
+            f"network {job.spec.name} has no profile, but {job.key.backend} needs one: make the bundle again with "
             "'tango-export bundle'"
         )
     library = load(job.key.backend)
@@ -51,7 +51,7 @@ def compile_tensorrt(job: CompileJob) -> dict[str, Path]:
 
 
 def _typed(job: CompileJob) -> Path:
-    """The ONNX file with the types that are wanted."""
+    """The ONNX file with the requested types."""
     if job.key.precision == "fp32":
         return job.source
     from export.precision import typed_model
@@ -61,7 +61,7 @@ def _typed(job: CompileJob) -> Path:
 
 
 def _settings(job: CompileJob, loaders: Any, monitor: Any) -> dict[str, Any]:
-    """What polygraphy's CreateConfig takes."""
+    """Arguments for polygraphy's CreateConfig."""
     options = job.key.options
     cache = _timing_cache(job)
     return {
@@ -86,30 +86,32 @@ def _profile(job: CompileJob, loaders: Any) -> Any:
 
 
 def _timing_cache(job: CompileJob) -> str | None:
-    """TensorRT-RTX times nothing when it builds: its cache is an empty shell."""
+    """None for TensorRT-RTX, which times nothing when it builds."""
     return str(job.timing_cache) if job.timing_cache and job.key.backend == "tensorrt" else None
 
 
 def _must_say_typed(library: Any) -> bool:
-    """Versions that know no other networks may have no word for it."""
+    """Whether strong typing must be requested: versions without any other kind may lack the flag."""
     return hasattr(library.NetworkDefinitionCreationFlag, "STRONGLY_TYPED")
 
 
 def _polygraphy(backend: str, library: ModuleType) -> Any:
-    """polygraphy's loaders, speaking to this library and to the log that all its objects share."""
+    """polygraphy's loaders, set up for this library and for the log shared by all its objects."""
     try:
         from polygraphy import config
         from polygraphy.logger import G_LOGGER
 
         G_LOGGER.use_python_logging_system = True
         G_LOGGER.colors = False
-        logging.getLogger("Polygraphy").addHandler(logging.NullHandler())  # quiet unless somebody listens
+        logging.getLogger("Polygraphy").addHandler(logging.NullHandler())  # quiet unless the application configures it
         is_rtx = backend == "tensorrt-rtx"
         if "polygraphy.backend.trt" in sys.modules and bool(config.USE_TENSORRT_RTX) != is_rtx:
-            raise BackendError(f"this process has built for the other TensorRT: build for {backend} in another one")
+            raise BackendError(
+                f"this process has already built for the other TensorRT: build for {backend} in a new process"
+            )
         config.USE_TENSORRT_RTX = is_rtx  # read once, when the loaders are imported
         if is_rtx:
-            # the name under which polygraphy asks for it; the packages of the index call it otherwise
+            # the name that polygraphy imports; the packages on the index use another
             sys.modules.setdefault("tensorrt_rtx", library)
         from polygraphy.backend import trt as loaders
         from polygraphy.backend.trt import util
@@ -120,7 +122,7 @@ def _polygraphy(backend: str, library: ModuleType) -> Any:
 
 
 def _monitor(job: CompileJob, library: Any) -> Any:
-    """Tells of the builder's phases, and ends the build where that is interrupted."""
+    """Reports the builder's phases, and ends the build on an interrupt."""
 
     class Monitor(library.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -133,7 +135,7 @@ def _monitor(job: CompileJob, library: Any) -> Any:
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
             try:
                 job.tell(f"{job.spec.name}: {phase_name[:60].lower()}")
-            except BaseException as error:  # nothing may pass through the library's own code
+            except BaseException as error:  # no exception may pass through the library's own code
                 self.interrupt(error)
 
         def step_complete(self, phase_name: str, step: int) -> bool:
@@ -149,7 +151,7 @@ def _monitor(job: CompileJob, library: Any) -> Any:
 def _interruptible(monitor: Any) -> Iterator[None]:
     """An interrupt ends the build at its next step.
 
-    As an exception it would be raised in whatever of ours the library calls just then, its log as a rule, and be lost.
+    As an exception it would be raised in whichever callback is running, usually the log, and be lost.
     """
     taken = {}
     if threading.current_thread() is threading.main_thread():
@@ -168,7 +170,7 @@ def _interruptible(monitor: Any) -> Iterator[None]:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
-        # polygraphy sets a timing cache whether or not one is wanted, and closes it as older versions liked it
+        # polygraphy always sets a timing cache, and closes it in the style of older versions
         warnings.filterwarnings("ignore", "Use Deprecated in TensorRT-RTX", DeprecationWarning)
         warnings.filterwarnings("ignore", "Context managers for TensorRT", DeprecationWarning)
         yield
@@ -192,14 +194,14 @@ def _failures(job: CompileJob, library: Any) -> Iterator[None]:
             raise out_of_memory(job) from error
         if operator := _UNSUPPORTED.search(said):
             raise BackendError(
-                f"network {name}: {backend} {job.key.backend_version} has no operator {operator[1]} as it is used "
-                f"there: {_reason(said)}"
+                f"network {name}: {backend} {job.key.backend_version} does not support operator {operator[1]} "
+                f"as used there: {_reason(said)}"
             ) from error
         if "MODEL_DESERIALIZE_FAILED" in said:
-            raise ArtifactError(f"{job.source} is no ONNX file that {backend} can read") from error
+            raise ArtifactError(f"{job.source} is not an ONNX file that {backend} can read") from error
         raise BackendError(f"network {name}: {backend} cannot build it: {said or one_line(error)}") from error
 
 
 def _reason(said: str) -> str:
-    """The end of what the parser says, where the reason is."""
+    """The end of the parser's message, which gives the reason."""
     return said.rpartition("ERROR: ")[2][:200]

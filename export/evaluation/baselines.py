@@ -1,4 +1,4 @@
-"""Embeddings that exist to be compared with: plain onset correlation, and another embedding moved in time."""
+"""Embeddings for comparison only: plain onset correlation, and another embedding shifted in time."""
 
 import hashlib
 from collections.abc import Callable
@@ -22,8 +22,8 @@ _STILL = 1e-6
 class CorrelationEmbedding:
     """Onset flux against wrist speed over half_frames to either side, nothing else: Pearson's correlation.
 
-    The baseline that the figures asked of the fitted embedding were set against; the one in use,
-    engine.features.onset, hears and sees more.
+    The baseline from which the targets of the fitted embedding were set; the one in use, engine.features.onset, uses
+    more features.
     """
 
     half_frames: int
@@ -50,10 +50,10 @@ class CorrelationEmbedding:
 
 
 class WholeListener:
-    """See engine.features.embedding.Listener; hears to the end, then gives everything. widths: of low and high."""
+    """See engine.features.embedding.Listener; collects all input, then returns everything. widths: of low and high."""
 
     def __init__(self, features: Callable[[np.ndarray], Features], widths: tuple[int, int]) -> None:
-        """features: of all rows, float32 (F, columns)."""
+        """features: function of all rows, float32 (F, columns)."""
         self._features = features
         self._widths = widths
         self._rows = np.empty((0, N_COLUMNS), np.float32)
@@ -77,7 +77,7 @@ def _contexts(values: np.ndarray, half_frames: int) -> Features:
 
 @dataclass(frozen=True, eq=False)
 class LaggedEmbedding:
-    """Another embedding, for somebody whose motion follows the voice by so many frames more than it expects."""
+    """Another embedding, for a person whose motion trails the voice by lag_frames more than it expects."""
 
     inner: Embedding
     lag_frames: int

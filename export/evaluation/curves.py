@@ -1,4 +1,4 @@
-"""What the fitted embedding gains by waiting longer and by seeing more of the person, and what it costs."""
+"""What the fitted embedding gains from more look-ahead and from more video of the person, and what it costs."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -17,12 +17,12 @@ from engine.features.scores import REACH, low_hits
 from engine.features.speech import speech_features
 from engine.features.validation import SMOOTHING_FRAMES, fit_person
 from engine.timebase import FPS, FRAMES_PER_NODE, SAMPLE_RATE, frame_start
-from export.evaluation.measures import BLOCK_FRAMES, interval_of
-from export.evaluation.people import Person, features_of, heard_by
+from export.evaluation.measures import BLOCK_FRAMES, mean_interval
+from export.evaluation.people import Person, compute_features, compute_speech_features
 from export.evaluation.rivals import fitted_to
-from export.training.batches import part_of
+from export.training.batches import cut_nodes
 
-__all__ = ["LEARNING_S", "costs_of", "learning_curve", "lookahead_hits", "lookahead_summary"]
+__all__ = ["LEARNING_S", "learning_curve", "lookahead_hits", "lookahead_summary", "measure_costs"]
 
 LEARNING_S = (5, 10, 15, 20, 30, 40)
 _WHOLE = "whole"
@@ -31,27 +31,27 @@ Hits = dict[str, list[np.ndarray]]
 
 
 def lookahead_hits(person: Person, options: FitOptions) -> Hits:
-    """Low level by frames of look-ahead and stretch, bool (n,)."""
+    """Hits of the low level by frames of look-ahead and stretch, bool (n,)."""
     hits: Hits = {name: [] for name in (*map(str, LOOKAHEADS), _WHOLE)}
     for asked in person.asked:
         embedding = fitted_to(person, asked, options)
         motion = embedding.motion(person.recording)
         for name in hits:
-            hurried = embedding if name == _WHOLE else embedding.with_lookahead(int(name))
-            speech = heard_by(hurried, person.recording.samples, person.rows)
+            reduced = embedding if name == _WHOLE else embedding.with_lookahead(int(name))
+            speech = compute_speech_features(reduced, person.recording.samples, person.rows)
             hits[name].append(low_hits(speech.low, motion.low, asked))
     return hits
 
 
 def lookahead_summary(people: Sequence[Hits]) -> dict[str, Any]:
     """Over one or more people, by frames of look-ahead."""
-    return {name: interval_of([part for hits in people for part in hits[name]], BLOCK_FRAMES) for name in people[0]}
+    return {name: mean_interval([part for hits in people for part in hits[name]], BLOCK_FRAMES) for name in people[0]}
 
 
 def learning_curve(person: Person, options: FitOptions, others: Sequence[Person]) -> dict[str, Any]:
-    """Low level on the last stretch after fits to so many seconds that end before anything it can see.
+    """Low level on the last stretch by seconds fitted to; these end before anything that the stretch depends on.
 
-    `prior`: with the covariances of the others mixed in. Empty where there is too little.
+    `prior`: with the covariances of the others mixed in. Empty if the recording is too short.
     """
     if not person.asked:
         return {}
@@ -64,17 +64,17 @@ def learning_curve(person: Person, options: FitOptions, others: Sequence[Person]
         first = end - seconds * FPS // FRAMES_PER_NODE
         if first < 0:
             break
-        part = part_of(person.recording, first, end)
+        part = cut_nodes(person.recording, first, end)
         told["fitted"][str(seconds)] = _hits(_fit(part, options, None), person, asked)
         if prior is not None:
             told["prior"][str(seconds)] = _hits(_fit(part, options, prior), person, asked)
     return told if told["fitted"] else {}
 
 
-def costs_of(person: Person, options: FitOptions) -> dict[str, Any]:
-    """CPU seconds of a fit, with and without cross-validation, and of hearing.
+def measure_costs(person: Person, options: FitOptions) -> dict[str, Any]:
+    """CPU seconds of a fit, with and without cross-validation, and of processing speech.
 
-    All cores' work is counted, so the CPU seconds are those of one core.
+    The work of all cores is counted, so they are seconds on one core.
     """
     seconds = person.recording.duration_s
     samples = person.recording.samples
@@ -101,12 +101,12 @@ def _fit(recording: Recording, options: FitOptions, prior: Prior | None) -> Fitt
 
 
 def _hits(embedding: Embedding, person: Person, asked: np.ndarray) -> dict[str, float]:
-    speech, motion = features_of(embedding, person)
-    return interval_of([low_hits(speech.low, motion.low, asked)], BLOCK_FRAMES)
+    speech, motion = compute_features(embedding, person)
+    return mean_interval([low_hits(speech.low, motion.low, asked)], BLOCK_FRAMES)
 
 
 def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
-    """What it gives, and the least CPU seconds of three times."""
+    """The result, and the fewest CPU seconds of three runs."""
     seconds = []
     for _ in range(3):
         started = time.process_time()
@@ -116,7 +116,7 @@ def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
 
 
 def _node_ms(embedding: Embedding, samples: np.ndarray) -> np.ndarray:
-    """Milliseconds of compute of each node of speech, streamed a node at a time."""
+    """Milliseconds of compute per node of speech, streamed one node at a time."""
     listener = SpeechListener(embedding)
     edges = [frame_start(frame) for frame in range(0, len(samples) * FPS // SAMPLE_RATE, FRAMES_PER_NODE)]
     times = []

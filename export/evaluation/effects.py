@@ -1,4 +1,4 @@
-"""Other voices and other microphones, made from a recording: plain signal processing, the same samples every time."""
+"""Simulates other voices and microphones with plain, deterministic signal processing."""
 
 from collections.abc import Callable
 from fractions import Fraction
@@ -36,7 +36,7 @@ def stretched(samples: np.ndarray, tempo: float) -> np.ndarray:
 
 
 def pitched(samples: np.ndarray, semitones: float) -> np.ndarray:
-    """As long as before; formants move along, as with a larger or smaller speaker."""
+    """Of the same length; formants shift along, as for a larger or smaller speaker."""
     ratio = Fraction(2 ** (semitones / 12)).limit_denominator(50)
     slower = stretched(samples, float(1 / ratio))
     return _fitted_to(resample_poly(slower, ratio.denominator, ratio.numerator), len(samples))
@@ -83,4 +83,4 @@ EFFECTS: dict[str, tuple[float, Callable[[np.ndarray], np.ndarray]]] = {
     "20 dB quieter": (1.0, quiet),
     "clipped at a tenth of the peak": (1.0, clipped),
 }
-"""Tempo of the result, and what makes it."""
+"""Tempo of the result, and the function that makes it."""

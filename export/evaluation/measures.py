@@ -9,21 +9,21 @@ import numpy as np
 from engine.features.embedding import Features
 from engine.features.scores import CONTROL_SHIFTS, STRIDE, WINDOW, Interval, interval, low_hits, window_scores
 from engine.timebase import FPS
-from export.evaluation.people import Person, features_of
+from export.evaluation.people import Person, compute_features
 from export.evaluation.rivals import Rival
 
-__all__ = ["BLOCK_FRAMES", "Measured", "correlation", "interval_of", "measure", "score_windows", "summary"]
+__all__ = ["BLOCK_FRAMES", "Measured", "correlation", "mean_interval", "measure", "score_windows", "summary"]
 
-BLOCK_FRAMES = 2 * FPS  # drawn together for an interval
-BLOCK_WINDOWS = WINDOW // STRIDE  # likewise: those that overlap
+BLOCK_FRAMES = 2 * FPS  # resampled together for a confidence interval
+BLOCK_WINDOWS = WINDOW // STRIDE  # likewise: windows that overlap
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Per stretch that was kept out of the fit. Arrays that are not there: the recording is too short.
+    """Per stretch held out of the fit. Arrays are missing if the recording is too short.
 
-    found, control: bool (n,), low level. first: bool (w,), far: float (w,) shares; n_candidates as often. true, chosen,
-    random: float (w,), r of voice energy and body speed inside the window itself, the one chosen at another time of the
+    found, control: bool (n,), low level. first: bool (w,), far: float (w,) shares; n_candidates likewise. true, chosen,
+    random: float (w,), r of voice energy and body speed in the window itself, in the one chosen at another time of the
     recording, and the mean over all other times.
     """
 
@@ -38,14 +38,14 @@ class Measured:
 
 
 def measure(rival: Rival, person: Person) -> Measured:
-    """Errors as the embedding's `motion`."""
+    """Raises like the embedding's `motion`."""
     measured = Measured()
     known: dict[tuple[int, int], tuple[Features, Features]] = {}
 
     def matched(asked: np.ndarray) -> tuple[Features, Features]:
         key = (int(asked[0]), int(asked[-1])) if rival.refits else (0, 0)
         if key not in known:
-            known[key] = features_of(rival.without(person, asked), person)
+            known[key] = compute_features(rival.without(person, asked), person)
         return known[key]
 
     for asked in person.asked:
@@ -89,7 +89,7 @@ def correlation(voice: np.ndarray, speed: np.ndarray) -> np.ndarray:
     return np.asarray(_standard(voice) @ _standard(speed).T)
 
 
-def interval_of(parts: Sequence[np.ndarray], block: int) -> dict[str, float]:
+def mean_interval(parts: Sequence[np.ndarray], block: int) -> dict[str, float]:
     return _told(interval(parts, block))
 
 
@@ -98,20 +98,20 @@ def summary(measured: Sequence[Measured], baselines: Mapping[str, Sequence[Measu
     every = {name: [part for one in measured for part in getattr(one, name)] for name in Measured.__dataclass_fields__}
     return {
         "frames": sum(map(len, every["found"])),
-        "low": interval_of(every["found"], BLOCK_FRAMES),
-        "control": interval_of(every["control"], BLOCK_FRAMES),
+        "low": mean_interval(every["found"], BLOCK_FRAMES),
+        "control": mean_interval(every["control"], BLOCK_FRAMES),
         "gain": {name: _gain(measured, others) for name, others in baselines.items()},
         "windows": sum(map(len, every["first"])),
-        "first": interval_of(every["first"], BLOCK_WINDOWS),
-        "first_chance": interval_of(every["chance"], BLOCK_WINDOWS)["mean"],
-        "far_beaten": interval_of(every["far"], BLOCK_WINDOWS),
-        "r": {name: interval_of(every[name], BLOCK_WINDOWS) for name in ("true", "chosen", "random")},
+        "first": mean_interval(every["first"], BLOCK_WINDOWS),
+        "first_chance": mean_interval(every["chance"], BLOCK_WINDOWS)["mean"],
+        "far_beaten": mean_interval(every["far"], BLOCK_WINDOWS),
+        "r": {name: mean_interval(every[name], BLOCK_WINDOWS) for name in ("true", "chosen", "random")},
     }
 
 
 def _gain(measured: Sequence[Measured], others: Sequence[Measured]) -> dict[str, float]:
     pairs = [pair for a, b in zip(measured, others, strict=True) for pair in zip(a.found, b.found, strict=True)]
-    return interval_of([a.astype(np.float64) - b for a, b in pairs], BLOCK_FRAMES)
+    return mean_interval([a.astype(np.float64) - b for a, b in pairs], BLOCK_FRAMES)
 
 
 def _told(found: Interval) -> dict[str, float]:

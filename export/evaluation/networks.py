@@ -1,4 +1,4 @@
-"""Rows of the trained towers: mini with the paper's ablations, trained on other people, and adapted to the person."""
+"""The trained towers: mini with the paper's ablations, trained on other people, and adapted to the person."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ from export.evaluation.people import Person
 from export.evaluation.rivals import Rival
 from export.models.mini import AuMoMini, MiniConfig, MiniTower
 from export.training.adapt import AdaptOptions
-from export.training.batches import part_of
+from export.training.batches import cut_nodes
 from export.training.checkpoint import Checkpoint
 from export.training.trainer import Trainer, TrainOptions
 
@@ -33,12 +33,12 @@ ABLATIONS = {
     "mini, split": MiniConfig(layout="split"),
     "mini, no stop-gradient": MiniConfig(stop_gradient=False),
 }
-"""The class token is what `mini` has: TANGO, section 4.3, table 2."""
+"""`mini` itself has the class token: TANGO, section 4.3, table 2."""
 
 
 @dataclass(frozen=True)
 class NetworkOptions:
-    """n_groups: people are left out in so many groups; adapt_steps: nothing of the person is left to stop early by."""
+    """n_groups: of people, for leaving one group out; adapt_steps: fixed, as no data is left for early stopping."""
 
     n_groups: int = 3
     train: TrainOptions = field(default_factory=lambda: TrainOptions(progress=False))
@@ -48,7 +48,7 @@ class NetworkOptions:
 
 @dataclass(frozen=True, eq=False)
 class TowerEmbedding:
-    """A trained model over whole recordings; at run time engine.features.mini does the same window by window."""
+    """A trained model on whole recordings; at run time engine.features.mini does the same window by window."""
 
     model: AuMoMini
     name: str = "mini"
@@ -81,9 +81,9 @@ class TowerEmbedding:
 
 
 def network_rivals(people: Sequence[Person], options: NetworkOptions) -> list[Rival]:
-    """Raises InputError where there are too few people to leave some out."""
+    """Raises InputError if there are too few people to leave some out."""
     if len(people) < 2:
-        raise InputError("mini is trained on other people than it is tried on: want two recordings or more")
+        raise InputError("mini is tested on people that it was not trained on: give two recordings or more")
 
     @cache
     def trained(name: str, group: int) -> Checkpoint:
@@ -106,16 +106,16 @@ def network_rivals(people: Sequence[Person], options: NetworkOptions) -> list[Ri
 
 
 def _adapted(start: Checkpoint, recording: Recording, asked: np.ndarray, options: NetworkOptions) -> Checkpoint:
-    """Fine-tuned to what is on both sides of the frames asked for; the start where that is too short."""
+    """Fine-tuned to both sides of the query frames; the start if they are too short."""
     config, adapt = start.config, options.adapt
-    # training sees nothing beyond its part, so one context has to fit in between
+    # training sees nothing beyond its part, so one context must fit in between
     seen = REACH + config.high_lookback_frames - config.window_frames // 2 + SMOOTHING_FRAMES
     n_nodes = recording.n_frames // FRAMES_PER_NODE
     sides = (
         (0, max(int(asked[0]) - seen, 0) // FRAMES_PER_NODE),
         (min(-(-(int(asked[-1]) + 1 + seen) // FRAMES_PER_NODE), n_nodes), n_nodes),
     )
-    parts = [part_of(recording, first, last) for first, last in sides if last > first]
+    parts = [cut_nodes(recording, first, last) for first, last in sides if last > first]
     wanted = replace(
         options.train,
         steps=options.adapt_steps,

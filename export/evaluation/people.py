@@ -1,4 +1,4 @@
-"""Whom embeddings are tried on: recordings with all that is computed of them once."""
+"""The people that embeddings are tested on: recordings, with everything computed from them cached."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,16 +21,16 @@ from engine.skeleton import LEFT_ELBOW, LEFT_WRIST, NOSE, RIGHT_ELBOW, RIGHT_WRI
 from engine.timebase import FPS
 from export.recordings import read_recordings
 
-__all__ = ["Person", "Stretch", "features_of", "heard_by", "read_people", "smooth"]
+__all__ = ["Person", "Stretch", "compute_features", "compute_speech_features", "read_people", "smooth"]
 
 _BODY = [NOSE, LEFT_ELBOW, RIGHT_ELBOW, LEFT_WRIST, RIGHT_WRIST]
-_SMOOTH_FRAMES = 2.0  # standard deviation, of body speed: as smooth as the energy it is compared with
+_SMOOTH_FRAMES = 2.0  # standard deviation; makes body speed as smooth as the energy it is compared with
 _NAMESAKE = " #"
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """A part that is kept out of a fit: first frame, frame behind the last, and the windows asked for, by number."""
+    """A part held out of a fit: first frame, last frame + 1, and the query windows, by number."""
 
     first: int
     last: int
@@ -43,7 +43,7 @@ class Stretch:
 
 @dataclass(frozen=True, eq=False)
 class Person:
-    """A recording; pack is None where it came from another kind of file."""
+    """A recording; pack is None if it came from another kind of file."""
 
     recording: Recording
     pack: CharacterPack | None = None
@@ -81,7 +81,7 @@ class Person:
 
     @cached_property
     def asked(self) -> list[np.ndarray]:
-        """Frames that are asked for, low level, by stretch; empty where the recording is too short."""
+        """Query frames of the low level, by stretch; empty if the recording is too short."""
         return folds(self.recording.n_frames)
 
     @cached_property
@@ -90,7 +90,7 @@ class Person:
 
     @cached_property
     def stretches(self) -> list[Stretch]:
-        """Windows inside what the low level asks for, so that one fit serves both; else the one in the middle."""
+        """Windows inside the query frames of the low level, so that one fit serves both; else the one in the middle."""
         found, starts = [], self.window_starts
         for asked in self.asked if len(starts) else []:
             first, last = int(asked[0]) - REACH, int(asked[-1]) + REACH
@@ -104,11 +104,11 @@ class Person:
 
     @cached_property
     def known(self) -> dict[Any, Any]:
-        """Contexts and fits made already, by what they were made from."""
+        """Cached contexts and fits, by what they were made from."""
         return {}
 
     def scales(self, options: FitOptions) -> list[Contexts]:
-        """What a fit looks at, by scale."""
+        """The contexts that a fit uses, by scale."""
         return [self._contexts(half, options.mouth) for half in options.scales]
 
     def _contexts(self, half_frames: int, mouth: bool) -> Contexts:
@@ -120,7 +120,7 @@ class Person:
 
 
 def read_people(data: Sequence[Path]) -> list[Person]:
-    """Every recording is taken for another person. Errors as read_recordings."""
+    """Every recording counts as a different person. Raises like read_recordings."""
     packs = [CharacterPack.open(folder) for path in data for folder in _packs(path)]
     by_name = {(pack.info.name, pack.info.n_frames): pack for pack in packs}
     people: list[Person] = []
@@ -132,13 +132,13 @@ def read_people(data: Sequence[Path]) -> list[Person]:
     return people
 
 
-def features_of(embedding: Embedding, person: Person) -> tuple[Features, Features]:
-    """Of all of a recording: speech, motion; each float32 (F, D)."""
-    return heard_by(embedding, person.recording.samples, person.rows), embedding.motion(person.recording)
+def compute_features(embedding: Embedding, person: Person) -> tuple[Features, Features]:
+    """Features of a whole recording: speech, motion; each float32 (F, D)."""
+    return compute_speech_features(embedding, person.recording.samples, person.rows), embedding.motion(person.recording)
 
 
-def heard_by(embedding: Embedding, samples: np.ndarray, rows: np.ndarray) -> Features:
-    """All of a speech, of which the rows of engine.features.speech are known already."""
+def compute_speech_features(embedding: Embedding, samples: np.ndarray, rows: np.ndarray) -> Features:
+    """Features of a whole speech whose rows of engine.features.speech are given."""
     listener = embedding.listen()
     parts = zip(listener.push(samples, rows), listener.flush(), strict=True)
     return Features(*(np.concatenate(pair)[: len(rows)] for pair in parts))

@@ -1,4 +1,4 @@
-"""The evaluation as a picture."""
+"""Plots of the evaluation."""
 
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,10 @@ def draw(result: dict[str, Any], path: Path) -> None:
         2 if curves else 1, 2, squeeze=False, height_ratios=[0.28 * len(rows), 3.2][: 2 if curves else 1]
     )
     _bars(axes[0, 0], rows, key, "low")
-    axes[0, 0].set_title(f"low level, {whom}: % right; red: time-shifted speech", loc="left", fontsize=10)
+    axes[0, 0].set_title(f"low level, {whom}: % correct; red: time-shifted speech", loc="left", fontsize=10)
     _bars(axes[0, 1], rows[1:], key, "far_beaten")
     axes[0, 1].axvline(50, color=_FLOOR, linewidth=1)
-    axes[0, 1].set_title("windows: % of those far away that the true one beats", loc="left", fontsize=10)
+    axes[0, 1].set_title("windows: % of distant ones beaten by the true one", loc="left", fontsize=10)
     if curves:
         _lookahead(axes[1, 0], result["lookahead"], key)
         _learning(axes[1, 1], result["learning"])
@@ -74,7 +74,7 @@ def _learning(axes: Any, curves: dict[str, Any]) -> None:
                 axes.plot(*zip(*points, strict=True), style, color=color, label=name if key == "fitted" else None)
     if curves:
         axes.legend(frameon=False, fontsize=8)
-    axes.set(xlabel="seconds that it was fitted to", ylim=(0, 100))
+    axes.set(xlabel="seconds fitted to", ylim=(0, 100))
     axes.set_title("last fifth, low level %; dotted: with the others' prior", loc="left", fontsize=10)
 
 

@@ -1,4 +1,4 @@
-"""What is compared: every embedding as something that can be made for a person without looking at a part of it."""
+"""The embeddings under comparison, each made for a person without using a held-out part."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -17,9 +17,9 @@ from engine.features.onset import OnsetEmbedding
 from engine.features.recording import Recording
 from engine.features.validation import outside
 from export.evaluation.baselines import CorrelationEmbedding, LaggedEmbedding
-from export.evaluation.people import Person, features_of
+from export.evaluation.people import Person, compute_features
 
-__all__ = ["Rival", "bundle_rival", "fitted_to", "rivals_of"]
+__all__ = ["Rival", "bundle_rival", "fitted_to", "make_rivals"]
 
 _LAGS = range(-16, 17)
 _TRIAL_HALVES = (13, 32)
@@ -27,9 +27,9 @@ _TRIAL_HALVES = (13, 32)
 
 @dataclass(frozen=True)
 class Rival:
-    """without(person, frames): made for a person from everything but these frames and what can be seen from them.
+    """without(person, frames): the embedding made without these frames and everything that they depend on.
 
-    frames: ascending, int (n,). refits: whether it depends on them. ablation: of interest beside another row only.
+    frames: ascending, int (n,). refits: whether it depends on them. ablation: only of interest next to another row.
     shown: whether paths through the graph are of interest.
     """
 
@@ -40,8 +40,8 @@ class Rival:
     shown: bool = False
 
 
-def rivals_of(people: Sequence[Person], options: FitOptions) -> list[Rival]:
-    """Every row that needs no network; the generic ones only where there are other people."""
+def make_rivals(people: Sequence[Person], options: FitOptions) -> list[Rival]:
+    """Every row that needs no network; generic ones only if there are other people."""
     body, mouth = replace(options, mouth=False), replace(options, mouth=True)
     rivals = [
         *(Rival(f"onset, trial, {half}", _constant(CorrelationEmbedding(half))) for half in _TRIAL_HALVES),
@@ -60,7 +60,7 @@ def rivals_of(people: Sequence[Person], options: FitOptions) -> list[Rival]:
 
 
 def fitted_to(person: Person, asked: np.ndarray | None, options: FitOptions) -> Embedding:
-    """Fitted to everything, or to everything but the frames asked for; kept for the next one who asks."""
+    """Fitted to everything, or to everything but the query frames; cached."""
     key = (None, options) if asked is None else (int(asked[0]), int(asked[-1]), options)
     if key not in person.known:
         person.known[key] = _fit(person, asked, options, None)
@@ -72,13 +72,13 @@ def _fit(person: Person, asked: np.ndarray | None, options: FitOptions, prior: P
     scales = person.scales(options)
     kept = None if asked is None else [outside(contexts, asked) for contexts in scales]
     if kept is not None and not all(part.any() for part in kept):
-        # nothing is left of the person: what a character without a fit gets
+        # nothing of the person is left: use what a character without a fit gets
         return OnsetEmbedding()
     return fit_embedding(scales, kept, options, prior)
 
 
 def bundle_rival(folder: Path) -> Rival:
-    """A mini or full bundle as it is. Raises InputError for one of something else."""
+    """A mini or full bundle, unchanged. Raises InputError for other bundles."""
     embedding = learned_embedding(open_embedding_networks(folder))
     return Rival(f"{embedding.name} {folder.name}", _constant(embedding), shown=True)
 
@@ -119,7 +119,7 @@ def _constant(embedding: Embedding) -> Callable[[Person, np.ndarray], Embedding]
 
 
 def _fitted(options: FitOptions, scales: Sequence[int] = ()) -> Callable[[Person, np.ndarray], Embedding]:
-    """scales: of the linear parts that remain, without the onsets; none given: all as it is."""
+    """scales: of the linear parts to keep, without the onsets; empty: the whole embedding."""
 
     def without(person: Person, asked: np.ndarray) -> Embedding:
         embedding = fitted_to(person, asked, options)
@@ -131,7 +131,7 @@ def _fitted(options: FitOptions, scales: Sequence[int] = ()) -> Callable[[Person
 
 
 def _generic(people: Sequence[Person], options: FitOptions) -> list[Rival]:
-    """Never fitted to the person itself: leave one person out."""
+    """Never fitted to the person in question: leave one person out."""
 
     @cache
     def prior(person: Person) -> Prior:
@@ -156,8 +156,8 @@ def _generic(people: Sequence[Person], options: FitOptions) -> list[Rival]:
 
 
 def _best_lag(embedding: Embedding, person: Person, asked: np.ndarray, options: FitOptions) -> int:
-    """The lag at which speech and motion are most similar, over contexts that see nothing of what is asked."""
-    speech, motion = (features.low for features in features_of(embedding, person))
+    """The lag at which speech and motion are most similar, over contexts independent of the query frames."""
+    speech, motion = (features.low for features in compute_features(embedding, person))
     kept = np.flatnonzero(outside(max(person.scales(options), key=lambda one: one.half_frames), asked))
     kept = kept[(kept >= -_LAGS[0]) & (kept < len(speech) - _LAGS[-1])]
     if not len(kept):

@@ -12,10 +12,10 @@ from tqdm import tqdm
 from engine.errors import InputError
 from engine.features.fit import FitOptions
 from engine.features.validation import MIN_SPEECH_S
-from export.evaluation.curves import costs_of, learning_curve, lookahead_hits, lookahead_summary
+from export.evaluation.curves import learning_curve, lookahead_hits, lookahead_summary, measure_costs
 from export.evaluation.measures import Measured, measure, summary
 from export.evaluation.people import Person, read_people
-from export.evaluation.rivals import Rival, bundle_rival, rivals_of
+from export.evaluation.rivals import Rival, bundle_rival, make_rivals
 from export.evaluation.shown import Shown, show, shown_summary
 from export.evaluation.tables import markdown, summarize
 from export.evaluation.voices import changed_hits, changed_summary, foreign, foreign_summary
@@ -27,8 +27,8 @@ BASELINES = ("onset", "onset, trial, 13", "onset, trial, 32")
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """bundles: of mini or full, tried as they are. output: folder for the report. mini: train the paper's ablations,
-    which takes many minutes. shown, curves, voices: those sections.
+    """bundles: of mini or full, tested unchanged. output: folder for the report. mini: train the paper's ablations,
+    which takes many minutes. shown, curves, voices: include those sections.
     """
 
     bundles: tuple[Path, ...] = ()
@@ -43,7 +43,7 @@ class EvaluateOptions:
 
 @dataclass(frozen=True)
 class _Trial:
-    """Who is tried, and what was noticed."""
+    """The people under test, and notes for the report."""
 
     tried: list[Person]
     options: EvaluateOptions
@@ -52,26 +52,26 @@ class _Trial:
 
 
 def evaluate(data: Sequence[Path], options: EvaluateOptions | None = None) -> dict[str, Any]:
-    """Try every embedding on every recording (see export.recordings), each taken for another person.
+    """Test every embedding on every recording (see export.recordings); each counts as a different person.
 
-    Nothing that a query or a candidate sees is seen by the fit; bundles are tried as they are, whatever they were
-    trained on. Returns everything measured, for JSON (None: there is no such figure); `summarize` makes a text of it.
+    A fit uses nothing that a query or a candidate depends on; bundles are tested unchanged, whatever they were trained
+    on. Returns everything measured, for JSON (None: no such figure); `summarize` turns it into text.
 
     Raises:
-        InputError: unusable data, or no recording of the least length.
+        InputError: unusable data, or no recording that is long enough.
         ArtifactError: a damaged pack or bundle.
     """
     options = options or EvaluateOptions()
     if options.output is not None and options.output.exists() and not options.output.is_dir():
-        raise InputError(f"{options.output} is a file: name a folder for the report")
+        raise InputError(f"{options.output} is a file: give a folder for the report")
     people = read_people(data)
     tried = [person for person in people if person.asked]
     if not tried:
         longest = max(person.recording.duration_s for person in people)
-        raise InputError(f"the longest of {len(people)} recordings has {longest:.1f} s: want one of 12 s or more")
+        raise InputError(f"the longest of {len(people)} recordings has {longest:.1f} s: give one of 12 s or more")
     rivals = _rivals(people, options)
     notes = [
-        f"{person.name}: {person.recording.duration_s:.1f} s are too short to be tried on"
+        f"{person.name}: {person.recording.duration_s:.1f} s are too short for a test"
         for person in people
         if not person.asked
     ]
@@ -92,7 +92,7 @@ def evaluate(data: Sequence[Path], options: EvaluateOptions | None = None) -> di
 
 
 def _rivals(people: Sequence[Person], options: EvaluateOptions) -> list[Rival]:
-    rivals = rivals_of(people, options.fit)
+    rivals = make_rivals(people, options.fit)
     if options.mini:
         from export.evaluation.networks import NetworkOptions, network_rivals
 
@@ -125,8 +125,8 @@ def _rows(trial: _Trial, rivals: Sequence[Rival]) -> list[dict[str, Any]]:
         for person in trial.tried:
             try:
                 measured[rival.name][person] = measure(rival, person)
-            except InputError as error:  # a bundle may need what a recording lacks
-                trial.notes.append(f"{rival.name} could not be tried: {error}")
+            except InputError as error:  # a bundle may need something that a recording lacks
+                trial.notes.append(f"{rival.name} could not be tested: {error}")
         trial.advance(rival.name)
     floor = {person: Measured(found=one.control) for person, one in measured["fitted"].items()}
     rows = [{"row": "control", "ablation": False, **_pooled(floor, {})}]
@@ -189,7 +189,7 @@ def _curves(trial: _Trial) -> dict[str, Any]:
             "pooled_15s": lookahead_summary(long) if long else None,
         },
         "learning": {name: curve for name, curve in learning.items() if curve},
-        "costs": {"name": longest.name, **costs_of(longest, fit)},
+        "costs": {"name": longest.name, **measure_costs(longest, fit)},
     }
 
 

@@ -1,4 +1,4 @@
-"""What a viewer would see: unseen speech is performed with the person's other motion, through the graph of the pack."""
+"""What a viewer would see: unseen speech performed with the person's other motion, through the graph of the pack."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ from engine.motion_graph.graph import MotionGraph
 from engine.motion_graph.search import Path as ShownPath
 from engine.motion_graph.variety import varied_path
 from engine.timebase import FPS, FRAMES_PER_NODE
-from export.evaluation.measures import correlation, interval_of
+from export.evaluation.measures import correlation, mean_interval
 from export.evaluation.people import Person, smooth
 from export.evaluation.rivals import Rival
 
@@ -26,7 +26,7 @@ __all__ = ["Shown", "show", "shown_summary"]
 
 _STEP_FRAMES = 32  # between windows in which r is taken
 _BLOCK = WINDOW // _STEP_FRAMES  # windows that overlap
-_MIN_FRAMES = 64  # a shorter stretch has no r to speak of
+_MIN_FRAMES = 64  # r is meaningless for a shorter stretch
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Shown:
 
 
 def show(rival: Rival, person: Person) -> Shown | None:
-    """None where the recording is too short or did not come from a pack."""
+    """None if the recording is too short or did not come from a pack."""
     if person.pack is None or not person.asked:
         return None
     graph = person.pack.graph
@@ -57,7 +57,7 @@ def show(rival: Rival, person: Person) -> Shown | None:
         embedding = rival.without(person, frames)
         try:
             path = _path(embedding, person, (first, last), graph, rest, level)
-        except InputError:  # nothing but this stretch leads on
+        except InputError:  # no path leads on without this stretch
             failed += 1
             continue
         _compare(person, frames, path, shown)
@@ -96,10 +96,10 @@ def _compare(person: Person, frames: np.ndarray, path: ShownPath, shown: Shown) 
 
 
 def shown_summary(people: Sequence[Shown]) -> dict[str, Any]:
-    """Over one or more people. off: how far r as shown is from r as recorded, mean over people."""
+    """Over one or more people. off: difference between r as shown and as recorded, mean over people."""
     seconds = sum(sum(one.seconds) for one in people)
     n_cuts = sum(sum(one.n_cuts) for one in people)
-    r = {name: interval_of([part for one in people for part in getattr(one, name)], _BLOCK) for name in _R}
+    r = {name: mean_interval([part for one in people for part in getattr(one, name)], _BLOCK) for name in _R}
     off = [abs(np.concatenate(one.shown).mean() - np.concatenate(one.true).mean()) for one in people if one.shown]
     return {
         "r": r,

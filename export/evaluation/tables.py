@@ -22,7 +22,7 @@ class Table:
 
 
 def summarize(result: dict[str, Any]) -> str:
-    """Tables of aligned columns, and what was noticed."""
+    """Tables with aligned columns, and the notes."""
     parts = []
     for table in tables(result):
         lines = aligned(table.rows, table.header)
@@ -43,7 +43,7 @@ def markdown(result: dict[str, Any], level: int = 3) -> str:
 
 
 def tables(result: dict[str, Any]) -> Iterator[Table]:
-    """Every table that the result has something for."""
+    """Every table for which the result has figures."""
     yield from _accuracies(result)
     if result.get("shown"):
         yield _shown(result)
@@ -82,7 +82,7 @@ def _accuracies(result: dict[str, Any]) -> Iterator[Table]:
     names = [one["name"] for one in result["people"]]
     yield Table(
         "Low level by person",
-        "In brackets the 95 % interval, behind it the control.",
+        "The 95 % interval is in brackets, followed by the control.",
         ["row", *(f"{one['name']}, {one['speech_s']:.0f} s of speech" for one in result["people"])],
         [[row["row"], *(_low_cell(row["people"].get(name)) for name in names)] for row in result["rows"]],
     )
@@ -175,7 +175,7 @@ def _learning(result: dict[str, Any]) -> Table:
         for label, key in (("", "fitted"), (", with prior", "prior")):
             if curve[key]:
                 rows.append([name + label, *(_share(curve[key].get(one)) for one in seconds), _share(curve["onset"])])
-    note = "`fitted` to so many seconds, tried on the last fifth of the recording."
+    note = "`fitted` to the given number of seconds, tested on the last fifth of the recording."
     return Table("Learning curve, low level", note, ["person", *(f"{one} s" for one in seconds), "onset"], rows)
 
 
@@ -186,8 +186,8 @@ def _costs(costs: dict[str, Any]) -> Table:
         ["fit with cross-validation, CPU s", f"{costs['fit_and_cross_validation_cpu_s']:.2f}"],
         ["speech rows, times real time", f"{costs['rows_times_real_time']:.0f}"],
         ["rows and `fitted`, streamed by nodes, times real time", f"{costs['streaming_times_real_time']:.0f}"],
-        ["ms of compute a node, median", f"{costs['node_ms_p50']:.3f}"],
-        ["ms of compute a node, 99th percentile", f"{costs['node_ms_p99']:.3f}"],
+        ["ms of compute per node, median", f"{costs['node_ms_p50']:.3f}"],
+        ["ms of compute per node, 99th percentile", f"{costs['node_ms_p99']:.3f}"],
     ]
     return Table("What `fitted` costs", "", ["what", "figure"], rows)
 
@@ -201,7 +201,7 @@ def _changed(result: dict[str, Any]) -> Table:
         + [_share(voices["people"][name][effect]["low"]) for name in names]
         for effect, figures in pooled.items()
     ]
-    note = "`fitted` to the voice as recorded, asked with unseen speech that was changed; low level."
+    note = "`fitted` to the voice as recorded, queried with unseen speech that was changed; low level."
     return Table("The same voice, changed", note, ["change", "pooled", "against unchanged", *names], rows)
 
 
@@ -216,10 +216,10 @@ def _foreign(result: dict[str, Any]) -> Table:
             + [_share(figures.get(key)) for key in ("same", "same_control")]
         )
     note = (
-        "Speech of the other people asks a fit to this one. r of voice energy and body speed: the person's own, in the "
+        "Speech of other people queries a fit to this one. r of voice energy and body speed: the person's own, in the "
         "window chosen for own unseen speech, in the one chosen for foreign speech, in all of them. Alike: r of the "
         "scores that fits to both halves of the recording give the person's windows; same: both choose the same "
-        "second, %; control: the speech of one fit is moved."
+        "second, %; control: speech of one fit shifted."
     )
     header = ["person", "own", "own, chosen", "foreign, chosen", "random", "alike", "control", "same", "control"]
     return Table("Other voices", note, header, rows)

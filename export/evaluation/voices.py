@@ -1,4 +1,4 @@
-"""What it costs to cross voices: the fit heard one voice, and is asked with another."""
+"""The effect of another voice: fitted to one voice, queried with another."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,8 +11,8 @@ from engine.features.scores import WINDOW, low_hits
 from engine.features.speech import speech_features
 from engine.timebase import FPS
 from export.evaluation.effects import EFFECTS
-from export.evaluation.measures import BLOCK_FRAMES, correlation, interval_of, score_windows
-from export.evaluation.people import Person, heard_by
+from export.evaluation.measures import BLOCK_FRAMES, correlation, mean_interval, score_windows
+from export.evaluation.people import Person, compute_speech_features
 from export.evaluation.rivals import fitted_to
 
 __all__ = ["changed_hits", "changed_summary", "foreign", "foreign_summary"]
@@ -36,7 +36,7 @@ def changed_hits(person: Person, options: FitOptions) -> Hits:
         embedding = fitted_to(person, asked, options)
         motion = embedding.motion(person.recording)
         for name, (tempo, samples, rows) in heard.items():
-            speech = heard_by(embedding, samples, rows)
+            speech = compute_speech_features(embedding, samples, rows)
             own = np.arange(person.recording.n_frames)
             places = np.round((own + 0.5) / tempo - 0.5).astype(int)
             hits[name].append(low_hits(speech.low[np.clip(places, 0, len(speech.low) - 1)], motion.low, asked))
@@ -50,16 +50,16 @@ def changed_summary(people: Sequence[Hits]) -> dict[str, Any]:
         parts = [part for hits in people for part in hits[name]]
         plain = [part for hits in people for part in hits["unchanged"]]
         gain = [a.astype(np.float64) - b for a, b in zip(parts, plain, strict=True)]
-        told[name] = {"low": interval_of(parts, BLOCK_FRAMES), "gain": interval_of(gain, BLOCK_FRAMES)}
+        told[name] = {"low": mean_interval(parts, BLOCK_FRAMES), "gain": mean_interval(gain, BLOCK_FRAMES)}
     return told
 
 
 def foreign(person: Person, speakers: Sequence[Person], options: FitOptions) -> list[dict[str, np.ndarray]]:
-    """Of the speech of each of the others, by window (w,): what the fit to this person chooses for it.
+    """What the fit to this person chooses for the speech of each of the others, by window (w,).
 
-    chosen, random: r of voice energy and the person's body speed in the chosen window, and over all of them. Where the
-    recording is long enough for a fit to each half of it: `alike`, r of the scores that both fits give to the person's
-    windows, `same`, whether they choose the same second, and both again with the speech of one fit moved (`_control`).
+    chosen, random: r of voice energy and the person's body speed in the chosen window, and over all windows. If the
+    recording is long enough for a fit to each half: `alike`, r of the scores that both fits give to the person's
+    windows, `same`, whether they choose the same second, and both with the speech of one fit shifted (`_control`).
     """
     starts = person.window_starts
     speeds = person.speed[starts[:, None] + np.arange(WINDOW)]
@@ -73,7 +73,7 @@ def foreign(person: Person, speakers: Sequence[Person], options: FitOptions) -> 
         if not len(asked):
             continue
         scores = [
-            score_windows(heard_by(fit, speaker.recording.samples, speaker.rows), motion, asked, starts)
+            score_windows(compute_speech_features(fit, speaker.recording.samples, speaker.rows), motion, asked, starts)
             for fit, motion in zip(fits, motions, strict=True)
         ]
         r = correlation(speaker.voice[asked[:, None] + np.arange(WINDOW)], speeds)
@@ -85,7 +85,7 @@ def foreign(person: Person, speakers: Sequence[Person], options: FitOptions) -> 
 def foreign_summary(found: Sequence[dict[str, np.ndarray]]) -> dict[str, Any]:
     """Means with intervals over all windows of all speakers."""
     names = dict.fromkeys(name for one in found for name in one)
-    return {name: interval_of([one[name] for one in found if name in one], _BLOCK) for name in names}
+    return {name: mean_interval([one[name] for one in found if name in one], _BLOCK) for name in names}
 
 
 def _halves(person: Person, options: FitOptions) -> tuple[Embedding, Embedding]:

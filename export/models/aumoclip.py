@@ -1,10 +1,10 @@
 """AuMoCLIP, the joint embedding of speech and motion of TANGO (arXiv 2410.04221, section 3.2), as released.
 
-What is special about it: two towers with two levels each. The low level keeps one vector a frame (30 fps) and comes
-from convolutions alone; the high level summarises a window: its attention's first row, the "cls". No gradient of the
-high level ever reaches a low one. Lengths are changed by linear interpolation with aligned ends only.
+It has two towers with two levels each. The low level keeps one vector per frame (30 fps) and comes from convolutions
+alone; the high level summarises a window: its attention's first row, the "cls". No gradient of a high level ever
+reaches a low one. Lengths are changed only by linear interpolation with aligned ends.
 
-Tensor names are those of the published checkpoint. The speech and text encoders stand in aumoclip_speech.py.
+Tensor names are those of the published checkpoint. The speech and text encoders are in aumoclip_speech.py.
 """
 
 import math
@@ -46,13 +46,13 @@ def resample(sequence: Tensor, length: int) -> Tensor:
 
 
 def _repeat_last(sequence: Tensor, length: int) -> Tensor:
-    """The last row again and again until the sequence is `length` long."""
+    """Repeat the last row until the sequence is `length` long."""
     row = torch.arange(length, device=sequence.device).clamp(max=sequence.shape[1] - 1)
     return sequence.index_select(1, row)
 
 
 def _append_tail(sequence: Tensor, length: int) -> Tensor:
-    """The last rows once more, in their order, where a sequence is a little shorter than `length`."""
+    """Append the last rows once more, in order, if a sequence is a little shorter than `length`."""
     missing = length - sequence.shape[1]
     return torch.cat([sequence, sequence[:, -missing:]], 1) if missing > 0 else sequence
 
@@ -100,7 +100,7 @@ class Mapping(nn.Module):
 
 
 class SummaryAttention(nn.Module):
-    """Multi-head attention without residual or norm, which also gives what its first row looked at.
+    """Multi-head attention without residual or norm, which also returns what its first row attended to.
 
     Returns the attended rows (B, n, width) and the input with every head's channels multiplied by the weight that
     query 0 gives to that row (B, n, width).

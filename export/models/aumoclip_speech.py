@@ -1,8 +1,8 @@
-"""What AuMoCLIP hears with: wav2vec 2.0 encoders (arXiv 2006.11477) as transformers builds them, and how they join.
+"""The speech side of AuMoCLIP: wav2vec 2.0 encoders (arXiv 2006.11477) as built by transformers, and their combination.
 
-The release runs three of them over every waveform: a frozen encoder, a branch fine-tuned with the model, and a
-recogniser whose text the text encoder reads. Recogniser and frozen encoder start from the same public weights, so one
-pass through their trunk serves both wherever the weights are still equal.
+The release runs three of them on every waveform: a frozen encoder, a branch fine-tuned with the model, and a
+recogniser whose text goes to the text encoder. Recogniser and frozen encoder start from the same public weights, so one
+pass through the trunk serves both if the weights are still equal.
 """
 
 import copy
@@ -61,7 +61,7 @@ class SpeechNetwork(nn.Module):
 
 
 def _trunk(model: Wav2Vec2Model, waveform: Tensor) -> tuple[Tensor, Tensor]:
-    # not model.forward: its `extract_features` are already layer-normed, the embedding wants the bare convolutions
+    # not model.forward: its `extract_features` are already layer-normed, the embedding needs the plain convolutions
     low = model.feature_extractor(waveform).transpose(1, 2)
     hidden, _ = model.feature_projection(low)
     return low, model.encoder(hidden).last_hidden_state
@@ -79,12 +79,12 @@ class TextNetwork(nn.Module):
 
 
 def prepare_for_export(network: nn.Module) -> None:
-    """Rearrange encoders in place so that run times compute the same faster.
+    """Rearrange encoders in place so that run times compute the same result faster.
 
-    Weight norm is worked out once. Attention is spelled as two products without the guard against rows that are masked
-    altogether: there are none. Convolutions over time become convolutions over pictures of one row, because only for
-    those do run times keep channels last all along: in bf16 nearly half of the time went into turning 28 MB around for
-    the one norm over time.
+    Weight norm is folded in. Attention is written as two products without the guard against fully masked rows, which do
+    not occur. Convolutions over time become convolutions over pictures of one row, because only for those do run times
+    keep channels last throughout: in bf16 nearly half of the time went into transposing 28 MB for the only norm over
+    time.
     """
     for module in list(network.modules()):
         if parametrize.is_parametrized(module):

@@ -1,10 +1,10 @@
-"""AuMoCLIP mini: the two towers of TANGO (arXiv 2410.04221, section 3.2) at the size that minutes of video can feed.
+"""AuMoCLIP mini: the two towers of TANGO (arXiv 2410.04221, section 3.2) at a size that minutes of video can train.
 
-Each tower has a low level, one vector a frame, and on top of it a high level, one vector a window. Convolutions with
-growing dilation see 32 frames to either side; no layer knows where in a clip it is. The high level reads what the low
-one saw, but no gradient of the global loss reaches the low level.
+Each tower has a low level, one vector per frame, and on top of it a high level, one vector per window. Convolutions
+with growing dilation see 32 frames to either side; no layer knows its position in a clip. The high level builds on the
+low one, but no gradient of the global loss reaches the low level.
 
-Instead of a waveform network and all joints the inputs are the rows of engine.features.speech and the descriptors of
+Instead of a waveform network and all joints, the inputs are the rows of engine.features.speech and the descriptors of
 engine.features.body: with as little data these gave a higher accuracy than larger inputs.
 """
 
@@ -21,7 +21,9 @@ from engine.features.speech import N_COLUMNS
 __all__ = ["AuMoMini", "MiniConfig", "MiniFeatures", "MiniTower"]
 
 KERNEL = 3
-_SCORE_LIMIT = 8.0  # of attention before the exponential: it needs no maximum then, so a sliding window is one average
+_SCORE_LIMIT = (
+    8.0  # of attention before the exponential, which then needs no maximum, so a sliding window is one average
+)
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class MiniConfig:
     dropout: float = 0.3
     levels: Literal["both", "low"] = "both"
     pooling: Literal["token", "max"] = "token"  # class token: attention of one learned query
-    layout: Literal["hierarchy", "split"] = "hierarchy"  # split: the high level has an encoder of its own
+    layout: Literal["hierarchy", "split"] = "hierarchy"  # split: the high level has its own encoder
     stop_gradient: bool = True
 
     @property
@@ -141,7 +143,7 @@ class TokenPooling(nn.Module):
 
 
 class MaxPooling(nn.Module):
-    """The largest value of each channel over the frames of a window, or of all."""
+    """The maximum of each channel over the frames of a window, or over all."""
 
     def __init__(self, window_frames: int) -> None:
         super().__init__()
@@ -149,7 +151,7 @@ class MaxPooling(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # (B, T, C) -> (B, T, C), (B, C)
         padded = F.pad(x.transpose(1, 2), _around(self.window), value=-torch.inf)
-        # in two dimensions: the exporter takes the one-dimensional kind for a fixed length
+        # in two dimensions: the exporter fixes the length of the one-dimensional kind
         return F.max_pool2d(padded.unsqueeze(2), (1, self.window), stride=1).squeeze(2).transpose(1, 2), x.amax(1)
 
 

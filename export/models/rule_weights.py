@@ -1,6 +1,6 @@
-"""Weights made by a rule from their names: a model of the published size without anything published.
+"""Weights generated from their names: a model of the published size without the published weights.
 
-For tests against recorded outputs and for timings; nothing sensible comes out of such a model.
+For tests against recorded outputs and for timings; the outputs of such a model are meaningless.
 """
 
 import math
@@ -18,7 +18,7 @@ CTC_BIAS = "asr.lm_head.bias"
 
 
 class RuleWeights(Mapping[str, Tensor]):
-    """Tensors by canonical name, made anew whenever asked for: 325 M numbers need no memory until they are used.
+    """Tensors by canonical name, generated on every access: 325 M numbers need no memory until they are used.
 
     A name's own generator (crc32 of the name, xor the seed) fills it uniformly around a centre: norms and weight-norm
     gains around 1, everything else around 0, within sqrt(3 / fan-in), or sqrt(6 / fan-in) in the speech encoders'
@@ -28,7 +28,7 @@ class RuleWeights(Mapping[str, Tensor]):
     def __init__(
         self, shapes: Mapping[str, tuple[int, ...]], seed: int, fixed: Mapping[str, Tensor], one_trunk: bool
     ) -> None:
-        """`fixed`: tensors that are no weights, such as tables; they are passed on.
+        """`fixed`: tensors that are not weights, such as tables; they are passed through.
 
         With `one_trunk` the frozen encoder gets the tensors of the recogniser's trunk.
         """

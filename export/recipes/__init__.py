@@ -1,1 +1,1 @@
-"""How each kind of bundle is made of its networks."""
+"""How each kind of bundle is made from its networks."""

@@ -1,6 +1,6 @@
 """ACInterp as a bundle: eight graphs, frames folded into the first axis, weights of the larger ones shared.
 
-The reference network and the denoiser's projections of what it stores are one graph, computed once a clip; the denoiser
+The reference network and the denoiser's projections of its output are one graph, computed once per clip; the denoiser
 is two, with and without the reference, for the two halves of guidance (SPEC of AnimateAnyone, sections 4 and 8).
 """
 
@@ -21,7 +21,7 @@ from export.models.acinterp import Denoiser, Guider, ReferenceNetwork, UNetConfi
 from export.models.acinterp.parts import LATENT_SCALE
 from export.onnx_export import Graph
 
-__all__ = ["acinterp_recipe", "random_recipe", "recipe_of"]
+__all__ = ["acinterp_recipe", "make_recipe", "random_recipe"]
 
 NAME = "acinterp"
 SIZES_PX: dict[Width, tuple[int, ...]] = {"full": (512, 768), "small": (128, 192)}
@@ -31,23 +31,23 @@ CLIP_SIZE_PX = 224
 
 def acinterp_recipe(folder: Path) -> Recipe:
     """From a folder of the public parts; see export.acinterp_checkpoints.load_acinterp."""
-    return recipe_of(load_acinterp(folder), "full")
+    return make_recipe(load_acinterp(folder), "full")
 
 
 def random_recipe(seed: int, width: Width) -> Recipe:
     """With made-up weights of the published size or of a small one, for tests and timings."""
-    return recipe_of(random_acinterp(seed, width), width)
+    return make_recipe(random_acinterp(seed, width), width)
 
 
-def recipe_of(parts: ACInterpParts, width: Width) -> Recipe:
-    """Of networks at hand; `width` says which sizes of frames the bundle may be compiled for."""
+def make_recipe(parts: ACInterpParts, width: Width) -> Recipe:
+    """From given networks; `width` determines the frame sizes that the bundle can be compiled for."""
     sizes_px = SIZES_PX[width]
     config = {"frames": FRAMES, "given_frames": GIVEN, "width": width, "sizes_px": list(sizes_px)}
     return Recipe(name=NAME, graphs=_graphs(parts, sizes_px), config=config, licence=parts.licence)
 
 
 def _graphs(parts: ACInterpParts, sizes_px: tuple[int, ...]) -> Iterator[Graph]:
-    """One at a time: together they would not be in memory."""
+    """One at a time: together they would not fit in memory."""
     yield _image_encoder(parts, sizes_px)
     yield from _vae(parts, sizes_px)
     yield _guider("pose_guider", "images", parts.pose_guider(), sizes_px)
@@ -68,7 +68,7 @@ class _ImageEncoder(nn.Module):
 
 
 class _VaeEncoder(nn.Module):
-    """The mean of the latents' distribution, as it is used at inference."""
+    """The mean of the latents' distribution, as used at inference."""
 
     def __init__(self, vae: AutoencoderKL) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class _Single(nn.Module):
 
 
 class _Reference(nn.Module):
-    """What the denoiser makes of a reference image: keys and values of every block, then the vectors."""
+    """The denoiser's view of a reference image: keys and values of every block, then the vectors."""
 
     def __init__(self, reference: ReferenceNetwork, denoiser: Denoiser) -> None:
         super().__init__()
@@ -111,7 +111,7 @@ class _Reference(nn.Module):
 
 
 class _Conditional(nn.Module):
-    """`reference`: what _Reference gives."""
+    """`reference`: the outputs of _Reference."""
 
     def __init__(self, denoiser: Denoiser) -> None:
         super().__init__()
@@ -246,7 +246,7 @@ _CLIP_AXES = {name: {2: "height", 3: "width"} for name in ("latents", "features"
 
 
 def _clip(denoiser: Denoiser, size: tuple[int, int]) -> dict[str, Tensor]:
-    """What both halves of guidance take."""
+    """Inputs of both halves of guidance."""
     return {
         "latents": _noise(6, FRAMES, 4, *size),
         "timestep": torch.tensor(size[0] * 31),
@@ -255,7 +255,7 @@ def _clip(denoiser: Denoiser, size: tuple[int, int]) -> dict[str, Tensor]:
 
 
 def _downscales(config: UNetConfig) -> list[int]:
-    """For every transformer in bank order: by how much its features are smaller than the latents."""
+    """For every transformer in bank order, the factor by which its features are smaller than the latents."""
     last = len(config.channels) - 1
     downscales = []
     for name in block_names(config):
@@ -279,7 +279,7 @@ def _reference_shapes(denoiser: Denoiser, size: tuple[int, int]) -> dict[str, tu
 
 
 def _profiles(sizes_px: tuple[int, ...], *symbols: str) -> dict[str, Profile]:
-    """One a size, each of just that size: engines are made for fixed shapes. Images go through the VAE one by one."""
+    """One per size, for exactly that size: engines have fixed shapes. Images go through the VAE one by one."""
     profiles: dict[str, Profile] = {}
     for size_px in sizes_px:
         size = size_px // PX_PER_LATENT

@@ -21,7 +21,7 @@ from export.models.aumoclip_speech import prepare_for_export
 from export.models.rule_weights import RuleWeights
 from export.onnx_export import Graph
 
-__all__ = ["full_recipe", "random_full", "random_published", "recipe_of"]
+__all__ = ["full_recipe", "make_recipe", "random_full", "random_published"]
 
 NAME = "full"
 POSITIONS = "motion_encoder_fintune.pos_encoding.pe"
@@ -31,22 +31,22 @@ WINDOW_STEPS = 213  # of 20 ms
 PROFILE = "window"
 MIN_FRAMES = 4  # of a clip: a node
 USUAL_TOKENS = 24
-# 128 frames are a sample longer where they start between two samples
+# 128 frames are a sample longer if they start between two samples
 MAX_SAMPLES = max(frame_start(start + WINDOW_FRAMES) - frame_start(start) for start in range(3))
 
 
 def full_recipe(checkpoint: Path, speech: str | Path, text: str | Path, allow_download: bool = False) -> Recipe:
     """From the published checkpoint and folders of the public encoders; see export.checkpoints.load_published."""
-    return recipe_of(load_published(checkpoint, speech, text, allow_download=allow_download))
+    return make_recipe(load_published(checkpoint, speech, text, allow_download=allow_download))
 
 
 def random_full(seed: int, sizes: Sizes | None = None) -> Recipe:
-    """Of the published size with rule-made weights, for tests and timings where no weights are to be had."""
-    return recipe_of(random_published(seed, sizes))
+    """Of the published size with generated weights, for tests and timings without the real ones."""
+    return make_recipe(random_published(seed, sizes))
 
 
 def random_published(seed: int, sizes: Sizes | None = None, one_trunk: bool = True) -> Published:
-    """Rule-made weights; with one_trunk the frozen encoder equals the recogniser's trunk, as in the public models."""
+    """Generated weights; with one_trunk the frozen encoder equals the recogniser's trunk, as in the public models."""
     sizes = sizes or Sizes()
     shapes = sizes.shapes()
     fixed = {POSITIONS: MotionTower(sizes.model).state_dict()[POSITIONS]}
@@ -54,8 +54,8 @@ def random_published(seed: int, sizes: Sizes | None = None, one_trunk: bool = Tr
     return Published(sizes, tensors, one_trunk, _made_up_vocabularies())
 
 
-def recipe_of(model: Published) -> Recipe:
-    """Raises ArtifactError where a vocabulary is not the one that the weights were trained with."""
+def make_recipe(model: Published) -> Recipe:
+    """Raises ArtifactError if a vocabulary is not the one that the weights were trained with."""
     _check_vocabularies(model)
     config = {"one_trunk": model.one_trunk, "max_motion_frames": model.sizes.model.max_frames}
     return Recipe(name=NAME, graphs=_graphs(model), config=config, files=dict(model.files))
@@ -99,7 +99,7 @@ def _text(model: Published) -> Graph:
 
 
 def _audio(model: Published) -> Graph:
-    """The towers are a hundredth of the work, and they interpolate over time: bf16 cannot count that far."""
+    """In fp32: the towers are a hundredth of the work, and interpolate over time: bf16 cannot count that far."""
     down, encoder = model.sizes.model.cnn_channels, model.sizes.model.encoder_channels
     channels = {"raw_low": down, "ft_low": down, "raw_high": encoder, "ft_high": down, "text": encoder}
     trials = tuple(
@@ -134,14 +134,14 @@ def _motion(model: Published) -> Graph:
 
 
 def _steps(n_samples: int, speech: Wav2Vec2Config) -> int:
-    """Rows of 20 ms that the speech network's convolutions make of so many samples."""
+    """Number of 20 ms rows that the speech network's convolutions make from n_samples."""
     for kernel, stride in zip(speech.conv_kernel, speech.conv_stride, strict=True):
         n_samples = (n_samples - kernel) // stride + 1
     return n_samples
 
 
 def _prepared(network: nn.Module, example: torch.Tensor) -> nn.Module:
-    """A network rearranged for run times, which computes what it did before."""
+    """A network rearranged for run times, checked to compute the same as before."""
     with torch.no_grad():
         expected = network(example)
         prepare_for_export(network)
@@ -156,13 +156,17 @@ def _noise(*shape: int) -> torch.Tensor:
 
 def _check_vocabularies(model: Published) -> None:
     outputs, words = model.sizes.speech.vocab_size, model.sizes.text.vocab_size
-    with reading("vocab.json", "is no vocabulary", "take the one that the recogniser came with"):
+    with reading("vocab.json", "is not a vocabulary", "use the one that came with the recogniser"):
         n_tokens = len(as_object(model.files["vocab.json"], "it"))
     if n_tokens != outputs:
-        raise ArtifactError(f"vocab.json has {n_tokens} tokens, the recogniser {outputs}: take the one it came with")
+        raise ArtifactError(
+            f"vocab.json has {n_tokens} tokens, the recogniser {outputs}: use the one that came with it"
+        )
     lines = model.files.get("vocab.txt", b"").decode().split("\n")
     if "vocab.txt" in model.files and len(lines) > words + 1:
-        raise ArtifactError(f"vocab.txt has {len(lines)} tokens, the text encoder {words}: take the one it came with")
+        raise ArtifactError(
+            f"vocab.txt has {len(lines)} tokens, the text encoder {words}: use the one that came with it"
+        )
 
 
 def _made_up_vocabularies() -> dict[str, bytes]:

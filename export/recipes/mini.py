@@ -1,4 +1,4 @@
-"""The small trained embedding as a bundle: one graph a tower."""
+"""The small trained embedding as a bundle: one graph per tower."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +13,7 @@ from export.models.mini import AuMoMini, MiniConfig, MiniTower
 from export.onnx_export import Graph
 from export.training.checkpoint import Checkpoint, read_checkpoint, trained_model
 
-__all__ = ["mini_recipe", "recipe_of"]
+__all__ = ["make_recipe", "mini_recipe"]
 
 NAME = "mini"
 PROFILE = "live"
@@ -21,12 +21,12 @@ CLIP_FRAMES = (1, 2_048, 65_536)  # of a recording between two shot changes: lea
 
 
 def mini_recipe(checkpoint: Path) -> Recipe:
-    """From a checkpoint of `tango-export train aumoclip` or `adapt`; its averaged weights are taken."""
-    return recipe_of(read_checkpoint(checkpoint))
+    """From a checkpoint of `tango-export train aumoclip` or `adapt`; its averaged weights are used."""
+    return make_recipe(read_checkpoint(checkpoint))
 
 
-def recipe_of(checkpoint: Checkpoint) -> Recipe:
-    """Graphs `audio` (rows) and `motion` (descriptors) -> low, high, cls; only low where there is no high level."""
+def make_recipe(checkpoint: Checkpoint) -> Recipe:
+    """Graphs `audio` (rows) and `motion` (descriptors) -> low, high, cls; only low if there is no high level."""
     config = checkpoint.config
     has_high = config.levels == "both"
     fed = mini_config(
@@ -44,7 +44,7 @@ def recipe_of(checkpoint: Checkpoint) -> Recipe:
 
 
 class _Outputs(nn.Module):
-    """A tower with a plain tuple of those outputs that it has."""
+    """A tower that returns a plain tuple of its outputs."""
 
     def __init__(self, tower: MiniTower) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""`tango-export adapt`: fine-tune mini to the person of a pack, and stop before it knows that person by heart."""
+"""`tango-export adapt`: fine-tune mini to the person of a pack, and stop before it overfits."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,36 +32,36 @@ class AdaptOptions:
     validation_share: float = 0.25  # of the recording, at its end
     gap_s: float = 0.5
     validate_every: int = 5
-    patience: int = 4  # validations without a better one
+    patience: int = 4  # validations without improvement
     progress: bool = True
 
 
 def adapt(pack: Path, checkpoint: Path, output: Path, options: AdaptOptions | None = None) -> dict[str, Any]:
-    """Fine-tune a checkpoint to one recording (a pack, or what else export.recordings reads) and write it to `output`.
+    """Fine-tune a checkpoint to one recording (a pack, or anything export.recordings reads) and write it to `output`.
 
-    The averaged weights of the best validation are kept; where none beats the start, they are the start's. Returns a
-    summary for JSON: accuracies on the held-out end before and after, the control, the step that was kept. The
-    accuracy after is the best of several on the same frames: a little flattering.
+    The averaged weights of the best validation are kept, or the start's if none is better. Returns a summary for
+    JSON: accuracies on the held-out end before and after, the control, the step that was kept. The accuracy after is
+    the best of several on the same frames, so a little optimistic.
 
     Raises:
-        InputError: more or less than one recording, too short a one, no mouth where the checkpoint wants it, no place
-            for the output.
+        InputError: not exactly one recording, one that is too short, no mouth if the checkpoint needs it, or an
+            output that cannot be written.
         ArtifactError: a damaged pack or checkpoint.
     """
     options = options or AdaptOptions()
     if output.is_dir():
-        raise InputError(f"{output} is a folder: name a file for the checkpoint")
+        raise InputError(f"{output} is a folder: give a file for the checkpoint")
     start = read_checkpoint(checkpoint)
     recordings = read_recordings([pack])
     if len(recordings) != 1:
-        raise InputError(f"{pack} holds {len(recordings)} recordings, mini is adapted to one person: name one")
+        raise InputError(f"{pack} holds {len(recordings)} recordings, but mini is adapted to one person: give one")
     learned, validated = split_time(recordings[0], options.validation_share, options.gap_s)
     trainer = Trainer([learned], [validated] if validated else [], _train_options(start, options), start)
     before = low_accuracy(trainer.averaged(), trainer.validated)
     if not before["frames"]:
         raise InputError(
-            f"{recordings[0].name} is too short to hold a part of it back for validation: "
-            "want clips of at least 20 s without a jump cut"
+            f"{recordings[0].name} is too short to hold out a part for validation: "
+            "give clips of at least 20 s without a jump cut"
         )
     best, best_step = _fine_tune(trainer, before["low"], options)
     write_checkpoint(output, best)
@@ -77,7 +77,7 @@ def adapt(pack: Path, checkpoint: Path, output: Path, options: AdaptOptions | No
 
 
 def _fine_tune(trainer: Trainer, accuracy: float, options: AdaptOptions) -> tuple[Checkpoint, int]:
-    """The best checkpoint, by validation, and its step; the start's where nothing is better."""
+    """The best checkpoint, by validation, and its step; the start's if nothing is better."""
     best, best_step, waited = trainer.checkpoint(), 0, 0
     bar = tqdm(total=options.steps, unit=" steps", leave=False, disable=None if options.progress else True)
     while trainer.step < options.steps and waited < options.patience:

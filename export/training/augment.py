@@ -1,8 +1,8 @@
-"""Recordings that could have been: the same person in a mirror, faster, in a noisier room, tracked less well.
+"""Data augmentation: the same person mirrored, faster, in a noisier room, tracked less well.
 
-Everything acts on a whole recording, on samples and joints and not on the rows made from them: what hears the speech
-follows its noise and its level, and speeds are roots, so noise on rows would be of another kind than real noise. Rows
-and descriptors are then made as at run time.
+Everything acts on a whole recording, on samples and joints and not on the rows made from them: speech features adapt
+to noise and level, and speeds are roots, so noise on rows would differ from real noise. Rows and descriptors are then
+computed as at run time.
 """
 
 from dataclasses import dataclass, replace
@@ -26,7 +26,7 @@ _DROP_S = (0.2, 1.5)
 
 @dataclass(frozen=True)
 class AugmentOptions:
-    """How far a recording is changed at most; 0 leaves that part as it is."""
+    """Maximum changes of a recording; 0 leaves that part unchanged."""
 
     mirror: float = 0.5  # probability
     tempo: float = 0.15  # share by which it goes faster or slower
@@ -38,7 +38,7 @@ class AugmentOptions:
 
 
 def augmented(recording: Recording, rng: np.random.Generator, options: AugmentOptions) -> Recording:
-    """One variant of a recording; `motion` is left out, it would have to be made anew."""
+    """One variant of a recording, without `motion`, which would have to be recomputed."""
     if rng.random() < options.mirror:
         recording = mirror(recording)
     recording = tempo(recording, 1 + options.tempo * rng.uniform(-1, 1))
@@ -50,16 +50,16 @@ def augmented(recording: Recording, rng: np.random.Generator, options: AugmentOp
 
 
 def mirror(recording: Recording) -> Recording:
-    """What the left hand did, the right one does."""
+    """The mirror image: left and right are swapped."""
     other = _other_side()
     joints = recording.joints[:, other] * np.array([-1, 1, 1], np.float32)
     return replace(recording, joints=joints, confidence=recording.confidence[:, other], motion=None)
 
 
 def tempo(recording: Recording, factor: float) -> Recording:
-    """Speech and motion together, `factor` times as fast; the pitch rises along with it, the rows do not hear it.
+    """Speech and motion together, `factor` times as fast; the pitch rises, too, but the rows ignore that.
 
-    Every clip is cut to whole nodes again; one that becomes shorter than a node stays as it is.
+    Every clip is cut to whole nodes again; one that would become shorter than a node is left unchanged.
     """
     ratio = Fraction(round(factor * _TEMPO_STEPS), _TEMPO_STEPS)
     if ratio == 1:
@@ -91,7 +91,7 @@ def tempo(recording: Recording, factor: float) -> Recording:
 def ride_gain(recording: Recording, rng: np.random.Generator, most_db: float) -> Recording:
     """A level that wanders by up to `most_db` either way.
 
-    A constant gain would change nothing: engine.features.speech hears in units of the speaker's own level.
+    A constant gain would change nothing: engine.features.speech is relative to the speaker's own level.
     """
     seconds = len(recording.samples) / SAMPLE_RATE
     n_stops = int(seconds / _GAIN_STEP_S) + 2
@@ -105,7 +105,7 @@ def ride_gain(recording: Recording, rng: np.random.Generator, most_db: float) ->
 
 def add_noise(recording: Recording, rng: np.random.Generator, snr_db: float) -> Recording:
     """Steady noise of a room, `snr_db` below the mean power of the recording; falls by 3 dB an octave."""
-    n = min(len(recording.samples), _NOISE_S * SAMPLE_RATE)  # then again from its start: hours of it look the same
+    n = min(len(recording.samples), _NOISE_S * SAMPLE_RATE)  # then repeated from its start
     spectrum = rng.standard_normal(n // 2 + 1) + 1j * rng.standard_normal(n // 2 + 1)
     noise = np.fft.irfft(spectrum / np.sqrt(np.arange(n // 2 + 1) + 1), n)
     power = float(np.mean(recording.samples.astype(np.float64) ** 2))
@@ -114,7 +114,7 @@ def add_noise(recording: Recording, rng: np.random.Generator, snr_db: float) -> 
 
 
 def jitter(recording: Recording, rng: np.random.Generator, deviation: float) -> Recording:
-    """Joints that tremble by `deviation` shoulder widths."""
+    """Add jitter of `deviation` shoulder widths to the joints."""
     trembling = rng.normal(0, 1, recording.joints.shape).astype(np.float32) * np.float32(deviation * recording.unit_px)
     return replace(recording, joints=recording.joints + trembling, motion=None)
 
@@ -143,7 +143,7 @@ def _between(values: np.ndarray, frames: np.ndarray) -> np.ndarray:
 
 
 def _other_side() -> np.ndarray:
-    """For every joint the one it is in a mirror."""
+    """For every joint, its mirrored counterpart."""
     other = np.arange(N_JOINTS)
     other[1:4], other[4:7] = np.arange(4, 7), np.arange(1, 4)  # eyes, from the nose outwards
     pairs = np.arange(7, BODY.stop, 2)  # everything else on the body: left, right, left, right

@@ -1,4 +1,4 @@
-"""What a training step sees: windows of several people's speech and motion, drawn by seed and step number alone."""
+"""Training batches: windows of several people's speech and motion, determined by seed and step number alone."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,14 +13,14 @@ from engine.features.speech import speech_features
 from engine.timebase import FPS, FRAMES_PER_NODE, frame_start
 from export.training.augment import AugmentOptions, augmented
 
-__all__ = ["Batch", "Sampler", "Take", "part_of", "prepare", "split_time", "takes_of"]
+__all__ = ["Batch", "Sampler", "Take", "cut_nodes", "make_takes", "prepare", "split_time"]
 
 _MIN_INNER_FRAMES = 32  # the local loss compares up to 16 frames away, both ways
-_TRIES = 8  # to find a window that overlaps no other of its batch
+_TRIES = 8  # to find a window that overlaps no other in its batch
 
 
 class Take(NamedTuple):
-    """A recording, or a variant of one, as the networks see it: nothing is continuous from one clip to the next."""
+    """A recording, or a variant of one, as input of the networks: there is no continuity from one clip to the next."""
 
     name: str
     rows: np.ndarray  # float32 (F, audio columns)
@@ -36,7 +36,7 @@ class Batch(NamedTuple):
     n_frames: np.ndarray
 
 
-def part_of(recording: Recording, first_node: int, last_node: int) -> Recording:
+def cut_nodes(recording: Recording, first_node: int, last_node: int) -> Recording:
     """Nodes first_node .. last_node - 1 of a recording."""
     starts = recording.clip_start
     first, last = first_node * FRAMES_PER_NODE, last_node * FRAMES_PER_NODE
@@ -45,7 +45,7 @@ def part_of(recording: Recording, first_node: int, last_node: int) -> Recording:
     samples = recording.samples[frame_start(first) : frame_start(first) + n_samples]
     return Recording(
         name=recording.name,
-        # frames do not begin on whole samples: the last one may lack one
+        # frames do not start on whole samples: the last one may be a sample short
         samples=np.pad(samples, (0, n_samples - len(samples))),
         joints=recording.joints[first:last],
         confidence=recording.confidence[first:last],
@@ -57,41 +57,41 @@ def part_of(recording: Recording, first_node: int, last_node: int) -> Recording:
 
 
 def split_time(recording: Recording, share: float, gap_s: float) -> tuple[Recording, Recording | None]:
-    """Everything but the last `share` of a recording, and that, `gap_s` apart; None where nothing is left of it."""
+    """A recording without its last `share`, and that, `gap_s` apart; None if nothing is left of it."""
     n_nodes = recording.n_frames // FRAMES_PER_NODE
     last = round(n_nodes * share)
     gap = -(-int(gap_s * FPS) // FRAMES_PER_NODE)
     if last < 1 or n_nodes - last - gap < 1:
         return recording, None
-    return part_of(recording, 0, n_nodes - last - gap), part_of(recording, n_nodes - last, n_nodes)
+    return cut_nodes(recording, 0, n_nodes - last - gap), cut_nodes(recording, n_nodes - last, n_nodes)
 
 
-def takes_of(recordings: Sequence[Recording], mouth: bool) -> list[Take]:
-    """Recordings as they are."""
+def make_takes(recordings: Sequence[Recording], mouth: bool) -> list[Take]:
+    """Recordings without augmentation."""
     return [Take(r.name, speech_features(r.samples), motion_rows(r, mouth), r.clips) for r in recordings]
 
 
 def prepare(
     recordings: Sequence[Recording], mouth: bool, seed: int, variants: int, options: AugmentOptions
 ) -> list[list[Take]]:
-    """Of every recording itself and `variants` augmented ones."""
+    """The takes of every recording: itself and `variants` augmented ones."""
     takes = []
     for number, recording in enumerate(recordings):
         some = [recording]
         for variant in range(variants):
             rng = np.random.default_rng([seed, number, variant])
             some.append(augmented(recording, rng, options))
-        takes.append(takes_of([replace(r, motion=None) for r in some], mouth))
+        takes.append(make_takes([replace(r, motion=None) for r in some], mouth))
     return takes
 
 
 class Sampler:
-    """Draws batches; the same seed and step give the same batch, whatever was drawn before."""
+    """Draws batches; a seed and a step always give the same batch, whatever was drawn before."""
 
     def __init__(self, takes: Sequence[Sequence[Take]], window_frames: int, margin_frames: int, seed: int) -> None:
         """`margin_frames` at both ends of a window are context, not compared; clips too short for any are left out.
 
-        Raises InputError where every clip is.
+        Raises InputError if all are.
         """
         self._window, self._margin, self._seed = window_frames, margin_frames, seed
         least = 2 * margin_frames + _MIN_INNER_FRAMES
@@ -103,13 +103,13 @@ class Sampler:
                 f"the longest clip without a jump cut has {longest / FPS:.1f} s, training needs {least / FPS:.1f} s: "
                 "give longer recordings"
             )
-        # long recordings more often, but not as much more as they are longer: people are what there is least of
+        # long recordings more often, but less than in proportion to length: people are scarcer than data
         self._share = _shares([np.sqrt(sum(_length(clip) - least + 1 for _, clip in some)) for some in self._people])
         self._clip_share = [_shares([_length(clip) - least + 1.0 for _, clip in some]) for some in self._people]
 
     @property
     def n_recordings(self) -> int:
-        """How many recordings are long enough to be drawn from."""
+        """Number of recordings that are long enough to be used."""
         return len(self._people)
 
     def statistics(self) -> tuple[np.ndarray, ...]:
@@ -146,9 +146,9 @@ class Sampler:
 
 
 def _overlap(one: tuple[Take, int, int], other: tuple[Take, int, int]) -> bool:
-    """Whether two windows share more than half: as negatives of each other they would be false ones.
+    """Whether two windows share more than half: they would be false negatives of each other.
 
-    Variants of a recording go at other tempi; that their places differ by as much is left aside.
+    Variants of a recording have other tempi; the resulting shift of their positions is ignored.
     """
     shared = min(one[2], other[2]) - max(one[1], other[1])
     return one[0].name == other[0].name and shared > (one[2] - one[1]) / 2

@@ -22,7 +22,7 @@ _KIND = "tango-rt mini"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Everything that a run needs to go on as if it had never stopped.
+    """Everything that a run needs to continue as if it had never stopped.
 
     average holds the moving average of the weights: what is evaluated, adapted and exported. data: name and frames of
     each recording. history: one record per validation.
@@ -61,13 +61,15 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Raises InputError where there is none, ArtifactError for another kind of file or version."""
+    """Raises InputError if there is none, ArtifactError for another kind of file or version."""
     if not path.is_file():
-        raise InputError(f"no checkpoint at {path}: want one written by 'tango-export train aumoclip'")
+        raise InputError(f"no checkpoint at {path}: give one written by 'tango-export train aumoclip'")
     try:
         fields = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(fields, Mapping) or fields.get("kind") != _KIND:
-            raise ArtifactError(f"{path} is not a checkpoint of mini: want one of 'tango-export train aumoclip'")
+            raise ArtifactError(
+                f"{path} is not a checkpoint of mini: give one written by 'tango-export train aumoclip'"
+            )
         if fields["features_version"] != FEATURES_VERSION:
             raise ArtifactError(
                 f"{path} was trained on features of version {fields['features_version']}, "
@@ -78,7 +80,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         checkpoint = Checkpoint(config=config, **rest)
         trained_model(checkpoint)
     except pickle.UnpicklingError as error:
-        raise ArtifactError(f"{path} is no checkpoint of mini: it holds more than tensors and numbers") from error
+        raise ArtifactError(f"{path} is not a checkpoint of mini: it holds more than tensors and numbers") from error
     except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ArtifactError(f"{path} is damaged or not a checkpoint of mini: {reason}") from error

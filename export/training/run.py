@@ -22,13 +22,13 @@ _MAX_BYTES = 255  # of a file's name
 
 
 def train(data: Sequence[Path], output: Path, options: TrainOptions | None = None) -> dict[str, Any]:
-    """Train on recordings (see export.recordings) and write a checkpoint, beside it OUTPUT.png with the curves.
+    """Train on recordings (see export.recordings) and write a checkpoint, and next to it OUTPUT.png with the curves.
 
-    Ctrl-C ends the run after the step at hand: the checkpoint is written, then KeyboardInterrupt raised; `resume` goes
-    on from there. Returns a summary for JSON.
+    Ctrl-C ends the run after the current step: the checkpoint is written, then KeyboardInterrupt raised; `resume`
+    continues from there. Returns a summary for JSON.
 
     Raises:
-        InputError: unusable data or options, a checkpoint that is there already, or, to resume, one of another run.
+        InputError: unusable data or options, an existing checkpoint, or, to resume, one of another run.
         BackendError: no such device, or one without bf16.
     """
     options = options or TrainOptions()
@@ -53,7 +53,7 @@ def train(data: Sequence[Path], output: Path, options: TrainOptions | None = Non
 
 
 def _curves_file(output: Path) -> Path:
-    """OUTPUT.png; where that is too long for a file, with less of its name."""
+    """OUTPUT.png, with a shortened name if it would be too long for a file."""
     return output.with_name(os.fsencode(output.name)[: _MAX_BYTES - 4].decode(errors="ignore") + ".png")
 
 
@@ -63,15 +63,15 @@ def _check(options: TrainOptions, output: Path) -> None:
         raise InputError("steps, batch and validate_every must be 1 or more, variants 0 or more")
     if options.window_frames <= 2 * margin + options.model.window_frames // 2:
         least = 2 * margin + options.model.window_frames // 2
-        raise InputError(f"windows of {options.window_frames} frames are too short: want more than {least}")
+        raise InputError(f"windows of {options.window_frames} frames are too short, wanted more than {least}")
     if not 0 < options.validation_share < 1:
         raise InputError(
-            f"a validation share of {options.validation_share} is impossible: want more than 0, less than 1"
+            f"a validation share of {options.validation_share} is impossible, wanted more than 0 and less than 1"
         )
     if output.is_dir():
-        raise InputError(f"{output} is a folder: name a file for the checkpoint")
+        raise InputError(f"{output} is a folder: give a file for the checkpoint")
     if output.exists() and not options.resume:
-        raise InputError(f"{output} exists: resume it (--resume), or choose another name")
+        raise InputError(f"{output} already exists: continue it (--resume), or choose another name")
 
 
 def _split(recordings: Sequence[Recording], options: TrainOptions) -> tuple[list[Recording], list[Recording]]:

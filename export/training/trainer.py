@@ -1,6 +1,6 @@
-"""The training loop of mini; a run that is stopped and resumed ends with the same weights as one that is not.
+"""The training loop of mini; a stopped and resumed run ends with the same weights as an uninterrupted one.
 
-Everything random follows from the seed and the number of the step, so a step is the same whatever came before it.
+All randomness follows from the seed and the step number, so a step is the same whatever came before it.
 """
 
 import copy
@@ -26,7 +26,7 @@ from engine.features.recording import Recording
 from export.losses import global_loss, local_loss
 from export.models.mini import AuMoMini, MiniConfig
 from export.training.augment import AugmentOptions
-from export.training.batches import Batch, Sampler, Take, prepare, takes_of
+from export.training.batches import Batch, Sampler, Take, make_takes, prepare
 from export.training.checkpoint import Checkpoint, write_checkpoint
 from export.training.validation import low_accuracy
 
@@ -39,24 +39,24 @@ class TrainOptions:
 
     steps: int = 160
     batch: int = 12  # windows
-    window_frames: int = 192  # of which what has all of its context inside is compared: 128
-    learning_rate: float = 4e-3  # at the start, then along a cosine to 0
+    window_frames: int = 192  # 128 of them have all of their context inside and are compared
+    learning_rate: float = 4e-3  # at the start; a cosine to 0 follows
     weight_decay: float = 0.05
-    average: float = 0.97  # of the moving average of the weights, a step
+    average: float = 0.97  # decay of the moving average of the weights, per step
     global_weight: float = 1.0
     temperature: float = 0.1
     seed: int = 0
-    mouth: bool = False  # movements of the mouth as well; needs them in all recordings
+    mouth: bool = False  # use mouth movements, too; all recordings need them
     variants: int = 6  # of every recording, augmented
     model: MiniConfig = field(default_factory=MiniConfig)
     augment: AugmentOptions = field(default_factory=AugmentOptions)
-    # Names of recordings, * for anything, on which validation is done instead of training; with none given it is done
-    # on the last part of each recording.
+    # Names of recordings (* for anything) used for validation instead of training; if empty, the last part of each
+    # recording is.
     held_out: tuple[str, ...] = ()
     validation_share: float = 0.2
     gap_s: float = 0.5  # between the part trained on and the one validated on
     validate_every: int = 20
-    bf16: bool | None = None  # None: where it is faster, on a GPU that has it
+    bf16: bool | None = None  # None: if it is faster, on a GPU that supports it
     device: Literal["auto", "cpu", "cuda"] = "auto"
     resume: bool = False
     progress: bool = True
@@ -83,7 +83,7 @@ class Trainer:
         margin = self.config.low_reach_frames
         takes = prepare(learned, options.mouth, options.seed, options.variants, options.augment)
         self.sampler = Sampler(takes, options.window_frames, margin, options.seed)
-        self.validated: list[Take] = takes_of(validated, options.mouth)
+        self.validated: list[Take] = make_takes(validated, options.mouth)
         self.data = [(r.name, r.n_frames) for r in learned]
         torch.manual_seed(options.seed)
         self.model = AuMoMini(self.config)
@@ -100,7 +100,7 @@ class Trainer:
         self.history: list[dict[str, float]] = []
 
     def run(self, output: Path) -> None:
-        """All steps that are left, the checkpoint written now and then; Ctrl-C ends the run between two of them."""
+        """Run all remaining steps and write the checkpoint regularly; Ctrl-C ends the run between two steps."""
         options = self.options
         with (
             _interruptible() as stop,
@@ -111,7 +111,7 @@ class Trainer:
             while self.step < options.steps:
                 if stop.is_set():
                     write_checkpoint(output, self.checkpoint())
-                    told = f"stopped after step {self.step}; the same command with --resume goes on from {output}"
+                    told = f"stopped after step {self.step}; the same command with --resume continues from {output}"
                     bar.write(told, file=sys.stderr)
                     raise KeyboardInterrupt
                 losses = self.advance()
@@ -137,7 +137,7 @@ class Trainer:
         return {name: float(value.detach()) for name, value in told.items()}
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Local loss over what has all of its context in its window, global loss over the middles of whole windows."""
+        """Local loss over frames with their whole context in the window, global loss over the middles of full ones."""
         options, margin = self.options, self.config.low_reach_frames
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             audio, motion = self.model(
@@ -160,7 +160,7 @@ class Trainer:
         return local + options.global_weight * summary, {**told, "global_loss": summary, "train_top1": top1}
 
     def validate(self) -> dict[str, float]:
-        """Accuracy of the averaged weights on what is held out."""
+        """Accuracy of the averaged weights on held-out data."""
         return low_accuracy(self.averaged(), self.validated)
 
     def averaged(self) -> AuMoMini:
@@ -185,10 +185,10 @@ class Trainer:
         )
 
     def restore(self, saved: Checkpoint, path: Path) -> None:
-        """Go on from a checkpoint of the same run. Raises InputError where it is of another one."""
+        """Continue from a checkpoint of the same run. Raises InputError if it is from another one."""
         mine = self.checkpoint()
         if saved.data != mine.data:
-            raise InputError(f"{path} was trained on other data: resume with the same, or choose another output")
+            raise InputError(f"{path} was trained on other data: resume with the same data, or choose another output")
         for name, value in mine.options.items():
             if saved.options.get(name) != value:
                 raise InputError(
@@ -202,7 +202,7 @@ class Trainer:
 
     @torch.no_grad()
     def _follow(self) -> None:
-        # young averages must not remember the random start
+        # early averages must not retain the random start
         decay = min(self.options.average, self.step / (self.step + 10))
         for name, value in self.model.state_dict().items():
             self.average[name].lerp_(value, 1 - decay)
@@ -223,19 +223,19 @@ def _normalise(model: AuMoMini, sampler: Sampler) -> None:
 def _device(options: TrainOptions) -> tuple[torch.device, bool]:
     has_gpu = torch.cuda.is_available()
     if options.device == "cuda" and not has_gpu:
-        raise BackendError("no CUDA device is there: use --device cpu")
+        raise BackendError("there is no CUDA device: use --device cpu")
     device = torch.device("cuda" if has_gpu and options.device != "cpu" else "cpu")
     if device.type == "cuda":
         able = torch.cuda.is_bf16_supported(including_emulation=False)
         if options.bf16 and not able:
-            raise BackendError("this GPU has no bf16: train without it")
+            raise BackendError("this GPU does not support bf16: use --no-bf16")
         return device, able if options.bf16 is None else options.bf16
     return device, bool(options.bf16)
 
 
 @contextmanager
 def _interruptible() -> Iterator[threading.Event]:
-    """Ctrl-C sets the event instead of tearing a step apart; a second one is an interrupt as ever."""
+    """Ctrl-C sets the event instead of interrupting a step; a second one is a normal interrupt."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop

@@ -1,4 +1,4 @@
-"""How a network does on speech and motion that it was not trained on, against the same with the sound moved away."""
+"""How well a network does on unseen speech and motion, compared to the same with the sound shifted."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -17,8 +17,8 @@ __all__ = ["known", "low_accuracy"]
 def low_accuracy(model: AuMoMini, takes: Iterable[Take]) -> dict[str, float]:
     """Low accuracy of engine.features.scores, and its control with shifted speech.
 
-    Only frames whose candidates have all of their context inside a clip are asked. `frames`: how many they are; where
-    there are none, the accuracies are NaN.
+    Only frames whose candidates have all of their context inside a clip are used. `frames`: their number; if there
+    are none, the accuracies are NaN.
     """
     margin = model.config.low_reach_frames + REACH
     hits, moved = [np.zeros(0, bool)], [np.zeros(0, bool)]
@@ -38,7 +38,7 @@ def low_accuracy(model: AuMoMini, takes: Iterable[Take]) -> dict[str, float]:
 
 
 def known(record: Mapping[str, float]) -> dict[str, float | None]:
-    """For JSON: what could not be measured is None."""
+    """For JSON: NaN becomes None."""
     return {name: None if math.isnan(value) else value for name, value in record.items()}
 
 

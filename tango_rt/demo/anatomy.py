@@ -1,7 +1,7 @@
-"""From a posture to limbs: two-bone arms in depth, hands of five bending fingers, seen through a camera.
+"""From a posture to limbs: two-bone arms in 3-D, hands with five bending fingers, projected by a camera.
 
-Lengths are in *units*: 720 units are the height of the picture, 700 are about a metre. An arm lives in mirror-free
-coordinates, (outward from the middle of the body, up from the hips, towards the viewer): one posture serves both sides.
+Lengths are in *units*: the picture is 720 units high, 700 are about a metre. The coordinates of an arm are (outward
+from the middle of the body, up from the hips, towards the viewer), so that one posture works for both sides.
 """
 
 import numpy as np
@@ -33,7 +33,7 @@ SHOULDER = np.array([108.0, 352.0, -8.0])
 CAMERA_DISTANCE, CAMERA_Y = 2300.0, 360.0
 UPPER_ARM, FOREARM = 186.0, 176.0
 
-# Posture of one arm, N_ARM numbers: where the wrist is, where the hand points, where the palm looks, how far the elbow
+# Posture of one arm, N_ARM numbers: where the wrist is, where the hand points, where the palm faces, how far the elbow
 # swings out (rad); bends at the knuckle and at the middle joint of index..little finger (rad), their spread (rad), and
 # the thumb: opening, turn before the palm, bend (rad).
 WRIST, ALONG, PALM, SWING = slice(0, 3), slice(3, 6), slice(6, 9), 9
@@ -51,14 +51,14 @@ THUMB_RADII = np.array([11.5, 8.8, 7.6, 5.6])
 
 
 def project(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Points (n, 3), x right, y down, z near, in units -> the same seen by the camera, and the scale there (n,)."""
+    """Points (n, 3), x right, y down, z near, in units -> the same as seen by the camera, and the scale there (n,)."""
     scale = CAMERA_DISTANCE / (CAMERA_DISTANCE - points[:, 2])
     centre = np.array([MIDDLE_X, CAMERA_Y, 0.0])
     return centre + (points - centre) * scale[:, None], scale
 
 
 def find_elbow(shoulder: np.ndarray, wrist: np.ndarray, swing: float) -> tuple[np.ndarray, np.ndarray]:
-    """Elbow and reachable wrist of a two-bone arm; the elbow hangs down and out, turned about the reach by swing."""
+    """Elbow and reachable wrist of a two-bone arm; the elbow hangs down and out, rotated about the reach by swing."""
     reach = wrist - shoulder
     distance = float(np.clip(np.linalg.norm(reach), 60.0, 0.985 * (UPPER_ARM + FOREARM)))
     axis = reach / np.linalg.norm(reach)
@@ -145,7 +145,7 @@ def arm_cones(arm: np.ndarray, side: int, sway: float, rise: float, scale: float
     """Cones of one arm in pixels, and its screen points.
 
     arm: (N_ARM,) posture. side: -1 is drawn on the left of the picture (the person's right arm), +1 on the right.
-    sway, rise: units by which the chest moves aside and the shoulder up. scale: pixels per unit.
+    sway, rise: units by which the chest moves sideways and the shoulder up. scale: pixels per unit.
     Returns float32 (n, CONE_FIELDS) and (8, 2): shoulder, elbow, wrist, tips of thumb..little finger.
     """
     shoulder = SHOULDER + np.array([0.0, rise, 0.0])
@@ -162,7 +162,7 @@ def arm_cones(arm: np.ndarray, side: int, sway: float, rise: float, scale: float
     hand[: len(PALM_CONES), 9] = 6.0
     hand[len(PALM_CONES) :, 9] = 1.6
     hand[len(PALM_CONES) :, 11:14] = _backs(hand[len(PALM_CONES) :], frame)
-    # The upper sleeve has no edge towards the neck, where it is one with the jacket.
+    # The upper sleeve has no edge towards the neck, where it merges with the jacket.
     cones[0, 11:13] = [-0.94, 0.34]
     for start in (0, 4):
         cones[:, start : start + 4] = _seen(cones[:, start : start + 4], side, sway, scale)
@@ -175,14 +175,14 @@ def arm_cones(arm: np.ndarray, side: int, sway: float, rise: float, scale: float
 
 
 def _backs(bones: np.ndarray, frame: np.ndarray) -> np.ndarray:
-    """Where the back of each finger bone looks, (n, 3)."""
+    """Direction of the back of each finger bone, (n, 3)."""
     along = bones[:, 4:7] - bones[:, 0:3]
     along /= np.linalg.norm(along, axis=1, keepdims=True)
     away = np.broadcast_to(-frame[2], along.shape).copy()
-    # The thumb lies sideways: its nail looks half to the side.
+    # The thumb lies sideways: its nail faces half to the side.
     away[-3:] = frame[1] * 0.7 - frame[2] * 0.7
     away -= along * np.sum(away * along, axis=1, keepdims=True)
-    # A finger bent by more than a right angle keeps its back: the part across the bone alone would vanish and flip.
+    # Beyond a right angle a finger keeps its back direction: the component across the bone alone would vanish and flip.
     over = np.clip(along @ frame[2], 0.0, 1.0)[:, None]
     away += over * frame[0]
     away -= along * np.sum(away * along, axis=1, keepdims=True)

@@ -1,8 +1,8 @@
-"""What the presenter does while she speaks, read from the sound alone.
+"""What the presenter does while she speaks, derived from the sound alone.
 
-Speech is cut into phrases by its pauses, and its accents are the steep rises of loudness. Every gesture is the textbook
-row of preparation, stroke on an accent, hold with small beats on the accents that follow, and retraction to rest before
-a pause. Arms travel on minimum-jerk paths (Flash and Hogan 1985) and are then carried by a slightly under-damped
+Speech is cut into phrases by its pauses, and its accents are the steep rises of loudness. Every gesture is the
+classic sequence of preparation, stroke on an accent, hold with small beats on the following accents, and retraction to
+rest before a pause. Arms travel on minimum-jerk paths (Flash and Hogan 1985), filtered by a slightly under-damped
 spring, which rounds corners and overshoots a little, as arms do.
 """
 
@@ -26,7 +26,7 @@ PAUSE_S, REST_PAUSE_S = 0.30, 0.52
 SPRING_HZ, SPRING_DAMPING = 3.4, 0.74
 SPRING_DELAY_S = SPRING_DAMPING / (np.pi * SPRING_HZ)
 RIGHT_HANDED = 0.62
-# The first gesture has to leave the rest pose in view.
+# The first gesture has to leave the rest pose visible for a moment.
 START_S = 1.0
 # An arm needs this long from one posture to the next, and reaches the raised one this long before its stroke.
 MOVE_S, PREPARED_S = 0.56, 0.20
@@ -36,38 +36,30 @@ LISTENING, INTERLUDE = 0.35, 0.25
 
 @dataclass(frozen=True)
 class Sound:
-    """Speech as a gesturer hears it. Times in seconds.
+    """The features of speech that drive gestures. Times in seconds."""
 
-    phrases: (start, end) between pauses. accents: when loudness rises most, and how much (0..1).
-    open, wide: float64 (n_frames,) 0..1, how far the mouth opens and how far it is drawn aside.
-    """
-
-    phrases: list[tuple[float, float]]
-    accents: np.ndarray
-    strength: np.ndarray
-    open: np.ndarray
-    wide: np.ndarray
+    phrases: list[tuple[float, float]]  # (start, end) between pauses
+    accents: np.ndarray  # times at which loudness rises most
+    strength: np.ndarray  # of the accents, 0..1
+    open: np.ndarray  # float64 (n_frames,) 0..1, how far the mouth opens
+    wide: np.ndarray  # float64 (n_frames,) 0..1, how far it is stretched sideways
 
 
 @dataclass(frozen=True)
 class Motion:
-    """One row per frame. Lengths in units, angles in radians.
+    """One row per frame. Lengths in units, angles in radians."""
 
-    arms: (n, 2, N_ARM) the arm on the left of the picture first. lift: (n,) shoulders up. sway: (n,) chest aside.
-    breath: (n,) 0..1. head: (n, 3) turn, nod, tilt. face: (n, 5) in the order of portrait.Face.
-    """
-
-    arms: np.ndarray
-    lift: np.ndarray
-    sway: np.ndarray
-    breath: np.ndarray
-    head: np.ndarray
-    face: np.ndarray
+    arms: np.ndarray  # (n, 2, N_ARM), the arm on the left of the picture first
+    lift: np.ndarray  # (n,) shoulders up
+    sway: np.ndarray  # (n,) chest sideways
+    breath: np.ndarray  # (n,) 0..1
+    head: np.ndarray  # (n, 3) turn, nod, tilt
+    face: np.ndarray  # (n, 5) in the order of portrait.Face
 
 
 @dataclass(frozen=True)
 class _Move:
-    """An arm is to have reached a posture at a time; at most this long it travels."""
+    """An arm must reach a posture at a time, moving for at most travel_s."""
 
     time_s: float
     travel_s: float
@@ -85,7 +77,7 @@ def hear(speech: np.ndarray) -> Sound:
     loud = np.clip((level_db - SILENCE_DB) / 32.0, 0, 1)
     rise = np.maximum(np.gradient(gaussian_filter1d(loud, 4.0)), 0) * gaussian_filter1d(loud, 4.0)
     peaks = np.flatnonzero((rise == maximum_filter1d(rise, 25)) & (rise > 0.004))
-    # The ear hears an accent a little after the steepest rise, in the vowel.
+    # An accent is perceived a little after the steepest rise, in the vowel.
     accents = (peaks + 5) * HOP / SAMPLE_RATE
     strength = rise[peaks] / max(rise.max(), 1e-9)
     hiss = np.mean(np.abs(np.diff(blocks, axis=1)), axis=1) / (np.mean(np.abs(blocks), axis=1) + 1e-4)
@@ -106,7 +98,7 @@ def _phrases(is_loud: np.ndarray) -> list[tuple[float, float]]:
 
 
 def perform(sound: Sound, seed: int = 0) -> Motion:
-    """The motion for a sound; equal sounds and seeds give equal motion."""
+    """The motion for a sound; deterministic for a seed."""
     rng = np.random.default_rng(seed)
     n = len(sound.open)
     moves, lifts = _choreography(sound, rng)
@@ -152,7 +144,7 @@ def _choreography(sound: Sound, rng: np.random.Generator) -> tuple[list[list[_Mo
 
 
 def _add_rest(moves: list[list[_Move]], from_s: float, rng: np.random.Generator) -> float:
-    """Take both hands back to rest; returns when the next stroke may be."""
+    """Return both hands to rest; returns the earliest time of the next stroke, in seconds."""
     there_s = from_s + 0.45
     for side in moves:
         side.append(_Move(there_s, 0.70, _vary(REST, rng, 0.35)))
@@ -168,7 +160,7 @@ def _choose(rng: np.random.Generator, last: str, n_accents: int) -> Gesture | No
 
 
 def _stroke_times(accents: list[float], n: int, rng: np.random.Generator) -> list[float]:
-    """The next n accents that lie far enough apart for an arm to move between them."""
+    """The next n accents that are far enough apart for an arm to move between them."""
     times: list[float] = []
     earliest = 0.0
     for accent in accents:
@@ -206,7 +198,7 @@ def _vary(arm: np.ndarray, rng: np.random.Generator, amount: float) -> np.ndarra
 
 
 def _arm_track(moves: list[_Move], n: int) -> np.ndarray:
-    """Minimum-jerk travel from posture to posture, (n, N_ARM)."""
+    """Minimum-jerk motion from posture to posture, (n, N_ARM)."""
     track = np.empty((n, N_ARM))
     track[:] = REST
     time_s = np.arange(n) / FPS + SPRING_DELAY_S
@@ -224,7 +216,7 @@ def _arm_track(moves: list[_Move], n: int) -> np.ndarray:
 
 
 def _travel(a: np.ndarray, b: np.ndarray, s: np.ndarray) -> np.ndarray:
-    """One posture to another, s (n,) from 0 to 1: the wrist bows towards the viewer, the hand turns about one axis."""
+    """From one posture to another, s (n,) 0 to 1: the wrist arcs towards the viewer, the hand turns about an axis."""
     path = a + (b - a) * s[:, None]
     path[:, 2] += 0.10 * float(np.linalg.norm(b[:3] - a[:3])) * 4 * s * (1 - s)
     start, stop = (Rotation.from_matrix(hand_frame(arm[ALONG], arm[PALM])) for arm in (a, b))
@@ -235,7 +227,7 @@ def _travel(a: np.ndarray, b: np.ndarray, s: np.ndarray) -> np.ndarray:
 
 
 def _add_beats(arms: np.ndarray, sound: Sound) -> None:
-    """Small downward flicks on every accent, by raised hands only."""
+    """Add small downward flicks of raised hands on every accent."""
     time_s = np.arange(len(arms)) / FPS + SPRING_DELAY_S
     pulses = _pulses(time_s, list(zip(sound.accents, 0.4 + 0.6 * sound.strength, strict=True)), 0.13, 0.30)
     for side in (0, 1):
@@ -256,7 +248,7 @@ def _pulses(time_s: np.ndarray, peaks: list[tuple[float, float]], rise_s: float,
 
 
 def _spring(track: np.ndarray) -> np.ndarray:
-    """Each column followed by a spring, first axis time."""
+    """Each column smoothed by a spring; the first axis is time."""
     if len(track) == 0:
         return track
     omega = 2 * np.pi * SPRING_HZ

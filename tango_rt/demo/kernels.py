@@ -1,4 +1,4 @@
-"""Numba kernels of the software renderer: which limb is nearest, how it is lit, and paintings; they check nothing."""
+"""Numba kernels of the software renderer: depth test, lighting and painting; they check nothing."""
 
 from typing import Any, NamedTuple
 
@@ -31,19 +31,18 @@ AWAY, FAR = np.float32(-1e6), np.float32(1e9)
 
 
 class Palette(NamedTuple):
-    """colours: of the five materials under light 0..255, float32 (5, 256, 3); folds: of sleeves, float32 (64, 64)."""
+    """Colours of what is drawn."""
 
-    colours: np.ndarray
-    folds: np.ndarray
+    colours: np.ndarray  # float32 (5, 256, 3): of the five materials under light 0..255
+    folds: np.ndarray  # float32 (64, 64): brightness of the folds of sleeves
 
 
 class Buffers(NamedTuple):
-    """What is nearest in each subpixel: depth float32 (h, w), owner int16 (h, w), the cone or -1, and normal float32
-    (h, w, 3)."""
+    """What is nearest in each subpixel."""
 
-    depth: np.ndarray
-    owner: np.ndarray
-    normal: np.ndarray
+    depth: np.ndarray  # float32 (h, w)
+    owner: np.ndarray  # int16 (h, w): the cone, or -1
+    normal: np.ndarray  # float32 (h, w, 3)
 
 
 class Box(NamedTuple):
@@ -57,7 +56,7 @@ class Box(NamedTuple):
 
 @njit(fastmath=FASTMATH)
 def blend(picture: np.ndarray, layer: np.ndarray, x0: int, y0: int, shadow: np.ndarray) -> None:
-    """Lay a painting, uint8 (h, w, 4), over the picture at (x0, y0), darker where there is shadow, uint8 (H, W)."""
+    """Blend a painting, uint8 (h, w, 4), over the picture at (x0, y0), darkened by the shadow, uint8 (H, W)."""
     for y in range(layer.shape[0]):
         for x in range(layer.shape[1]):
             rest = np.uint32(255) - layer[y, x, 3]
@@ -82,7 +81,7 @@ def _nearest(
     c: np.float32,
     end: np.float32,
 ) -> tuple[np.float32, np.float32]:
-    """Place on the axis and squared lift above it; negative where the pixel misses the cone or looks past its end."""
+    """Position on the axis and squared height above it; negative if the pixel misses the cone or is past its end."""
     miss, one = np.float32(-1), np.float32(1)
     c0 = ar * ar - qx * qx - qy * qy
     c1 = ar * dr + qx * dx + qy * dy
@@ -104,7 +103,7 @@ def _nearest(
 
 @njit(fastmath=FASTMATH)
 def rasterise(cones: np.ndarray, axes: np.ndarray, buffers: Buffers) -> None:
-    """Write the nearest of the cones into the subpixels; axes as raster.Limbs makes them."""
+    """Write the nearest of the cones into the subpixels; axes: see raster.Limbs."""
     depth, owner, normal = buffers.depth, buffers.owner, buffers.normal
     height, width = depth.shape[0] // SUBPIXELS, depth.shape[1] // SUBPIXELS
     zero, half, one, pitch = np.float32(0), np.float32(0.5), np.float32(1), np.float32(1 / SUBPIXELS)
@@ -121,7 +120,7 @@ def rasterise(cones: np.ndarray, axes: np.ndarray, buffers: Buffers) -> None:
         for y in range(y0, y1):
             left, right = min(ax, ax + dx) - reach, max(ax, ax + dx) + reach
             if abs(dy) > 1:
-                # Only the strip along the axis: the box of a slanting limb is mostly air.
+                # Only the strip along the axis: the bounding box of a slanting limb is mostly empty.
                 middle = ax + (np.float32(y) + half - ay) * dx / dy
                 strip = reach * np.sqrt(dx * dx + dy * dy) / abs(dy) + 1
                 left, right = max(left, middle - strip), min(right, middle + strip)
@@ -129,7 +128,7 @@ def rasterise(cones: np.ndarray, axes: np.ndarray, buffers: Buffers) -> None:
                 t = g = zero
                 is_inside = False
                 if is_cloth:
-                    # Well inside a sleeve one look serves all four subpixels.
+                    # Well inside a sleeve one test serves all four subpixels.
                     t, g = _nearest(np.float32(x) + half - ax, np.float32(y) + half - ay, ar, dx, dy, dr, a, b, c, end)
                     is_inside = t < np.float32(0.97) and g > np.float32(0.1) * ar * ar
                 for sub in range(SUBPIXELS * SUBPIXELS):
@@ -185,7 +184,7 @@ def resolve(
     x0, y0, x1, y1 = box.x0, box.y0, box.x1, box.y1
     colours, folds = palette.colours, palette.folds
     depth, owner, normal = buffers.depth, buffers.owner, buffers.normal
-    # One flat loop on scalars: handing arrays to a function costs more here than all the shading.
+    # One flat loop on scalars: passing arrays to a function costs more here than all the shading.
     zero, half, one, pitch = np.float32(0), np.float32(0.5), np.float32(1), np.float32(1 / SUBPIXELS)
     height, width = depth.shape
     for y in range(y0, y1):

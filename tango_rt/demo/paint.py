@@ -1,4 +1,4 @@
-"""Brushes: smooth outlines, soft masks, and shading that makes a flat shape look round. Used before the first frame."""
+"""Brushes: smooth outlines, soft masks, and shading that makes flat shapes look round. Used before the first frame."""
 
 import cv2
 import numpy as np
@@ -63,7 +63,7 @@ class Canvas:
         return np.exp(-(((self.x - centre[0]) / radius[0]) ** 2) - ((self.y - centre[1]) / radius[1]) ** 2)
 
     def rounded(self, mask: np.ndarray, radius: float, extra: np.ndarray | float = 0.0) -> np.ndarray:
-        """Light 0..1 on a shape puffed up to a round edge of `radius` units, plus an extra height in units."""
+        """Light 0..1 on a shape with an edge rounded by `radius` units, plus an extra height in units."""
         inside = cv2.distanceTransform((mask > 0.5).astype(np.uint8), cv2.DIST_L2, 5) / self.scale
         rest = 1 - np.minimum(inside / radius, 1)
         height = self.soften(radius * np.sqrt(1 - rest * rest), radius * 0.16) + np.float32(extra)
@@ -82,7 +82,7 @@ class Canvas:
         self.colour *= 1 + (colour / 255 - 1) * mask[..., None]
 
     def finished(self, scale: float) -> np.ndarray:
-        """uint8 (h, w, 4) at another number of pixels per unit, colours multiplied by alpha."""
+        """The painting as uint8 (h, w, 4) at another scale (pixels per unit), colours multiplied by alpha."""
         size = [round(n * scale / self.scale) for n in (self.alpha.shape[1], self.alpha.shape[0])]
         whole = np.dstack([self.colour, self.alpha * 255])
         return np.clip(cv2.resize(whole, size, interpolation=cv2.INTER_AREA) + 0.5, 0, 255).astype(np.uint8)
@@ -92,6 +92,6 @@ class Canvas:
 
 
 def ramp(light: np.ndarray, stops: np.ndarray) -> np.ndarray:
-    """Light (h, w) -> colour (h, w, 3) through three stops (3, 3): at 0, 0.6 and 1, as the limbs are shaded."""
+    """Light (h, w) -> colour (h, w, 3) through three stops (3, 3): at 0, 0.6 and 1, like the shading of limbs."""
     grid = np.array([0.0, 0.6, 1.0])
     return np.stack([np.interp(light, grid, stops[:, c]) for c in range(3)], axis=-1).astype(np.float32)

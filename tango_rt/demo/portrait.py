@@ -1,4 +1,4 @@
-"""The presenter's head: painted once, then given eyes, brows and a mouth for every frame."""
+"""The presenter's head: painted once, with eyes, brows and mouth added for every frame."""
 
 from dataclasses import dataclass
 
@@ -29,7 +29,7 @@ BACK_HAIR = spline(
         "-79,20 -77,-26 -66,-70 -38,-98"
     )
 )
-# Two falls of hair from a parting on the presenter's left, which is the right of the picture.
+# Hair on both sides of a parting on the presenter's left, which is the right of the picture.
 LEFT_FALL = spline(
     points(
         "16,-103 -18,-103 -48,-90 -69,-58 -77,-10 -80,36 -84,72 -77,101 -60,104 -50,80 -49,46 -53,10 -53,-12 "
@@ -43,13 +43,13 @@ RIGHT_FALL = spline(
 
 @dataclass(frozen=True)
 class Face:
-    """What a face does, 0 at rest: lid closed, brow raised, mouth open and wide (0..1), look: eyes aside (units)."""
+    """The expression of a face; 0 is rest."""
 
-    lid: float
-    brow: float
-    open: float
-    wide: float
-    look: float
+    lid: float  # 0..1, closed
+    brow: float  # 0..1, raised
+    open: float  # 0..1, mouth open
+    wide: float  # 0..1, mouth wide
+    look: float  # units, eyes to the side
 
 
 class Portrait:
@@ -162,7 +162,7 @@ def _between(x: np.ndarray, top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
 def _paint_head(canvas: Canvas) -> None:
     back = canvas.shape(BACK_HAIR)
     canvas.lay(back, ramp(canvas.rounded(back, 34.0) * 0.62, HAIR_STOPS))
-    # The upper neck moves with the head and melts into the one of the body.
+    # The upper neck moves with the head and blends into that of the body.
     neck = canvas.shape(points("-29,40 29,40 29,132 -29,132"))
     light = canvas.rounded(neck, 30.0) * np.clip(0.55 + (canvas.y - 80) / 130, 0.5, 0.92)
     canvas.lay(neck * np.clip((130 - canvas.y) / 26, 0, 1), ramp(light, SKIN_STOPS))
@@ -198,7 +198,7 @@ def _paint_face(canvas: Canvas) -> None:
         canvas.tint(0.40 * canvas.line(wing, 1.2, 0.8), rgb("a05c48"))
     canvas.tint(0.35 * canvas.line(spline(points("6,2 7.5,14 9,27"), closed=False), 5.0, 3.0), rgb("cf8d70"))
     canvas.tint(0.45 * canvas.line(spline(points("-9,63.2 0,65 9,63.2"), closed=False), 2.0, 1.6), rgb("bf7f68"))
-    # The shade that the hair throws onto the forehead and the temples.
+    # The shadow of the hair on the forehead and the temples.
     shade = canvas.soften(
         np.maximum(canvas.shape(LEFT_FALL + np.array([3, 6])), canvas.shape(RIGHT_FALL + np.array([2, 6]))), 3.2
     )
@@ -207,7 +207,7 @@ def _paint_face(canvas: Canvas) -> None:
 
 def _paint_fall(canvas: Canvas, outline: np.ndarray, side: int) -> None:
     fall = canvas.shape(outline)
-    # Strands follow the fall of the hair: stripes along the distance from its outer edge.
+    # Strands follow the hair: stripes by distance from its outer edge.
     rng = np.random.default_rng(7 + side)
     flow = canvas.x * side - 0.10 * np.maximum(-canvas.y, 0) ** 1.18 * np.sign(canvas.x * side + 40)
     noise = np.interp(flow, np.linspace(-140, 140, 180), np.convolve(rng.normal(size=180), [0.25, 0.5, 0.25], "same"))
@@ -222,6 +222,6 @@ def _paint_fall(canvas: Canvas, outline: np.ndarray, side: int) -> None:
 
 
 def _nearness(canvas: Canvas) -> np.ndarray:
-    """How near the viewer each point of the head is, 0..1: an egg with a nose."""
+    """How near to the viewer each point of the head is, 0..1: an egg with a nose."""
     egg = 1 - (canvas.x / 74) ** 2 - ((canvas.y + 12) / np.where(canvas.y > -12, 96, 112)) ** 2
     return (np.maximum(egg, 0) + 0.12 * canvas.spot((0, 27), (12, 18))).astype(np.float32)

@@ -1,7 +1,7 @@
-"""The gestures that the presenter knows, as postures of one arm: where they come from is watching people talk.
+"""The presenter's gestures, as postures of one arm, modelled on people talking.
 
-A gesture is a row of steps, each reached on an accent of the speech. A step names the posture of the leading arm and of
-the other one; `None` leaves an arm at rest.
+A gesture is a sequence of steps, each reached on an accent of speech. A step names the postures of the leading arm and
+of the other one; `None` leaves an arm at rest.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ ROUND: tuple[Bends, Bends] = ((0.30, 0.32, 0.36, 0.42), (0.50, 0.52, 0.56, 0.60)
 
 
 def _fingers(straight: int) -> tuple[Bends, Bends]:
-    """That many fingers straight from the index on, the others folded into the palm."""
+    """The first `straight` fingers, from the index on, straight; the others folded into the palm."""
     folded = [finger >= straight for finger in range(4)]
     a, b, c, d = (1.35 if fold else 0.0 for fold in folded)
     e, f, g, h = (1.60 if fold else 0.06 for fold in folded)
@@ -81,12 +81,12 @@ REST = POSTURES["rest"]
 
 @dataclass(frozen=True)
 class Gesture:
-    """steps: (posture of the leading arm, of the other), one per accent; weight: how often; lift: of the shoulders."""
+    """A gesture of one or both arms."""
 
     name: str
-    steps: tuple[tuple[str, str | None], ...]
-    weight: float
-    lift: float = 0.0
+    steps: tuple[tuple[str, str | None], ...]  # (posture of the leading arm, of the other), one per accent
+    weight: float  # relative frequency
+    lift: float = 0.0  # of the shoulders
 
 
 GESTURES = (

@@ -1,4 +1,4 @@
-"""A presenter drawn from nothing: she says a speech, and her hands, head and mouth follow its sound."""
+"""A drawn presenter: she gives a speech, and her hands, head and mouth follow its sound."""
 
 from collections.abc import Iterator
 from importlib.resources import files
@@ -21,7 +21,7 @@ _SPEECH = Path(str(files("tango_rt.demo"))) / "speech"
 REFERENCE_SPEECH = _SPEECH / "reference.ogg"
 TARGET_SPEECH = _SPEECH / "target.ogg"
 
-# Paintings are kept a little finer than the picture: they are resampled once more when they move.
+# Paintings have a higher resolution than the picture, because they are resampled again when they move.
 FINENESS = 1.25
 NECK_Y, NECK_TO_EYES = 302.0, 114.0
 SHADOW_SCALE = 4
@@ -29,16 +29,16 @@ SHADOW_SHIFT = np.array([7.0, 13.0])
 
 
 def presenter_frames(speech: np.ndarray, seed: int = 0, height: int = 720) -> Iterator[np.ndarray]:
-    """Draw the presenter while she says this speech.
+    """Draw the presenter giving this speech.
 
     speech: float32 (n_samples,) at 16 kHz. Yields timebase.frame_count(n_samples) pictures, RGB uint8
     (height, height * 4 / 3, 3), picture n at n / 30 s, one at a time. Equal arguments give equal pictures.
-    InputError: the speech is empty or not one channel of finite numbers, or the height cannot be drawn.
+    Raises InputError: the speech is empty, not mono or not finite, or the height is not supported.
     """
     if speech.ndim != 1 or speech.dtype != np.float32 or len(speech) == 0 or not np.isfinite(speech).all():
-        raise InputError(f"speech: got {speech.dtype} {speech.shape}, want finite float32 (n_samples,) at 16 kHz")
+        raise InputError(f"speech: found {speech.dtype} {speech.shape}, wanted finite float32 (n_samples,) at 16 kHz")
     if not 144 <= height <= 1440 or height % 12:
-        raise InputError(f"height {height}: want a multiple of 12 from 144 to 1440")
+        raise InputError(f"height {height}: wanted a multiple of 12 from 144 to 1440")
     motion = perform(hear(speech), seed)
     return _drawn(motion, height)
 
@@ -50,7 +50,7 @@ def _drawn(motion: Motion, height: int) -> Iterator[np.ndarray]:
 
 
 class Studio:
-    """Draws single frames of a motion, height pixels high; everything that stays is painted once."""
+    """Draws single frames of a motion, `height` pixels high; everything static is painted once."""
 
     def __init__(self, height: int) -> None:
         self.scale = height / HEIGHT
@@ -65,7 +65,7 @@ class Studio:
         self.no_shadow = np.zeros((height, height * WIDTH // HEIGHT), np.uint8)
 
     def draw(self, motion: Motion, frame: int) -> np.ndarray:
-        """One picture, uint8 (H, W, 3), the caller's to keep."""
+        """One picture, uint8 (H, W, 3), owned by the caller."""
         picture = self.room.copy()
         sway, lift = float(motion.sway[frame]), float(motion.lift[frame] + 3.0 * motion.breath[frame])
         arms = [arm_cones(motion.arms[frame, i], 2 * i - 1, sway, lift, self.scale) for i in (0, 1)]
@@ -75,7 +75,7 @@ class Studio:
         return picture
 
     def _shadow(self, joints: list[np.ndarray]) -> np.ndarray:
-        """Where forearms and hands keep the light off the jacket, uint8 (H, W)."""
+        """The shadow of forearms and hands on the jacket, uint8 (H, W)."""
         height, width = self.room.shape[:2]
         mask = np.zeros((height // SHADOW_SCALE, width // SHADOW_SCALE), np.uint8)
         for arm in joints:
@@ -90,7 +90,7 @@ class Studio:
         stretch = 1 - lift / SHOULDER[1]
         lean = sway / SHOULDER[1]
         low, fine = scenery.TORSO_LOW, FINENESS
-        # Scene y grows to HIP_Y + (y - HIP_Y) / stretch; x moves by lean for every unit above the hips.
+        # Scene y is stretched to HIP_Y + (y - HIP_Y) / stretch; x moves by lean for every unit above the hips.
         inverse = np.array(
             [
                 [fine, fine * lean, (-lean * HIP_Y - low[0]) * fine * self.scale],
@@ -107,6 +107,6 @@ class Studio:
         rotation = FINENESS * np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
         offset = self.portrait.origin - rotation @ eyes * self.scale
         head = self.portrait.with_face(Face(*motion.face[frame].tolist()))
-        # A head of 62 units' radius: its middle moves by the sine of the turn, its outline stays.
+        # The head has a radius of 62 units: its middle moves by the sine of the turn, its outline stays.
         swing = (62.0 * np.sin(turn), 62.0 * np.sin(nod))
         paste(picture, head, np.column_stack([rotation, offset]), self.no_shadow, self.portrait.relief, swing)

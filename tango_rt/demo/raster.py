@@ -1,8 +1,8 @@
-"""A small software renderer: tapered limbs with true depth, and flat paintings laid over each other.
+"""A small software renderer: tapered limbs with real depth, and layers of flat paintings.
 
-Limbs are cones between two spheres ("rounded cones"), kept at twice the picture's resolution in a depth buffer and
-shaded on the way down, so that fingers cover each other as real ones do. Paintings (head, clothes) are pasted through a
-map that may shift every pixel by its own relief, which turns a flat face a little to the side.
+Limbs are cones between two spheres ("rounded cones"), drawn at twice the picture's resolution with a depth buffer and
+shaded when downsampled, so that fingers occlude each other like real ones. Paintings (head, clothes) are pasted through
+a map that may shift every pixel by its own relief, which turns a flat face a little to the side.
 """
 
 import cv2
@@ -34,7 +34,7 @@ CONE_FIELDS = 14
 
 
 class Limbs:
-    """Draws limbs onto pictures of one size; keeps the depth buffer between them."""
+    """Draws limbs onto pictures of one size; reuses the depth buffer."""
 
     def __init__(self, height: int, width: int, palette: Palette) -> None:
         shape = (height * SUBPIXELS, width * SUBPIXELS)
@@ -46,9 +46,9 @@ class Limbs:
         )
 
     def draw(self, picture: np.ndarray, cones: np.ndarray) -> None:
-        """Draw cones, float32 (n, CONE_FIELDS) in pixels, onto a picture, uint8 (H, W, 3), which is changed."""
+        """Draw cones, float32 (n, CONE_FIELDS) in pixels, onto a picture, uint8 (H, W, 3), in place."""
         if cones.dtype != np.float32 or cones.ndim != 2 or cones.shape[1] != CONE_FIELDS:
-            raise ValueError(f"cones: got {cones.dtype} {cones.shape}, want float32 (n, {CONE_FIELDS})")
+            raise ValueError(f"cones: found {cones.dtype} {cones.shape}, wanted float32 (n, {CONE_FIELDS})")
         height, width = picture.shape[:2]
         reach = np.maximum(cones[:, 3], cones[:, 7])[:, None, None] + 2
         ends = cones[:, [0, 1, 4, 5]].reshape(-1, 2, 2)
@@ -67,12 +67,12 @@ def paste(
     relief: np.ndarray | None = None,
     turn: tuple[float, float] = (0.0, 0.0),
 ) -> None:
-    """Lay a painting over a picture.
+    """Blend a painting over a picture.
 
-    picture: uint8 (H, W, 3), changed. painting: uint8 (h, w, 4), colours multiplied by alpha.
+    picture: uint8 (H, W, 3), changed in place. painting: uint8 (h, w, 4), colours multiplied by alpha.
     inverse: float64 (2, 3), picture (x, y, 1) -> painting (x, y).
-    shadow: uint8 (H, W), darkness thrown onto the painting; 0 means none.
-    relief: float32 (h, w), nearness to the viewer; a pixel of relief r is looked up at (x, y) - turn * r.
+    shadow: uint8 (H, W), darkness on the painting; 0 means none.
+    relief: float32 (h, w), nearness to the viewer; a pixel of relief r is sampled at (x, y) - turn * r.
     """
     height, width = picture.shape[:2]
     h, w = painting.shape[:2]
@@ -97,10 +97,10 @@ def paste(
 
 
 def _axes(cones: np.ndarray) -> np.ndarray:
-    """What every look at a cone needs, float32 (n, 4): a, b, c of the place t = a sqrt(k) + b c1 + c, and 1 / length.
+    """Constants per cone, float32 (n, 4): a, b, c of the position t = a sqrt(k) + b c1 + c, and 1 / length.
 
     The nearest point of a rounded cone under a pixel maximises z(t) + sqrt(g(t)) over its axis, where the quadratic
-    g(t) = c0 + 2 c1 t + c2 t^2 is the squared lift above the axis, and k = c1^2 - c0 c2. That is concave, so the free
+    g(t) = c0 + 2 c1 t + c2 t^2 is the squared height above the axis, and k = c1^2 - c0 c2. That is concave, so the free
     optimum clamped to [0, 1] is exact. A cone seen from its end (c2 >= 0) is drawn as the nearer of its spheres.
     """
     dx, dy, dz, dr = (cones[:, 4:8] - cones[:, 0:4]).astype(np.float64).T

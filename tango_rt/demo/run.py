@@ -1,4 +1,4 @@
-"""The demo: a drawn presenter goes through what every person goes through, from video file to live stream."""
+"""The demo: takes a drawn presenter through all steps, from video file to live stream."""
 
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
@@ -25,14 +25,14 @@ __all__ = ["run_demo"]
 
 
 def run_demo(folder: Path, n_workers: int, on_progress: OnProgress = silent) -> dict[str, Any]:
-    """From nothing to a video, offline and live, in a folder.
+    """Make videos in a folder from scratch, offline and live.
 
     presenter.mp4, the reference; presenter.tango, the character; demo.mp4, path.png and contact_sheet.png, rendered
-    with all of the speech heard first; live.mp4, received from a server that heard it as it was spoken; offline.mp4,
-    rendered with the same look-ahead: node for node the same.
+    from the whole speech; live.mp4, received from a server that was sent the speech in real time; offline.mp4,
+    rendered with the same look-ahead: identical node for node.
     """
     if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file: --out wants a folder")
+        raise InputError(f"{folder} is a file: --out needs a folder")
     folder.mkdir(parents=True, exist_ok=True)
     reference = folder / "presenter.mp4"
     _write_reference(reference, n_workers, on_progress)
@@ -56,7 +56,7 @@ def _live(pack: CharacterPack, folder: Path, n_workers: int) -> dict[str, Any]:
     offline = render(pack, TARGET_SPEECH, folder / "offline.mp4", options)
     received = stream_speech(folder, "presenter", TARGET_SPEECH, folder / "live.mp4")
     if received.underruns == 0 and received.nodes != offline.nodes:
-        raise BackendError("the server performed another path than the render: please report it")
+        raise BackendError("the server performed a different path than the render: please report this")
     return {"offline": str(folder / "offline.mp4"), "identical": received.nodes == offline.nodes, **received.to_dict()}
 
 
@@ -73,7 +73,7 @@ def _write_reference(path: Path, n_workers: int, on_progress: OnProgress) -> Non
 
 
 def _nodes(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """Groups of 4; the last one is filled up with its last frame."""
+    """Groups of 4; the last one is padded with its last frame."""
     source = iter(frames)
     while group := list(islice(source, FRAMES_PER_NODE)):
         yield np.stack(group + group[-1:] * (FRAMES_PER_NODE - len(group)))

@@ -18,8 +18,8 @@ TO_MIDDLE = np.array([MIDDLE, 0.0])
 PAINTING_SCALE = 2.5
 
 
-def _beside(outline: np.ndarray, side: float) -> np.ndarray:
-    """An outline given outward from the middle -> on one side of it."""
+def _on_side(outline: np.ndarray, side: float) -> np.ndarray:
+    """Place an outline, given outward from the middle, on one side of it."""
     return outline * np.array([side, 1.0]) + TO_MIDDLE
 
 
@@ -43,9 +43,9 @@ def _paint_neck(canvas: Canvas) -> None:
     neck = canvas.shape(outline + TO_MIDDLE)
     bumps = -2.5 * canvas.spot((MIDDLE, 322), (6, 7))
     for side in (-1, 1):
-        bone = _beside(spline(points("9,323 30,318 58,311"), closed=False), side)
+        bone = _on_side(spline(points("9,323 30,318 58,311"), closed=False), side)
         bumps = bumps + 2.2 * canvas.line(bone, 4.0, 2.4)
-        cord = _beside(spline(points("22,262 15,295 7,318"), closed=False), side)
+        cord = _on_side(spline(points("22,262 15,295 7,318"), closed=False), side)
         bumps = bumps + 1.4 * canvas.line(cord, 4.0, 2.6)
     canvas.lay(neck, ramp(canvas.rounded(neck, 30.0, bumps) * 0.99, SKIN_STOPS))
     canvas.tint(0.9 * canvas.spot((MIDDLE + 4, 246), (44, 34)) * neck, rgb("b77860"))
@@ -81,7 +81,7 @@ def _paint_jacket(canvas: Canvas, side: float) -> None:
     outline = points("34,291 66,299 104,315 132,334 128,380 116,430 101,490 91,560 98,640 114,780")
     half = spline(outline, closed=False)
     front = points("-10,780 -10,640 -8,566 20,470 44,350")
-    jacket = canvas.shape(_beside(np.concatenate([half, front]), side))
+    jacket = canvas.shape(_on_side(np.concatenate([half, front]), side))
     strokes = [
         (8, 562, 60, 540),
         (10, 568, 70, 572),
@@ -97,7 +97,7 @@ def _paint_jacket(canvas: Canvas, side: float) -> None:
     canvas.lay(jacket, ramp(light * 0.97, CLOTH_STOPS))
     edge = np.clip(jacket - canvas.soften(jacket, 1.2), 0, 1)
     canvas.tint(0.8 * edge, rgb("50707a"))
-    pocket = _beside(points("48,628 88,622"), side)
+    pocket = _on_side(points("48,628 88,622"), side)
     canvas.tint(0.8 * canvas.line(pocket, 1.6, 0.5), rgb("3c5c66"))
     canvas.tint(0.45 * canvas.line(pocket + np.array([0.0, 4.0]), 4.0, 2.5), rgb("6f8a92"))
 
@@ -105,13 +105,13 @@ def _paint_jacket(canvas: Canvas, side: float) -> None:
 def _paint_lapel(canvas: Canvas, side: float) -> None:
     outer = "30,284 42,287 60,318 76,352 61,356 84,374 70,440 40,505 2,563"
     outline = points(f"{outer} 12,520 30,440 44,380 46,340 36,308")
-    lapel = canvas.shape(_beside(outline, side))
+    lapel = canvas.shape(_on_side(outline, side))
     canvas.tint(0.75 * canvas.soften(lapel, 4.0) * (1 - lapel), rgb("3f6672"))
     light = canvas.rounded(lapel, 14.0, 6.0 * canvas.spot((MIDDLE + side * 62, 390), (30, 60)))
     canvas.lay(lapel, ramp(light * 1.05, CLOTH_STOPS))
-    seam = _beside(points("42,350 61,356"), side)
+    seam = _on_side(points("42,350 61,356"), side)
     canvas.tint(0.85 * canvas.line(seam, 1.4, 0.3), rgb("2c4c57"))
-    stitch = _beside(points("80,375 67,438 38,502 4,556"), side)
+    stitch = _on_side(points("80,375 67,438 38,502 4,556"), side)
     canvas.tint(0.30 * canvas.line(stitch - np.array([side * 2.0, 0.0]), 0.8, 0.3), rgb("274650"))
 
 
@@ -146,7 +146,7 @@ def room(scale: float) -> np.ndarray:
     _paint_books(canvas)
     _paint_plant(canvas)
     canvas.tint(0.45 * (1 - canvas.spot((470, 330), (720, 560))), rgb("7d929b"))
-    # A grain below one grey level keeps the long gradients free of bands.
+    # Noise below one grey level keeps the long gradients free of banding.
     grain = np.random.default_rng(1).normal(0, 0.6, canvas.colour.shape)
     return np.clip(canvas.colour + grain + 0.5, 0, 255).astype(np.uint8)
 

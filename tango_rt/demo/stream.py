@@ -1,4 +1,4 @@
-"""The second half of the demo: the same speech once more, spoken to a server as into a microphone."""
+"""The second half of the demo: streams the same speech to a server, as from a microphone."""
 
 import json
 import subprocess
@@ -18,7 +18,7 @@ _END_S = 20
 
 
 def stream_speech(characters: Path, character: str, speech: Path, output: Path) -> SendResult:
-    """Start a server on this machine, send it the speech at the pace of a microphone, write what comes back."""
+    """Start a local server, send it the speech in real time, write what comes back."""
     with running_server(characters) as address:
         options = SendOptions(SessionOptions(character, blender="flow"), live=True)
         return send(address, speech, output, options)
@@ -26,7 +26,7 @@ def stream_speech(characters: Path, character: str, speech: Path, output: Path) 
 
 @contextmanager
 def running_server(characters: Path) -> Iterator[str]:
-    """`tango-rt serve` as a process of its own, at any free port: its address. Raises BackendError if it fails."""
+    """`tango-rt serve` in a separate process, at a free port: its address. Raises BackendError if it fails."""
     command = [sys.executable, "-c", "from tango_rt.cli import main; main()", "serve", "--json"]
     command += ["--characters", str(characters), "--listen", "127.0.0.1:0", "--log-level", "warning"]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -1,1 +1,1 @@
-"""Any media in: containers, files joined to one, pipes, one clock for sound and picture."""
+"""Reading any media: containers, concatenated files, pipes, one clock for sound and picture."""

@@ -1,14 +1,14 @@
-"""One clock for the sound and the picture of a file, made from the time stamps of its packets; nothing is decoded.
+"""One clock for sound and picture of a file, derived from the time stamps of its packets without decoding.
 
-The rule, where both tracks are there:
+The rules, if there are both tracks:
 
 - A gap in one track stays a gap while the other track goes on, however long it is.
-- A gap in both stays one up to MAX_JUMP_S. A longer one is a broken clock and is closed, for both tracks alike.
-- A clock that starts over (chained Ogg, joined TS, WebM or FLV, a stream that was interrupted) begins a new piece.
+- A gap in both stays one up to MAX_JUMP_S. A longer one is a broken clock and is closed, in both tracks.
+- A clock that starts over (chained Ogg, joined TS, WebM or FLV, an interrupted stream) begins a new piece.
   Pieces follow each other: the first sample or picture of one comes where the last of the one before ends.
 - A clock that breaks in one track alone, while the other goes on, is bridged in that track: it follows its own end.
 
-A lone track has nothing to keep step with. Its reader follows the stamps of the frames themselves.
+A lone track has nothing to stay in sync with. Its reader follows the stamps of the frames themselves.
 """
 
 from dataclasses import dataclass, field
@@ -20,33 +20,32 @@ from tango_rt.media.container import MAX_JUMP_S, Packets, audio_stream, open_med
 __all__ = ["RESTART_S", "Clock", "read_clock"]
 
 RESTART_S = 0.1
-"""Stamps that go back by more than this have started over; by less, they are stamped roughly."""
+"""Stamps that go back by more than this have started over; by less, they are only inaccurate."""
 
-# Pictures are stored in another order than they are shown in; only a key picture is later than all before it.
+# Pictures are not stored in display order; only a key picture is later than all before it.
 _REORDERED_S = 1.0
-# Tracks lie apart in a file by so much at most: one that goes on for longer takes no part in the other's jump.
+# Maximum distance of the tracks in a file: one that goes on for longer takes no part in the other's jump.
 _INTERLEAVED_S = 2.0
-# A packet that comes later than this may be of the next piece already.
+# A packet that comes later than this may already belong to the next piece.
 _GAP_S = 1.0
-# What mp4 gives as the duration of a packet reaches over any gap behind it: beside another track, none longer is
-# believed.
+# The duration of an mp4 packet includes any gap after it: if there is another track, longer ones are ignored.
 _LONGEST_S = 0.25
 
 
 @dataclass(frozen=True)
 class Clock:
-    """What to add to the stamps of each track: (number of the packet from which on it holds, seconds), in order."""
+    """What to add to the stamps of each track: (number of the first packet that it applies to, seconds), in order."""
 
     lone: bool
     """The file has no sound or no picture."""
     shifts: dict[str, tuple[tuple[int, float], ...]] = field(default_factory=dict)
     picture_s: float | None = None
-    """From the first picture to the end of the last, as far as they are stamped."""
+    """Seconds from the first picture to the end of the last, if they are stamped."""
     warnings: tuple[str, ...] = ()
 
 
 def read_clock(path: Path) -> Clock:
-    """The clock of a file, by one pass over its packets. Raises InputError as open_media does."""
+    """Read the clock of a file in one pass over its packets. Raises InputError as open_media does."""
     status = path.stat() if path.is_file() else None
     return _read(path, status and (status.st_ino, status.st_size, status.st_mtime_ns))
 
@@ -60,7 +59,7 @@ def _read(path: Path, _: object) -> Clock:
         pieces = _Pieces(float("inf") if lone else _LONGEST_S)
         packets = Packets(path, container, ("audio", "video"))
         for packet in packets:
-            if packet.is_discard:  # mp4 has packets that are only decoded, for those behind them
+            if packet.is_discard:  # mp4 has packets that are only decoded, for those after them
                 pieces.leave_out(packet.stream.type)
             elif packet.size:
                 stamp = packet.dts if packet.pts is None else packet.pts
@@ -77,16 +76,16 @@ def _read(path: Path, _: object) -> Clock:
 
 @dataclass
 class _Piece:
-    """A stretch of the file with one clock; times in seconds as they are stamped."""
+    """A stretch of the file with one clock; times in seconds as stamped."""
 
     position: int
     opener: str
     first_s: float
     former: int = 0
-    """Where the opener's track was before, and where it ended there."""
+    """Previous piece of the track that opened this one, and where the track ended there."""
     former_end_s: float = 0.0
     beside: int = 0
-    """Where the other track was at that time, and how far it had come; infinity: it had not begun."""
+    """Piece of the other track at that time, and how far it had come; infinity: it had not begun."""
     beside_end_s: float = float("inf")
     starts: dict[str, float] = field(default_factory=dict)
     ends: dict[str, float] = field(default_factory=dict)
@@ -94,7 +93,7 @@ class _Piece:
     bridged: bool = False
 
     def admits(self, kind: str, time_s: float) -> bool:
-        """Whether a packet of the other track may belong to it."""
+        """Whether a packet of the other track may belong to this piece."""
         free = kind not in self.starts and self.same_as is None and not self.bridged
         return free and self.distance_s(time_s) <= MAX_JUMP_S
 
@@ -104,7 +103,7 @@ class _Piece:
 
 @dataclass
 class _Track:
-    """How far a track has come, in seconds as they are stamped in its piece."""
+    """How far a track has come, in seconds as stamped in its piece."""
 
     piece: int = -1
     latest_s: float = 0.0
@@ -116,10 +115,10 @@ class _Track:
 
 
 class _Pieces:
-    """Finds the pieces while the packets go by, in the order of the file."""
+    """Finds the pieces from the packets in file order."""
 
     def __init__(self, longest_s: float) -> None:
-        """longest_s: duration of a packet that is believed."""
+        """longest_s: longer packet durations are ignored."""
         self._longest_s = longest_s
         self._pieces: list[_Piece] = []
         self._tracks = {"audio": _Track(), "video": _Track()}
@@ -163,7 +162,7 @@ class _Pieces:
         return track.piece
 
     def _newer(self, kind: str, time_s: float, position: int) -> int | None:
-        """The piece that the other track has begun already and to which a packet belongs, by its time and place."""
+        """The piece, already begun by the other track, to which a packet belongs by its time and place."""
         fitting = [
             number
             for number in range(self._tracks[kind].piece + 1, len(self._pieces))
@@ -195,7 +194,7 @@ class _Pieces:
             self._bridge(ahead, other, track)
 
     def _bridge(self, ahead: _Piece, jumped: _Track, steady: _Track) -> None:
-        """The other track took no part in a jump. A small step back is taken as it is stamped, any other is bridged."""
+        """The other track took no part in a jump. A small step back is kept as stamped, any other is bridged."""
         if abs(ahead.first_s - ahead.beside_end_s) <= _REORDERED_S:
             ahead.same_as = jumped.piece = steady.piece
         else:
@@ -217,13 +216,13 @@ class _Pieces:
         }
         warnings = []
         if closed:
-            warnings.append(f"gaps of {sum(closed):.0f} s in all, in sound and picture together, were closed")
+            warnings.append(f"gaps of {sum(closed):.0f} s in total, in both sound and picture, were closed")
         if n := sum(piece.bridged for piece in self._pieces):
             warnings.append(f"the clock of one track jumps while the other goes on (times: {n}): it was bridged")
         return Clock(False, shifts, picture_s, tuple(warnings))
 
     def _offsets(self) -> tuple[list[float], list[float]]:
-        """What to add to the stamps of each piece, nothing to those of the first; and the gaps that this closes."""
+        """What to add to the stamps of each piece (0 for the first), and the gaps that this closes; in seconds."""
         offsets: list[float] = []
         closed = []
         end_s = float("-inf")

@@ -1,4 +1,4 @@
-"""Media files as the application meets them: opened safely, read past damage, timed in exact fractions."""
+"""Media files: opened safely, read past damage, timed in exact fractions."""
 
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack
@@ -28,15 +28,15 @@ __all__ = [
 ]
 
 MAX_HOURS = 4
-"""Longest video, and longest audio held in memory at once."""
+"""Limit for videos, and for audio held in memory."""
 
 MAX_JUMP_S = 10
-"""A clock may stand still for so long; beyond that it is taken to be broken, and the gap is closed."""
+"""A longer gap is taken for a broken clock, and closed."""
 
 _MAX_READ_ERRORS = 100
 
-# What is read, by FFmpeg's names: formats that hold sound or pictures themselves. It knows 250 more, among them lists
-# of other files and addresses (playlists, ffconcat, SDP, numbered pictures), and texts that it shows as films.
+# Accepted formats, by FFmpeg's names: those that contain sound or pictures themselves. It knows 250 more, including
+# lists of other files and addresses (playlists, ffconcat, SDP, numbered pictures), and texts that it renders as video.
 _FORMATS = (
     "mov,matroska,webm,avi,flv,live_flv,asf,asf_o,mpegts,mpeg,mpegvideo,mxf,gxf,nut,ogg,rm,wtv,dv,ivf,pva,"
     "h261,h263,h264,hevc,vvc,m4v,vc1,av1,obu,dirac,cavsvideo,avs2,mjpeg,yuv4mpegpipe,gif,apng,"
@@ -44,10 +44,10 @@ _FORMATS = (
     "amr,amrnb,amrwb,gsm,g722,ape,tta,wv,tak,mpc,mpc8,qoa,spdif,qcp"
 )
 
-# A title that is not UTF-8 is no reason to refuse a file; PyAV 19 takes it as it is, without being told.
+# A title that is not UTF-8 is no reason to refuse a file; PyAV 19 accepts it without this option.
 _ANY_TITLE: dict[str, Any] = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
 
-# Tracks that are not the talk itself, as the container marks them.
+# Tracks that the container marks as something other than the talk itself.
 _ASIDE = (
     Disposition.comment
     | Disposition.lyrics
@@ -62,35 +62,34 @@ S = TypeVar("S", bound=Stream)
 
 
 def open_media(path: Path, start: int = 0) -> InputContainer:
-    """Open a local file, or the one that begins at a byte of it. InputError where there is none or it is no media."""
+    """Open a local file, or the one that begins at byte `start`. InputError if it is missing or not media."""
     if is_pipe(path):
-        raise InputError(f"{path}: is a pipe or a device, which can be read only once: save it to a file first")
+        raise InputError(f"{path}: is a pipe or a device and can be read only once: save it to a file first")
     if path.is_dir():
         raise InputError(f"{path}: is a folder, wanted a video or audio file")
     if not path.is_file():
         raise InputError(f"{path}: no such file")
-    # The prefix keeps a name like "http:x" from being an address. The lists keep the content local: FFmpeg looks into
-    # the file for its format, and gives up before it opens anything that the file names.
+    # The prefix keeps a name like "http:x" from being a URL. The lists keep the content local: FFmpeg looks into
+    # the file for its format, and gives up before it opens anything that the file refers to.
     url, protocols = f"file:{path}", "file"
     try:
         if (end := find_end(path, start)) is not None or start:
             url, protocols = f"subfile,,start,{start},end,{end or 0},,:file:{path}", "file,subfile"
         lists = {"format_whitelist": _FORMATS, "protocol_whitelist": protocols}
         return av.open(url, container_options=lists, **_ANY_TITLE)
-    except av.ArgumentError as error:  # what FFmpeg says of a format that is not on the list
-        raise InputError(f"{path}: is not a video or audio file of a format that is read") from error
+    except av.ArgumentError as error:  # FFmpeg's answer to a format that is not on the list
+        raise InputError(f"{path}: is not a video or audio file of a supported format") from error
     except (av.FFmpegError, OSError) as error:
         raise InputError(f"{path}: cannot be read as video or audio ({error.strerror})") from error
 
 
 def video_stream(container: InputContainer) -> VideoStream | None:
-    """The video track that the container marks as the default, else the first; never the cover of an audio file."""
+    """The container's default video track, else the first; never the cover of an audio file."""
     return _chosen(container.streams.video)
 
 
 def audio_stream(container: InputContainer) -> AudioStream | None:
-    """The audio track that the container marks as the default, else the first; comments and descriptions only where
-    there is nothing else."""
+    """The container's default audio track, else the first; comments and descriptions only if there is nothing else."""
     return _chosen(container.streams.audio)
 
 
@@ -109,18 +108,18 @@ def stamp_s(frame: Frame) -> Fraction | None:
 
 
 class Packets:
-    """Packets of the chosen tracks of a file to its end: past places that cannot be read, and on into files that were
+    """Packets of the selected tracks of a file to its end: past unreadable places, and on into files that were
     appended to it (`cat a.webm b.webm > c.webm`)."""
 
     def __init__(self, path: Path, container: InputContainer, kinds: Collection[str]) -> None:
         """kinds: "audio", "video" or both. The container stays the caller's."""
         self.skipped = 0
         self.n_files = 1
-        """As far as they have come; the links of an Ogg chain count as files."""
+        """Files begun so far; each link of an Ogg chain counts as a file."""
         self.cut_off = False
-        """Another file was appended, and it cannot be read."""
+        """Whether another file was appended that cannot be read."""
         self.position = 0
-        """Byte of the file at which the latest packet lies, as far as the format tells."""
+        """Byte offset of the latest packet, if the format tells."""
         self._path = path
         self._first = container
         self._kinds = kinds
@@ -139,7 +138,7 @@ class Packets:
                 yield from self._of(container, start)
 
     def _of(self, container: InputContainer, start: int) -> Iterator[Any]:
-        """The packets of the file that begins at a byte of the whole."""
+        """The packets of the file that begins at byte `start`."""
         self._end = start + 1
         tracks = [track for track in (audio_stream(container), video_stream(container)) if track]
         for packet in self._readable(container, tracks):

@@ -1,4 +1,4 @@
-"""From packets to frames that lie on the clock of the file."""
+"""From packets to frames, timed by the clock of the file."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -17,13 +17,13 @@ from tango_rt.media.container import MAX_JUMP_S, Packets, open_media, stamp_s, v
 
 __all__ = ["PacketDecoder", "first_picture_s", "frame_rate", "timed_pictures"]
 
-_PROBED = 16  # pictures: no codec stores one further from its place
+_PROBED = 16  # pictures: no codec stores one further from its display order
 
 
 class PacketDecoder:
-    """Decoded frames of one track, stamped by the clock of the file; what does not decode is skipped and counted.
+    """Decoded frames of one track, stamped by the clock of the file; broken packets are skipped and counted.
 
-    decoder: in the place of the one that FFmpeg prefers.
+    decoder: used instead of the one that FFmpeg prefers.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class PacketDecoder:
         self.packets = Packets(path, container, (kind,))
         self.clock = read_clock(path)
         self.shown_in_order = False
-        """Some packet was stamped earlier than the one before it: the stamps say when pictures are shown."""
+        """A packet was stamped earlier than the one before it: the stamps are display times."""
         self.first_dts_s: Fraction | None = None
         self._shifts = self.clock.shifts.get(kind, ())
         self._n_shifts = 0
@@ -49,7 +49,7 @@ class PacketDecoder:
 
     @property
     def piece(self) -> tuple[int, int]:
-        """Tells apart what was recorded at different times: the file within the file, and the run of its clock."""
+        """Identifies a recording: the file within the file, and the run of its clock."""
         return self.packets.n_files, self._n_shifts
 
     def __iter__(self) -> Iterator[Any]:
@@ -97,12 +97,11 @@ def _shift(packet: Any, seconds: float) -> None:
 def timed_pictures(
     decoder: PacketDecoder, reordered: bool, period_s: Fraction
 ) -> Iterator[tuple[Fraction, VideoFrame]]:
-    """When each picture is shown, in seconds on the clock of the file, and the picture; in order.
+    """Display time of each picture, in seconds on the clock of the file, and the picture; in order.
 
-    reordered: the codec may show pictures in another order than it stores them. Containers that stamp pictures as they
-    are stored (AVI, WMV, MXF) then stamp them in disorder; the times are those at which the decoder gives them out. A
-    picture without a stamp follows one period after the one before, and so does one behind a jump of a lone track's
-    clock.
+    reordered: the codec may store pictures in another order than they are shown. Containers that stamp in storage order
+    (AVI, WMV, MXF) then give wrong display times, and the decoder's output times are used instead. A picture without a
+    stamp follows one period after the one before, and so does one after a jump of a lone track's clock.
     """
     pictures = iter(decoder)
     first = list(islice(pictures, 1))
@@ -117,7 +116,7 @@ def timed_pictures(
 
 
 def frame_rate(stream: VideoStream) -> Fraction:
-    """Pictures a second, as far as the container knows or FFmpeg can guess."""
+    """Pictures a second, as stated by the container or guessed by FFmpeg."""
     return stream.guessed_rate or stream.average_rate or Fraction(25)
 
 
@@ -142,7 +141,7 @@ class _PictureTimes:
         self._time_s: Fraction | None = None
 
     def count_as_stored(self, picture: VideoFrame, time_s: Fraction | None) -> None:
-        """From this picture on, which is shown at a time, the stamps of decoding count."""
+        """From this picture on, shown at time_s, use decoding times."""
         self._stored = True
         self._offset_s = (time_s or Fraction(0)) - (_dts_s(picture) or 0)
 

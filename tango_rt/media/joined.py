@@ -1,4 +1,4 @@
-"""Files joined by `cat`: where one ends and the next begins, in formats where FFmpeg does not see it or misreads it."""
+"""Files joined by `cat`: where one ends and the next begins, in formats for which FFmpeg misses or misreads it."""
 
 import os
 import re
@@ -9,7 +9,7 @@ from engine.files import open_plain
 
 __all__ = ["find_appended", "find_end"]
 
-# How files of these formats begin.
+# The first bytes of files of these formats.
 _HEADS = {
     "matroska": rb"\x1a\x45\xdf\xa3.{1,64}?\x42\x82.{1,8}?(?:matroska|webm)",
     "mov": rb"\0\0\0.ftyp",
@@ -21,16 +21,16 @@ _HEADS = {
     "flac": rb"fLaC[\0\x80]\0\0\x22",
     "ogg": rb"OggS\0\x02\0{8}.{4}\0{4}",
 }
-_LONGEST_HEAD = 128  # bytes, and some more
+_LONGEST_HEAD = 128  # bytes, rounded up
 _SEARCHED_BYTES = 64 << 20
-_LONGEST_BYTES = 16 << 30  # of one file, where its end is looked for; 4 hours of sound are less in any of these formats
-_MAX_PARTS = 4096  # of a long AVI file; tracks of an Ogg file
+_LONGEST_BYTES = 16 << 30  # search limit for the end of one file; 4 hours of sound are less in any of these formats
+_MAX_PARTS = 4096  # parts of a long AVI file, tracks of an Ogg file
 _BLOCK_BYTES = 4 << 20
-_UNKNOWN_SIZES = (0, 0xFFFFFFFF)  # of a WAV file that was written into a pipe
+_UNKNOWN_SIZES = (0, 0xFFFFFFFF)  # of a WAV file that was written to a pipe
 
 
 def find_appended(path: Path, format_name: str, after: int) -> int | None:
-    """Byte at which the next file begins behind the last packet of one; None if there is none."""
+    """Byte at which the next file begins after the last packet of one; None if there is none."""
     head = _HEADS.get(format_name.split(",")[0])
     if head is None or after >= path.stat().st_size:
         return None
@@ -39,7 +39,7 @@ def find_appended(path: Path, format_name: str, after: int) -> int | None:
 
 
 def find_end(path: Path, start: int) -> int | None:
-    """Where the file that begins at a byte ends, if FFmpeg would take what comes behind it for a part of it."""
+    """Where the file that begins at byte `start` ends, if FFmpeg would read on into what follows it; else None."""
     with _Content(path) as content:
         head = content.read(start, 12)
         if head[:4] == b"RIFF":
@@ -52,8 +52,8 @@ def find_end(path: Path, start: int) -> int | None:
 
 
 class _Content:
-    """The bytes of a file, read where they are asked for: mapped into memory, a file that somebody cuts short meanwhile
-    would end the process."""
+    """The bytes of a file, read on demand. Not a memory map: if the file is truncated meanwhile, that would kill the
+    process."""
 
     def __init__(self, path: Path) -> None:
         self._file = os.fdopen(open_plain(path), "rb", buffering=0)
@@ -65,12 +65,12 @@ class _Content:
         self._file.close()
 
     def read(self, start: int, n_bytes: int) -> bytes:
-        """Fewer of them at the end of the file."""
+        """Up to n_bytes, fewer at the end of the file."""
         self._file.seek(start)
         return self._file.read(n_bytes)
 
     def found(self, head: bytes, start: int, stop: int) -> int | None:
-        """The first byte of what looks like a head and begins before `stop`."""
+        """Offset of the first match of a head that begins before `stop`."""
         pattern = re.compile(head, re.DOTALL)
         for at in range(start, stop, _BLOCK_BYTES):
             block = self.read(at, _BLOCK_BYTES + _LONGEST_HEAD)
@@ -83,7 +83,7 @@ class _Content:
 
 
 def _avi_end(content: _Content, start: int) -> int | None:
-    """Long files have several parts, of which only the first is called AVI."""
+    """Long files have several parts; only the first has the type AVI."""
     end = start
     for _ in range(_MAX_PARTS):
         head = content.read(end, 8)
@@ -103,7 +103,7 @@ def _wav_end(content: _Content, start: int) -> int | None:
 
 
 def _ogg_end(content: _Content, start: int) -> int | None:
-    """Behind the first pages of all its tracks: there, another first page begins the next link of the chain."""
+    """Search after the first pages of all its tracks: another first page there begins the next link of the chain."""
     end = start
     for _ in range(_MAX_PARTS):
         page = content.read(end, 27 + 255)

@@ -1,4 +1,4 @@
-"""Speech through a pipe (`-`, /dev/stdin, <(...), a FIFO) can be read once; what is needed is a file to read again."""
+"""Speech through a pipe (`-`, /dev/stdin, <(...), a FIFO) can be read only once, so it is saved to a temporary file."""
 
 import os
 import re
@@ -14,13 +14,13 @@ from engine.errors import InputError
 __all__ = ["MAX_PIPED_BYTES", "is_pipe", "make_rereadable"]
 
 MAX_PIPED_BYTES = 4 << 30
-"""Of the temporary file. 4 hours of 16-bit stereo at 48 kHz take 2.8 GB."""
+"""Limit of the temporary file. 4 hours of 16-bit stereo at 48 kHz take 2.8 GB."""
 
 _BLOCK_BYTES = 1 << 20
 
 
 def is_pipe(path: Path) -> bool:
-    """Whether what a path names can be read only once."""
+    """Whether a path can be read only once."""
     if str(path) == "-":
         return True
     try:
@@ -32,9 +32,9 @@ def is_pipe(path: Path) -> bool:
 
 @contextmanager
 def make_rereadable(path: Path) -> Iterator[Path]:
-    """The path itself, or for a pipe a temporary file with what came through it; errors name the pipe all the same.
+    """The path itself, or for a pipe a temporary file with its content; errors still name the pipe.
 
-    Raises InputError: nothing is connected, more than 4 GiB, no room for the temporary file.
+    Raises InputError: nothing is connected, more than 4 GiB, or no space for the temporary file.
     """
     if not is_pipe(path):
         yield path
@@ -45,7 +45,7 @@ def make_rereadable(path: Path) -> Iterator[Path]:
             _save(path, file)
         except OSError as error:
             reason = error.strerror or str(error)
-            raise InputError(f"{_name(path)}: what comes through cannot be read or kept ({reason})") from error
+            raise InputError(f"{_name(path)}: the input cannot be read or stored ({reason})") from error
         try:
             yield file
         except InputError as error:
@@ -58,7 +58,7 @@ def _save(pipe: Path, file: Path) -> None:
         while block := source.read(_BLOCK_BYTES):
             left -= len(block)
             if left < 0:
-                raise InputError(f"{_name(pipe)}: more than {MAX_PIPED_BYTES >> 30} GiB came through: use a file")
+                raise InputError(f"{_name(pipe)}: more than {MAX_PIPED_BYTES >> 30} GiB of input: use a file")
             target.write(block)
 
 
@@ -67,7 +67,7 @@ def _name(pipe: Path) -> str:
 
 
 def _opened(pipe: Path) -> IO[bytes]:
-    """A descriptor is read as it is: one that is a socket cannot be opened by its name."""
+    """Open a pipe; descriptors are used directly, because a socket cannot be opened by its name."""
     named = re.fullmatch(r"/(?:dev|proc/self)/fd/(\d+)", str(pipe))
     descriptor = 0 if str(pipe) in ("-", "/dev/stdin") else int(named[1]) if named else None
     source = pipe.open("rb", buffering=0) if descriptor is None else os.fdopen(os.dup(descriptor), "rb", buffering=0)

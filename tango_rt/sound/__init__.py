@@ -1,6 +1,6 @@
-"""What happens to the sound of a file between decoding and its place in time; tango_rt.sound.audio puts it together.
+"""Processing of a file's sound after decoding; tango_rt.sound.audio puts the steps together.
 
-steady        where samples belong, by stamps that wander
-stretching    a few samples more or less, unheard
+steady        where samples belong, by stamps that drift
+stretching    a few samples more or less, inaudibly
 downmix       any channels to one, as loud as the loudest
 """

@@ -1,9 +1,9 @@
-"""Any audio in, mono float32 at one rate out, as it is read.
+"""Any audio in, mono float32 at one rate out, as a stream.
 
     packets -> frames that decode -> blocks without a hole -> resampled -> mixed down -> stretched -> placed in time
 
-PyAV brings its own FFmpeg, so that nothing needs to be installed. Samples are placed by the clock of the file: silence
-stands in for a hole or a broken packet, and nothing after it moves.
+PyAV brings its own FFmpeg, so that nothing needs to be installed. Samples are placed by the clock of the file: a gap or
+a broken packet is filled with silence, and nothing after it moves.
 """
 
 import logging
@@ -31,39 +31,39 @@ from tango_rt.sound.stretching import Stretcher
 __all__ = ["Warn", "audio_blocks", "check_audible", "discard_warning", "read_audio"]
 
 SILENCE_PEAK = 1e-4
-"""-80 dBFS: no speech is so quiet; dithered digital silence is."""
+"""-80 dBFS: no speech is that quiet, but dithered digital silence is."""
 
 _BLOCK_S = 0.5
-_SAID_S = 0.05  # of stretching: less is not worth a word
+_SAID_S = 0.05  # of stretching: less is not worth a warning
 
 Warn = Callable[[str], None]
-"""Takes one line about something that was guessed, mended or left out; it does not name the file."""
+"""Called with one line about something that was guessed, repaired or left out; it does not name the file."""
 
 _log = logging.getLogger(__name__)
 
 
 def read_audio(path: Path, align_to_video: bool = False, warn: Warn | None = None) -> np.ndarray:
-    """All audio of a file, float32 (n,) mono at 16 kHz in [-1, 1]; at most 4 hours. Else as audio_blocks."""
+    """All audio of a file, float32 (n,) mono at 16 kHz in [-1, 1]; at most 4 hours. Otherwise like audio_blocks."""
     blocks: list[np.ndarray] = []
     n_samples = 0
     for block in audio_blocks(path, align_to_video=align_to_video, warn=warn):
         blocks.append(block)
         n_samples += len(block)
         if n_samples > MAX_HOURS * 3600 * SAMPLE_RATE:
-            raise InputError(f"{path}: audio longer than {MAX_HOURS} hours: cut it up")
+            raise InputError(f"{path}: audio longer than {MAX_HOURS} hours: cut it into pieces")
     return np.concatenate(blocks)
 
 
 def audio_blocks(
     path: Path, sample_rate: int = SAMPLE_RATE, align_to_video: bool = False, warn: Warn | None = None
 ) -> Iterator[np.ndarray]:
-    """The audio of a file as it is read: blocks of float32 (n,) mono in [-1, 1].
+    """Stream the audio of a file: blocks of float32 (n,) mono in [-1, 1].
 
     path may be a pipe, or `-` for standard input. align_to_video puts the first sample at the time of the first
-    picture, with silence where the sound starts later; without it, or without video, the first sample is the first of
-    the sound. warn is called with one line for each thing that was guessed, mended or left out (default: it is logged).
+    picture, with silence if the sound starts later; without it, or without video, the first sample is the first of
+    the sound. warn is called with one line for each thing that was guessed, repaired or left out (default: log it).
 
-    Raises InputError: no such file, no media, no audio track, no samples, NaN or infinite samples.
+    Raises InputError: no such file, not media, no audio track, no samples, NaN or infinite samples.
     """
     with make_rereadable(path) as file:
         said = warn or (lambda text: _log.warning("%s: %s", path, text))
@@ -72,18 +72,18 @@ def audio_blocks(
 
 
 def discard_warning(_text: str) -> None:
-    """For `warn`, where a file is read for the second time."""
+    """A `warn` for reading a file the second time."""
 
 
 def check_audible(samples: np.ndarray, path: Path) -> None:
-    """InputError if nothing in the samples is louder than -80 dBFS; it names another track of the file that is."""
+    """InputError if nothing in the samples is louder than -80 dBFS; it mentions another track of the file that is."""
     peak = float(np.abs(samples).max(initial=0.0))
     if peak < SILENCE_PEAK:
         raise InputError(f"{path}: the audio is silent (peak {peak:.1e} of 1), wanted speech{_audible_track(path)}")
 
 
 def _audible_track(path: Path) -> str:
-    """What to say of the first other track that is louder; empty if there is none."""
+    """Hint at the first other track that is louder; empty if there is none."""
     if not path.is_file():
         return ""
     with open_media(path) as container, suppress(av.FFmpegError):
@@ -115,7 +115,7 @@ def _read(path: Path, sample_rate: int, align_to_video: bool, warn: Warn) -> Ite
         blocks = iter(steady)
         first = next(blocks, None)
         if first is None:
-            raise InputError(f"{path}: not one sample of the audio can be decoded")
+            raise InputError(f"{path}: none of the audio can be decoded")
         sound = _Sound(path, sample_rate, None if origin_s is None else float(origin_s))
         empty = True
         for block in sound.placed(chain([first], blocks)):
@@ -131,24 +131,24 @@ def _read(path: Path, sample_rate: int, align_to_video: bool, warn: Warn) -> Ite
 def _remarks(decoder: PacketDecoder, steady: Steady, sound: "_Sound", appended: bool) -> Iterator[str]:
     yield from decoder.clock.warnings
     if appended:
-        yield "other files were appended to it: they are heard as its continuation"
+        yield "other files were appended to it: they are read as its continuation"
     if decoder.packets.cut_off:
-        yield "another file was appended to it that cannot be read: it is left out"
+        yield "another file was appended to it that cannot be read: it is ignored"
     if decoder.skipped:
-        yield f"{decoder.skipped} packets of the sound are damaged: there is silence where something is missing"
+        yield f"{decoder.skipped} packets of the sound are damaged: they are replaced by silence"
     if steady.closed_s:
-        yield f"gaps of {steady.closed_s:.0f} s in all in the sound were closed"
+        yield f"gaps of {steady.closed_s:.0f} s in total in the sound were closed"
     if steady.stretched_s > _SAID_S:
-        yield f"time stamps and samples of the sound drift apart: {steady.stretched_s:.2f} s were stretched away"
+        yield f"time stamps and samples of the sound drift: {steady.stretched_s:.2f} s were corrected by stretching"
     if sound.cancelled:
-        yield "channels of the sound cancel each other (opposite phases): where they do, the loudest was taken alone"
+        yield "channels of the sound cancel each other (opposite phases): where they do, only the loudest is used"
 
 
 class _Sound:
-    """Blocks of sound of any format to mono at one rate, each where it belongs."""
+    """Blocks of sound of any format to mono at one rate, placed in time."""
 
     def __init__(self, path: Path, rate_hz: int, origin_s: float | None) -> None:
-        """origin_s: of the first sample, on the clock of the file; None: where the sound starts."""
+        """origin_s: time of the first sample on the clock of the file; None: where the sound starts."""
         self.cancelled = False
         self._path = path
         self._rate_hz = rate_hz
@@ -156,7 +156,7 @@ class _Sound:
         self._position = 0
 
     def placed(self, blocks: Iterable[SoundBlock]) -> Iterator[np.ndarray]:
-        late = 0  # samples that come where others are already
+        late = 0  # samples that overlap earlier ones
         for start_s, samples in self._mono(blocks):
             if start_s is not None:
                 self._origin_s = start_s if self._origin_s is None else self._origin_s
@@ -176,7 +176,7 @@ class _Sound:
             yield np.zeros(n_samples, np.float32)
 
     def _mono(self, blocks: Iterable[SoundBlock]) -> Iterator[tuple[float | None, np.ndarray]]:
-        """Where a stretch begins, in seconds, None within it; and samples, float32 (n,)."""
+        """Time at which a stretch begins, in seconds, None within it; and samples, float32 (n,)."""
         stretch: _Stretch | None = None
         for block in blocks:
             if stretch is None or block.start_s is not None:
@@ -195,7 +195,7 @@ class _Sound:
 
 
 class _Stretch:
-    """Sound of one format without a hole: resampled once, mixed down, stretched."""
+    """Sound of one format without a gap: resampled, mixed down, stretched."""
 
     def __init__(self, path: Path, frame: AudioFrame, rate_hz: int) -> None:
         self.downmix = Downmix(frame.layout, rate_hz)

@@ -1,10 +1,9 @@
-"""Any channels in, mono out, about as loud as the loudest of them.
+"""Any channels in, mono out, about as loud as the loudest channel.
 
-Channels are mixed as FFmpeg mixes them, which is right where they agree. Where that loses level (one channel only, a
-voice in the centre of 5.1, two speakers on two channels) the weights are raised, at most to 1; where channels cancel
-each other (opposite phases), the loudest is taken alone. What is lost is measured over a second around each moment, and
-weights change in ramps, so that nothing is heard of it. The moments lie on a grid of their own: it does not matter in
-which pieces the sound arrives.
+Channels are mixed like FFmpeg does, which is right if they agree. If that loses level (one channel only, a voice in the
+centre of 5.1, two speakers on two channels) the weights are raised, at most to 1; if channels cancel each other
+(opposite phases), only the loudest is used. The loss is measured over a second around each moment, and weights change
+in ramps, so that it is inaudible. The moments lie on a fixed grid: the pieces in which the sound arrives do not matter.
 """
 
 from collections.abc import Sequence
@@ -20,29 +19,29 @@ from av.audio.resampler import AudioResampler
 __all__ = ["Downmix"]
 
 _STEP_S = 0.1
-_MEASURED_HZ = 16_000  # samples a second are enough to know the level of channels and whether they agree
-_REACH = 5  # steps before and after a moment that decide about it
+_MEASURED_HZ = 16_000  # samples a second; enough to measure the level of channels and whether they agree
+_REACH = 5  # steps before and after a moment that are considered
 
-# Ratios of power to the loudest channel. A mix that loses 2 dB is left as it is; beyond that, the loss is made up twice
-# as fast as it grows. Channels cancel each other if their sum is 3 dB below the loudest, until it is 1.5 dB below.
+# Ratios of power to the loudest channel. A loss of up to 2 dB is accepted; beyond that, it is made up twice as fast as
+# it grows. Channels count as cancelling once their sum is 3 dB below the loudest, until it is 1.5 dB below.
 _SPARED = 10**-0.2
 _CANCELLED, _RESTORED = 10**-0.3, 10**-0.15
-# How much louder another channel must be than the one that is heard alone (3 dB).
+# How much louder another channel must be than the only one in use (3 dB).
 _LOUDER = 2.0
 
 
 @dataclass(frozen=True)
 class _Step:
-    """A tenth of a second: float32 (n, channels), the same in FFmpeg's mix, and what is measured of it."""
+    """A tenth of a second, and its measurements."""
 
-    sound: np.ndarray
-    mixed: np.ndarray
+    sound: np.ndarray  # float32 (n, channels)
+    mixed: np.ndarray  # the same in FFmpeg's mix
     covariance: np.ndarray
     peak: float
 
 
 class Downmix:
-    """One stretch of sound. push and flush give mono float32; as many samples come out as went in."""
+    """One stretch of sound. push and flush return mono float32; as many samples come out as went in."""
 
     def __init__(self, layout: AudioLayout, rate_hz: int) -> None:
         self.cancelled = False
@@ -52,12 +51,12 @@ class Downmix:
         self._stride = max(1, rate_hz // _MEASURED_HZ)
         self._pending = np.zeros((0, len(self._mix)), np.float32)
         self._steps: list[_Step] = []
-        self._n_past = 0  # of the steps, those that came out already
+        self._n_past = 0  # steps that were already output
         self._alone: int | None = None
         self._weights: np.ndarray | None = None
 
     def push(self, sound: np.ndarray) -> np.ndarray:
-        """float32 (n, channels), finite -> the mono samples that became final, float32 (m,)."""
+        """Finite float32 (n, channels) -> the mono samples that became final, float32 (m,)."""
         if len(self._mix) == 1:
             return sound[:, 0]
         self._pending = np.concatenate([self._pending, sound]) if len(self._pending) else sound
@@ -78,14 +77,14 @@ class Downmix:
         mixed = (sound @ self._mix).reshape(n_steps, -1)
         steps = sound.reshape(n_steps, -1, len(self._mix))
         some = steps[:, :: self._stride]
-        with np.errstate(over="ignore", invalid="ignore"):  # numbers far beyond 1 are clipped in the end
+        with np.errstate(over="ignore", invalid="ignore"):  # values far beyond 1 are clipped later
             mean = np.full(some.shape[1], 1 / some.shape[1], np.float32) @ some
             covariance = some.transpose(0, 2, 1) @ some / some.shape[1] - mean[:, :, None] * mean[:, None]
         peak = np.maximum(mixed.max(axis=1), -mixed.min(axis=1)).tolist()
         self._steps += map(_Step, steps, mixed, covariance, peak)
 
     def _out(self, n_ahead: int) -> np.ndarray:
-        """Mix the steps that have n_ahead known ones, themselves included."""
+        """Mix the steps for which n_ahead steps are known, including themselves."""
         mixed: list[np.ndarray] = []
         while len(self._steps) - self._n_past >= n_ahead:
             if self._weights is None:
@@ -118,7 +117,7 @@ class Downmix:
         return np.minimum(self._mix * max(1.0, min(gain, 1 / max(peak, 1e-9))), 1.0).astype(np.float32)
 
     def _choose(self, added: float, power: np.ndarray, loudest: int) -> None:
-        """Whether a channel is heard alone, and which. added: power of the sum of all, of that of the loudest."""
+        """Decide whether to use one channel alone, and which. added: power of the sum, relative to the loudest."""
         if self._alone is None:
             if added < _CANCELLED:
                 self._alone, self.cancelled = loudest, True
@@ -153,11 +152,11 @@ def _default_weights(layout_name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _mixed_by_ffmpeg(layout: AudioLayout) -> np.ndarray | None:
-    """What is heard in mono of a 1 in each channel in turn."""
+    """The mono level of a 1 in each channel in turn."""
     n_channels = layout.nb_channels
     ones = AudioFrame.from_ndarray(np.eye(n_channels, dtype=np.float32).reshape(1, -1), "flt", layout.name)
     ones.sample_rate = 48_000
-    # Without the limit, channels that agree add up beyond 1.
+    # Without the limit, channels that agree would add up to more than 1.
     resampler = AudioResampler("flt", "mono", 48_000, options={"rematrix_maxval": "1"})
     try:
         mixed: Sequence[AudioFrame] = [*resampler.resample(ones), *resampler.resample(None)]

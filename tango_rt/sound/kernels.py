@@ -1,4 +1,4 @@
-"""The Numba kernel of resampling; it checks nothing."""
+"""The Numba kernel for resampling; it checks nothing."""
 
 import numpy as np
 

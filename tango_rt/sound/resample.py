@@ -1,8 +1,8 @@
-"""Sound at any usual rate in, 16 kHz out, while it is being spoken: bit-equal however it is cut into chunks.
+"""Resamples live sound from any usual rate to 16 kHz: bit-identical however it is cut into chunks.
 
-Every sample that comes out is one sum over the samples around its instant, so nothing depends on chunks. Ready-made
-streaming resamplers work in blocks and are heard 20 to 115 ms late (soxr, all qualities); this one waits for half a
-filter, 3.6 ms, and 7.3 ms at 8 kHz.
+Every output sample is one sum over the input samples around its time, so nothing depends on chunks. Existing streaming
+resamplers work in blocks and have a latency of 20 to 115 ms (soxr, all qualities); this one waits for half a filter,
+3.6 ms, or 7.3 ms at 8 kHz.
 """
 
 from functools import lru_cache
@@ -21,19 +21,19 @@ MIN_RATE_HZ = 8_000
 MAX_RATE_HZ = 48_000
 
 _STOP_DB = 90.0
-# Between pass and stop, of half the lower rate. Energies and pitch of speech above 7.2 kHz tell nothing about gestures;
-# half as wide a band would be heard twice as late.
+# Transition band, relative to half the lower rate. Energy and pitch of speech above 7.2 kHz say nothing about gestures;
+# half the width would double the latency.
 _TRANSITION = 0.1
 
 
 class Resampler:
-    """One stream of mono sound; memory is constant for ever. Aligned: sample k comes out for the instant k / 16000.
+    """One stream of mono sound; memory does not grow. Aligned: output sample k is for the time k / 16000 s.
 
-    What leaves, flush included, are round(n * 16000 / rate) samples for n that went in, beyond both ends silence.
+    For n samples in, round(n * 16000 / rate) come out, including flush; beyond both ends is silence.
     """
 
     def __init__(self, rate_hz: int) -> None:
-        """Raises InputError for a rate that is not 8 to 48 kHz."""
+        """Raises InputError for a rate outside 8 to 48 kHz."""
         if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
             raise InputError(f"a sample rate of {rate_hz} Hz: wanted {MIN_RATE_HZ} to {MAX_RATE_HZ}")
         self.rate_hz = rate_hz
@@ -45,11 +45,11 @@ class Resampler:
 
     @property
     def lookahead_samples(self) -> int:
-        """Samples at 16 kHz that a sample waits for: the half of the filter that lies ahead of it."""
+        """16 kHz samples that an output sample waits for: the half of the filter ahead of it."""
         return -(-self._half * SAMPLE_RATE // self.rate_hz)
 
     def push(self, samples: np.ndarray) -> np.ndarray:
-        """The next samples, float32 (n,) -> those at 16 kHz that became final, float32 (m,)."""
+        """Take the next samples, float32 (n,) -> the 16 kHz samples that became final, float32 (m,)."""
         if self.rate_hz == SAMPLE_RATE:
             return samples.astype(np.float32, copy=False)
         self._n_in += len(samples)
@@ -78,15 +78,15 @@ class Resampler:
 
 
 def _half_width(rate_hz: int) -> int:
-    """Samples on either side that the filter reaches, after Kaiser's formula."""
+    """Samples that the filter reaches on either side, by Kaiser's formula."""
     band_hz = _TRANSITION * min(rate_hz, SAMPLE_RATE) / 2
     return int(np.ceil((_STOP_DB - 7.95) / (2 * 2.285 * 2 * np.pi * band_hz) * rate_hz))
 
 
-@lru_cache(maxsize=8)  # of a rate without a common divisor with 16,000 one takes 12 MB
+@lru_cache(maxsize=8)  # one takes 12 MB for a rate without a common divisor with 16,000
 def _phases(rate_hz: int) -> np.ndarray:
-    """float32 (phases, 2 * half): row p has the weights of samples -half + 1 .. half around a place that lies
-    p / phases behind a sample."""
+    """float32 (phases, 2 * half): row p has the weights of samples -half + 1 .. half around a position p / phases
+    after a sample."""
     n_phases = SAMPLE_RATE // gcd(rate_hz, SAMPLE_RATE)
     half = _half_width(rate_hz)
     offsets = np.arange(-half + 1, half + 1) - np.arange(n_phases)[:, None] / n_phases

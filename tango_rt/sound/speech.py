@@ -1,4 +1,4 @@
-"""A speech that is there as a whole: in a file, a pipe or an array."""
+"""A complete speech: from a file, a pipe or an array."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ __all__ = ["Speech", "open_speech", "speech_from_samples"]
 
 @dataclass(frozen=True)
 class Speech:
-    """What is heard of it, and its sound once more for the video."""
+    """Its samples for retrieval, and its sound once more for the video."""
 
     name: str
     samples: np.ndarray  # float32 (n,), 16 kHz, from -1 to 1
@@ -30,7 +30,7 @@ class Speech:
 
 @contextmanager
 def open_speech(path: Path) -> Iterator[Speech]:
-    """Of any audio or video file, or a pipe (-). Raises InputError where nothing can be heard in it."""
+    """Open any audio or video file, or a pipe (-). Raises InputError if it is silent or unreadable."""
     with make_rereadable(path) as file:
         warnings: list[str] = []
         samples = read_audio(file, warn=warnings.append)
@@ -43,7 +43,7 @@ def open_speech(path: Path) -> Iterator[Speech]:
 
 
 def speech_from_samples(samples: np.ndarray, rate_hz: int) -> Speech:
-    """samples: float32 (n,), mono, from -1 to 1. Raises InputError for a rate that is not 8 to 48 kHz, and silence."""
+    """samples: float32 (n,), mono, from -1 to 1. Raises InputError for a rate outside 8 to 48 kHz, and for silence."""
     resampler = Resampler(rate_hz)
     heard = np.concatenate([resampler.push(samples), resampler.flush()])
     if not len(heard):

@@ -1,11 +1,11 @@
-"""Where sound belongs by its time stamps, which are trusted on average and not one by one.
+"""Places sound by its time stamps, which are trusted on average but not one by one.
 
-Recorders stamp sound when they get it: stamps wander by some 10 ms around the count of the samples, and their clock may
-run a little faster or slower than that of the sound card. So samples are counted. The mean deviation of the stamps over
-a second is followed by stretching the sound, by 0.25 % (4 cents, which nobody hears) unless it is far off: unlike
-silence or cuts in quiet places, this needs no quiet place and leaves no click. Only a step of the deviation, one that
-stays and stands out of the wandering, is a hole or an overlap of the recording: silence fills it, or what came twice
-is dropped.
+Recorders stamp sound on arrival: stamps wander by some 10 ms around the count of the samples, and their clock may run a
+little faster or slower than that of the sound card. So samples are counted. The mean deviation of the stamps over a
+second is followed by stretching the sound, by 0.25 % (4 cents, which is inaudible) unless it is far off: unlike
+inserting silence or cutting in quiet places, this needs no quiet place and leaves no click. Only a lasting step of the
+deviation, clearly larger than the wandering, is a gap or an overlap of the recording: a gap is filled with silence,
+repeated sound is dropped.
 """
 
 from collections import deque
@@ -25,30 +25,30 @@ __all__ = ["SoundBlock", "Steady"]
 _WINDOW_S = 1.0
 
 _STEP_S = 0.02
-"""Smallest hole."""
+"""Smallest gap."""
 
 _ROUNDED_S = 0.002
 """Stamps of some containers are rounded to milliseconds."""
 
-_SPARED_S = 0.01  # what is not worth stretching
-_GENTLE_S = 0.0025  # stretched in a second
-_TOLERATED_S = 0.02  # further off, all beyond it is stretched away in a second
+_SPARED_S = 0.01  # not worth stretching
+_GENTLE_S = 0.0025  # stretched per second
+_TOLERATED_S = 0.02  # anything beyond is removed by stretching within a second
 _MAX_S = 0.1
-_NOISE_S = 5.0  # over which it is averaged how far stamps wander
-_NEAR = 5  # frames that tell a step from a single bad stamp
+_NOISE_S = 5.0  # averaging time for how far stamps wander
+_NEAR = 5  # frames that distinguish a step from a single bad stamp
 
 
 @dataclass(frozen=True)
 class SoundBlock:
-    """About a second of frames of one format, without a hole."""
+    """About a second of frames of one format, without a gap."""
 
     frames: list[AudioFrame]
     n_samples: int
-    """Less than the frames hold where the end of the last one is padding."""
+    """Fewer than the frames hold if the last one ends with padding."""
     start_s: float | None
-    """When it starts, on the clock of the file; None: where the block before ends."""
+    """Start time in seconds on the clock of the file; None: where the block before ends."""
     stretch_s: float
-    """By how much longer than its samples it is to last."""
+    """Seconds by which it is to be longer than its samples."""
 
 
 @dataclass(frozen=True)
@@ -56,28 +56,28 @@ class _Counted:
     frame: AudioFrame
     n_samples: int
     at_s: float
-    """By the samples before it."""
+    """Time by the count of the samples before it."""
     stamp_s: float | None
     piece: object
-    """Changes where another recording begins."""
+    """Changes when another recording begins."""
 
 
 class Steady:
-    """Frames of sound in, blocks out, which say where they belong. Where there is no picture to keep step with, a clock
-    that starts over, leaps or runs away is not followed, but the samples."""
+    """Frames of sound in, blocks with a place in time out. If there is no picture to stay in sync with, a clock that
+    starts over, jumps or runs away is ignored in favour of the count of samples."""
 
     def __init__(self, decoder: PacketDecoder, rate_hz: int) -> None:
-        """rate_hz: stretches are whole samples of it."""
+        """rate_hz: the sound is stretched by whole samples at this rate."""
         self.stretched_s = 0.0
         self.closed_s = 0.0
-        """Gaps that were taken for jumps of a broken clock."""
+        """Seconds of gaps that were taken for jumps of a broken clock."""
         self._frames = _counted(decoder)
         self._rate_hz = rate_hz
         self._lone = decoder.clock.lone
         self._ahead: deque[_Counted] = deque()
         self._past: deque[tuple[float, float]] = deque()  # (at_s, deviation)
         self._shift_s = 0.0  # added to the stamps since clocks started over
-        self._offset_s = 0.0  # of the sound that goes out, against the count
+        self._offset_s = 0.0  # of the output, relative to the count
         self._noise_s = 0.0  # mean deviation from it
         self._last: _Counted | None = None
 
@@ -106,7 +106,7 @@ class Steady:
         return item
 
     def _begins(self) -> bool:
-        """Whether the next frame does not just go on where the one before ends; looks a second ahead."""
+        """Whether the next frame does not simply continue the one before; looks a second ahead."""
         while not self._ahead or self._ahead[-1].at_s - self._ahead[0].at_s < _WINDOW_S:
             item = next(self._frames, None)
             if item is None:
@@ -138,7 +138,7 @@ class Steady:
         return self._step_to(self._offset_s + step_s)
 
     def _continues(self, item: _Counted) -> bool:
-        """Another piece begins: it stands exactly where its own stamps are, and a lone one where the last ends."""
+        """Another piece begins: it starts exactly at its own stamps, or, in a lone track, where the last one ends."""
         ahead = self._deviations_ahead(item.piece)
         offset_s = _level(ahead) if ahead else self._offset_s
         if self._lone:
@@ -152,11 +152,11 @@ class Steady:
         return True
 
     def _stretch(self) -> float:
-        """By how much the next block is to be longer, in seconds; the offset after it counts from now on."""
+        """Seconds by which the next block is to be longer; updates the offset accordingly."""
         off_s = _middle([deviation for _, deviation in self._past]) - self._offset_s if self._past else 0.0
         if abs(off_s) <= _SPARED_S:
             return 0.0
-        if self._lone and abs(off_s) > _MAX_S:  # a clock that runs away, such as that of joined files of other rates
+        if self._lone and abs(off_s) > _MAX_S:  # a clock that runs away, as in joined files of different rates
             self._shift_s -= off_s
             self._past.clear()
             return 0.0
@@ -175,7 +175,7 @@ class Steady:
 
 
 def _step(offset_s: float, before: list[float], after: list[float], noise_s: float) -> float:
-    """By how much the deviations step away from an offset between the two, in seconds; 0 if they only wander."""
+    """Seconds by which the deviations step away from an offset between the two; 0 if they only wander."""
     limit_s = max(_STEP_S, 3 * noise_s, 3 * _wandering(before + after))
     level = median(before[-_NEAR:])
     at_once, on_average = median(after[:_NEAR]) - level, fmean(after) - fmean(before)
@@ -192,7 +192,7 @@ def _step(offset_s: float, before: list[float], after: list[float], noise_s: flo
 
 
 def _level(deviations: list[float]) -> float:
-    """Where the first second of a piece lies; a few wild stamps at its beginning do not count."""
+    """Offset of the first second of a piece; a few wild stamps at its beginning do not matter."""
     if not deviations:
         return 0.0
     return median(deviations) if _exact(deviations) else fmean(deviations)
@@ -203,13 +203,13 @@ def _exact(deviations: list[float]) -> bool:
 
 
 def _middle(deviations: list[float]) -> float:
-    """Their mean without the tenth at either end: a few wild stamps do not count."""
+    """Mean without the top and bottom tenth: a few wild stamps do not matter."""
     n_wild = len(deviations) // 10
     return fmean(sorted(deviations)[n_wild : len(deviations) - n_wild])
 
 
 def _wandering(deviations: list[float]) -> float:
-    """By how much deviations change from frame to frame; a few steps among them do not count."""
+    """By how much deviations change from frame to frame; a few steps among them do not matter."""
     changes = [abs(later - earlier) for earlier, later in pairwise(deviations)]
     return median(changes) if changes else 0.0
 
@@ -219,7 +219,7 @@ def _format(frame: AudioFrame) -> tuple[str, str, int]:
 
 
 def _counted(decoder: PacketDecoder) -> Iterator[_Counted]:
-    """Frames by the count of samples, the last one of a file without its padding."""
+    """Frames with their time by the count of samples, the last one of a file without its padding."""
     start_s, n_before, rate = 0.0, 0, 0
     for frame, n_samples, piece in _trimmed(decoder):
         if frame.sample_rate != rate:
@@ -232,8 +232,8 @@ def _counted(decoder: PacketDecoder) -> Iterator[_Counted]:
 def _trimmed(decoder: PacketDecoder) -> Iterator[tuple[AudioFrame, int, tuple[int, int]]]:
     """Frames, how many samples of them count, and their piece. Only mp4 says how much of its last frame is padding.
 
-    Durations in the middle of a track are rounded by some recorders, and no sample is missing there; the last one is
-    believed as far as it differs by more than those.
+    Some recorders round durations in the middle of a track, where no sample is missing; the last one is trusted only
+    if it differs by more than those.
     """
     held: tuple[AudioFrame, tuple[int, int]] | None = None
     rounding, n_held, tick = 0.0, 0, 0.0
@@ -244,7 +244,7 @@ def _trimmed(decoder: PacketDecoder) -> Iterator[tuple[AudioFrame, int, tuple[in
             missing = n_samples - held[0].duration * tick if held[0].duration > 0 else 0.0
             last = frame is None or decoder.piece[0] != held[1][0]
             yield held[0], n_samples - round(missing) if last and missing > rounding else n_samples, held[1]
-            # the first frame may be cut at its beginning
+            # the first frame may be trimmed at its start
             rounding = max(rounding, abs(missing)) if n_held else 0.0
             n_held += 1
             if last:

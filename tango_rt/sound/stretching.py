@@ -1,4 +1,4 @@
-"""Mono sound made a little longer or shorter, without a seam: read between its samples by a windowed sinc."""
+"""Makes mono sound a little longer or shorter, seamlessly, by windowed-sinc interpolation."""
 
 from collections import deque
 
@@ -10,7 +10,7 @@ _HALF = 16  # samples of context on either side
 
 
 class Stretcher:
-    """push and flush give the samples that became final, float32 (n,); what is not stretched passes as it is."""
+    """push and flush return the samples that became final, float32 (n,); unstretched sound passes unchanged."""
 
     def __init__(self) -> None:
         self._plans: deque[tuple[int, int]] = deque()
@@ -18,7 +18,7 @@ class Stretcher:
         self._waiting = np.zeros(0, np.float32)
 
     def plan(self, n_samples: int, n_more: int) -> None:
-        """Of the sound to come that is not planned yet, n_samples are to become n_samples + n_more."""
+        """The next n_samples that are not planned yet are to become n_samples + n_more."""
         self._plans.append((n_samples, n_more))
 
     def push(self, samples: np.ndarray) -> np.ndarray:
@@ -29,7 +29,7 @@ class Stretcher:
         return out[0] if len(out) == 1 else np.concatenate([np.zeros(0, np.float32), *out])
 
     def flush(self, cut: bool) -> np.ndarray:
-        """No more sound. cut: what is not planned is left out."""
+        """No more sound. cut: drop what is not planned."""
         n_planned = sum(n_samples for n_samples, _ in self._plans)
         rest = self._waiting[n_planned:]
         self._waiting = self._waiting[:n_planned]
@@ -37,7 +37,7 @@ class Stretcher:
         return out if cut else np.concatenate([out, rest])
 
     def _next(self, n_samples: int, n_more: int) -> np.ndarray | None:
-        """As much of the first plan as can be done; None if nothing can."""
+        """As much of the first plan as is possible now; None if nothing is."""
         if n_more == 0 or n_samples == 0:
             n_done = min(n_samples, len(self._waiting))
             out = self._waiting[:n_done]
@@ -58,7 +58,7 @@ class Stretcher:
 
 
 def _stretched(window: np.ndarray, n_out: int) -> np.ndarray:
-    """The samples between _HALF at the beginning and _HALF at the end, as n_out samples at equal distances."""
+    """The window without _HALF samples at either end, resampled to n_out equidistant samples."""
     places = np.arange(n_out) * ((len(window) - 2 * _HALF) / n_out)
     whole = places.astype(np.int64)
     offsets = (places - whole)[:, None] - np.arange(-_HALF, _HALF)

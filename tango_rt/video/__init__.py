@@ -1,1 +1,1 @@
-"""Pictures in and out: sizes, colours, closed groups of pictures, mp4."""
+"""Video in and out: sizes, colours, closed groups of pictures, mp4."""

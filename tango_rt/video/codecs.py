@@ -1,4 +1,4 @@
-"""From the encoded pictures of a step to what a client asked for."""
+"""From the encoded pictures of a step to the encoding that a client asked for."""
 
 import hashlib
 from collections.abc import Sequence
@@ -20,41 +20,37 @@ __all__ = ["DECODED", "Decoded", "FrameCoder", "StepPictures", "decode_pictures"
 Decoded = Literal["jpeg", "rgb24", "i420"]
 
 DECODED: tuple[Decoded, ...] = ("jpeg", "rgb24", "i420")
-"""Encodings whose pictures are made of decoded ones, anew for each that is shown: all others are copied."""
+"""Encodings whose pictures are made from decoded ones, each time they are shown; all others are copied."""
 
 JPEG_QUALITY = 90
 
 
 @dataclass(frozen=True)
 class StepPictures:
-    """packets: 4 encoded pictures, the first an IDR picture, without parameter sets. blender: None if no transition.
+    """The encoded pictures of a step, and how they were made."""
 
-    late: by a cheaper blender than asked for, or in part. computed: not found in the cache; for first halves. changed:
-    a stage drew on them.
-    """
-
-    packets: tuple[bytes, ...]
-    blender: str | None = None
-    late: bool = False
-    computed: bool = False
-    changed: bool = False
+    packets: tuple[bytes, ...]  # 4 pictures, the first an IDR picture, without parameter sets
+    blender: str | None = None  # None if not a transition
+    late: bool = False  # by a cheaper blender than requested, or only in part
+    computed: bool = False  # not found in the cache; set for first halves
+    changed: bool = False  # by a stage
 
     @property
     def generated(self) -> bool:
-        """Whether the pictures are those of a transition."""
+        """Whether the pictures belong to a transition."""
         return self.blender not in (None, CUT)
 
 
 class FrameCoder:
     """Writes the pictures of one stream in one encoding; one caller at a time.
 
-    h264: as stored, the parameter sets before each key frame. jpeg: JFIF, BT.601 in full range. rgb24: rows from the
-    top. i420: planes Y, U, V as decoded, BT.709 in limited range. reference: nothing where the pack has the picture,
-    h264 where it was generated or changed. A step of 1280x720 takes 0, 29, 20, 8, 0 ms.
+    h264: as stored, with the parameter sets before each key frame. jpeg: JFIF, full-range BT.601. rgb24: rows from the
+    top. i420: planes Y, U, V as decoded, limited-range BT.709. reference: empty if the pack has the picture, h264 if it
+    was generated or changed. A step of 1280x720 takes 0, 29, 20, 8, 0 ms.
     """
 
     def __init__(self, encoding: Encoding, info: PackInfo, shared: SharedPictures | None = None) -> None:
-        """shared: with other streams; what was made for one of them is not made again."""
+        """shared: with other streams; pictures made for one of them are not made again."""
         self.encoding = encoding
         self._shared = shared
         self._parameter_sets = info.extradata
@@ -75,7 +71,7 @@ class FrameCoder:
         return self._shared.get(self._key(packets), lambda: decode_pictures(decoder, encoding, packets))
 
     def _key(self, packets: Sequence[bytes]) -> bytes:
-        """Of the encoded pictures themselves: equal ones look alike, whichever pack or transition they are of."""
+        """Hash of the encoded pictures: equal ones look the same, whatever pack or transition they come from."""
         digest = self._origin.copy()
         for packet in packets:
             digest.update(len(packet).to_bytes(8))
@@ -84,12 +80,12 @@ class FrameCoder:
 
 
 def is_decoded(encoding: Encoding) -> TypeGuard[Decoded]:
-    """Whether pictures of this encoding have to be made."""
+    """Whether this encoding needs decoded pictures."""
     return encoding in DECODED
 
 
 def decode_pictures(decoder: GopDecoder, encoding: Decoded, packets: Sequence[bytes]) -> Pictures:
-    """One for each packet of a GOP's beginning. Raises ArtifactError for damaged packets."""
+    """One picture for each packet; packets start at a GOP. Raises ArtifactError for damaged packets."""
     if encoding == "i420":
         return tuple(frame.tobytes() for frame in decoder.decode_i420(packets))
     frames = decoder.decode(packets)

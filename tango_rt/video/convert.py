@@ -16,9 +16,9 @@ from tango_rt.video.view import Layout, Shape, View, picture_shape
 __all__ = ["BACKGROUND", "Converter"]
 
 BACKGROUND = 128
-"""Grey level behind transparent pictures: outlines show before it in dark clothes and in light ones."""
+"""Grey level behind transparent pictures: both dark and light clothes stand out against it."""
 
-_OPAQUE = 250  # a lossy codec gives an alpha of 255 back with a few levels less
+_OPAQUE = 250  # a lossy codec returns an alpha of 255 a few levels lower
 
 # AVColorSpace -> matrix
 _MATRICES = {
@@ -30,14 +30,14 @@ _MATRICES = {
     9: Colorspace.BT2020,
     10: Colorspace.BT2020,
 }
-# Phones record HDR (HLG) by default; taken for SDR it looks pale. Highlights beyond SDR white are clipped.
+# Phones record HDR (HLG) by default; treated as SDR it looks pale. Highlights beyond SDR white are clipped.
 _WIDE_TRANSFERS = {ColorTrc.BT2020_10, ColorTrc.BT2020_12, ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67}
 
 
 class Converter:
-    """Pictures to frames, uint8 (height, width, 3), of a layout.
+    """Converts pictures to the frames of a layout, uint8 (height, width, 3).
 
-    transparent: whether a picture so far was not opaque. Its alpha is taken as straight, as nearly all files have it.
+    transparent: whether any picture so far was not opaque. Alpha is taken as straight, as in nearly all files.
     """
 
     def __init__(self, layout: Layout) -> None:
@@ -61,7 +61,7 @@ class Converter:
         return self._placed(image, view)
 
     def _prepared(self, picture: av.VideoFrame, view: View) -> av.VideoFrame:
-        """The picture cropped, and without transparency: both must be done before pixels are mixed by scaling."""
+        """The picture cropped and without transparency: both must be done before scaling mixes pixels."""
         x0, x1, y0, y1 = view.box
         size = picture.width, picture.height
         if _may_be_transparent(picture):
@@ -75,7 +75,7 @@ class Converter:
         return av.VideoFrame.from_ndarray(np.ascontiguousarray(self._to_rgb(picture, size)[y0:y1, x0:x1]))
 
     def _placed(self, image: np.ndarray, view: View) -> np.ndarray:
-        """The upright image in the frame; an odd last row or column falls out, black bars fill what it leaves."""
+        """The upright image in the frame; an odd last row or column is dropped, black bars fill the rest."""
         x, y, width, height = view.place
         if (width, height) == (self._layout.width, self._layout.height):
             return np.ascontiguousarray(image[:height, :width])
@@ -85,14 +85,14 @@ class Converter:
 
 
 class _Reformatter:
-    """One kind of conversion; FFmpeg prepares for each anew, so every kind has a converter of its own."""
+    """One kind of conversion; FFmpeg has to set up each kind, so each has its own converter."""
 
     def __init__(self, pix_fmt: str) -> None:
         self._pix_fmt = pix_fmt
         self._reformatter = VideoReformatter()
 
     def __call__(self, picture: av.VideoFrame, size: tuple[int, int]) -> np.ndarray:
-        """The picture in full-range RGB of BT.709, width and height as given."""
+        """The picture in full-range BT.709 RGB, with the given width and height."""
         width, height = size
         shrinks = width * height < picture.width * picture.height
         wide = picture.color_primaries == ColorPrimaries.BT2020 and picture.color_trc in _WIDE_TRANSFERS
@@ -126,7 +126,7 @@ def _on_background(image: np.ndarray) -> np.ndarray:
 
 
 def _matrix(picture: av.VideoFrame) -> Colorspace | None:
-    """The YCbCr matrix; unmarked video is BT.709 from 720p on and BT.601 below, as players take it."""
+    """The YCbCr matrix; unmarked video is BT.709 from 720p up and BT.601 below, as in players."""
     if picture.format.is_rgb:
         return None
     high_definition = picture.width >= 1280 or picture.height > 576

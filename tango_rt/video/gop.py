@@ -1,9 +1,9 @@
-"""Four frames in, one closed group of pictures (GOP) out, and back: the unit in which a character is stored.
+"""Encodes four frames to one closed group of pictures (GOP), and back: the unit in which a character is stored.
 
-Every GOP comes from an encoder of its own: an IDR picture and three P pictures that depend on these four
-frames alone. So equal frames give equal bytes in every process, and any order of GOPs of one size is a valid
-H.264 stream, because all share one set of parameters (the extradata). Opening x264 takes 1.5 ms of the 50 to
-60 ms that a GOP of 720p takes: cheaper than any state would be.
+Every GOP comes from its own encoder: an IDR picture and three P pictures that depend on these four frames alone.
+So equal frames give equal bytes in every process, and any sequence of GOPs of one size is a valid H.264 stream,
+because all share one set of parameters (the extradata). Opening x264 takes 1.5 ms of the 50 to 60 ms that a GOP
+of 720p takes: cheaper than keeping state.
 
 Packets are Annex B, one picture each: a 4-byte start code and one slice. Parameter sets are in the extradata.
 """
@@ -34,7 +34,7 @@ START_CODE = b"\x00\x00\x00\x01"
 _SHORT_START_CODE = START_CODE[1:]
 
 # BT.709, limited range, both ways. The accurate flags cost 3 ms a frame of 720p and matter: without full
-# chroma interpolation a decode and encode loses 5 dB, or grey 128 comes back as 126.
+# chroma interpolation, decoding and encoding loses 5 dB, or grey 128 comes back as 126.
 _TO_YUV = Interpolation.BICUBIC | Interpolation.ACCURATE_RND
 _TO_RGB = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 
@@ -42,9 +42,9 @@ _X264 = ":".join(
     (
         f"keyint={FRAMES_PER_NODE}:min-keyint=1:scenecut=0:bframes=0:open-gop=0:force-cfr=1",
         "rc-lookahead=0:sync-lookahead=0:mbtree=0:threads=1:sliced-threads=0:repeat-headers=0:annexb=1",
-        # One quantiser for all GOPs, whatever is in them, or neighbours from different places would flicker.
+        # One quantiser for all GOPs, whatever their content, or neighbours from different places would flicker.
         "qcomp=1",
-        # Headers that depend neither on the content nor on crf: GOPs of all encoders fit together.
+        # Headers that depend on neither content nor crf, so that GOPs of all encoders fit together.
         "stitchable=1",
     )
 )
@@ -87,14 +87,14 @@ class GopEncoder:
             raise ArtifactError(f"{name} was encoded by another version of x264: build the character again")
 
     def encode(self, frames: np.ndarray) -> list[bytes]:
-        """frames: uint8 (4, height, width, 3) RGB. Returns 4 packets, the first one an IDR picture."""
+        """Encode frames, uint8 (4, height, width, 3) RGB. Returns 4 packets, the first one an IDR picture."""
         shape = (FRAMES_PER_NODE, self._height, self._width, 3)
         if frames.shape != shape or frames.dtype != np.uint8:
             raise ValueError(f"frames are {frames.dtype} {frames.shape}, wanted uint8 {shape}")
         return self._encode(self._to_yuv(frame) for frame in np.ascontiguousarray(frames))
 
     def encode_i420(self, frames: np.ndarray) -> list[bytes]:
-        """As encode, of frames as GopDecoder.decode_i420 gives them: uint8 (4, height * 3 / 2, width)."""
+        """Like encode, for frames as returned by GopDecoder.decode_i420: uint8 (4, height * 3 / 2, width)."""
         shape = (FRAMES_PER_NODE, self._height * 3 // 2, self._width)
         if frames.shape != shape or frames.dtype != np.uint8:
             raise ValueError(f"frames are {frames.dtype} {frames.shape}, wanted uint8 {shape}")
@@ -137,7 +137,7 @@ class GopEncoder:
 
 
 def encode_nodes(nodes: Iterable[np.ndarray], n_threads: int) -> Iterator[list[bytes]]:
-    """Packets of each node, uint8 (4, height, width, 3), in order; encoding releases the lock, so threads help."""
+    """Packets of each node, uint8 (4, height, width, 3), in order; encoding releases the GIL, so threads help."""
     pending: deque[Future[list[bytes]]] = deque()
     with ThreadPoolExecutor(n_threads) as pool:
         for node in nodes:
@@ -149,7 +149,7 @@ def encode_nodes(nodes: Iterable[np.ndarray], n_threads: int) -> Iterator[list[b
 
 
 def _encode_node(node: np.ndarray) -> list[bytes]:
-    # an encoder is not to be shared between threads, and a new one costs little beside its work
+    # an encoder must not be shared between threads, and opening a new one costs little compared to its work
     return GopEncoder(node.shape[2], node.shape[1]).encode(node)
 
 
@@ -159,7 +159,7 @@ def _slice_only(packet: bytes) -> bytes:
 
 
 class GopDecoder:
-    """Decodes GOPs of one stream into RGB; opened once, used for any GOP in any order."""
+    """Decodes GOPs of one stream to RGB; opened once, used for any GOPs in any order."""
 
     def __init__(self, extradata: bytes, width: int, height: int, name: str = "the stored video") -> None:
         """name: what an ArtifactError calls the video."""
@@ -170,13 +170,13 @@ class GopDecoder:
         self._decoder = av.CodecContext.create("h264", "r")
         self._decoder.extradata = extradata
         self._decoder.thread_count = 1
-        # A damaged pack must be reported, not patched up with grey blocks.
+        # Damage must be reported, not concealed with grey blocks.
         self._decoder.options = {"err_detect": "explode"}
 
     def decode(self, packets: Sequence[bytes]) -> np.ndarray:
-        """Packets of whole GOPs, or of a GOP's beginning. Returns uint8 (len(packets), height, width, 3) RGB.
+        """Decode whole GOPs, or the beginning of one. Returns uint8 (len(packets), height, width, 3) RGB.
 
-        Raises ArtifactError where the packets are damaged or of another size.
+        Raises ArtifactError if the packets are damaged or of another size.
         """
         pictures = self._pictures(packets)
         frames = np.empty((len(packets), self._height, self._width, 3), np.uint8)
@@ -185,8 +185,8 @@ class GopDecoder:
         return frames
 
     def decode_i420(self, packets: Sequence[bytes]) -> np.ndarray:
-        """As decode, without conversion: uint8 (len(packets), height * 3 / 2, width), planes Y, U, V one behind the
-        other, BT.709 in limited range."""
+        """Like decode, without conversion: uint8 (len(packets), height * 3 / 2, width), planes Y, U, V in sequence,
+        limited-range BT.709."""
         pictures = self._pictures(packets)
         frames = np.empty((len(packets), self._height * 3 // 2, self._width), np.uint8)
         for frame, picture in zip(frames, pictures, strict=True):

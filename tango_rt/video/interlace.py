@@ -1,6 +1,6 @@
-"""Interlaced pictures hold two moments, in their odd and even lines: each becomes a whole picture, by FFmpeg's bwdif.
+"""Deinterlaces with FFmpeg's bwdif: the two fields of a picture, taken at different times, become whole pictures.
 
-50 fields a second give 50 pictures a second, of which 30 can be chosen evenly; 25 would show every sixth frame twice.
+50 fields a second give 50 pictures a second, from which 30 can be chosen evenly; from 25, every sixth would repeat.
 """
 
 from collections import deque
@@ -21,10 +21,10 @@ _UNSPECIFIED = 2  # AVCOL_SPC_UNSPECIFIED
 def deinterlace(
     timed: Iterable[tuple[Fraction, av.VideoFrame]], period_s: Fraction
 ) -> Iterator[tuple[Fraction, av.VideoFrame]]:
-    """Pictures without interlacing, in order, with their times in seconds; period_s: of one without a duration.
+    """Progressive pictures, in order, with their times in seconds; period_s: duration of a picture without one.
 
-    Pictures that are not marked as interlaced come out as they are, the same objects until the first that is.
-    Raises InputError for pixel formats that the filter cannot take, none of which was seen in an interlaced video.
+    Pictures that are not marked as interlaced come out unchanged, as the same objects until the first that is.
+    Raises InputError for pixel formats that the filter does not support; none was seen in an interlaced video.
     """
     filter_: _Deinterlacer | None = None
     for time_s, picture in timed:
@@ -58,12 +58,12 @@ class _Moment(NamedTuple):
 
 
 class _Deinterlacer:
-    """One filter graph. Within it picture n has time n, so that a clock that is missing or jumps cannot confuse it."""
+    """One filter graph. Inside it, picture n has time n, so that a missing or jumping clock cannot confuse it."""
 
     def __init__(self, kind: _Kind, period_s: Fraction) -> None:
         self.kind = kind
         self._period_s = period_s
-        self._waiting: deque[_Moment] = deque()  # pictures in the filter, the oldest first
+        self._waiting: deque[_Moment] = deque()  # pictures in the filter, oldest first
         self._n_pushed = 0
         self._last: int | None = None
         self._graph = Graph()
@@ -82,17 +82,17 @@ class _Deinterlacer:
             ) from error
 
     def push(self, time_s: Fraction, picture: av.VideoFrame) -> Iterator[tuple[Fraction, av.VideoFrame]]:
-        """What is ready once this picture is known: the fields of the one before."""
+        """Add a picture; yields what is ready then: the fields of the one before."""
         duration_s = picture.duration * picture.time_base if picture.time_base is not None else Fraction(0)
         self._waiting.append(_Moment(time_s, duration_s or self._period_s))
         picture.pts, picture.time_base = self._n_pushed, Fraction(1)
-        picture.colorspace = _UNSPECIFIED  # with some matrices FFmpeg will not even repack pixels, as of nv12
+        picture.colorspace = _UNSPECIFIED  # with some matrices FFmpeg will not even repack pixels, such as nv12
         self._n_pushed += 1
         self._source.push(picture)
         yield from self._ready()
 
     def finish(self) -> Iterator[tuple[Fraction, av.VideoFrame]]:
-        """The rest."""
+        """Yield the rest."""
         self._source.push(None)
         yield from self._ready()
 
@@ -103,9 +103,9 @@ class _Deinterlacer:
             except (av.BlockingIOError, av.EOFError):
                 return
             assert isinstance(field, av.VideoFrame) and field.pts is not None
-            number, is_second = divmod(field.pts, 2)  # the filter counts half pictures
+            number, is_second = divmod(field.pts, 2)  # the filter counts half periods
             if field.pts == self._last:
-                is_second = 1  # of a single picture, for which the filter has nothing to count by
+                is_second = 1  # of a single picture, whose period the filter cannot know
             self._last = field.pts
             while len(self._waiting) > self._n_pushed - number:
                 self._waiting.popleft()

@@ -1,4 +1,4 @@
-"""Encoded pictures and speech into one mp4 that any player takes, without encoding a picture again."""
+"""Writes encoded pictures and speech to an mp4 that plays anywhere, without re-encoding a picture."""
 
 import io
 import os
@@ -26,18 +26,18 @@ _MP4_OPTIONS = {
     "video_track_timescale": f"{FPS * 1000}",
 }
 
-# The fast coder comes nearer to the samples than the default one at these rates (31 against 30 dB at 16 kHz,
-# 43 against 33 dB at 48 kHz) and takes 0.1 to 0.2 s for a minute of speech instead of 0.5 s.
+# The fast coder is more accurate than the default one at these rates (31 instead of 30 dB at 16 kHz, 43 instead
+# of 33 dB at 48 kHz) and takes 0.1 to 0.2 s for a minute of speech instead of 0.5 s.
 _AAC_OPTIONS = {"aac_coder": "fast"}
 _AAC_BITS_PER_SAMPLE = 4
 _AAC_MAX_BIT_RATE = 96_000
 
 
 class Mp4Writer:
-    """Writes H.264 packets at a constant 30 fps and mono sound as AAC; use it in a with.
+    """Writes H.264 packets at a constant 30 fps and mono sound as AAC; use it in a `with`.
 
-    The file appears under its name, whole, when the with ends well; after an error or an interrupt nothing
-    is left. Push pictures and sound roughly in step: what one is ahead, up to 10 s, waits in memory.
+    The file appears under its name, complete, when the `with` ends normally; after an error or an interrupt nothing
+    is left. Push pictures and sound roughly in step: if one is ahead, up to 10 s of it wait in memory.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Mp4Writer:
     ) -> None:
         """n_frames: pictures beyond this number are left out, which trims the last GOP.
 
-        Raises InputError where no file can be written, here or while writing.
+        Raises InputError if the file cannot be written, here or while writing.
         """
         if not path.parent.is_dir():
             raise InputError(f"{path}: the folder {path.parent} does not exist")
@@ -63,7 +63,7 @@ class Mp4Writer:
         self._early: list[np.ndarray] = []
 
     def write_video(self, packets: Iterable[bytes]) -> None:
-        """Append pictures: Annex B, one a packet, the first of all an IDR picture, without B pictures."""
+        """Append pictures: Annex B, one per packet, the very first an IDR picture, without B pictures."""
         for packet in packets:
             if self._limit is not None and self.n_frames >= self._limit:
                 return
@@ -78,13 +78,13 @@ class Mp4Writer:
             self.n_frames += 1
 
     def skip_to(self, frame: int) -> None:
-        """Pictures up to this one are missing: the last one stays on the screen for as long."""
+        """Skip missing pictures up to this one: the last one stays on the screen until then."""
         self.n_frames = max(self.n_frames, frame)
 
     def write_audio(self, samples: np.ndarray) -> None:
         """Append sound: float32 (n,) mono in [-1, 1], at the rate given when opening."""
         if self._video is None:
-            self._early.append(samples)  # the file can only begin once the first picture has told its format
+            self._early.append(samples)  # the file can only begin once the first picture has given its format
         elif len(samples):
             block: Any = np.ascontiguousarray(samples, np.float32)[np.newaxis]
             frame = av.AudioFrame.from_ndarray(block, format="fltp", layout="mono")
@@ -121,7 +121,7 @@ class Mp4Writer:
             self._partial.unlink(missing_ok=True)
 
     def _open(self) -> tuple[Path, Any]:
-        """The file that is written until it is whole, under a short name of its own, and what writes it."""
+        """Open the temporary file, under a short name of its own: its path, and the container."""
         try:
             partial = sibling_file(self._path)
         except OSError as error:
@@ -133,8 +133,8 @@ class Mp4Writer:
             raise self._unwritable(error) from error
 
     def _start(self, packet: bytes) -> None:
-        # A stream read back from bytes carries size, profile and colours, which one made by name would lack.
-        # Its parameter sets end at the next 3-byte start code: a fourth byte would be left hanging on them.
+        # A stream parsed from bytes has size, profile and colours, which one made by name would lack. Its
+        # parameter sets end at the next 3-byte start code: the first zero of a 4-byte one would stick to them.
         head = self._extradata + packet.removeprefix(b"\x00")
         with av.open(io.BytesIO(head), format="h264") as template:
             self._video = self._container.add_stream_from_template(template.streams.video[0], opaque=True)

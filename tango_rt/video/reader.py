@@ -3,7 +3,7 @@
     packets -> pictures that decode -> no interlacing -> times from the first one -> 30 fps -> upright RGB of one size
 
 Each step is a generator, so memory does not grow with the length of the video. Times come from the pictures
-alone, and what the container says about its duration is not used.
+alone; the duration stated by the container is not used.
 """
 
 import math
@@ -39,7 +39,7 @@ _MAX_SIZES_NAMED = 4
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What is known of a video before it is read; sizes are those of the frames that come out."""
+    """What is known about a video before it is read; sizes are those of the output frames."""
 
     width: int
     height: int
@@ -47,20 +47,19 @@ class VideoInfo:
     codec: str
     has_audio: bool
     n_frames: int | None
-    """Frames at 30 fps as far as the stamps of the packets tell: an estimate, None where there are none."""
+    """Number of frames at 30 fps, estimated from the stamps of the packets; None if there are none."""
 
 
 class VideoReader:
-    """Frames of a video, uint8 (height, width, 3) RGB at 30 fps; iterate once, inside a with.
+    """Frames of a video, uint8 (height, width, 3) RGB at 30 fps; iterate once, inside a `with`.
 
-    Output frame n is the source frame nearest in time to n/30 s after the first; where the source has none,
-    the one before stays (the same array comes again: do not write into frames). Frames are upright,
-    have square pixels and even sides, are at most max_height pixels high, and are never enlarged. They have the size
-    that the file shows longest; pictures of other sizes are scaled to it, with black bars if their aspect is another.
-    What the container crops is left out, interlaced pictures become one for each field, and what is transparent is
-    laid on grey.
+    Output frame n is the source frame nearest in time to n/30 s after the first; if the source has none, the frame
+    before is repeated (the same array: do not write to frames). Frames are upright, have square pixels and even sides,
+    are at most max_height pixels high, and are never enlarged. They have the size that the file shows longest; pictures
+    of other sizes are scaled to it, with black bars if their aspect differs. Cropping by the container is applied,
+    interlaced pictures become one per field, and transparent pictures are put on grey.
 
-    Raises InputError: no such file, no video, no video track, no frames, over 8192 px a side, over 4 hours.
+    Raises InputError: no such file, not a video, no video track, no frames, over 8192 px a side, over 4 hours.
     """
 
     def __init__(self, path: Path, max_height: int = 720) -> None:
@@ -87,7 +86,7 @@ class VideoReader:
         pictures = timed_pictures(self._decoder, stream.codec_context.has_b_frames, 1 / self._rate)
         first = next(pictures, None)
         if first is None:
-            raise InputError(f"{self._path}: not one frame of the video can be decoded")
+            raise InputError(f"{self._path}: none of the video can be decoded")
         self._start_s = first[0]
         self._main, self._layout = self._laid_out(stream, first[1], crop, max_height)
         self._pictures = deinterlace(chain([first], pictures), 1 / self._rate)
@@ -108,7 +107,7 @@ class VideoReader:
             self._check_bounds(one.shape.width, one.shape.height, 0)
         told = stream.sample_aspect_ratio
         if told == shown[0].codec_aspect:
-            told = None  # the container only repeats the codec, which may change its mind
+            told = None  # the container only repeats the codec, which may change
         aspects = {one.shape[:2]: pixel_aspect(told, one.codec_aspect, crop) for one in shown}
         main = max(shown, key=lambda one: one.seconds).shape
         layout = Layout(main, aspects, crop, max_height)
@@ -131,7 +130,7 @@ class VideoReader:
         return self.every(1)
 
     def every(self, step: int) -> Iterator[np.ndarray]:
-        """Frames 0, step, 2 step, ...; those between are decoded but not converted, the larger part of the work."""
+        """Frames 0, step, 2 step, ...; those between are decoded but not converted, which saves most of the work."""
         shown: av.VideoFrame | None = None
         timed = ((time_s - self._start_s, picture) for time_s, picture in self._pictures)
         for n, picture in enumerate(_at_30_fps(timed)):
@@ -145,15 +144,15 @@ class VideoReader:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What a user should know of the frames read so far, one line each, without the name of the file."""
+        """What a user should know about the frames read so far, one line each, without the name of the file."""
         found = [*_size_changes(self._n_frames_of, self._main, self._layout)]
         if self._to_frame.transparent:
             found.append(
-                f"transparent parts are shown on grey ({BACKGROUND}, {BACKGROUND}, {BACKGROUND}), taking its alpha as "
-                "straight; put it on a background of your own for another"
+                f"transparent parts are shown on grey ({BACKGROUND}, {BACKGROUND}, {BACKGROUND}), with alpha taken as "
+                "straight; to avoid this, add a background yourself"
             )
         if self._hidden_alpha:
-            found.append("it is transparent, which cannot be read here for want of libvpx: hidden colours are shown")
+            found.append("its transparency cannot be read, because libvpx is missing: hidden colours are shown")
         return tuple(found)
 
     def close(self) -> None:
@@ -169,7 +168,7 @@ class VideoReader:
 
 
 def _size_changes(n_frames_of: Counter[Shape], main: Shape, layout: Layout) -> Iterator[str]:
-    """At most one line: which sizes there are, for how long, and what becomes of them."""
+    """At most one line: which sizes there are, for how long, and how they are handled."""
     others = [(shape, n) for shape, n in n_frames_of.most_common() if str(shape) != str(main) or not layout.fits(shape)]
     if not others:
         return
@@ -185,7 +184,7 @@ def _size_changes(n_frames_of: Counter[Shape], main: Shape, layout: Layout) -> I
 
 
 def _at_30_fps(timed: Iterable[tuple[Fraction, av.VideoFrame]]) -> Iterator[av.VideoFrame]:
-    """One picture for each n/30 s: each belongs to the n nearest in time, and of several the nearest wins.
+    """One picture for each n/30 s: each belongs to the n nearest in time, and the nearest of several wins.
 
     A picture half way between two n belongs to the earlier, so that 60 fps leave no extra frame at the end.
     """

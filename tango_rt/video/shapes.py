@@ -1,7 +1,8 @@
-"""Which picture sizes a file has, and for how long: recordings of calls and streams change theirs under way.
+"""Which picture sizes a file has, and for how long: recordings of calls and streams change size midway.
 
-Only key pictures are decoded, where a size may change in all codecs but VP9, whose every header is read, and AV1, whose
-changes between key pictures (only live encoders make them) are not seen here. A minute of 720p takes 0.1 to 0.2 s.
+Only key pictures are decoded: most codecs can change the size only there. VP9 can anywhere, so all its headers are
+read; AV1 can, too, but changes between key pictures (made only by live encoders) are missed. A minute of 720p takes
+0.1 to 0.2 s.
 """
 
 from collections import defaultdict
@@ -24,23 +25,23 @@ from tango_rt.video.vp9 import Vp9Sizes
 
 __all__ = ["ShapeDuration", "find_shapes"]
 
-_PROBE_S = Fraction(1, 2)  # where all pictures are key pictures, one in each such time is decoded
+_PROBE_S = Fraction(1, 2)  # if all pictures are key pictures, one per interval is decoded
 _MAX_STEP_S = 60  # between two pictures; beyond that the clock has jumped
 
 
 @dataclass(frozen=True)
 class ShapeDuration:
-    """Pictures of one shape: for how many seconds they are shown, and the pixel aspect by their codec, if it tells."""
+    """How long pictures of one shape are shown."""
 
     shape: Shape
     seconds: Fraction
-    codec_aspect: Fraction | None
+    codec_aspect: Fraction | None  # pixel aspect, if the codec states it
 
 
 def find_shapes(path: Path) -> tuple[ShapeDuration, ...]:
-    """All shapes of the video track, in the order in which they come; none where no key picture can be decoded.
+    """All shapes of the video track, in order of appearance; empty if no key picture can be decoded.
 
-    Looked up again only when the file has changed. Raises InputError for what is no media file.
+    Cached until the file changes. Raises InputError if it is not a media file.
     """
     stat = path.stat()
     return _shapes_shown(path.resolve(), stat.st_mtime_ns, stat.st_size)
@@ -79,7 +80,7 @@ def _durations(packets: Packets, stream: VideoStream) -> Iterator[tuple[Fraction
 
 
 def _timed_packets(packets: Packets, period: Fraction) -> Iterator[tuple[Fraction, Fraction, "Packet[Any]"]]:
-    """Packets with their time and how long it is to the next one; a clock that is missing or jumps counts one frame."""
+    """Packets with their time and that to the next one; if the clock is missing or jumps, one frame is assumed."""
     time_s = Fraction(0)
     last: tuple[Fraction | None, Any] | None = None
     for packet in packets:
@@ -94,7 +95,7 @@ def _timed_packets(packets: Packets, period: Fraction) -> Iterator[tuple[Fractio
 
 
 def _shape_of_key(codec: VideoCodecContext, packet: "Packet[Any]") -> Shape | None:
-    """The shape of a key picture, decoded for itself."""
+    """The shape of a key picture, decoded on its own."""
     try:
         pictures = [*codec.decode(packet), *codec.decode(None)]
     except av.FFmpegError:

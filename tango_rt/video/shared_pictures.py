@@ -1,4 +1,4 @@
-"""Pictures that several streams show are made once: kept by what they are made of, within a bound of memory."""
+"""A cache of pictures that several streams show, so that each is made once; bounded in memory."""
 
 import threading
 from collections import OrderedDict
@@ -11,10 +11,10 @@ Pictures = tuple[bytes, ...]
 
 
 class SharedPictures:
-    """Safe in any thread. Who asks for what another one is making waits for it instead of making it again."""
+    """Safe in any thread. A caller that asks for a picture in the making waits for it instead of making it again."""
 
     def __init__(self, limit_bytes: int) -> None:
-        """limit_bytes: of all pictures that are kept; those shown longest ago go first."""
+        """limit_bytes: of all pictures; the least recently shown go first."""
         self.n_bytes = 0
         self._limit_bytes = limit_bytes
         self._kept: OrderedDict[bytes, Pictures] = OrderedDict()
@@ -22,7 +22,7 @@ class SharedPictures:
         self._lock = threading.Lock()
 
     def get(self, key: bytes, make: Callable[[], Pictures]) -> Pictures:
-        """What `make` returns, or returned for this key before. Raises what `make` raises, to all that wait for it."""
+        """What `make` returns, or returned before for this key. An exception from `make` is raised to all that wait."""
         with self._lock:
             kept = self._kept.get(key)
             if kept is not None:

@@ -1,6 +1,6 @@
-"""Which part of a picture is shown, which way up, and where in the frame: one frame size for all pictures of a file.
+"""Crops, orients and places pictures in frames: one frame size for all pictures of a file.
 
-picture -> cropped as the container says -> square pixels, scaled -> upright -> frame, with bars to another aspect
+picture -> cropped as the container says -> scaled, square pixels -> upright -> frame, with bars if the aspect differs
 """
 
 import re
@@ -15,12 +15,12 @@ from av.video.stream import VideoStream
 
 __all__ = ["NO_CROP", "Crop", "Layout", "Shape", "View", "container_crop", "picture_shape", "pixel_aspect"]
 
-_SAME_ASPECT = 0.01  # of an aspect; encoders round sides to multiples of 2, 8 or 16
+_SAME_ASPECT = 0.01  # relative; encoders round sides to multiples of 2, 8 or 16
 _DUMPED_CROP = re.compile(r"^ {6}Frame Cropping: (\d+)/(\d+)/(\d+)/(\d+)$", re.MULTILINE)
 
 
 class Shape(NamedTuple):
-    """Size of a decoded picture in pixels, and the turns that put it upright: transpose first, then the mirrors."""
+    """Size of a decoded picture in pixels, and how to make it upright: transpose first, then mirror."""
 
     width: int
     height: int
@@ -34,7 +34,7 @@ class Shape(NamedTuple):
 
 
 def picture_shape(picture: av.VideoFrame) -> Shape:
-    """The nearest of the eight orientations to the display matrix counts.
+    """The shape of a picture, with the orientation (of eight) nearest to the display matrix.
 
     The matrix (a b u; c d v; x y w) shows the stored point (x, y) at (a x + c y, b x + d y).
     """
@@ -49,7 +49,7 @@ def picture_shape(picture: av.VideoFrame) -> Shape:
 
 @dataclass(frozen=True)
 class Crop:
-    """Rows and columns that are not shown, of pictures of the given size; of other sizes, the same shares."""
+    """Rows and columns to crop from pictures of the given size; from other sizes, the same fractions."""
 
     left: int
     right: int
@@ -59,14 +59,14 @@ class Crop:
     height: int
 
     def box(self, shape: Shape) -> tuple[int, int, int, int]:
-        """First and last + 1 column, first and last + 1 row that are shown."""
+        """First and last + 1 column, first and last + 1 row of the visible part."""
         across, down = Fraction(shape.width, self.width), Fraction(shape.height, self.height)
         x0, y0 = round(self.left * across), round(self.top * down)
         return x0, shape.width - round(self.right * across), y0, shape.height - round(self.bottom * down)
 
     @property
     def squeeze(self) -> Fraction:
-        """Width over height of the whole picture, divided by that of what is shown."""
+        """Aspect of the whole picture divided by that of the visible part."""
         across, down = self.width - self.left - self.right, self.height - self.top - self.bottom
         return Fraction(self.width * down, self.height * across)
 
@@ -75,9 +75,9 @@ NO_CROP = Crop(0, 0, 0, 0, 1, 1)
 
 
 def container_crop(container: Any, stream: VideoStream) -> Crop:
-    """What Matroska's PixelCrop or the clean aperture (clap) of MP4 leave out; NO_CROP if nothing.
+    """The crop by Matroska's PixelCrop or the clean aperture (clap) of MP4; NO_CROP if there is none.
 
-    FFmpeg reads both, but PyAV passes them on only in the description that FFmpeg writes to its log.
+    FFmpeg reads both, but PyAV exposes them only in the description that FFmpeg writes to its log.
     """
     level = av.logging.get_level()
     av.logging.set_level(av.logging.INFO)
@@ -97,11 +97,11 @@ def container_crop(container: Any, stream: VideoStream) -> Crop:
 
 
 def pixel_aspect(container: Fraction | None, codec: Fraction | None, crop: Crop) -> Fraction:
-    """Width over height of a pixel, of what the container and the codec say.
+    """Width / height of a pixel, from what the container and the codec state.
 
-    Containers state the shape of the shown picture, which is that of the cropped one in Matroska; but mkvmerge states
-    that of the whole picture, and FFmpeg takes MP4 the other way round. So with a crop all readings are weighed: the
-    one that the codec confirms counts, or that of square pixels.
+    Containers state the aspect of the displayed picture, which in Matroska is the cropped one; but mkvmerge states that
+    of the whole picture, and FFmpeg reads MP4 the other way round. So with a crop all readings are tried: the one that
+    the codec confirms is used, or else square pixels.
     """
     told = container or codec or Fraction(1)
     readings = told, told / crop.squeeze, told * crop.squeeze
@@ -110,21 +110,17 @@ def pixel_aspect(container: Fraction | None, codec: Fraction | None, crop: Crop)
 
 
 class View(NamedTuple):
-    """How pictures of one shape become frames, all in pixels.
+    """How pictures of one shape become frames, all in pixels."""
 
-    box: columns x0..x1 and rows y0..y1 that are shown; scaled: their size before they are turned upright; place: of
-    the upright picture in the frame, x, y, width, height, less than the frame where there are bars.
-    """
-
-    box: tuple[int, int, int, int]
-    scaled: tuple[int, int]
-    place: tuple[int, int, int, int]
+    box: tuple[int, int, int, int]  # visible columns x0..x1 and rows y0..y1
+    scaled: tuple[int, int]  # size of that part before it is turned upright
+    place: tuple[int, int, int, int]  # upright picture in the frame: x, y, width, height; smaller if there are bars
 
 
 class Layout:
     """One frame size for all pictures of a file: that of its main shape, at most max_height high, sides even.
 
-    aspects: pixel aspect of each picture size that is known beforehand; the others have that of the main shape.
+    aspects: pixel aspect of each picture size known beforehand; other sizes have that of the main shape.
     """
 
     def __init__(self, main: Shape, aspects: Mapping[tuple[int, int], Fraction], crop: Crop, max_height: int) -> None:

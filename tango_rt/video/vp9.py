@@ -1,4 +1,4 @@
-"""Size of every picture of a VP9 stream, from the headers: it may change at any picture, not only at key pictures.
+"""Reads the size of every picture of a VP9 stream from its header: it may change at any picture, not only at keys.
 
 VP9 Bitstream and Decoding Process Specification 0.7: uncompressed header (6.2, 7.2) and superframes (annex B).
 """
@@ -17,7 +17,7 @@ class Vp9Sizes:
         self._slots: list[_Size | None] = [None] * _N_SLOTS
 
     def size(self, packet: bytes) -> _Size | None:
-        """Width and height of the picture that a packet shows; None if it shows none or is damaged."""
+        """Width and height of the picture shown by a packet; None if it shows none or is damaged."""
         shown = None
         for frame in _frames(packet):
             try:

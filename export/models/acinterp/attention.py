@@ -16,10 +16,10 @@ NORM_EPS = 1e-6
 
 
 class Condition(NamedTuple):
-    """What one transformer takes from outside the frames, float32 of batch b (1 or the clips of the rows).
+    """Inputs of a transformer other than the frames, float32 of batch b (1 or the number of clips).
 
-    vector: (b, C), the cross-attention's result; None: that of a zero embedding. keys, values: (b, tokens, C), of the
-    reference, as the transformer's own projections give them; None: self-attention alone.
+    vector: (b, C), the result of cross-attention; None: that of a zero embedding. keys, values: (b, tokens, C), of the
+    reference, after the transformer's own projections; None: self-attention alone.
     """
 
     vector: Tensor | None = None
@@ -28,7 +28,7 @@ class Condition(NamedTuple):
 
 
 def over_frames(clips: Tensor, rows: int) -> Tensor:
-    """(b, ...) -> (rows, ...): every clip's tensor for each of its frames; a single clip's is left to broadcast."""
+    """(b, ...) -> (rows, ...): repeat a clip's tensor for its frames; that of a single clip is left to broadcast."""
     n_clips = clips.shape[0]
     if n_clips == 1:
         return clips
@@ -47,7 +47,7 @@ class Attention(nn.Module):
         self.to_out = nn.ModuleList([nn.Linear(channels, channels)])
 
     def forward(self, tokens: Tensor, keys: Tensor | None = None, values: Tensor | None = None) -> Tensor:
-        """(n, t, C) -> (n, t, C); further keys and values (n or 1, t', C) stand behind the tokens' own."""
+        """(n, t, C) -> (n, t, C); further keys and values (n or 1, t', C) are appended to the tokens' own."""
         own_keys, own_values = self.to_k(tokens), self.to_v(tokens)
         if keys is not None and values is not None:
             rows = tokens.shape[0]
@@ -57,7 +57,7 @@ class Attention(nn.Module):
         return self._output(result.transpose(1, 2).flatten(2))
 
     def of_one(self, token: Tensor | None) -> Tensor:
-        """(b, 1, E) -> (b, C): with one token to look at, every query gets the same (SPEC section 5); None: a zero."""
+        """(b, 1, E) -> (b, C): with a single token, every query gets the same (SPEC section 5); None: a zero token."""
         return self._output.bias[None] if token is None else self._output(self.to_v(token[:, 0]))
 
     def _heads(self, tokens: Tensor) -> Tensor:
@@ -74,7 +74,7 @@ class Attention(nn.Module):
 def _attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """(n, heads, t, d) each -> the queries' results."""
     if torch.compiler.is_exporting():
-        # spelled out: the exporter's own form takes the keys apart by arithmetic on shapes, which compilers do not fuse
+        # written out: the exporter's own form splits the keys by shape arithmetic, which compilers do not fuse
         weights = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(2, 3)
         return weights.softmax(-1) @ values
     return functional.scaled_dot_product_attention(queries, keys, values)
@@ -83,7 +83,7 @@ def _attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
 class TransformerBlock(nn.Module):
     """Self-attention, cross-attention as a vector, feed-forward, each with a residual.
 
-    norm2 and the cross-attention's query and key projections have no effect on a single token; they are there because
+    norm2 and the cross-attention's query and key projections have no effect with a single token; they exist because
     checkpoints are loaded strictly.
     """
 

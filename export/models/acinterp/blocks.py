@@ -1,4 +1,4 @@
-"""The levels of a UNet on frames that are folded into the batch, with the names of the Stable Diffusion 1.5 UNet."""
+"""The levels of a UNet on frames folded into the batch, with the names of the Stable Diffusion 1.5 UNet."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ __all__ = ["DownBlock", "Level", "MidBlock", "UpBlock"]
 class Upsample(nn.Module):
     """Nearest neighbours, then a convolution.
 
-    Not diffusers' own: that one compares the number of elements with 2^31, which ties an exported graph's sizes.
+    Not diffusers' own: that one compares the number of elements with 2^31, which fixes an exported graph's sizes.
     """
 
     def __init__(self, channels: int) -> None:
@@ -26,17 +26,17 @@ class Upsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, features: Tensor, size: Sequence[int] | None = None) -> Tensor:
-        """(n, C, h, w) -> (n, C, 2h, 2w), or to a height and width that are given."""
+        """(n, C, h, w) -> (n, C, 2h, 2w), or to a given height and width."""
         if size is None:
             return self.conv(functional.interpolate(features, scale_factor=2.0, mode="nearest"))
         return self.conv(functional.interpolate(features, size=tuple(size), mode="nearest"))
 
 
 class Level(nn.Module):
-    """Layers of residual block, spatial transformer and motion module; the last two where the level has them."""
+    """Layers of residual block, spatial transformer and motion module; the last two if the level has them."""
 
     def __init__(self, config: UNetConfig, level: int, inputs: Sequence[int], attention: bool, motion: bool) -> None:
-        """`inputs`: channels that come into each layer."""
+        """`inputs`: input channels of each layer."""
         super().__init__()
         channels = config.channels[level]
         self.resnets = nn.ModuleList([_resnet(config, before, channels) for before in inputs])

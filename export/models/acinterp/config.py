@@ -77,7 +77,7 @@ class UNetConfig:
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> "UNetConfig":
-        """From a config in the diffusers layout. Raises InputError, one line, where it is of another architecture."""
+        """From a config in the diffusers layout. Raises a one-line InputError for another architecture."""
         _refuse_others(raw, FIXED)
         try:
             channels = tuple(raw["block_out_channels"])
@@ -96,7 +96,9 @@ class UNetConfig:
             )
             up = tuple(kind.startswith("CrossAttn") for kind in reversed(raw["up_block_types"]))
         except KeyError as error:
-            raise InputError(f"a UNet config without {error.args[0]}: take the one its weights came with") from error
+            raise InputError(
+                f"a UNet config without {error.args[0]}: use the one that came with the weights"
+            ) from error
         except (TypeError, AttributeError) as error:
             raise InputError(f"a UNet config with a value of another type: {error}") from error
         if not len(channels) == len(config.heads) == len(config.attention) or up != config.attention:
@@ -114,7 +116,7 @@ class GuiderConfig:
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> "GuiderConfig":
-        """Raises InputError where a size is missing."""
+        """Raises InputError if a size is missing."""
         try:
             return cls(
                 in_channels=raw["conditioning_channels"],

@@ -53,7 +53,7 @@ def _vae(channels: tuple[int, ...], layers: int, norm_groups: int, sample_size: 
 
 @dataclass(frozen=True)
 class ACInterpConfig:
-    """Everything that decides the shapes; the defaults are the published sizes (SPEC section 2).
+    """Everything that determines the shapes; the defaults are the published sizes (SPEC section 2).
 
     vae: the config of diffusers' AutoencoderKL.
     """
@@ -66,7 +66,7 @@ class ACInterpConfig:
     vae: Mapping[str, Any] = field(default_factory=partial(_vae, (128, 256, 512, 512), 2, 32, 256))
 
     def __post_init__(self) -> None:
-        """Raises InputError where the parts do not fit each other."""
+        """Raises InputError if the parts do not fit each other."""
         read, written = self.denoiser, self.reference
         faults = {
             "the reference network's levels and the denoiser's": (
@@ -89,9 +89,9 @@ class ACInterpConfig:
 
     @classmethod
     def small(cls) -> "ACInterpConfig":
-        """Every kind of layer of the published networks, four transformers instead of sixteen: for tests and trials.
+        """Every kind of layer in the published networks, four transformers instead of sixteen: for tests and trials.
 
-        What takes time is to export it, and that goes by the number of layers, not by their width.
+        Export dominates the time, and depends on the number of layers, not on their width.
         """
         unet = partial(
             UNetConfig, (32, 64), (4, 4), attention=(True, False), layers=1, norm_groups=8, embedding_channels=32
@@ -137,7 +137,7 @@ class ACInterpConfig:
 
 @dataclass(frozen=True)
 class ACInterpParts:
-    """A complete model whose parts are built when asked for, each call anew: keep one at a time in memory.
+    """A complete model whose parts are built on demand, on every call: keep one at a time in memory.
 
     tensors: of every part, under `part.name`. licence: of the weights.
     """

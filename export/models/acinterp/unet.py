@@ -1,4 +1,4 @@
-"""Reference network and denoiser: one UNet, written without hooks, what the one stores is the other's input.
+"""Reference network and denoiser: one UNet, written without hooks; the output of the first is input of the second.
 
 SPEC sections 3 and 4. Conditions come in bank order: the transformers on the way down, on the way up, the middle one.
 """
@@ -19,7 +19,7 @@ __all__ = ["Denoiser", "ReferenceNetwork"]
 
 
 class UNet(nn.Module):
-    """Everything up to the last level; what comes behind it is the denoiser's own."""
+    """Everything up to the last level; only the denoiser has more after it."""
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class UNet(nn.Module):
     def levels(
         self, features: Tensor, time: Tensor, conditions: Sequence[Condition], frames: int
     ) -> tuple[Tensor, list[Tensor]]:
-        """Features behind the first convolution (n, C, h, w) -> those of the last level, and the bank."""
+        """Features after the first convolution (n, C, h, w) -> those of the last level, and the bank."""
         share = _by_block(conditions, (*self.down_blocks, *self.up_blocks, self.mid_block))
         odd = self._is_odd(features)
         skips, down_bank, up_bank = [features], [], []
@@ -72,9 +72,9 @@ class UNet(nn.Module):
 
 
 class ReferenceNetwork(UNet):
-    """What the first layer norm of every transformer gives for a reference image, at timestep 0.
+    """The output of every transformer's first layer norm for a reference image, at timestep 0.
 
-    It has no output of its own; behind the last bank tensor nothing has an effect, but checkpoints hold it.
+    It has no other output; layers after the last bank tensor have no effect, but are in the checkpoints.
     """
 
     def forward(self, latents: Tensor, embedding: Tensor) -> tuple[Tensor, ...]:
@@ -86,7 +86,7 @@ class ReferenceNetwork(UNet):
 
 
 class Denoiser(UNet):
-    """v of a clip's latents, with motion modules where the config has them."""
+    """v of a clip's latents, with motion modules if the config has them."""
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__(config)
