@@ -35,6 +35,7 @@ check: .venv/.tested
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/pytest -q tests/test_words.py
 
 # tests that check the timing of a live stream run alone: next to other tests, frames would be late
 test: check models

@@ -264,8 +264,8 @@ def kill_and_restart(pack: Path) -> Row:
         began_s = time.monotonic()
         with (
             LiveServer(server.characters / pack.name, port=server.port, keep=True) as again,
-            Client(again.target) as anew,
-            anew.stream(SessionOptions(again.character)) as session,
+            Client(again.target) as second,
+            second.stream(SessionOptions(again.character)) as session,
         ):
             ready_s = time.monotonic() - began_s
             n_frames = sum(1 for _ in zip(range(30), session, strict=False))

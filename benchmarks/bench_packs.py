@@ -150,8 +150,8 @@ def many_empty(pack: Path, n: int) -> Row:
             for thread in asking:
                 thread.join()
             row |= {
-                "first frame s beside them, median": round(float(np.median(times)), 3),
-                "first frame s beside them, most": max(times),
+                "first frame s next to them, median": round(float(np.median(times)), 3),
+                "first frame s next to them, most": max(times),
             }
             return row | {"ids asked for": sum(answers)}
 

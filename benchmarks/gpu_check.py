@@ -6,7 +6,7 @@
 Random networks: AuMoCLIP's window of speech (speech, text, audio), ACInterp's denoiser at 512 and 768 pixels, mini.
 They are exported, compiled for every back end that is usable here in fp32, fp16 and bf16, compared with torch in fp32,
 and timed: percentiles, after pauses, CUDA graphs on and off, after another shape, memory, seconds to build, to build
-again with the timing cache, to open. Beside them torch as it is, in half precision and compiled, in the same run.
+again with the timing cache, to open. Next to them torch as it is, in half precision and compiled, in the same run.
 
 Runs from the repository's root, installed or not. Needs numpy, torch, onnx, onnxscript and tqdm; transformers, numba
 and scipy for AuMoCLIP and mini, diffusers and transformers for ACInterp. To make and run engines also onnxruntime (its
@@ -168,9 +168,9 @@ def supervise(command: Sequence[str], limit_s: float) -> str:
 
 def _write(output: Path, result: dict[str, Any]) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
-    beside = output.with_name(f".{output.name}.new")
-    beside.write_text(json.dumps(result, indent=1), "utf-8")
-    beside.replace(output)
+    adjacent = output.with_name(f".{output.name}.new")
+    adjacent.write_text(json.dumps(result, indent=1), "utf-8")
+    adjacent.replace(output)
 
 
 def _say(name: str, section: dict[str, Any]) -> None:

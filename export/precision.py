@@ -64,15 +64,15 @@ def typed_model(source: Path, target: Path, precision: Precision, spec: GraphSpe
         if not model.graph.output:
             raise ArtifactError(f"{source} is not a network that onnx can read: it has no outputs")
         weights = Weights(model.graph, source.parent)
-        beside = target.with_name(f"{target.name}.data") if weights.bytes > MAX_EMBEDDED_BYTES else None
-        writer = WeightWriter(stack.enter_context(beside.open("wb")) if beside else None)
+        adjacent = target.with_name(f"{target.name}.data") if weights.bytes > MAX_EMBEDDED_BYTES else None
+        writer = WeightWriter(stack.enter_context(adjacent.open("wb")) if adjacent else None)
         opset = _opset(model, precision)
         rewriting = _Rewriting(spec, precision, opset, types, weights, writer)
         rewriting.run(model.graph)
         typed = _assembled(model, opset, rewriting, writer)
     target.write_bytes(typed.SerializeToString(deterministic=True))
     return TypedModel(
-        target, beside, rewriting.n_low, rewriting.n_float32, rewriting.n_casts, tuple(rewriting.out_of_range)
+        target, adjacent, rewriting.n_low, rewriting.n_float32, rewriting.n_casts, tuple(rewriting.out_of_range)
     )
 
 

@@ -89,10 +89,10 @@ def _search_folder(folder: Path) -> Iterator[tuple[Path, Path | None]]:
             continue
         stem = _stem(file)
         sounds = wavs.get(stem, []) if stem else []
-        beside = [wav for wav in sounds if wav.parent == file.parent]
+        adjacent = [wav for wav in sounds if wav.parent == file.parent]
         # some collections keep motion and sound in separate folders
-        if beside or len(sounds) == 1:
-            yield file.resolve(), (beside or sounds)[0].resolve()
+        if adjacent or len(sounds) == 1:
+            yield file.resolve(), (adjacent or sounds)[0].resolve()
 
 
 def _stem(path: Path) -> str | None:

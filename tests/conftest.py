@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # tests import these libraries without engine.inference.backends.libraries, too, and shall report to nobody either
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-# where they are without it: a test that has a cache of its own, and starts processes, does not compile all kernels anew
+# where they are without it: a test with a cache of its own that starts processes does not compile all kernels again
 if (_kept := cache_folder()) is not None:
     os.environ.setdefault("NUMBA_CACHE_DIR", str(_kept))
 # likewise, it does not fetch the networks once more

@@ -1,4 +1,4 @@
-"""ONNX Runtime and OpenVINO: what they were given compiled, weights beside the file, low precision, shapes."""
+"""ONNX Runtime and OpenVINO: what they were given compiled, weights next to the file, low precision, shapes."""
 
 import io
 import logging
@@ -54,7 +54,7 @@ def wide(x: np.ndarray, step: np.ndarray) -> np.ndarray:
 
 @pytest.fixture
 def wide_onnx(tmp_path: Path) -> Path:
-    """WIDE with its weights in a file beside it."""
+    """WIDE with its weights in a file next to it."""
     from onnx import TensorProto, helper, numpy_helper, save
 
     nodes = [

@@ -31,7 +31,7 @@ class Oracle:
         frames = np.rint(inputs["features"][:, 0, 0, 0]).astype(int)
         alpha = OPTIONS.schedule.alpha(int(inputs["timestep"]))
         clean, noisy = self.clip[frames], inputs["latents"]
-        # at a root of 1 the noise is not to be had from the two, and has no effect
+        # at a root of 1 the noise is not available from the two, and has no effect
         noise = (noisy - np.sqrt(alpha) * clean) / np.sqrt(1 - alpha)
         return {"v": np.sqrt(alpha) * noise - np.sqrt(1 - alpha) * clean + np.float32(self.offset)}
 

@@ -398,7 +398,7 @@ def test_a_disk_that_refuses_is_named(folder: Path, monkeypatch: pytest.MonkeyPa
         with pytest.raises(InputError) as caught:
             write(folder, replace(KEY, backend_version="11"))
     assert str(caught.value) == f"{folder} cannot be written ({os.strerror(number)}): {words}"
-    assert read_engine(folder, KEY) == older  # what failed beside it has not touched it
+    assert read_engine(folder, KEY) == older  # what failed next to it has not touched it
 
 
 def test_other_failures_are_not_called_the_disk(folder: Path) -> None:

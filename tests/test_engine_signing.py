@@ -1,4 +1,4 @@
-"""Signatures of this user on this machine: who has the key signs, nobody else; a key that leaked is made anew."""
+"""Signatures of this user on this machine: who has the key signs, nobody else; a key that leaked is made again."""
 
 import json
 import logging

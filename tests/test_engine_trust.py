@@ -85,7 +85,7 @@ def test_figures_are_signed_too(bundle: Bundle) -> None:
 
 
 def forge(folder: Path) -> None:
-    """Another engine, with all hashes of it computed anew: no secret is needed for those."""
+    """Another engine, with all hashes of it computed again: no secret is needed for those."""
     engine = folder / "linear.engine"
     content = bytearray(engine.read_bytes())
     content[-1] ^= 1
@@ -146,7 +146,7 @@ def test_engines_of_another_user_are_absent(bundle: Bundle, move: Callable[[str]
 
 
 def test_a_report_of_another_user_is_none(bundle: Bundle, move: Callable[[str], None], tmp_path: Path) -> None:
-    """Beside engines of this one."""
+    """Next to engines of this one."""
     folder = compiled(bundle, "openvino")
     move("another")
     compile_bundle(bundle.folder, CompileOptions(Target("openvino"), verify=False, progress=False))

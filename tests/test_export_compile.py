@@ -275,7 +275,7 @@ def test_verified_once(bundle: Bundle, tmp_path: Path) -> None:
     assert again["report"] == first["report"] and report.stat().st_mtime_ns == written
     assert "passed" in summarize(again)
     engine = Path(first["engines"]) / "first.engine"
-    engine.write_bytes(b"another")  # built anew, byte for byte as it was: the report still is about it
+    engine.write_bytes(b"another")  # built again, byte for byte as it was: the report still is about it
     assert compile_bundle(bundle.folder, options)["built"] == 1
     report.unlink()
     assert compile_bundle(bundle.folder, options)["report"]["passed"] is True and report.is_file()

@@ -171,7 +171,7 @@ def test_openvino_blob_computes_the_network(tmp_path: Path, precision: Precision
 
 
 def split(content: bytes, folder: Path) -> dict[str, bytes]:
-    """The files of a network whose weights lie beside it."""
+    """The files of a network whose weights lie next to it."""
     folder.mkdir()
     model = onnx.load_from_string(content)
     onnx.save(model, folder / "net.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0)

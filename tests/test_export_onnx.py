@@ -174,9 +174,11 @@ def test_weights_beside_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (file,) = spec.weights
     content = (tmp_path / file).read_bytes()
     model = onnx.load(tmp_path / "tower.onnx", load_external_data=False)
-    beside = {tensor.name: tensor for tensor in model.graph.initializer if tensor.external_data}
-    assert beside and all(tensor.name in beside or len(tensor.raw_data) < 1024 for tensor in model.graph.initializer)
-    for tensor in beside.values():
+    outside = {tensor.name: tensor for tensor in model.graph.initializer if tensor.external_data}
+    assert adjacent and all(
+        tensor.name in adjacent or len(tensor.raw_data) < 1024 for tensor in model.graph.initializer
+    )
+    for tensor in outside.values():
         place = {entry.key: entry.value for entry in tensor.external_data}
         assert place["location"] == file and int(place["offset"]) % 4096 == 0
         assert int(place["offset"]) + int(place["length"]) <= len(content)

@@ -1,4 +1,4 @@
-"""On every Python, and beside the frameworks that people use it with: what the index has, and by hand what installs.
+"""On every Python, and next to the frameworks that people use it with: what the index has, and by hand what installs.
 
     TANGO_RT_INSTALL=python3.10:/opt/python3.13/bin/python3 pytest tests/test_install.py
 

@@ -87,7 +87,7 @@ def test_pieces_without_sound_keep_their_place(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def talk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """30 seconds, to be stamped anew."""
+    """30 seconds, to be stamped again."""
     return write_talk(tmp_path_factory.mktemp("talk") / "talk.mp4", 30)
 
 

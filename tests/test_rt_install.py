@@ -1,4 +1,4 @@
-"""Packs are put where a server finds them whole, checked, and beside sessions that perform the one before."""
+"""Packs are put where a server finds them whole, checked, and next to sessions that perform the one before."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Media and the files beside them from strangers: nothing else is opened, nothing waits, nothing fills the memory."""
+"""Media and the files next to them from strangers: nothing else is opened, nothing waits, nothing fills the memory."""
 
 import os
 import shutil

@@ -172,10 +172,10 @@ def test_a_pack_in_another_spelling_that_is_replaced_is_never_unknown(made: Path
     folder = put(made, tmp_path / "packs", DECOMPOSED)
     store = CharacterStore(folder)
     first = store.get(COMPOSED)
-    beside = sibling_folder(folder / f"{DECOMPOSED}.tango")
-    shutil.copytree(made, beside, dirs_exist_ok=True)
-    (beside / "pack.json").write_text((beside / "pack.json").read_text() + " ")
-    replace_folder(folder / f"{DECOMPOSED}.tango", beside)
+    adjacent = sibling_folder(folder / f"{DECOMPOSED}.tango")
+    shutil.copytree(made, adjacent, dirs_exist_ok=True)
+    (adjacent / "pack.json").write_text((adjacent / "pack.json").read_text() + " ")
+    replace_folder(folder / f"{DECOMPOSED}.tango", adjacent)
     assert store.get(COMPOSED).sha256 != first.sha256
 
 
@@ -191,7 +191,7 @@ def long_name(suffix: str, n_bytes: int = 244) -> str:
 
 @pytest.mark.parametrize("n_bytes", [244, 255])
 def test_names_as_long_as_they_can_be(tmp_path: Path, capsys: pytest.CaptureFixture[str], n_bytes: int) -> None:
-    """Nothing that is written beside them has a longer one."""
+    """Nothing that is written next to them has a longer one."""
     pack = make_pack(tmp_path / long_name(".tango", n_bytes), (20, 12))
     written = write_speech(tmp_path / long_name(".wav", n_bytes))
     out, plot = tmp_path / long_name(".mp4", n_bytes), tmp_path / long_name(".png", n_bytes)

@@ -63,10 +63,10 @@ def test_a_pack_that_was_replaced_is_opened_anew(folder: Path, made: Path) -> No
     (first.pack.path / "transitions").mkdir()
     (first.pack.path / "transitions" / "new").write_bytes(b"cached")
     assert store.get("anna") is first  # the cache of transitions is no part of what it is
-    beside = sibling_folder(folder / "anna.tango")
-    shutil.copytree(made / "bob.tango", beside, dirs_exist_ok=True)
+    adjacent = sibling_folder(folder / "anna.tango")
+    shutil.copytree(made / "bob.tango", adjacent, dirs_exist_ok=True)
     assert list(looked(store).listed) == ["anna", "bob"]  # not what is being written
-    replace_folder(folder / "anna.tango", beside)
+    replace_folder(folder / "anna.tango", adjacent)
     second = store.get("anna")
     assert second is not first and second.sha256 != first.sha256
     (folder / "anna.tango" / "embeddings" / "onset" / "low.npy").touch()
@@ -79,9 +79,9 @@ def test_sessions_do_not_notice_that_a_pack_is_replaced(folder: Path, made: Path
 
     def replace_often() -> None:
         for _ in range(20):
-            beside = sibling_folder(folder / "anna.tango")
-            shutil.copytree(made / "anna.tango", beside, dirs_exist_ok=True)
-            replace_folder(folder / "anna.tango", beside)
+            adjacent = sibling_folder(folder / "anna.tango")
+            shutil.copytree(made / "anna.tango", adjacent, dirs_exist_ok=True)
+            replace_folder(folder / "anna.tango", adjacent)
 
     with ThreadPoolExecutor(1) as thread:
         replacing = thread.submit(replace_often)
@@ -160,9 +160,9 @@ def test_a_look_opens_only_what_has_changed(folder: Path, made: Path) -> None:
     for _ in range(2):
         store.look(lambda character: opened.append(character.id))
     assert opened == ["anna", "bob"]
-    beside = sibling_folder(folder / "anna.tango")
-    shutil.copytree(made / "bob.tango", beside, dirs_exist_ok=True)
-    replace_folder(folder / "anna.tango", beside)
+    adjacent = sibling_folder(folder / "anna.tango")
+    shutil.copytree(made / "bob.tango", adjacent, dirs_exist_ok=True)
+    replace_folder(folder / "anna.tango", adjacent)
     store.look(lambda character: opened.append(character.id))
     assert opened == ["anna", "bob", "anna"]
 

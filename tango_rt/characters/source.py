@@ -189,8 +189,8 @@ def _warnings(path: Path, track: Track, notes: Iterable[str]) -> Iterator[str]:
 
 def _smplx_motion(path: Path, body_model: Path | None) -> np.ndarray | None:
     """Motion at 30 fps from talk.smplx.npz or talk.npz next to talk.mp4, as the release computes it; else None."""
-    beside = [path.with_suffix(suffix) for suffix in (".smplx.npz", ".npz")]
-    file = next((file for file in beside if os.path.isfile(file)), None)  # False for a name that is too long
+    adjacent = [path.with_suffix(suffix) for suffix in (".smplx.npz", ".npz")]
+    file = next((file for file in adjacent if os.path.isfile(file)), None)  # False for a name that is too long
     if file is None:
         return None
     if body_model is None:

@@ -84,9 +84,9 @@ class _Piece:
     former: int = 0
     """Previous piece of the track that opened this one, and where the track ended there."""
     former_end_s: float = 0.0
-    beside: int = 0
+    adjacent: int = 0
     """Piece of the other track at that time, and how far it had come; infinity: it had not begun."""
-    beside_end_s: float = float("inf")
+    adjacent_end_s: float = float("inf")
     starts: dict[str, float] = field(default_factory=dict)
     ends: dict[str, float] = field(default_factory=dict)
     same_as: int | None = None
@@ -175,9 +175,9 @@ class _Pieces:
         track, other = self._tracks[kind], self._tracks[_other(kind)]
         piece = _Piece(position, kind, time_s, max(track.piece, 0), track.end_s)
         if other.piece >= 0:
-            piece.beside, piece.beside_end_s = other.piece, other.end_s
+            piece.adjacent, piece.adjacent_end_s = other.piece, other.end_s
         if track.piece < 0:
-            piece.former, piece.former_end_s = piece.beside, other.end_s
+            piece.former, piece.former_end_s = piece.adjacent, other.end_s
         self._pieces.append(piece)
         return len(self._pieces) - 1
 
@@ -190,12 +190,12 @@ class _Pieces:
             return
         ahead = self._pieces[other.piece]
         undecided = ahead.opener != kind and kind not in ahead.starts and not ahead.bridged
-        if undecided and ahead.beside == track.piece and track.end_s - ahead.beside_end_s > _INTERLEAVED_S:
+        if undecided and ahead.adjacent == track.piece and track.end_s - ahead.adjacent_end_s > _INTERLEAVED_S:
             self._bridge(ahead, other, track)
 
     def _bridge(self, ahead: _Piece, jumped: _Track, steady: _Track) -> None:
         """The other track took no part in a jump. A small step back is kept as stamped, any other is bridged."""
-        if abs(ahead.first_s - ahead.beside_end_s) <= _REORDERED_S:
+        if abs(ahead.first_s - ahead.adjacent_end_s) <= _REORDERED_S:
             ahead.same_as = jumped.piece = steady.piece
         else:
             ahead.bridged = True

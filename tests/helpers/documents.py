@@ -241,7 +241,7 @@ def _exists(name: str) -> bool:
 
 @cache
 def _file_names() -> frozenset[str]:
-    """Of all files in the rooms and of those beside them."""
+    """Of all files in the rooms and of those next to them."""
     inside = {file.name for room in ROOMS for file in (ROOT / room).rglob("*") if file.is_file()}
     return frozenset(inside | {file.name for file in ROOT.iterdir() if file.is_file()})
 

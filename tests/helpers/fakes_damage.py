@@ -16,14 +16,14 @@ __all__ = ["sign", "sign_fit", "sign_video"]
 
 
 def sign(folder: Path) -> None:
-    """Write the hashes anew, as somebody does who changes a pack on purpose."""
+    """Write the hashes again, as somebody does who changes a pack on purpose."""
     _put_hashes(folder / "pack.json", "sha256", {name: folder / f"{name}.npy" for name in ARRAYS})
     for record in folder.glob("embeddings/*/embedding.json"):
         _put_hashes(record, "files", {file.name: file for file in record.parent.iterdir() if file != record})
 
 
 def sign_fit(folder: Path) -> None:
-    """Have the motion features say that they were made by the fit that lies beside them."""
+    """Have the motion features say that they were made by the fit that lies next to them."""
     for fit in filter(Path.is_file, folder.glob("embeddings/*/fit.npz")):
         record = json.loads((fit.parent / "embedding.json").read_text())
         record["sha256"] = FittedEmbedding.load(fit.read_bytes()).sha256
@@ -31,7 +31,7 @@ def sign_fit(folder: Path) -> None:
 
 
 def sign_video(folder: Path) -> None:
-    """Write the hashes of the pictures anew; `sign` must follow."""
+    """Write the hashes of the pictures again; `sign` must follow."""
     if not all((folder / name).is_file() for name in ("packet_start.npy", "video.h264")):
         return
     starts = np.load(folder / "packet_start.npy")[::FRAMES_PER_NODE].tolist()

@@ -69,7 +69,7 @@ _OLD: Mapping[str, set[str]] = {
     "tango-export bundle mini": {"seconds"},
     "tango-export compile": {"seconds"},
 }
-"""What some were called in the last release: printed beside the new ones until the next one."""
+"""What some were called in the last release: printed next to the new ones until the next one."""
 
 
 def check_keys(program: str, words: tuple[object, ...], printed: Mapping[str, Any]) -> None:

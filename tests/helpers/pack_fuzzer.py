@@ -89,7 +89,7 @@ class Fault(AssertionError):
 
 @dataclass
 class Fuzzer:
-    """One folder of packs with one pack in it, made anew for every mutation."""
+    """One folder of packs with one pack in it, made again for every mutation."""
 
     place: Path
     counts: Counter[str] = field(default_factory=Counter)
@@ -223,7 +223,7 @@ class Fuzzer:
             _check_line(problem, None, "look")
         character = store.get("bob")
         if "bob" not in store.listed:
-            raise Fault("to be had, and not listed")
+            raise Fault("available, and not listed")
         steps = list(_performed(character, LIVES[option]))
         for part in (steps[: -len(AFTER)], steps[-len(AFTER) :]):  # a cut at once leaves the graph
             assert_walkable(character, part)

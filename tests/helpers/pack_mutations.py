@@ -152,7 +152,7 @@ def added(file: str, path: tuple[Any, ...]) -> Mutation:
             parent["__class__"] = "os.system"
         (folder / file).write_text(json.dumps(record))
 
-    return Mutation(f"{file} added beside {'.'.join(map(str, path))}", (file,), apply)
+    return Mutation(f"{file} added next to {'.'.join(map(str, path))}", (file,), apply)
 
 
 def _fields() -> dict[str, list[tuple[Any, ...]]]:
