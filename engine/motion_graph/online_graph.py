@@ -7,7 +7,7 @@ import numpy as np
 from engine.errors import InputError
 from engine.motion_graph.costs import CostOptions, MotionVectors
 from engine.motion_graph.graph import CONTINUE, MotionGraph
-from engine.motion_graph.kernels.tables import BySpeech, Edges, NodeCosts, Noise, Tables
+from engine.motion_graph.kernels.tables import Edges, Nodes, Noise, Tables
 from engine.motion_graph.kernels.values import discounted_values, run_lengths
 from engine.motion_graph.search import JITTER_PATCH, SearchOptions, cut_costs
 from engine.motion_graph.variety import VarietyOptions
@@ -79,35 +79,30 @@ class OnlineGraph:
         self.kept = fixed(np.flatnonzero(graph.kept), np.int32)
         away = fixed(rest, np.float32)
         edges = _edges(graph, search, options, away)
-        node_costs = _node_costs(motion, costs, away)
-        means = _mean_costs(node_costs, costs)
+        nodes = _nodes(graph, edges, motion, costs, away)
+        dearer = np.repeat(edges.silent_cut, np.diff(edges.cut_start))
+        silent_edges = edges._replace(cut_cost=fixed(edges.cut_cost + dearer, np.float64))
         self.tables = Tables(
             edges=edges,
-            costs=node_costs,
-            means=means,
-            values=self._values(edges, means),
+            nodes=nodes,
+            value_speech=self._values(edges, nodes.usual_speech),
+            value_silence=self._values(silent_edges, nodes.usual_silence),
             noise=Noise(np.uint64(search.seed % 2**64), search.variation, JITTER_PATCH),
         )
         self.keeps = _keeps(options)
         self.reach = max(1, round(variety.repeat_s * FPS / FRAMES_PER_NODE))
         shown_away = np.maximum(away, np.float32(options.idle_repeat)) * np.float32(variety.repeat_weight)
         self.repeated_cost = fixed(shown_away, np.float32)
-        idling = means.silence + self.tables.values.silence[-1]
+        idling = nodes.usual_silence + self.tables.value_silence[-1]
         self.rest_node = int(self.kept[np.argmin(idling[self.kept])])
 
-    def _values(self, edges: Edges, means: BySpeech) -> BySpeech:
+    def _values(self, edges: Edges, mean_costs: np.ndarray) -> np.ndarray:
         """float64 (min_dwell, N): what going on costs from each state."""
-        dearer = np.repeat(edges.silent_cut, np.diff(edges.cut_start))
-        silent = edges._replace(cut_cost=fixed(edges.cut_cost + dearer, np.float64))
-        return BySpeech(self._value(edges, means.speech), self._value(silent, means.silence))
-
-    def _value(self, edges: Edges, mean_costs: np.ndarray) -> np.ndarray:
         if self.options.discount == 0:
             return fixed(np.zeros((self.depth, self.n_nodes)), np.float64)
         relative = fixed(mean_costs - mean_costs[self.kept].min(), np.float64)
-        return fixed(
-            discounted_values(edges, relative, self.options.discount, _VALUE_TOLERANCE, self.depth), np.float64
-        )
+        values = discounted_values(edges, relative, self.options.discount, _VALUE_TOLERANCE, self.depth)
+        return fixed(values, np.float64)
 
 
 def _edges(graph: MotionGraph, search: SearchOptions, options: OnlineOptions, away: np.ndarray) -> Edges:
@@ -117,8 +112,6 @@ def _edges(graph: MotionGraph, search: SearchOptions, options: OnlineOptions, aw
     n_cuts = np.bincount(graph.sources[is_cut], minlength=graph.n_nodes)
     return Edges(
         goes_on=fixed(goes_on, np.bool_),
-        position=fixed(np.arange(graph.n_nodes) - graph.clip_start[graph.clip], np.int32),
-        run_length=fixed(run_lengths(goes_on), np.int32),
         cut_start=fixed(np.concatenate([[0], np.cumsum(n_cuts)]), np.int64),
         cut_target=fixed(graph.indices[is_cut], np.int32),
         cut_cost=fixed(cut_costs(graph, search)[is_cut] + options.hesitation, np.float64),
@@ -126,27 +119,26 @@ def _edges(graph: MotionGraph, search: SearchOptions, options: OnlineOptions, aw
     )
 
 
-def _node_costs(motion: MotionVectors, costs: CostOptions, away: np.ndarray) -> NodeCosts:
-    return NodeCosts(
+def _nodes(graph: MotionGraph, edges: Edges, motion: MotionVectors, costs: CostOptions, away: np.ndarray) -> Nodes:
+    """On average similarities are 0 while somebody speaks; silence is that of engine.motion_graph.costs.resting."""
+    unlike = costs.similarity_weight * (2 if motion.high.shape[1] else 1)
+    level = motion.level.astype(np.float64)
+    apart = (level - _MEAN_LEVEL) ** 2 + _LEVEL_VARIANCE
+    idle = np.float32(costs.idle_weight) * away
+    listless = np.float32(costs.listless_weight) * (1 - away)
+    return Nodes(
+        position=fixed(np.arange(graph.n_nodes) - graph.clip_start[graph.clip], np.int32),
+        run_length=fixed(run_lengths(edges.goes_on), np.int32),
         low=fixed(motion.low, np.float32),
         high=fixed(motion.high, np.float32),
         level=fixed(motion.level, np.float32),
-        away=fixed(np.float32(costs.idle_weight) * away, np.float32),
-        listless=fixed(np.float32(costs.listless_weight) * (1 - away), np.float32),
+        away=fixed(idle, np.float32),
+        listless=fixed(listless, np.float32),
+        usual_speech=fixed(unlike + costs.level_weight * apart + listless.astype(np.float64), np.float64),
+        usual_silence=fixed(unlike + costs.level_weight * level**2 + idle.astype(np.float64), np.float64),
         similarity_weight=np.float32(costs.similarity_weight),
         level_weight=np.float32(costs.level_weight),
     )
-
-
-def _mean_costs(nodes: NodeCosts, costs: CostOptions) -> BySpeech:
-    """float64 (N,) in speech, where similarities are 0 on average, and in silence, which engine.motion_graph.costs.
-    resting stands for."""
-    unlike = costs.similarity_weight * (2 if nodes.high.shape[1] else 1)
-    level = nodes.level.astype(np.float64)
-    apart = (level - _MEAN_LEVEL) ** 2 + _LEVEL_VARIANCE
-    speech = unlike + costs.level_weight * apart + nodes.listless.astype(np.float64)
-    silence = unlike + costs.level_weight * level**2 + nodes.away.astype(np.float64)
-    return BySpeech(fixed(speech, np.float64), fixed(silence, np.float64))
 
 
 def _keeps(options: OnlineOptions) -> np.ndarray:
@@ -159,7 +151,7 @@ def _keeps(options: OnlineOptions) -> np.ndarray:
 def fixed(array: np.ndarray, dtype: type) -> np.ndarray:
     """Contiguous, of this type, and read-only: one kind for the kernels, whatever the arrays came from."""
     fixed = np.ascontiguousarray(array, dtype).view(np.ndarray)
-    fixed.flags.writeable = False
+    fixed.setflags(write=False)
     return fixed
 
 

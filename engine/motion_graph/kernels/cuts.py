@@ -12,14 +12,12 @@ import numpy as np
 
 from engine.jit import FASTMATH, njit
 from engine.motion_graph.kernels.bounds import N_BINS, SLACK, NodeBounds, by_bound, pair_bound, row_bounds
-from engine.motion_graph.kernels.distances import NodeFeatures, Surface, pose_distance, surface_distance
+from engine.motion_graph.kernels.distances import NodeFeatures, pose_distance, surface_distance
 
 __all__ = ["NO_NODE", "cheapest_cuts", "nearest_cuts", "spread_out"]
 
 NO_NODE = -1
 """Fills the places of cuts that do not exist."""
-
-_TOO_DEAR = np.float32(np.nan)  # of a cut whose cost does not matter: it compares with nothing
 
 
 class Grouped(NamedTuple):
@@ -27,16 +25,6 @@ class Grouped(NamedTuple):
 
     nodes: np.ndarray
     group: np.ndarray
-
-
-class TwoRows(NamedTuple):
-    """Distances of row i and of row i + 1 to all nodes, (2, N) each. The next row needs the latter again, so the two
-    change places. pose_bound and bound are those of row_bounds; apart (d_iou) and exact are NaN until asked for."""
-
-    pose_bound: np.ndarray
-    bound: np.ndarray
-    apart: np.ndarray
-    exact: np.ndarray
 
 
 def nearest_cuts(
@@ -137,23 +125,22 @@ def _nearest_cuts(
     n_nodes, n_best = clip.shape[0], costs.shape[1]
     order, bin_end = np.empty(n_nodes, np.int64), np.empty(N_BINS, np.int64)
     window_bound = np.full(n_nodes, np.inf, np.float32)
-    two = TwoRows(
-        np.empty((2, n_nodes), np.float32), np.empty((2, n_nodes), np.float32),
-        np.full((2, n_nodes), np.nan, np.float32), np.full((2, n_nodes), np.nan, np.float32),
-    )  # fmt: skip
+    # Row i reads d(i, .) and d(i+1, .), row i+1 the latter again: [0] is here, [1] ahead, and they change places.
+    pose_bound, bound = np.empty((2, n_nodes), np.float32), np.empty((2, n_nodes), np.float32)
+    apart, exact = np.full((2, n_nodes), np.nan, np.float32), np.full((2, n_nodes), np.nan, np.float32)
     here, ahead = 0, 1
-    row_bounds(group_means, pivots, first_row, two.pose_bound[here], two.bound[here])
+    row_bounds(group_means, pivots, first_row, pose_bound[here], bound[here])
     for row in range(costs.shape[0]):
         i = first_row + row
         limit, n_held = limits[i], 0
         window = windowed and not clip_last[i]
         if i + 1 < n_nodes:
-            row_bounds(group_means, pivots, i + 1, two.pose_bound[ahead], two.bound[ahead])
+            row_bounds(group_means, pivots, i + 1, pose_bound[ahead], bound[ahead])
         if window:
             for b in range(n_nodes - 1):
-                window_bound[b] = np.float32(0.5) * (two.bound[here, b] + two.bound[ahead, b + 1])
+                window_bound[b] = np.float32(0.5) * (bound[here, b] + bound[ahead, b + 1])
         step = 1 if window else 0
-        row_bound = window_bound if window else two.bound[here]
+        row_bound = window_bound if window else bound[here]
         n_near = by_bound(row_bound, limit, order, bin_end)
         for k in range(n_near + clip_firsts.shape[0] * step):
             listed = k < n_near
@@ -162,42 +149,31 @@ def _nearest_cuts(
             j = b + shift
             if (shift == 1 and clip_last[b]) or (clip[j] == clip[i] and i - 1 <= j <= i + min_skip):
                 continue
-            if (row_bound[b] if listed else two.bound[here, b]) > limit:
+            if (row_bound[b] if listed else bound[here, b]) > limit:
                 continue
-            cost = _cost_within(pose, surface, two, here, i, b, shift, limit)
+            if np.isnan(apart[here, b]):
+                apart[here, b] = surface_distance(surface, i, b)
+            floor = pose_bound[here, b] + apart[here, b]
+            if shift == 1:
+                if np.isnan(apart[ahead, j]):
+                    apart[ahead, j] = surface_distance(surface, i + 1, j)
+                floor = np.float32(0.5) * (floor + pose_bound[ahead, j] + apart[ahead, j])
+            if floor * SLACK > limit:
+                continue
+            if np.isnan(exact[here, b]):
+                exact[here, b] = pose_distance(pose, i, b) + apart[here, b]
+            cost = exact[here, b]
+            if shift == 1:
+                if np.isnan(exact[ahead, j]):
+                    exact[ahead, j] = pose_distance(pose, i + 1, j) + apart[ahead, j]
+                cost = np.float32(0.5) * (cost + exact[ahead, j])
             if cost <= limit:
                 n_held = _offer(costs[row], targets[row], n_held, cost, j)
                 if n_held == n_best:
                     limit = costs[row, 0]
         here, ahead = ahead, here
-        two.apart[ahead] = np.nan
-        two.exact[ahead] = np.nan
-
-
-@njit(nogil=True, fastmath=FASTMATH, forceinline=True)
-def _cost_within(
-    pose: np.ndarray, surface: Surface, two: TwoRows, here: int, i: int, b: int, shift: int, limit: np.float32
-) -> np.float32:
-    """What the cut i -> b + shift costs, with its window where shift is 1; _TOO_DEAR once a bound exceeds the limit."""
-    apart, exact = two.apart, two.exact
-    ahead, j = 1 - here, b + shift
-    if np.isnan(apart[here, b]):
-        apart[here, b] = surface_distance(surface, i, b)
-    floor = two.pose_bound[here, b] + apart[here, b]
-    if shift == 1:
-        if np.isnan(apart[ahead, j]):
-            apart[ahead, j] = surface_distance(surface, i + 1, j)
-        floor = np.float32(0.5) * (floor + two.pose_bound[ahead, j] + apart[ahead, j])
-    if floor * SLACK > limit:
-        return _TOO_DEAR
-    if np.isnan(exact[here, b]):
-        exact[here, b] = pose_distance(pose, i, b) + apart[here, b]
-    cost = exact[here, b]
-    if shift == 1:
-        if np.isnan(exact[ahead, j]):
-            exact[ahead, j] = pose_distance(pose, i + 1, j) + apart[ahead, j]
-        cost = np.float32(0.5) * (cost + exact[ahead, j])
-    return cost
+        apart[ahead] = np.nan
+        exact[ahead] = np.nan
 
 
 @njit(nogil=True, fastmath=FASTMATH)

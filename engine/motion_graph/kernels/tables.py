@@ -7,15 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["BySpeech", "Edges", "History", "NodeCosts", "Noise", "Outlook", "Planning", "Scratch", "Starts", "Tables"]
+__all__ = ["Edges", "History", "Moment", "Nodes", "Noise", "Outlook", "Planning", "Scratch", "Starts", "Tables"]
 
 
 class Edges(NamedTuple):
     """The edges of N nodes, by source.
 
     goes_on      bool (N,): there is a continue edge to n + 1
-    position     int32 (N,): nodes since the beginning of the clip
-    run_length   int32 (N,): see run_lengths
     cut_start    int64 (N + 1,): cuts out of n are cut_start[n] .. cut_start[n + 1] - 1
     cut_target   int32 (C,)
     cut_cost     float64 (C,)
@@ -23,32 +21,35 @@ class Edges(NamedTuple):
     """
 
     goes_on: np.ndarray
-    position: np.ndarray
-    run_length: np.ndarray
     cut_start: np.ndarray
     cut_target: np.ndarray
     cut_cost: np.ndarray
     silent_cut: np.ndarray
 
 
-class NodeCosts(NamedTuple):
-    """Of N nodes, all float32: low (N, D), high (N, E), level (N,) as engine.motion_graph.costs.MotionVectors has
-    them, away (N,) and listless (N,) what a node costs in silence and in speech, and two weights."""
+class Nodes(NamedTuple):
+    """What is known of N nodes.
 
+    position       int32 (N,): nodes since the beginning of the clip
+    run_length     int32 (N,): continue edges that follow one another from here
+    low, high      float32 (N, D), (N, E), and level (N,): engine.motion_graph.costs.MotionVectors
+    away           float32 (N,): what showing it costs while nobody speaks
+    listless       float32 (N,): what showing it costs while somebody does
+    usual_speech   float64 (N,): what it costs on average while somebody speaks
+    usual_silence  float64 (N,): what it costs on average while nobody does
+    """
+
+    position: np.ndarray
+    run_length: np.ndarray
     low: np.ndarray
     high: np.ndarray
     level: np.ndarray
     away: np.ndarray
     listless: np.ndarray
+    usual_speech: np.ndarray
+    usual_silence: np.ndarray
     similarity_weight: np.float32
     level_weight: np.float32
-
-
-class BySpeech(NamedTuple):
-    """The same numbers, float64, while somebody speaks and while nobody does."""
-
-    speech: np.ndarray
-    silence: np.ndarray
 
 
 class Noise(NamedTuple):
@@ -60,12 +61,12 @@ class Noise(NamedTuple):
 
 
 class Tables(NamedTuple):
-    """A prepared graph. means: (N,), what a node costs on average; values: (D, N), what going on from it costs."""
+    """A prepared graph. value_speech, value_silence: float64 (D, N), what going on for ever from a state costs."""
 
     edges: Edges
-    costs: NodeCosts
-    means: BySpeech
-    values: BySpeech
+    nodes: Nodes
+    value_speech: np.ndarray
+    value_silence: np.ndarray
     noise: Noise
 
 
@@ -87,6 +88,23 @@ class Outlook(NamedTuple):
     trust: float
     keeps: np.ndarray
     repeat_keep: float
+
+
+class Moment(NamedTuple):
+    """What nodes are priced by at one step of a plan.
+
+    low, high        float32 (D,), (E,): of the step's row, or of the last one that is known
+    level, speaking  of that row
+    ahead            steps from that row to this one
+    share            of what is unusual at that row, how much is expected here
+    """
+
+    low: np.ndarray
+    high: np.ndarray
+    level: np.float32
+    speaking: np.float32
+    ahead: int
+    share: float
 
 
 class History(NamedTuple):
@@ -132,8 +150,8 @@ class Planning(NamedTuple):
     tables: Tables
     outlook: Outlook
     history: History
-    step: int
     scratch: Scratch
+    step: int
 
 
 class Starts(NamedTuple):
