@@ -57,7 +57,7 @@ LOOKBACK_SAMPLES = WINDOW // 2 - SAMPLE_RATE // FPS // 2  # the window is centre
 # Row n is final once the samples before frame_start(n) + LOOKAHEAD_SAMPLES have arrived.
 LOOKAHEAD_SAMPLES = frame_start(LOOKAHEAD_FRAMES) + 1 + WINDOW - LOOKBACK_SAMPLES
 
-N_MEL_BANDS = 32
+N_BANDS = 32
 BAND_HZ = (80.0, 7600.0)
 VOICE_HZ = (150.0, 4000.0)  # energy is measured in the range of voices: no rumble, no hiss
 _BLOCK = 512  # frames analysed at once: limits the memory of a long push
@@ -69,8 +69,8 @@ def _bands() -> Bands:
     hertz = np.arange(WINDOW // 2 + 1) * SAMPLE_RATE / WINDOW
     mel = 2595 * np.log10(1 + hertz / 700)
     low, high = (2595 * np.log10(1 + edge / 700) for edge in BAND_HZ)
-    place = (mel - low) / (high - low) * (N_MEL_BANDS - 1)
-    below = np.where((place >= 0) & (place < N_MEL_BANDS - 1), np.floor(place), -1).astype(np.int64)
+    place = (mel - low) / (high - low) * (N_BANDS - 1)
+    below = np.where((place >= 0) & (place < N_BANDS - 1), np.floor(place), -1).astype(np.int64)
     voice = ((hertz >= VOICE_HZ[0]) & (hertz <= VOICE_HZ[1])).astype(np.float64)
     # a full-scale square wave is 0 dB; the 2 is for the one-sided spectrum
     return Bands(below, place - np.floor(place), voice, 2 / (WINDOW * (_HANN**2).sum()))
@@ -87,7 +87,7 @@ class SpeechFeatures:
         self._state = new_state()
         self._samples = np.zeros(LOOKBACK_SAMPLES, np.float32)  # silence before the beginning
         self._first_sample = -LOOKBACK_SAMPLES  # position of self._samples[0]
-        self._levels = np.empty((0, BANDS + N_MEL_BANDS))
+        self._levels = np.empty((0, BANDS + N_BANDS))
         self._n_samples = 0
         self._n_levels = 0
         self._n_rows = 0
@@ -129,7 +129,7 @@ class SpeechFeatures:
         frames = range(self._n_levels, self._n_levels + n)
         starts = np.array([frame_start(frame) for frame in frames]) - LOOKBACK_SAMPLES - self._first_sample
         windows = self._samples[starts[:, None] + np.arange(WINDOW)] * _HANN
-        levels = np.empty((n, BANDS + N_MEL_BANDS))
+        levels = np.empty((n, BANDS + N_BANDS))
         levels[:, [TONE, STRENGTH]] = pitches(windows, _HANN)
         # numpy.fft works row by row; scipy.fft packs rows, so a frame's bits would depend on its neighbours
         band_levels(np.fft.rfft(windows, axis=1), _MEL_BANDS, levels)

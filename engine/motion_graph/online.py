@@ -24,7 +24,7 @@ import numpy as np
 from engine.errors import InputError
 from engine.motion_graph.costs import SpeechSteps
 from engine.motion_graph.kernels.online import beginnings, plan
-from engine.motion_graph.kernels.tables import History, Outlook, Planning, Scratch, Starts
+from engine.motion_graph.kernels.tables import History, Outlook, Scratch, Starts
 from engine.motion_graph.online_graph import OnlineGraph, fixed
 from engine.motion_graph.variety import NEAR_NODES, SAME_MOMENT_STEPS
 
@@ -73,7 +73,7 @@ class OnlineSearch:
         totals = beginnings(graph.tables, heard, graph.kept)
         likely = np.sort(graph.kept[np.argsort(totals, kind="stable")[:_BEGINNINGS]])
         starts = Starts(likely, np.full(len(likely), graph.depth, np.int32), to_pay=True)
-        nodes, _ = plan(self._planning(heard, self.n_steps), starts)
+        nodes, _ = self._plan(heard, starts, self.n_steps)
         self._commit(int(nodes[0]) if nodes[0] >= 0 else self.rest_node(), graph.depth)
         return self._decided
 
@@ -90,7 +90,7 @@ class OnlineSearch:
         """Decide the next node. outlook: row 0 belongs to the current node's step, which is fixed; later rows follow,
         and those beyond lookahead_nodes are ignored."""
         starts = Starts(np.array([self._decided], np.int32), np.array([self.dwell], np.int32), to_pay=False)
-        nodes, dwells = plan(self._planning(self._heard(outlook), self.n_steps - 1), starts)
+        nodes, dwells = self._plan(self._heard(outlook), starts, self.n_steps - 1)
         if nodes[0] < 0:
             self._commit(self.rest_node(), self._graph.depth)
             return Decision(self._decided, False, ())
@@ -159,7 +159,8 @@ class OnlineSearch:
             repeat_keep=options.repeat_keep,
         )
 
-    def _planning(self, heard: Outlook, step: int) -> Planning:
+    def _plan(self, heard: Outlook, starts: Starts, step: int) -> tuple[np.ndarray, np.ndarray]:
         graph = self._graph
         history = History(self._shown, self.n_steps, graph.reach, graph.repeated_cost, SAME_MOMENT_STEPS, NEAR_NODES)
-        return Planning(graph.tables, heard, history, step, self._scratch)
+        nodes, dwells = plan(graph.tables, heard, history, self._scratch, step, starts)
+        return nodes, dwells

@@ -1,8 +1,9 @@
-"""Exact search for cheap cuts over all pairs of nodes, without ever holding all pairs in memory.
+"""Which cuts are cheap: search over all pairs of nodes, exact, without ever holding all pairs.
 
-A cut i -> j shows the frames of nodes i, i+1 morphing into those of j-1, j, so its cost is the *window* distance
-(d(i, j-1) + d(i+1, j)) / 2. If i ends its clip or j starts its own, there is no such window, and its cost is d(i, j).
-Bounds of kernels/bounds.py rule out most pairs; the rest are examined in the order of their bounds.
+A cut i -> j shows the frames of nodes i, i+1 morphing into those of j-1, j, so it costs the *window* distance
+(d(i, j-1) + d(i+1, j)) / 2. Where i ends its clip or j starts its own there is no such window, and it costs
+d(i, j). Bounds of kernels/bounds.py rule most pairs out; the rest are looked at in the order of their
+bounds.
 """
 
 from typing import Any, NamedTuple
@@ -11,31 +12,19 @@ import numpy as np
 
 from engine.jit import FASTMATH, njit
 from engine.motion_graph.kernels.bounds import N_BINS, SLACK, NodeBounds, pair_bound, row_bounds, sort_by_bound
-from engine.motion_graph.kernels.distances import NodeFeatures, Surface, pose_distance, surface_distance
+from engine.motion_graph.kernels.distances import NodeFeatures, pose_distance, surface_distance
 
 __all__ = ["NO_NODE", "cheapest_cuts", "nearest_cuts", "spread_out"]
 
 NO_NODE = -1
-"""Marks cuts that do not exist."""
-
-_TOO_EXPENSIVE = np.float32(np.nan)  # for a cut whose cost does not matter: every comparison is false
+"""Fills the places of cuts that do not exist."""
 
 
 class Grouped(NamedTuple):
-    """Nodes in groups."""
+    """nodes int64 (M,): those that have a group; group int64 (N,)."""
 
-    nodes: np.ndarray  # int64 (M,): those that have a group
-    group: np.ndarray  # int64 (N,)
-
-
-class TwoRows(NamedTuple):
-    """Distances from nodes i and i + 1 to all nodes, (2, N) each. The next row needs the latter again, so the two are
-    swapped instead of recomputed."""
-
-    pose_bound: np.ndarray  # from row_bounds
-    bound: np.ndarray  # from row_bounds
-    apart: np.ndarray  # d_iou, NaN until computed
-    exact: np.ndarray  # the whole distance, NaN until computed
+    nodes: np.ndarray
+    group: np.ndarray
 
 
 def nearest_cuts(
@@ -43,9 +32,10 @@ def nearest_cuts(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The n_best cheapest cuts out of each node of `rows` among those that cost at most limits[node].
 
-    limits float32 (N,). Targets i-1 .. i+min_skip of the same clip are left out. Not windowed: every cut costs d(i, j).
-    Returns targets int32 (len(rows), n_best) padded with NO_NODE, and costs float32 of the same shape padded with inf,
-    in no particular order; of equal costs the lower target is kept. Releases the GIL: threads may share the rows.
+    limits float32 (N,). Targets i-1 .. i+min_skip of the same clip are left out. Not windowed: every cut
+    costs d(i, j). Returns targets int32 (len(rows), n_best) filled with NO_NODE, and costs float32 of the
+    same shape filled with inf, in no order of use; of equal costs the lower target is kept. Releases the GIL:
+    threads may share the rows out.
     """
     targets = np.full((len(rows), n_best), NO_NODE, np.int32)
     costs = np.full((len(rows), n_best), np.inf, np.float32)
@@ -59,9 +49,9 @@ def cheapest_cuts(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The one cheapest cut from each group of source nodes to each group of target nodes, whatever it costs.
 
-    source_group and target_group int (N,): the number of the group, negative for nodes that must not be used. Targets
-    i-1 .. i+min_skip of the same clip are left out. Returns sources and targets int32 (n_source_groups,
-    n_target_groups), NO_NODE if no pair is allowed, and costs float32, then inf.
+    source_group and target_group int (N,): the number of the group, negative for nodes that may not serve.
+    Targets i-1 .. i+min_skip of the same clip are left out. Returns sources and targets int32
+    (n_source_groups, n_target_groups), NO_NODE where no pair is allowed, and costs float32, inf there.
     """
     shape = (int(source_group.max()) + 1, int(target_group.max()) + 1)
     sources, targets = np.full(shape, NO_NODE, np.int32), np.full(shape, NO_NODE, np.int32)
@@ -77,10 +67,11 @@ def cheapest_cuts(
 
 
 def spread_out(targets: np.ndarray, costs: np.ndarray, n_keep: int, radius: int) -> tuple[np.ndarray, np.ndarray]:
-    """In each row, the n_keep cheapest cuts to different places; then, if there are too few, the cheapest others.
+    """Of each row the n_keep cheapest cuts to different places; then, if places run out, the cheapest of the
+    others.
 
-    Two targets at most `radius` nodes apart are the same place. Takes the result of nearest_cuts and returns the same
-    with n_keep columns. With (2 radius + 1) n_keep columns given, nothing is lost.
+    Two targets at most `radius` nodes apart are the same place. Takes what nearest_cuts returns and returns
+    the same with n_keep columns. (2 radius + 1) n_keep columns are enough to lose nothing.
     """
     kept_targets = np.full((len(targets), n_keep), NO_NODE, np.int32)
     kept_costs = np.full((len(targets), n_keep), np.inf, np.float32)
@@ -89,28 +80,28 @@ def spread_out(targets: np.ndarray, costs: np.ndarray, n_keep: int, radius: int)
 
 
 @njit(nogil=True)
-def _worse(cost: np.float32, target: int, than_cost: np.float32, than_target: int) -> Any:
+def _dearer(cost: np.float32, target: int, than_cost: np.float32, than_target: int) -> Any:
     return cost > than_cost or (cost == than_cost and target > than_target)
 
 
 @njit(nogil=True)
 def _offer(costs: np.ndarray, targets: np.ndarray, n_held: int, cost: np.float32, target: int) -> int:
-    """Keep the cheapest pairs in a heap whose root is the most expensive; returns how many it holds."""
+    """Keep the cheapest pairs in a heap whose root is the dearest; returns how many are held."""
     if n_held < costs.shape[0]:
         k = n_held
-        while k > 0 and _worse(cost, target, costs[(k - 1) // 2], targets[(k - 1) // 2]):
+        while k > 0 and _dearer(cost, target, costs[(k - 1) // 2], targets[(k - 1) // 2]):
             costs[k], targets[k] = costs[(k - 1) // 2], targets[(k - 1) // 2]
             k = (k - 1) // 2
         costs[k], targets[k] = cost, target
         return n_held + 1
-    if not _worse(costs[0], targets[0], cost, target):
+    if not _dearer(costs[0], targets[0], cost, target):
         return n_held
     k = 0
     while 2 * k + 1 < n_held:
         child = 2 * k + 1
-        if child + 1 < n_held and _worse(costs[child + 1], targets[child + 1], costs[child], targets[child]):
+        if child + 1 < n_held and _dearer(costs[child + 1], targets[child + 1], costs[child], targets[child]):
             child += 1
-        if not _worse(costs[child], targets[child], cost, target):
+        if not _dearer(costs[child], targets[child], cost, target):
             break
         costs[k], targets[k] = costs[child], targets[child]
         k = child
@@ -134,23 +125,22 @@ def _nearest_cuts(
     n_nodes, n_best = clip.shape[0], costs.shape[1]
     order, bin_end = np.empty(n_nodes, np.int64), np.empty(N_BINS, np.int64)
     window_bound = np.full(n_nodes, np.inf, np.float32)
-    two = TwoRows(
-        np.empty((2, n_nodes), np.float32), np.empty((2, n_nodes), np.float32),
-        np.full((2, n_nodes), np.nan, np.float32), np.full((2, n_nodes), np.nan, np.float32),
-    )  # fmt: skip
+    # Row i reads d(i, .) and d(i+1, .), row i+1 the latter again: [0] is here, [1] ahead, and they change places.
+    pose_bound, bound = np.empty((2, n_nodes), np.float32), np.empty((2, n_nodes), np.float32)
+    apart, exact = np.full((2, n_nodes), np.nan, np.float32), np.full((2, n_nodes), np.nan, np.float32)
     here, ahead = 0, 1
-    row_bounds(group_means, pivots, first_row, two.pose_bound[here], two.bound[here])
+    row_bounds(group_means, pivots, first_row, pose_bound[here], bound[here])
     for row in range(costs.shape[0]):
         i = first_row + row
         limit, n_held = limits[i], 0
         window = windowed and not clip_last[i]
         if i + 1 < n_nodes:
-            row_bounds(group_means, pivots, i + 1, two.pose_bound[ahead], two.bound[ahead])
+            row_bounds(group_means, pivots, i + 1, pose_bound[ahead], bound[ahead])
         if window:
             for b in range(n_nodes - 1):
-                window_bound[b] = np.float32(0.5) * (two.bound[here, b] + two.bound[ahead, b + 1])
+                window_bound[b] = np.float32(0.5) * (bound[here, b] + bound[ahead, b + 1])
         step = 1 if window else 0
-        row_bound = window_bound if window else two.bound[here]
+        row_bound = window_bound if window else bound[here]
         n_near = sort_by_bound(row_bound, limit, order, bin_end)
         for k in range(n_near + clip_firsts.shape[0] * step):
             listed = k < n_near
@@ -159,42 +149,31 @@ def _nearest_cuts(
             j = b + shift
             if (shift == 1 and clip_last[b]) or (clip[j] == clip[i] and i - 1 <= j <= i + min_skip):
                 continue
-            if (row_bound[b] if listed else two.bound[here, b]) > limit:
+            if (row_bound[b] if listed else bound[here, b]) > limit:
                 continue
-            cost = _cost_within(pose, surface, two, here, i, b, shift, limit)
+            if np.isnan(apart[here, b]):
+                apart[here, b] = surface_distance(surface, i, b)
+            floor = pose_bound[here, b] + apart[here, b]
+            if shift == 1:
+                if np.isnan(apart[ahead, j]):
+                    apart[ahead, j] = surface_distance(surface, i + 1, j)
+                floor = np.float32(0.5) * (floor + pose_bound[ahead, j] + apart[ahead, j])
+            if floor * SLACK > limit:
+                continue
+            if np.isnan(exact[here, b]):
+                exact[here, b] = pose_distance(pose, i, b) + apart[here, b]
+            cost = exact[here, b]
+            if shift == 1:
+                if np.isnan(exact[ahead, j]):
+                    exact[ahead, j] = pose_distance(pose, i + 1, j) + apart[ahead, j]
+                cost = np.float32(0.5) * (cost + exact[ahead, j])
             if cost <= limit:
                 n_held = _offer(costs[row], targets[row], n_held, cost, j)
                 if n_held == n_best:
                     limit = costs[row, 0]
         here, ahead = ahead, here
-        two.apart[ahead] = np.nan
-        two.exact[ahead] = np.nan
-
-
-@njit(nogil=True, fastmath=FASTMATH, forceinline=True)
-def _cost_within(
-    pose: np.ndarray, surface: Surface, two: TwoRows, here: int, i: int, b: int, shift: int, limit: np.float32
-) -> np.float32:
-    """Cost of the cut i -> b + shift, windowed if shift is 1; _TOO_EXPENSIVE as soon as a bound exceeds the limit."""
-    apart, exact = two.apart, two.exact
-    ahead, j = 1 - here, b + shift
-    if np.isnan(apart[here, b]):
-        apart[here, b] = surface_distance(surface, i, b)
-    floor = two.pose_bound[here, b] + apart[here, b]
-    if shift == 1:
-        if np.isnan(apart[ahead, j]):
-            apart[ahead, j] = surface_distance(surface, i + 1, j)
-        floor = np.float32(0.5) * (floor + two.pose_bound[ahead, j] + apart[ahead, j])
-    if floor * SLACK > limit:
-        return _TOO_EXPENSIVE
-    if np.isnan(exact[here, b]):
-        exact[here, b] = pose_distance(pose, i, b) + apart[here, b]
-    cost = exact[here, b]
-    if shift == 1:
-        if np.isnan(exact[ahead, j]):
-            exact[ahead, j] = pose_distance(pose, i + 1, j) + apart[ahead, j]
-        cost = np.float32(0.5) * (cost + exact[ahead, j])
-    return cost
+        apart[ahead] = np.nan
+        exact[ahead] = np.nan
 
 
 @njit(nogil=True, fastmath=FASTMATH)

@@ -1,7 +1,7 @@
-"""The search of one stream, one node at a time: an exact, sparse plan over the known rows.
+"""The search of one stream, one node at a time: an exact plan over the rows that are known, sparse.
 
-States are (node, dwell) as in engine/motion_graph/kernels/paths.py. Only those within reach of the present node are
-examined, and a node is priced when it is first reached. Equal input gives equal choices in every process.
+States are (node, dwell) as in engine/motion_graph/kernels/paths.py. Only those within reach of where the stream is are
+looked at, and a node is priced when it is reached first. Equal input gives equal choices in every process.
 """
 
 from typing import NamedTuple
@@ -12,6 +12,7 @@ from engine.jit import njit
 from engine.motion_graph.kernels.prices import (
     going_on,
     later_steps,
+    moment_at,
     note_until,
     repetition,
     step_price,
@@ -19,44 +20,48 @@ from engine.motion_graph.kernels.prices import (
     usual,
     wipe,
 )
-from engine.motion_graph.kernels.tables import Outlook, Planning, Starts, Tables
+from engine.motion_graph.kernels.tables import History, Moment, Outlook, Planning, Scratch, Starts, Tables
 
 __all__ = ["beginnings", "plan"]
 
-_FIRST_ROOM = 512  # states; grows if more are reached
+_FIRST_ROOM = 512  # states; grows where more are reached
 
 
 class States(NamedTuple):
-    """States that a plan has reached, layer by layer."""
+    """States that a plan has reached, layer by layer: node, dwell, parent int32 (S,), cost float64 (S,)."""
 
-    node: np.ndarray  # int32 (S,)
-    dwell: np.ndarray  # int32 (S,)
-    cost: np.ndarray  # float64 (S,)
-    parent: np.ndarray  # int32 (S,)
+    node: np.ndarray
+    dwell: np.ndarray
+    cost: np.ndarray
+    parent: np.ndarray
 
 
 @njit(nogil=True)
-def beginnings(tables: Tables, outlook: Outlook, nodes: np.ndarray) -> np.ndarray:
-    """float64 (S,): cost of beginning at each of `nodes`, plus the expected cost after it, from the first row alone."""
+def beginnings(tables: Tables, outlook: Outlook, candidates: np.ndarray) -> np.ndarray:
+    """float64 (S,): what it costs to begin at each candidate and what is expected after it, by the first row alone."""
+    nodes, moment = tables.nodes, moment_at(outlook, 0)
     sums = later_steps(outlook, 0)
-    depth = tables.values.speech.shape[0]
-    totals = np.empty(nodes.shape[0])
-    for k in range(nodes.shape[0]):
-        n = nodes[k]
-        later = sums[min(tables.edges.run_length[n], sums.shape[0] - 1)]
-        total = usual(tables.means, outlook, 0, n) + (outlook.trust + later) * unusual(tables, outlook, 0, n)
-        totals[k] = total + going_on(tables.values, outlook, 0, depth, n)
+    depth = tables.value_speech.shape[0]
+    totals = np.empty(candidates.shape[0])
+    for k in range(candidates.shape[0]):
+        n = candidates[k]
+        later = sums[min(nodes.run_length[n], sums.shape[0] - 1)]
+        total = usual(nodes, moment, n) + (outlook.trust + later) * unusual(nodes, moment, n)
+        totals[k] = total + going_on(tables, moment, depth, n)
     return totals
 
 
 @njit(nogil=True)
-def plan(planning: Planning, starts: Starts) -> tuple[np.ndarray, np.ndarray]:
-    """The cheapest plan from any of `starts`, by the costs of known rows, of guessed ones, and those expected later.
+def plan(
+    tables: Tables, outlook: Outlook, history: History, scratch: Scratch, step: int, starts: Starts
+) -> tuple[np.ndarray, np.ndarray]:
+    """The cheapest plan from any of `starts` over the known rows, some guessed ones, and what is expected after them.
 
-    Returns nodes and dwells int32 (R + n_guessed,), from the start on; all -1 if no path is long enough.
+    step: the number of the step of `starts`, to which row 0 of the outlook belongs. Returns nodes and dwells int32
+    (known + guessed steps + 1,), from the start on; -1 where no path goes on.
     """
-    history, shown_at, step = planning.history, planning.scratch.shown_at, planning.step
-    n_layers = planning.outlook.speaking.shape[0] + planning.outlook.n_guessed
+    planning, shown_at = Planning(tables, outlook, history, scratch, step), scratch.shown_at
+    n_layers = outlook.speaking.shape[0] + outlook.n_guessed
     oldest = max(0, history.n_shown - history.shown.shape[0])
     noted = note_until(history, shown_at, oldest, step)
     states = _first_layer(planning, starts)
@@ -66,54 +71,60 @@ def plan(planning: Planning, starts: Starts) -> tuple[np.ndarray, np.ndarray]:
         states, next_end = _next_layer(planning, states, begin, end, layer)
         begin, end = end, next_end
     noted = note_until(history, shown_at, noted, history.n_shown + history.same_steps)
-    pick = _cheapest(planning, states, begin, end, step + n_layers - 1)
+    pick = _cheapest(planning, states, begin, end, n_layers - 1)
     wipe(history, shown_at, oldest, noted)
     return _traced(states, pick, n_layers)
 
 
 @njit(nogil=True)
 def _first_layer(planning: Planning, starts: Starts) -> States:
+    history, shown_at, noise = planning.history, planning.scratch.shown_at, planning.tables.noise
+    nodes, moment = planning.tables.nodes, moment_at(planning.outlook, 0)
     states = _empty(max(_FIRST_ROOM, starts.nodes.shape[0]))
     for k in range(starts.nodes.shape[0]):
         n = starts.nodes[k]
         states.node[k], states.dwell[k], states.cost[k], states.parent[k] = n, starts.dwells[k], 0.0, -1
         if starts.to_pay:
-            states.cost[k] = step_price(planning, 0, n)
+            states.cost[k] = step_price(nodes, moment, history, noise, shown_at, planning.step, n)
     return states
 
 
 @njit(nogil=True)
 def _next_layer(planning: Planning, states: States, begin: int, end: int, layer: int) -> tuple[States, int]:
-    """Append the successors of the states at begin .. end - 1; returns the states and their new end."""
-    edges, scratch, speaking = planning.tables.edges, planning.scratch, planning.outlook.speaking
-    n_nodes, depth = edges.goes_on.shape[0], planning.tables.values.speech.shape[0]
-    silent = 1.0 - np.float64(speaking[min(layer, speaking.shape[0] - 1)])
+    """Append the states that those of places begin .. end - 1 lead to; returns the states and their new end."""
+    edges, nodes, noise = planning.tables.edges, planning.tables.nodes, planning.tables.noise
+    history, scratch, shown_at = planning.history, planning.scratch, planning.scratch.shown_at
+    moment, step = moment_at(planning.outlook, layer), planning.step + layer
+    goes_on, cut_start, cut_target = edges.goes_on, edges.cut_start, edges.cut_target
+    cut_cost, silent_cut = edges.cut_cost, edges.silent_cut
+    price, price_mark, slot, slot_mark = scratch.price, scratch.price_mark, scratch.slot, scratch.slot_mark
+    n_nodes, depth = goes_on.shape[0], planning.tables.value_speech.shape[0]
+    silent = 1.0 - np.float64(moment.speaking)
     scratch.counter[0] += 1
     mark = scratch.counter[0]
     new_end = end
     for k in range(begin, end):
         n, d, so_far = states.node[k], states.dwell[k], states.cost[k]
-        n_cuts = edges.cut_start[n + 1] - edges.cut_start[n] if d == depth else 0
+        n_cuts = cut_start[n + 1] - cut_start[n] if d == depth else 0
         states = _with_room(states, new_end + n_cuts + 1)
-        # -1 is the continue edge: of equal costs the first wins
-        for e in range(-1 if edges.goes_on[n] else 0, n_cuts):
+        # -1 is the continue edge: of equal offers the first stays
+        for e in range(-1 if goes_on[n] else 0, n_cuts):
             j, dwell, offer = n + 1, min(d + 1, depth), so_far
             if e >= 0:
-                cut = edges.cut_start[n] + e
-                j, dwell = edges.cut_target[cut], 1
-                offer = so_far + (edges.cut_cost[cut] + silent * edges.silent_cut[n])
-            if scratch.price_mark[j] != mark:
-                scratch.price_mark[j], scratch.price[j] = mark, step_price(planning, layer, j)
-            offer += scratch.price[j]
+                cut = cut_start[n] + e
+                j, dwell = cut_target[cut], 1
+                offer = so_far + (cut_cost[cut] + silent * silent_cut[n])
+            if price_mark[j] != mark:
+                price_mark[j], price[j] = mark, step_price(nodes, moment, history, noise, shown_at, step, j)
+            offer += price[j]
             place = (dwell - 1) * n_nodes + j
-            held = scratch.slot[place]
-            if scratch.slot_mark[place] != mark:
-                scratch.slot_mark[place], scratch.slot[place] = mark, new_end
+            if slot_mark[place] != mark:
+                slot_mark[place], slot[place] = mark, new_end
                 states.node[new_end], states.dwell[new_end] = j, dwell
                 states.cost[new_end], states.parent[new_end] = offer, k
                 new_end += 1
-            elif offer < states.cost[held]:
-                states.cost[held], states.parent[held] = offer, k
+            elif offer < states.cost[slot[place]]:
+                states.cost[slot[place]], states.parent[slot[place]] = offer, k
     return states, new_end
 
 
@@ -134,36 +145,37 @@ def _with_room(states: States, needed: int) -> States:
 
 
 @njit(nogil=True)
-def _cheapest(planning: Planning, states: States, begin: int, end: int, step: int) -> int:
-    """The index of the last state, at `step`, with the lowest expected total cost; -1 if there is none."""
+def _cheapest(planning: Planning, states: States, begin: int, end: int, layer: int) -> int:
+    """The place of the last state from which all in all the least is to be expected; -1 for none."""
     sums = later_steps(planning.outlook, planning.outlook.n_guessed)
+    moment = moment_at(planning.outlook, layer)
     best, pick = np.inf, -1
     for k in range(begin, end):
-        total = states.cost[k] + _worth(planning, sums, step, states.node[k], states.dwell[k])
+        total = states.cost[k] + _worth(planning, moment, sums, layer, states.node[k], states.dwell[k])
         if total < best:
             best, pick = total, k
     return pick
 
 
-@njit(nogil=True)
-def _worth(planning: Planning, sums: np.ndarray, step: int, n: int, d: int) -> np.float64:
-    """Expected cost after the plan's last step, `step`, in the state (n, d)."""
-    tables, outlook, shown_at = planning.tables, planning.outlook, planning.scratch.shown_at
-    n_guessed, last_row = outlook.n_guessed, outlook.speaking.shape[0] - 1
-    total = going_on(tables.values, outlook, last_row, d, n)
-    end = min(n_guessed + tables.edges.run_length[n], sums.shape[0] - 1)
-    if end > n_guessed and tables.edges.position[n] >= n_guessed:
-        total += sums[end] * unusual(tables, outlook, last_row, n - n_guessed)
+@njit(nogil=True, forceinline=True)
+def _worth(planning: Planning, moment: Moment, sums: np.ndarray, layer: int, n: int, d: int) -> np.float64:
+    """What is to be expected after the plan's last layer in the state (n, d)."""
+    nodes, outlook, step = planning.tables.nodes, planning.outlook, planning.step + layer
+    n_guessed = outlook.n_guessed
+    total = going_on(planning.tables, moment, d, n)
+    end = min(n_guessed + nodes.run_length[n], sums.shape[0] - 1)
+    if end > n_guessed and nodes.position[n] >= n_guessed:
+        total += sums[end] * unusual(nodes, moment, n - n_guessed)
     share = 1.0
     for ahead in range(1, end - n_guessed + 1):
         share *= outlook.repeat_keep
-        total += share * np.float64(repetition(planning.history, shown_at, step + ahead, n + ahead))
+        total += share * np.float64(repetition(planning.history, planning.scratch.shown_at, step + ahead, n + ahead))
     return total
 
 
 @njit(nogil=True)
 def _traced(states: States, pick: int, n_layers: int) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes and dwells that lead to the state at index `pick`."""
+    """Nodes and dwells that lead to the state at place `pick`."""
     nodes, dwells = np.full(n_layers, -1, np.int32), np.full(n_layers, -1, np.int32)
     if pick >= 0:
         for layer in range(n_layers - 1, -1, -1):

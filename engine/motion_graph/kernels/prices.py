@@ -1,16 +1,17 @@
-"""The expected cost of showing a node some steps ahead, from known speech, estimates and repetition.
+"""What it is expected to cost to show a node some steps ahead: by what is heard, by what is guessed, by repetition.
 
-No fastmath and no matrix products: every sum has a fixed order, so equal input gives equal prices in every process.
+No fast mathematics and no matrix products: every sum has one order, so equal input gives equal prices in every process.
 """
 
 import numpy as np
 
 from engine.jit import njit
-from engine.motion_graph.kernels.tables import BySpeech, History, NodeCosts, Noise, Outlook, Planning, Tables
+from engine.motion_graph.kernels.tables import History, Moment, Nodes, Noise, Outlook, Tables
 
 __all__ = [
     "going_on",
     "later_steps",
+    "moment_at",
     "node_noise",
     "note_until",
     "repetition",
@@ -23,55 +24,65 @@ __all__ = [
 _ONE = np.float32(1)
 
 
+@njit(nogil=True)
+def moment_at(outlook: Outlook, layer: int) -> Moment:
+    """The step that lies `layer` steps behind the first row."""
+    row = min(layer, outlook.speaking.shape[0] - 1)
+    ahead, share = layer - row, outlook.trust
+    if ahead > 0:
+        share = outlook.keeps[ahead] if ahead < outlook.keeps.shape[0] else 0.0
+    return Moment(outlook.low[row], outlook.high[row], outlook.level[row], outlook.speaking[row], ahead, share)
+
+
+# Every array of a tuple is counted when a function takes it, which costs as much as a price: so these are inlined, and
+# take no tuples of tuples.
 @njit(nogil=True, forceinline=True)
-def step_price(planning: Planning, layer: int, n: int) -> np.float64:
-    """Expected cost of node n `layer` steps after the first row."""
-    tables, step = planning.tables, planning.step + layer
-    price = _price(tables, planning.outlook, layer, n)
-    price += np.float64(repetition(planning.history, planning.scratch.shown_at, step, n))
-    if tables.noise.variation != 0.0:
-        price += node_noise(tables.noise, step, n)
+def step_price(
+    nodes: Nodes, moment: Moment, history: History, noise: Noise, shown_at: np.ndarray, step: int, n: int
+) -> np.float64:
+    """What node n is expected to cost at a moment, which has the number `step`."""
+    price = _price(nodes, moment, n)
+    price += np.float64(repetition(history, shown_at, step, n))
+    if noise.variation != 0.0:
+        price += node_noise(noise, step, n)
     return price
 
 
 @njit(nogil=True, forceinline=True)
-def _price(tables: Tables, outlook: Outlook, layer: int, n: int) -> np.float64:
-    """From its row, or from how its stretch fits the last row."""
-    last_row = outlook.speaking.shape[0] - 1
-    if layer <= last_row:
-        if outlook.trust == 1.0:
-            return np.float64(_node_cost(tables.costs, outlook, layer, n))
-        return usual(tables.means, outlook, layer, n) + outlook.trust * unusual(tables, outlook, layer, n)
-    ahead = layer - last_row
-    cost = usual(tables.means, outlook, last_row, n)
-    if ahead < outlook.keeps.shape[0] and tables.edges.position[n] >= ahead:
-        cost += outlook.keeps[ahead] * unusual(tables, outlook, last_row, n - ahead)
+def _price(nodes: Nodes, moment: Moment, n: int) -> np.float64:
+    """By its row, or by how its stretch fits the last row."""
+    ahead = moment.ahead
+    if ahead == 0 and moment.share == 1.0:
+        return np.float64(_node_cost(nodes, moment, n))
+    cost = usual(nodes, moment, n)
+    if moment.share > 0.0 and nodes.position[n] >= ahead:
+        cost += moment.share * unusual(nodes, moment, n - ahead)
     return cost
 
 
 @njit(nogil=True, forceinline=True)
-def usual(means: BySpeech, outlook: Outlook, t: int, n: int) -> np.float64:
-    """Average cost of node n when the speech is like row t in how much it speaks."""
-    speaking = np.float64(outlook.speaking[t])
-    return speaking * means.speech[n] + (1.0 - speaking) * means.silence[n]
+def usual(nodes: Nodes, moment: Moment, n: int) -> np.float64:
+    """What node n costs on average at a time that speaks as the moment's row does."""
+    speaking = np.float64(moment.speaking)
+    return speaking * nodes.usual_speech[n] + (1.0 - speaking) * nodes.usual_silence[n]
 
 
 @njit(nogil=True, forceinline=True)
-def unusual(tables: Tables, outlook: Outlook, t: int, n: int) -> np.float64:
-    """Cost of node n at row t above its average."""
-    return np.float64(_node_cost(tables.costs, outlook, t, n)) - usual(tables.means, outlook, t, n)
+def unusual(nodes: Nodes, moment: Moment, n: int) -> np.float64:
+    """What node n costs at the moment's row more than it does on average."""
+    return np.float64(_node_cost(nodes, moment, n)) - usual(nodes, moment, n)
 
 
 @njit(nogil=True, forceinline=True)
-def going_on(values: BySpeech, outlook: Outlook, t: int, dwell: int, n: int) -> np.float64:
-    """The value of the state (n, dwell) when the speech is like row t in how much it speaks."""
-    speaking = np.float64(outlook.speaking[t])
-    return speaking * values.speech[dwell - 1, n] + (1.0 - speaking) * values.silence[dwell - 1, n]
+def going_on(tables: Tables, moment: Moment, dwell: int, n: int) -> np.float64:
+    """The value of the state (n, dwell) at a time that speaks as the moment's row does."""
+    speaking = np.float64(moment.speaking)
+    return speaking * tables.value_speech[dwell - 1, n] + (1.0 - speaking) * tables.value_silence[dwell - 1, n]
 
 
-@njit(nogil=True, forceinline=True)
+@njit(nogil=True)
 def later_steps(outlook: Outlook, n_planned: int) -> np.ndarray:
-    """Cumulative sums of keeps after the first n_planned steps, float64 (K + 1,)."""
+    """Sums of keeps behind the first n_planned steps, float64 (K + 1,)."""
     sums = np.zeros(outlook.keeps.shape[0])
     for k in range(n_planned + 1, sums.shape[0]):
         sums[k] = sums[k - 1] + outlook.keeps[k]
@@ -79,21 +90,21 @@ def later_steps(outlook: Outlook, n_planned: int) -> np.ndarray:
 
 
 @njit(nogil=True, forceinline=True)
-def _node_cost(costs: NodeCosts, outlook: Outlook, t: int, n: int) -> np.float32:
-    """engine.motion_graph.costs.node_costs of one node at one row."""
-    cost = _ONE - _product(costs.low[n], outlook.low[t])
-    if costs.high.shape[1] > 0:
-        cost += _ONE - _product(costs.high[n], outlook.high[t])
-    cost *= costs.similarity_weight
-    apart = costs.level[n] - outlook.level[t]
-    cost += costs.level_weight * (apart * apart)
-    speaking = outlook.speaking[t]
-    return cost + ((_ONE - speaking) * costs.away[n] + speaking * costs.listless[n])
+def _node_cost(nodes: Nodes, moment: Moment, n: int) -> np.float32:
+    """engine.motion_graph.costs.node_costs of one node at the moment's row."""
+    cost = _ONE - _product(nodes.low[n], moment.low)
+    if nodes.high.shape[1] > 0:
+        cost += _ONE - _product(nodes.high[n], moment.high)
+    cost *= nodes.similarity_weight
+    apart = nodes.level[n] - moment.level
+    cost += nodes.level_weight * (apart * apart)
+    speaking = moment.speaking
+    return cost + ((_ONE - speaking) * nodes.away[n] + speaking * nodes.listless[n])
 
 
-@njit(nogil=True, forceinline=True)
+@njit(nogil=True)
 def _product(a: np.ndarray, b: np.ndarray) -> np.float32:
-    # Eight parallel sums in a fixed order: a single sum would wait for every addition.
+    # Eight sums side by side, in an order that is written down: one sum alone waits for every addition.
     n = a.shape[0] // 8 * 8
     s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = np.float32(0)
     for k in range(0, n, 8):
@@ -111,7 +122,7 @@ def _product(a: np.ndarray, b: np.ndarray) -> np.float32:
     return total
 
 
-@njit(nogil=True, forceinline=True)
+@njit(nogil=True)
 def node_noise(noise: Noise, step: int, n: int) -> np.float32:
     """engine.motion_graph.search.node_jitter of one node at one step."""
     patch = noise.patch
@@ -119,7 +130,7 @@ def node_noise(noise: Noise, step: int, n: int) -> np.float32:
     return np.float32(np.float64(word) * (noise.variation / 16777216.0))
 
 
-@njit(nogil=True, forceinline=True)
+@njit(nogil=True)
 def _mixed(word: np.uint64) -> np.uint64:
     word = word + np.uint64(0x9E3779B97F4A7C15)
     word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -129,31 +140,31 @@ def _mixed(word: np.uint64) -> np.uint64:
 
 @njit(nogil=True, forceinline=True)
 def repetition(history: History, shown_at: np.ndarray, step: int, n: int) -> np.float32:
-    """The cost that engine.motion_graph.variety adds for a node shown recently; shown_at as set by note_until."""
+    """What engine.motion_graph.variety adds for a node that was shown lately; shown_at as note_until leaves it."""
     since = step - shown_at[n]
     if shown_at[n] < 0 or since < history.same_steps or since > history.reach:
         return np.float32(0)
     return np.float32(1 - since / history.reach) * history.cost[n]
 
 
-@njit(nogil=True, forceinline=True)
+@njit(nogil=True)
 def note_until(history: History, shown_at: np.ndarray, noted: int, now: int) -> int:
-    """Record in shown_at the steps before `now` that count as another moment; returns the first step not recorded.
+    """Write down what was shown before step `now` and is another moment; returns the first step that is not noted.
 
-    shown_at int64 (N,): the last step of each node, or -1; noted: the first step not recorded yet.
+    shown_at int64 (N,): the last step of each node, or -1; noted: the first step that is not there yet.
     """
     end = max(noted, min(history.n_shown, now - history.same_steps + 1))
     _note(history, shown_at, noted, end, False)
     return end
 
 
-@njit(nogil=True, forceinline=True)
+@njit(nogil=True)
 def wipe(history: History, shown_at: np.ndarray, first: int, end: int) -> None:
-    """Undo note_until for steps first .. end - 1."""
+    """Take back what note_until wrote of steps first .. end - 1."""
     _note(history, shown_at, first, end, True)
 
 
-@njit(nogil=True, forceinline=True)
+@njit(nogil=True)
 def _note(history: History, shown_at: np.ndarray, first: int, end: int, forget: bool) -> None:
     near = history.near_nodes
     for step in range(first, end):

@@ -1,112 +1,162 @@
-"""The arguments of the kernels of the online search, by name.
+"""What the kernels of the online search are given, by name.
 
-N nodes, D dwells, R known rows of speech. Prepared arrays are read-only.
+N nodes, D dwells, R rows of speech that are known. Prepared arrays are read-only.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["BySpeech", "Edges", "History", "NodeCosts", "Noise", "Outlook", "Planning", "Scratch", "Starts", "Tables"]
+__all__ = ["Edges", "History", "Moment", "Nodes", "Noise", "Outlook", "Planning", "Scratch", "Starts", "Tables"]
 
 
 class Edges(NamedTuple):
-    """The edges of N nodes, by source."""
+    """The edges of N nodes, by source.
 
-    goes_on: np.ndarray  # bool (N,): there is a continue edge to n + 1
-    position: np.ndarray  # int32 (N,): nodes since the beginning of the clip
-    run_length: np.ndarray  # int32 (N,): see run_lengths
-    cut_start: np.ndarray  # int64 (N + 1,): cuts out of n are cut_start[n] .. cut_start[n + 1] - 1
-    cut_target: np.ndarray  # int32 (C,)
-    cut_cost: np.ndarray  # float64 (C,)
-    silent_cut: np.ndarray  # float64 (N,): extra cost of a cut out of n in silence
+    goes_on      bool (N,): there is a continue edge to n + 1
+    cut_start    int64 (N + 1,): cuts out of n are cut_start[n] .. cut_start[n + 1] - 1
+    cut_target   int32 (C,)
+    cut_cost     float64 (C,)
+    silent_cut   float64 (N,): what a cut out of n costs more in silence
+    """
+
+    goes_on: np.ndarray
+    cut_start: np.ndarray
+    cut_target: np.ndarray
+    cut_cost: np.ndarray
+    silent_cut: np.ndarray
 
 
-class NodeCosts(NamedTuple):
-    """The costs of N nodes, all float32; low, high and level as in engine.motion_graph.costs.MotionVectors."""
+class Nodes(NamedTuple):
+    """What is known of N nodes.
 
-    low: np.ndarray  # (N, D)
-    high: np.ndarray  # (N, E)
-    level: np.ndarray  # (N,)
-    away: np.ndarray  # (N,): cost of a node in silence
-    listless: np.ndarray  # (N,): cost of a node in speech
+    position       int32 (N,): nodes since the beginning of the clip
+    run_length     int32 (N,): continue edges that follow one another from here
+    low, high      float32 (N, D), (N, E), and level (N,): engine.motion_graph.costs.MotionVectors
+    away           float32 (N,): what showing it costs while nobody speaks
+    listless       float32 (N,): what showing it costs while somebody does
+    usual_speech   float64 (N,): what it costs on average while somebody speaks
+    usual_silence  float64 (N,): what it costs on average while nobody does
+    """
+
+    position: np.ndarray
+    run_length: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    level: np.ndarray
+    away: np.ndarray
+    listless: np.ndarray
+    usual_speech: np.ndarray
+    usual_silence: np.ndarray
     similarity_weight: np.float32
     level_weight: np.float32
 
 
-class BySpeech(NamedTuple):
-    """The same numbers, float64, for speech and for silence."""
-
-    speech: np.ndarray
-    silence: np.ndarray
-
-
 class Noise(NamedTuple):
-    """Arguments of engine.motion_graph.search.node_jitter."""
+    """engine.motion_graph.search.node_jitter: its seed uint64, up to how much, and the side of a patch in nodes."""
 
     seed: np.uint64
-    variation: float  # its maximum
-    patch: int  # side of a patch, in nodes
+    variation: float
+    patch: int
 
 
 class Tables(NamedTuple):
-    """A prepared graph."""
+    """A prepared graph. value_speech, value_silence: float64 (D, N), what going on for ever from a state costs."""
 
     edges: Edges
-    costs: NodeCosts
-    means: BySpeech  # (N,): average cost of a node
-    values: BySpeech  # (D, N): cost of going on from it
+    nodes: Nodes
+    value_speech: np.ndarray
+    value_silence: np.ndarray
     noise: Noise
 
 
 class Outlook(NamedTuple):
-    """The known speech, as in engine.motion_graph.costs.SpeechSteps, and what is expected after it."""
+    """What is known of the speech, and what is expected behind it.
 
-    low: np.ndarray  # float32 (R, D)
-    high: np.ndarray  # float32 (R, E)
-    level: np.ndarray  # float32 (R,)
-    speaking: np.ndarray  # float32 (R,)
-    n_guessed: int  # planned steps after the known rows
-    trust: float  # share of the excess cost at a row that remains once everything is heard
-    keeps: np.ndarray  # float64 (K + 1,): share of it that is left after k nodes
-    repeat_keep: float  # share of stretches that go on for another node
+    low, high, level, speaking   float32 (R, D), (R, E), (R,), (R,): engine.motion_graph.costs.SpeechSteps
+    n_guessed                    steps behind the rows that are planned
+    trust                        share of what is unusual at a row that remains when everything is heard
+    keeps                        float64 (K + 1,): share that is left k nodes on
+    repeat_keep                  share of stretches that go on for another node
+    """
+
+    low: np.ndarray
+    high: np.ndarray
+    level: np.ndarray
+    speaking: np.ndarray
+    n_guessed: int
+    trust: float
+    keeps: np.ndarray
+    repeat_keep: float
+
+
+class Moment(NamedTuple):
+    """What nodes are priced by at one step of a plan.
+
+    low, high        float32 (D,), (E,): of the step's row, or of the last one that is known
+    level, speaking  of that row
+    ahead            steps from that row to this one
+    share            of what is unusual at that row, how much is expected here
+    """
+
+    low: np.ndarray
+    high: np.ndarray
+    level: np.float32
+    speaking: np.float32
+    ahead: int
+    share: float
 
 
 class History(NamedTuple):
-    """The nodes shown so far, and the cost of repeating them."""
+    """What was shown, and what it costs to show it again.
 
-    shown: np.ndarray  # int32 (L,): a ring buffer, step s at s % L
-    n_shown: int  # steps so far
-    reach: int  # steps within which a repetition counts
-    cost: np.ndarray  # float32 (N,): of a node that has just been shown
-    same_steps: int  # steps that are still the same moment
-    near_nodes: int  # nodes that are still the same moment
+    shown        int32 (L,): a ring, step s at s % L
+    n_shown      steps so far
+    reach        steps within which it counts
+    cost         float32 (N,): of a node that has just been shown
+    same_steps   steps, and near_nodes nodes, that are still the same moment
+    """
+
+    shown: np.ndarray
+    n_shown: int
+    reach: int
+    cost: np.ndarray
+    same_steps: int
+    near_nodes: int
 
 
 class Scratch(NamedTuple):
-    """Memory of one stream, reused by its plans; a mark says for which layer of which plan a number is valid."""
+    """Memory of one stream, kept between its plans; a mark says for which layer of which plan a number holds.
 
-    slot: np.ndarray  # int32 (D * N,): index of a state among those reached
-    slot_mark: np.ndarray  # int64 (D * N,)
-    price: np.ndarray  # float64 (N,)
-    price_mark: np.ndarray  # int64 (N,)
-    shown_at: np.ndarray  # int64 (N,): the last step that showed a node; -1 between plans
-    counter: np.ndarray  # int64 (1,): the last mark
+    slot        int32 (D * N,): of a state, its place among those reached
+    slot_mark   int64 (D * N,)
+    price       float64 (N,)
+    price_mark  int64 (N,)
+    shown_at    int64 (N,): the last step that showed a node; -1 between plans
+    counter     int64 (1,): the last mark
+    """
+
+    slot: np.ndarray
+    slot_mark: np.ndarray
+    price: np.ndarray
+    price_mark: np.ndarray
+    shown_at: np.ndarray
+    counter: np.ndarray
 
 
 class Planning(NamedTuple):
-    """The input of a plan."""
+    """What a plan depends on. step: the number of the step to which row 0 of the outlook belongs."""
 
     tables: Tables
     outlook: Outlook
     history: History
-    step: int  # number of the step of row 0 of the outlook
     scratch: Scratch
+    step: int
 
 
 class Starts(NamedTuple):
-    """The states that a plan may start from."""
+    """nodes int32 (S,) and dwells int32 (S,) to start from; whether their own step is still to be paid."""
 
-    nodes: np.ndarray  # int32 (S,)
-    dwells: np.ndarray  # int32 (S,)
-    to_pay: bool  # whether the cost of their own step is added
+    nodes: np.ndarray
+    dwells: np.ndarray
+    to_pay: bool
