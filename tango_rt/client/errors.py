@@ -110,7 +110,7 @@ def ended_early(route: "Route") -> ServerError:
 
 def stalled(route: "Route", patience_s: float) -> ServerError:
     code = "DEADLINE_EXCEEDED"
-    return ServerError(f"{route}: the server owes an answer and has sent nothing for {patience_s:g} s", "STALLED", code)
+    return ServerError(f"{route}: the server owes an answer and has sent none for {patience_s:g} s", "STALLED", code)
 
 
 def _read_details(trailing: Any) -> tuple[error_details_pb2.ErrorInfo | None, float | None]:
