@@ -135,7 +135,7 @@ def test_what_does_not_fit_is_said() -> None:
         (lambda: interpolator.interpolate({}, latents, latents, features[2:], 0), "features of 14 frames, expected 16"),
         (lambda: interpolator.features(_pictures(2), np.zeros((2, 8, 8, 2), np.float32)), "background flow of shape"),
         (lambda: interpolator.latents(_pictures(1)[..., :1]), r"uint8\[64, 128, 1\], expected RGB uint8"),
-        (lambda: interpolator.latents(["a.png"]), "a picture is str, want"),  # type: ignore[list-item]
+        (lambda: interpolator.latents(["a.png"]), "a picture is str, expected"),  # type: ignore[list-item]
         (lambda: background_flow(np.eye(3), 8, 8), "homographies of shape"),
         (lambda: background_flow(np.full((1, 3, 3), np.nan), 8, 8), "expected finite"),
     ):

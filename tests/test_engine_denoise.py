@@ -125,7 +125,7 @@ def test_options_that_are_not_possible() -> None:
         ({"sampler": "euler"}, "sampler 'euler' is unknown"),
         ({"priors": "some"}, "priors 'some' are not"),
         ({"guidance": 0.5}, "guidance is 0.5, expected 1 or more"),
-        ({"guidance": np.nan}, "guidance nan"),
+        ({"guidance": np.nan}, "guidance is nan"),
         ({"steps": 0}, "0 denoising steps"),
         ({"steps": 60, "sampler": "lcm"}, "60 denoising steps are not possible: use 1 to 50"),
         ({"context_overlap": 24}, "windows of 24 frames cannot overlap by 24"),

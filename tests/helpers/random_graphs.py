@@ -6,7 +6,8 @@ import numpy as np
 
 from engine.motion_graph.costs import CostOptions, MotionVectors, SpeechSteps
 from engine.motion_graph.graph import CONTINUE, CUT, RELAXED, MotionGraph
-from engine.motion_graph.online import OnlineGraph, OnlineOptions, OnlineSearch
+from engine.motion_graph.online import OnlineSearch
+from engine.motion_graph.online_graph import OnlineGraph, OnlineOptions
 from engine.motion_graph.search import SearchOptions
 from engine.motion_graph.variety import VarietyOptions
 
