@@ -217,7 +217,9 @@ def test_the_other_tensorrt_wants_a_process_of_its_own(tmp_path: Path) -> None:
     from export.compilers import tensorrt
 
     compile_network(job(tmp_path, "tensorrt-rtx"))
-    with pytest.raises(BackendError, match="this process has built for the other TensorRT: build for tensorrt in"):
+    with pytest.raises(
+        BackendError, match="this process has already built for the other TensorRT: build for tensorrt in"
+    ):
         tensorrt._polygraphy("tensorrt", load("tensorrt-rtx"))
 
 

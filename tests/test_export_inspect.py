@@ -121,7 +121,7 @@ def test_sets_of_elsewhere(bundle: Bundle, tmp_path: Path) -> None:
     write_engine(foreign, key, {"linear.engine": tmp_path / "made"}, {})
     folder.rename(folder.with_name("misnamed"))
     assert states(bundle) == {
-        "misnamed": "corrupt: it belongs into another folder",
+        "misnamed": "corrupt: it belongs in another folder",
         "onnxruntime-fp32-live-nvidia-a100": "foreign: built for GPU NVIDIA A100",
     }
     assert list(compiled_sets(bundle)) == []

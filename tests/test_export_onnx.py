@@ -159,7 +159,7 @@ def test_a_module_that_fixes_an_axis(tmp_path: Path) -> None:
 
 def test_too_large_for_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnx_export, "MAX_BYTES", 1000)
-    with pytest.raises(BackendError, match="GiB of weights, one ONNX file takes at most 2: let it share weights"):
+    with pytest.raises(BackendError, match="GiB of weights, but an ONNX file holds at most 2: let it share weights"):
         export_graph(tower(), tmp_path / "tower.onnx")
 
 

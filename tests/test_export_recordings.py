@@ -208,11 +208,11 @@ def _broken(folder: Path) -> list[tuple[Path, str]]:
         (folder / "pickle.npz", "'poses'|cannot be read"),
         (folder / "one.npz", "1 frames"),
         (folder / "words.joints.txt", "cannot be read as lines"),
-        (folder / "few.joints.txt", "want at least 2 lines of 147"),
+        (folder / "few.joints.txt", "wanted at least 2 lines of 147"),
         (folder / "ragged.joints.txt", "cannot be read as lines"),
         (folder / "noise.npz", "cannot be read as a .wav"),
         (folder / "empty", "no recordings"),
-        (folder / "sound.txt", "is no recording"),
+        (folder / "sound.txt", "is not a recording"),
         (folder / "missing", "does not exist"),
     ]
 

@@ -71,7 +71,7 @@ def test_damage_replaces_nothing(made: Path, tmp_path: Path, name: str) -> None:
 
 
 def test_places_that_do_not_do(made: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="there already"):
+    with pytest.raises(InputError, match="already in this folder"):
         install(made / "one" / "anna.tango", made / "one")
     (tmp_path / "anna.tango").mkdir()
     (tmp_path / "anna.tango" / "letters.txt").write_text("dear")

@@ -90,7 +90,7 @@ def test_what_cannot_be_kept_or_is_no_pipe(tmp_path: Path, monkeypatch: pytest.M
         read_audio(path)
     monkeypatch.undo()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
-    with piped(content) as path, pytest.raises(InputError, match="cannot be read or kept"):
+    with piped(content) as path, pytest.raises(InputError, match="cannot be read or stored"):
         read_audio(path)
     monkeypatch.undo()
     for device in ("/dev/null", "/dev/zero"):

@@ -167,5 +167,5 @@ def test_a_model_whose_joints_hang_on_later_ones_is_refused(tmp_path: Path, mode
     changed["kintree_table"] = changed["kintree_table"].copy()
     changed["kintree_table"][0, 5] = 9
     np.savez(tmp_path / "cycle.npz", **changed)
-    with pytest.raises(InputError, match="later one"):
+    with pytest.raises(InputError, match="comes later"):
         read_body_model(tmp_path / "cycle.npz")

@@ -274,7 +274,7 @@ def test_letters_that_cannot_be_drawn_are_told(pack: CharacterPack) -> None:
 
 def test_command(pack: CharacterPack, speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ("render", pack.path, speech, "-o", tmp_path / "out.mp4")
-    assert "give --words" in refusal(capsys, *arguments, "--caption", "words")
+    assert "add --words" in refusal(capsys, *arguments, "--caption", "words")
     assert "cannot draw" in refusal(capsys, *arguments, "--label", "你好")
     assert not list(tmp_path.glob("*.mp4"))
 
