@@ -19,7 +19,6 @@ from engine.blending.blender import open_blender
 from engine.character.pack import CharacterPack
 from engine.errors import ArtifactError
 from engine.motion_graph.graph import Cut
-from tango_rt.pipeline import transition_cache
 from tango_rt.pipeline.ahead import FadePart, TransitionPool
 from tango_rt.pipeline.lane import Lane
 from tango_rt.pipeline.transition_cache import TransitionCache
@@ -162,7 +161,6 @@ def test_the_limit_holds_over_keys_and_processes_and_remnants_go(tmp_path: Path)
 def test_what_cannot_be_written_is_kept_in_memory_within_bounds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: str
 ) -> None:
-    monkeypatch.setattr(transition_cache, "_MEMORY_LIMIT_BYTES", 5 * 800)
     if trouble == "read-only":
         (tmp_path / "transitions").write_text("in the way")
     elif trouble == "full disk":
@@ -172,8 +170,9 @@ def test_what_cannot_be_written_is_kept_in_memory_within_bounds(
             os.close(descriptor)
             raise OSError(errno.ENOSPC, "no space left on device")
 
-        monkeypatch.setattr(transition_cache.os, "fdopen", full)
-    cache = TransitionCache(pack_at(tmp_path), "key", limit_bytes=0 if trouble == "no room" else 1 << 30)
+        monkeypatch.setattr("tango_rt.pipeline.transition_cache.os.fdopen", full)
+    limit_bytes = 0 if trouble == "no room" else 1 << 30
+    cache = TransitionCache(pack_at(tmp_path), "key", limit_bytes, memory_bytes=5 * 800)
     for k in range(9):
         cache.keep((k, 0), PICTURES)
     assert [k for k in range(9) if (k, 0) in cache] == [4, 5, 6, 7, 8]

@@ -28,7 +28,7 @@ __all__ = ["KEY", "is_own", "signed"]
 KEY = "engines.key"
 KEY_BYTES = 32
 _FIELD = "signature"
-_MACHINE_ID = Path("/etc/machine-id")
+MACHINE_ID = Path("/etc/machine-id")
 _MAX_ID_BYTES = 1 << 10
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
@@ -46,24 +46,25 @@ def signed(content: Mapping[str, Any]) -> dict[str, Any]:
     return {**content, _FIELD: _signature(key or _process_key(), content)}
 
 
-def is_own(content: Mapping[str, Any]) -> bool:
+def is_own(content: Mapping[str, Any], machine_id: Path = MACHINE_ID) -> bool:
     """Whether a JSON object is what `signed` gave this user on this machine, unchanged."""
     found = content.get(_FIELD)
     try:
-        wanted = _signature(_kept_key() or _process_key(), {name: content[name] for name in content if name != _FIELD})
+        rest = {name: content[name] for name in content if name != _FIELD}
+        wanted = _signature(_kept_key() or _process_key(), rest, machine_id)
     except (ValueError, RecursionError):  # what JSON reads but does not write, as NaN
         return False
     return isinstance(found, str) and hmac.compare_digest(wanted.encode(), found.encode("utf-8", "replace"))
 
 
-def _signature(key: bytes, content: Mapping[str, Any]) -> str:
-    return hmac.new(key, _machine_id() + content_digest(content).encode(), "sha256").hexdigest()
+def _signature(key: bytes, content: Mapping[str, Any], machine_id: Path = MACHINE_ID) -> str:
+    return hmac.new(key, _number_in(machine_id) + content_digest(content).encode(), "sha256").hexdigest()
 
 
-def _machine_id() -> bytes:
+def _number_in(machine_id: Path) -> bytes:
     """Many containers have none: then the key alone decides."""
     with suppress(OSError):
-        return read_plain(_MACHINE_ID, _MAX_ID_BYTES).strip()
+        return read_plain(machine_id, _MAX_ID_BYTES).strip()
     return b""
 
 
