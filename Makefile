@@ -6,11 +6,11 @@ OUT ?= demo
 .PHONY: help demo test check bench clean models
 
 help:
-	@echo "make demo    build the environment, make a character, render demo.mp4"
-	@echo "make test    build the environment, run every check and test"
+	@echo "make demo    set up the environment, make a character, render demo.mp4"
+	@echo "make test    set up the environment, run every check and test"
 	@echo "make check   format, lint, types and import contracts only"
-	@echo "make bench   measure; needs the data folder (TANGO_DATA_DIR); writes benchmarks/RESULTS.md"
-	@echo "make clean   remove the environment and what the demo made"
+	@echo "make bench   run the benchmarks; needs the data folder (TANGO_DATA_DIR); writes benchmarks/RESULTS.md"
+	@echo "make clean   remove the environment and the output of the demo"
 
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -18,12 +18,12 @@ help:
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
 	@touch $@
 
-# what only the tests need: networks to compile, engines to run them, checkers
+# needed only by the tests: networks to compile, engines to run them, checkers
 .venv/.tested: .venv/.ready
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[export,full,openvino,tensorrt-rtx]" --group dev
 	@touch $@
 
-# the networks that find people in video, once a machine; --from and mirrors: tango-rt models fetch --help
+# the networks that find people in video, once per machine; --from and mirrors: tango-rt models fetch --help
 models: .venv/.ready
 	$(BIN)/tango-rt models fetch
 
@@ -36,7 +36,7 @@ check: .venv/.tested
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# what watches the clock of a live stream runs by itself: beside other tests, frames would be late
+# tests that check the timing of a live stream run alone: next to other tests, frames would be late
 test: check models
 	$(BIN)/pytest -n auto --dist loadfile -m "not alone" --durations 20
 	$(BIN)/pytest -m alone --durations 10

@@ -1,1 +1,1 @@
-"""Arrays in, arrays out: everything that knows no media file, no network protocol and no command line."""
+"""Arrays in, arrays out: everything that needs no media files, network protocols or command line."""

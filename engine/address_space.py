@@ -1,7 +1,7 @@
 """How much memory a process may map (ulimit -v), and whether commands can work with it.
 
-Where mapping fails, libraries do not: OpenBLAS tries again for ever and hears no signal, others end the process or
-leave an import half done. So it is asked before they are loaded.
+Libraries handle failed mappings badly: OpenBLAS retries for ever and ignores signals, others kill the process or leave
+an import half done. So the limit is checked before they are loaded.
 """
 
 import sys
@@ -10,13 +10,13 @@ from engine.errors import BackendError
 
 __all__ = ["MIN_BYTES", "THREAD_BYTES", "address_space", "check_address_space"]
 
-MIN_BYTES = 2_000_000_000  # builds and renders with two threads were measured to map 1.4 GB, most of it never used
+MIN_BYTES = 2_000_000_000  # builds and renders with two threads map 1.4 GB (measured), most of it never used
 THREAD_BYTES = MIN_BYTES // 4
-"""Of it, how much a thread of a numerical library is given; OpenBLAS maps 80 MB for each, in two copies of it."""
+"""Share allowed for each thread of a numerical library; OpenBLAS maps 80 MB per thread, and is loaded twice."""
 
 
 def address_space() -> int | None:
-    """Bytes that this process may map; None for any number."""
+    """Bytes that this process may map; None if unlimited."""
     if sys.platform == "win32":
         return None
     import resource
@@ -26,10 +26,10 @@ def address_space() -> int | None:
 
 
 def check_address_space() -> None:
-    """Raises BackendError where a process may not map enough to load the libraries of this project and work."""
+    """Raises BackendError if this process may not map enough memory to load this project's libraries and work."""
     limit = address_space()
     if limit is not None and limit < MIN_BYTES:
         raise BackendError(
             f"a process may map {limit / 1e9:.1f} GB here (ulimit -v), too little for NumPy and Numba: allow "
-            f"{MIN_BYTES / 1e9:g} GB and more, or bound what is really used, by a control group"
+            f"{MIN_BYTES / 1e9:g} GB or more, or limit the memory in use with a control group instead"
         )

@@ -1,4 +1,4 @@
-"""How many cores this process may use: those it is bound to, and no more than the quota of its container pays for."""
+"""How many cores this process may use: those it is bound to, up to the quota of its container."""
 
 import os
 import re
@@ -12,20 +12,20 @@ __all__ = ["tell_libraries", "usable_cores"]
 PROC = Path("/proc/self")
 """Where Linux tells a process of its control groups."""
 
-_MAX_LEVELS = 64  # of groups in groups
+_MAX_LEVELS = 64  # of nested groups
 _VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
 
 
 def usable_cores() -> int:
-    """At least 1. A quota of one and a half cores counts as two. Linux's control groups of both versions are asked."""
+    """At least 1. A quota of 1.5 cores counts as 2. Reads Linux control groups, version 1 and 2."""
     return min((_bound_cores(), *(-(-quota // period) for quota, period in _quotas(PROC))))
 
 
 def tell_libraries() -> None:
-    """Before NumPy, OpenCV or torch are imported: their threads shall not be one a core where a quota allows for fewer.
+    """Set the number of threads of NumPy, OpenCV and torch; to be called before they are imported.
 
-    They know of the cores that a process is bound to, not of all quotas, and not of what it may map for each of them.
-    What the user has set stays as it is.
+    By default they start one thread per core that the process is bound to, and ignore quotas and memory limits.
+    Variables that the user has set are kept.
     """
     n_threads, limit = usable_cores(), address_space()
     if limit is not None:
@@ -42,7 +42,7 @@ def _bound_cores() -> int:
 
 
 def _quotas(proc: Path) -> Iterator[tuple[int, int]]:
-    """Quota and period in microseconds of every control group that this process is in, from the inmost outwards."""
+    """Quota and period in microseconds of every control group that this process is in, innermost first."""
     for folder in _groups(proc):
         # version 2: "150000 100000" or "max 100000"; version 1: two files, -1 for no limit
         words = _words(folder / "cpu.max") or _words(folder / "cpu.cfs_quota_us", folder / "cpu.cfs_period_us")
@@ -70,9 +70,9 @@ def _groups(proc: Path) -> Iterator[Path]:
 
 
 def _upwards(shown: str, mount: Path, path: str) -> Iterator[Path]:
-    """The folder of a group and those above it up to the mount, which shows the part `shown` of the hierarchy.
+    """The folder of a group and its parents up to the mount point, at which the subtree `shown` is mounted.
 
-    The mount alone for a group that lies outside of that part, as one may look from inside of a container.
+    Only the mount point for a group outside that subtree, which happens inside containers.
     """
     below = Path(os.path.relpath(path, shown)).parts
     inside = () if ".." in below else below[:_MAX_LEVELS]

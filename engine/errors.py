@@ -1,9 +1,9 @@
 """Every error that a caller can act on.
 
 TangoError
- +-- InputError      the caller's media, text or options are wrong: say what was found, what is wanted (exit code 2)
+ +-- InputError      the caller's media, text or options are wrong: say what was found and what is wanted (exit code 2)
  +-- ArtifactError   a pack, bundle or manifest is damaged, foreign or of another version: rebuild it (exit code 2)
- +-- BackendError    something must be installed or is missing on this machine (exit code 1)
+ +-- BackendError    a package, library or device is missing on this machine (exit code 1)
 """
 
 __all__ = ["ArtifactError", "BackendError", "InputError", "TangoError"]
@@ -14,11 +14,11 @@ class TangoError(Exception):
 
 
 class InputError(TangoError):
-    """What the caller gave cannot be used."""
+    """The caller's input cannot be used."""
 
 
 class ArtifactError(TangoError):
-    """A file made by this project cannot be used as it is."""
+    """A file made by this project cannot be used in its present state."""
 
 
 class BackendError(TangoError):

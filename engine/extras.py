@@ -1,4 +1,4 @@
-"""Libraries that come with an extra of pip, and what to say where one is missing."""
+"""Libraries that come with a pip extra, and the error to raise if one is missing."""
 
 from engine.errors import BackendError
 
@@ -11,5 +11,5 @@ def install_line(extra: str) -> str:
 
 
 def not_installed(library: str, extra: str) -> BackendError:
-    """What to raise where a library is missing that an extra brings."""
+    """The error to raise if a library of an extra is missing."""
     return BackendError(f"{library} is not installed: {install_line(extra)}")

@@ -1,7 +1,7 @@
-"""Reading what others put there: regular files of bounded size. Nothing that is read makes its reader wait.
+"""Reading untrusted files: only regular files of bounded size, and without ever blocking.
 
-A FIFO in a pack would hold up whoever opens it for ever, a device or a sparse file would fill the memory, and a link
-could lead anywhere.
+Opening a FIFO in a pack would block for ever, reading a device or a sparse file would fill the memory, and a link could
+lead anywhere.
 """
 
 import errno
@@ -22,20 +22,20 @@ _LACKING = {
     errno.ENOMEM: "there is not enough memory",
 }
 
-# without O_NONBLOCK, to open a FIFO waits for somebody who writes
+# without O_NONBLOCK, opening a FIFO blocks until there is a writer
 _READING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 _PIECE_BYTES = 1 << 20
-_MAX_SAID = 200
+_MAX_REASON = 200  # characters
 
 
 def open_plain(path: Path, follow_links: bool = True) -> int:
-    """A descriptor of a regular file, for reading; the caller closes it. Raises OSError for anything else.
+    """A read-only descriptor of a regular file; the caller closes it. Raises OSError for anything else.
 
-    follow_links: whether the file itself may be a link. Folders on the way to it may be links in either case.
+    follow_links: whether the file itself may be a link. Its parent folders may always be links.
     """
-    if not follow_links and path.is_symlink():  # where the system has no O_NOFOLLOW, and for a better message
-        raise OSError(errno.ELOOP, "a link, where a file is expected", str(path))
+    if not follow_links and path.is_symlink():  # for systems without O_NOFOLLOW, and for a better message
+        raise OSError(errno.ELOOP, "a link, expected a regular file", str(path))
     descriptor = os.open(path, _READING | (0 if follow_links else _NO_LINK))
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -44,7 +44,7 @@ def open_plain(path: Path, follow_links: bool = True) -> int:
 
 
 def read_plain(path: Path, most_bytes: int, follow_links: bool = True) -> bytes:
-    """A regular file as a whole. Raises OSError, also where it has more than `most_bytes`: no more is ever read."""
+    """The content of a regular file. Raises OSError, also if it has more than `most_bytes`, which are never read."""
     descriptor = open_plain(path, follow_links)
     try:
         size = os.fstat(descriptor).st_size
@@ -58,27 +58,27 @@ def read_plain(path: Path, most_bytes: int, follow_links: bool = True) -> bytes:
             n_read += len(piece)
     finally:
         os.close(descriptor)
-    raise OSError(errno.EFBIG, f"{max(size, n_read)} bytes, of which at most {most_bytes} are read", str(path))
+    raise OSError(errno.EFBIG, f"{max(size, n_read)} bytes, at most {most_bytes} are allowed", str(path))
 
 
 def plain_size(path: Path) -> int:
-    """Size in bytes of a file that is neither linked nor a device; raises ValueError for anything else."""
+    """Size in bytes of a regular file; raises ValueError for links, devices and missing files."""
     if path.is_symlink():
         raise ValueError(f"{path.name} is a link")
     if not path.exists():
         raise ValueError(f"{path.name} is missing")
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
-        raise ValueError(f"{path.name} is no plain file")
+        raise ValueError(f"{path.name} is not a regular file")
     return status.st_size
 
 
 @contextmanager
 def reading(path: Path | str, damaged: str, remedy: str) -> Iterator[None]:
-    """Read what a stranger may have made: whatever goes wrong becomes ArtifactError, "PATH DAMAGED (why): REMEDY".
+    """Read an untrusted file: any exception in the block becomes ArtifactError, "PATH DAMAGED (why): REMEDY".
 
-    No list of exceptions is complete: a changed byte in the header of a .npy file alone raises six kinds. Only what the
-    machine lacks, memory and descriptors, is no fault of the file and becomes BackendError.
+    No list of exceptions would be complete: one changed byte in the header of a .npy file raises six kinds. Only a lack
+    of memory or descriptors is not the file's fault, and becomes BackendError.
     """
     try:
         yield
@@ -87,7 +87,7 @@ def reading(path: Path | str, damaged: str, remedy: str) -> Iterator[None]:
     except OSError as error:
         if error.errno in _LACKING:
             raise BackendError(f"{path} cannot be read now: {_LACKING[error.errno]}") from error
-        raise ArtifactError(f"{path} {damaged} ({_told(error)}): {remedy}") from error
+        raise ArtifactError(f"{path} {damaged} ({_os_reason(error)}): {remedy}") from error
     except MemoryError as error:
         raise BackendError(f"{path} cannot be read now: {_LACKING[errno.ENOMEM]}") from error
     except Exception as error:
@@ -96,10 +96,10 @@ def reading(path: Path | str, damaged: str, remedy: str) -> Iterator[None]:
 
 def _brief(error: Exception) -> str:
     text = f"no {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
-    text = shown(text)  # some hold all of what they could not read
-    return text if len(text) <= _MAX_SAID else f"{text[:_MAX_SAID]} ..."
+    text = shown(text)  # some messages quote everything that could not be read
+    return text if len(text) <= _MAX_REASON else f"{text[:_MAX_REASON]} ..."
 
 
-def _told(error: OSError) -> str:
+def _os_reason(error: OSError) -> str:
     what = error.strerror or str(error)
     return what if error.filename is None else f"{Path(os.fsdecode(error.filename)).name}: {what}"

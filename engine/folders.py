@@ -1,4 +1,4 @@
-"""Where files go: the folder for caches; and folders that are whole or absent, renamed to their place when done."""
+"""Where files go: the cache folder, and folders that appear complete or not at all, renamed into place when done."""
 
 import os
 import shutil
@@ -28,9 +28,9 @@ __all__ = [
 
 _NAME = "tango-rt"
 _VARIABLE = "TANGO_RT_CACHE"
-TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")  # the last is left to containers whose disk is read-only
+TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")  # the last is all that containers with a read-only disk have
 HELPER = ".tango-"
-"""How names of what is not whole yet begin; short, because a name of the user may be as long as names can be."""
+"""Prefix of unfinished files and folders; short, because a user's name may be as long as the file system allows."""
 
 _holds: dict[Path, int] = {}
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
@@ -38,12 +38,11 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def cache_folder() -> Path | None:
-    """The folder in which this user keeps what is slow to make; None where there is no place for one.
+    """This user's cache folder, for results that are slow to compute; None if there is no place for one.
 
-    It exists and can be written to. TANGO_RT_CACHE names it; else it is $XDG_CACHE_HOME/tango-rt, ~/.cache/tango-rt or,
-    without a home that can be written to, tango-rt-UID in the folder for temporary files. What is made here is for its
-    owner alone (mode 0700). Writing may fail all the same, on a full disk for example: a cache that cannot be kept is
-    no error.
+    It exists and is writable. TANGO_RT_CACHE names it; else it is $XDG_CACHE_HOME/tango-rt, ~/.cache/tango-rt or,
+    without a writable home, tango-rt-UID in the folder for temporary files. Folders made here are private to their
+    owner (mode 0700). Writing may still fail, for example on a full disk: failing to cache is not an error.
     """
     if given := os.environ.get(_VARIABLE):
         return Path(given) if _is_writable(Path(given)) else None
@@ -51,10 +50,10 @@ def cache_folder() -> Path | None:
 
 
 def cache_places() -> list[Path]:
-    """Folders in which to look for what is cached, whoever filled them; they need not exist.
+    """Folders to search for cached files, whoever filled them; they need not exist.
 
-    For files whose content is checked before it is believed: an administrator may have put them where this user can
-    only read.
+    Only for files whose content is checked before use: an administrator may have put them where this user can only
+    read.
     """
     if given := os.environ.get(_VARIABLE):
         return [Path(given)]
@@ -62,34 +61,34 @@ def cache_places() -> list[Path]:
 
 
 def state_place() -> Path | None:
-    """The folder for what this user must not lose and nobody else may see; None without a home. It need not exist.
+    """The folder for files that this user must not lose and others must not see; None without a home. May not exist.
 
-    $XDG_STATE_HOME/tango-rt or ~/.local/state/tango-rt; never among temporary files, which go when they like.
+    $XDG_STATE_HOME/tango-rt or ~/.local/state/tango-rt; never a temporary folder, whose files may vanish at any time.
     """
     return next(_home_place("XDG_STATE_HOME", ".local/state"), None)
 
 
 def why_no_cache() -> str:
-    """What to say where there is no folder for caches."""
+    """Why there is no cache folder, for a message."""
     if given := os.environ.get(_VARIABLE):
-        return f"{given}, which TANGO_RT_CACHE names, cannot be written"
-    return "no folder for caches can be written, TANGO_RT_CACHE may name one"
+        return f"{given}, named by TANGO_RT_CACHE, is not writable"
+    return "there is no writable cache folder, set TANGO_RT_CACHE to one"
 
 
 def private_folder(place: Path, once_shared: bool = False) -> bool:
-    """Make sure that `place` is a folder of this user that nobody else can change. False where it cannot be one.
+    """Make sure that `place` is a folder of this user that nobody else can change. Returns False if that fails.
 
-    Code may be loaded from it: one that another owns, or that another may have put there, is never taken. once_shared:
-    take a folder of this user that others could write to until now, for what is checked before it is believed.
+    Code may be loaded from it, so a folder that another user owns or may have put there is never accepted. once_shared:
+    accept a folder of this user that others could write to until now, for files that are checked before use.
     """
     user = os.geteuid()
     try:
-        # who owns the folder above may exchange this one; and nothing of ours is left in another's home, as by sudo
+        # the owner of the parent folder could replace this one; and sudo must not leave our files in another's home
         above = next(folder for folder in place.absolute().parents if folder.exists())
         if above.stat().st_uid not in (user, 0) or not _is_writable(place):
             return False
         about = place.stat()
-        if {about.st_uid, place.lstat().st_uid} != {user}:  # a link is its owner's choice, too
+        if {about.st_uid, place.lstat().st_uid} != {user}:  # a link must be this user's too
             return False
         if about.st_mode & _OTHERS_WRITE and not once_shared:
             return False
@@ -102,23 +101,23 @@ def private_folder(place: Path, once_shared: bool = False) -> bool:
 
 def _home_place(variable: str, below_home: str) -> Iterator[Path]:
     given = os.environ.get(variable, "")
-    if os.path.isabs(given):  # any other is to be ignored, says its specification
+    if os.path.isabs(given):  # the XDG specification says to ignore relative paths
         yield Path(given) / _NAME
         return
     with suppress(RuntimeError):  # no HOME, and the system does not know this user
         home = Path.home()
-        if home.is_absolute() and os.path.isdir(home):  # isdir, because HOME may be what this user cannot look into
+        if home.is_absolute() and os.path.isdir(home):  # isdir, because this user may not be allowed to read HOME
             yield home / below_home / _NAME
 
 
 def temporary_places() -> Iterator[Path]:
-    """The folder by this user's number among temporary files, where there is a place for those; it need not exist."""
+    """This user's folder (named by uid) for temporary files, if there is a place for it; it need not exist."""
     if (root := temporary_root()) is not None:
         yield root / f"{_NAME}-{os.geteuid()}"
 
 
 def temporary_root() -> Path | None:
-    """The folder for temporary files of all: TMPDIR or the system's; None where none can be written to."""
+    """The shared folder for temporary files: TMPDIR or the system's; None if none is writable."""
     places = (os.environ.get("TMPDIR", ""), *TEMPORARY)
     usable = (place for place in places if os.path.isabs(place) and os.access(place, os.W_OK | os.X_OK))
     return next(map(Path, usable), None)
@@ -134,10 +133,10 @@ def _is_writable(folder: Path) -> bool:
 
 @contextmanager
 def whole_folder(path: Path, marker: str, kind: str) -> Iterator[Path]:
-    """Give a new folder to fill; it becomes `path` when the block ends, or vanishes when the block is left by an error.
+    """Yield a new folder to fill; it becomes `path` when the block ends, or is removed if the block raises.
 
-    An older folder of the same kind, told by its file `marker`, is replaced only then. Raises InputError where
-    something else is at `path` or the place cannot be written; `kind` is what to call it, "a bundle" for example.
+    An older folder of the same kind, recognised by its file `marker`, is replaced only then. Raises InputError if
+    something else is at `path` or the place is not writable; `kind` is what messages call it, for example "a bundle".
     """
     if path.exists() and not (path / marker).is_file():
         raise InputError(f"{path} exists and is not {kind}: choose another name")
@@ -157,7 +156,7 @@ def whole_folder(path: Path, marker: str, kind: str) -> Iterator[Path]:
 
 
 def replace_folder(path: Path, folder: Path) -> None:
-    """Rename `folder`, made by folder_beside, to `path`; what was there before goes when the new one is in place."""
+    """Rename `folder`, made by folder_beside, to `path`; an older folder there is removed once the new is in place."""
     if not path.exists():
         folder.rename(path)
         return
@@ -166,7 +165,7 @@ def replace_folder(path: Path, folder: Path) -> None:
         path.rename(aside / "old")
         folder.rename(path)
     except BaseException:
-        if not path.exists():  # between the two there is none: the old one comes back
+        if not path.exists():  # failed between the two renames: put the old one back
             (aside / "old").rename(path)
         raise
     finally:
@@ -174,7 +173,7 @@ def replace_folder(path: Path, folder: Path) -> None:
 
 
 def folder_beside(path: Path) -> Path:
-    """A new folder on the same disk as `path`, hidden, as readable as any other of the user. Raises OSError."""
+    """A new hidden folder on the same disk as `path`, with the user's default permissions. Raises OSError."""
     _check_name(path)
     folder = Path(tempfile.mkdtemp(prefix=HELPER, dir=path.parent))
     folder.chmod(0o777 & ~_umask())  # mkdtemp makes a private one
@@ -183,7 +182,7 @@ def folder_beside(path: Path) -> Path:
 
 
 def _hold(folder: Path) -> None:
-    """Until it is renamed or removed, or this process ends, nobody takes it for a left-over."""
+    """Keep others from sweeping the folder until it is renamed or removed, or this process ends."""
     for known in [known for known in list(_holds) if not known.exists()]:
         with suppress(KeyError):
             os.close(_holds.pop(known))
@@ -192,7 +191,7 @@ def _hold(folder: Path) -> None:
 
 
 def file_beside(path: Path) -> Path:
-    """A new empty file on the same disk as `path`, hidden, as readable as any other of the user. Raises OSError."""
+    """A new empty hidden file on the same disk as `path`, with the user's default permissions. Raises OSError."""
     _check_name(path)
     handle, name = tempfile.mkstemp(prefix=HELPER, suffix=".partial", dir=path.parent)
     os.close(handle)
@@ -201,7 +200,7 @@ def file_beside(path: Path) -> Path:
 
 
 def _check_name(path: Path) -> None:
-    """Raises OSError for a name that is too long: here, and not when all is written."""
+    """Raises OSError for a name that is too long: at the start, not after everything is written."""
     with suppress(FileNotFoundError):
         path.lstat()
 

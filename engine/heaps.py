@@ -1,7 +1,7 @@
-"""How many heaps the C library keeps: what one has freed, no thread of another can use.
+"""How many heaps the C library keeps: memory freed in one cannot be used by threads of another.
 
-glibc gives threads heaps of their own, up to eight a core. A process whose threads allocate pictures and messages by
-turns then holds many times what it uses, and gives little of it back.
+glibc gives threads heaps of their own, up to eight per core. A process whose threads take turns allocating pictures and
+messages then holds many times the memory it uses, and returns little of it.
 """
 
 import ctypes
@@ -14,9 +14,7 @@ _M_ARENA_MAX = -8  # malloc.h
 
 
 def bound_heaps(n_heaps: int) -> None:
-    """From now on threads share `n_heaps`; MALLOC_ARENA_MAX, if it is set, is left as it is. Other C libraries than
-    glibc know nothing of it and are left alone, too.
-    """
+    """Make all threads share `n_heaps`. Does nothing if MALLOC_ARENA_MAX is set, or if the C library is not glibc."""
     if sys.platform != "linux" or "MALLOC_ARENA_MAX" in os.environ:
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

@@ -1,9 +1,9 @@
-"""Numba's compiler, and where what it has compiled is kept: nobody waits for it twice, and it never fails for a disk.
+"""Numba's compiler with a cache of its own: kernels are compiled once, and a disk error is never fatal.
 
-Numba itself would keep code beside the sources or in the home, and refuses to work where it can write to neither. Here
-it is kept in a folder of this user alone, because it is loaded as it lies there and then run: in NUMBA_CACHE_DIR where
-that is set, else in the folder for caches, else among temporary files. Without any of them all is compiled anew in
-every process.
+Numba itself would cache code next to the sources or in the home folder, and refuses to work if it can write to neither.
+Cached code is loaded and run unchecked, so here it is kept in a folder private to this user: in NUMBA_CACHE_DIR if that
+is set, else in the cache folder, else in a temporary folder. Without any of these, every process compiles everything
+again.
 """
 
 import functools
@@ -21,10 +21,11 @@ import numba
 from numba.core.caching import CompileResultCacheImpl, FunctionCache
 
 from engine.folders import cache_folder, private_folder, temporary_places, why_no_cache
+from engine.warn import warn_once
 
 __all__ = ["FASTMATH", "kernel_folder", "njit"]
 
-# Every relaxation that leaves NaN and infinity honest: path search uses inf for "unreachable".
+# All relaxations that keep NaN and infinity correct: path search uses inf for "unreachable".
 FASTMATH = {"nsz", "arcp", "contract", "afn", "reassoc"}
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -34,16 +35,16 @@ _log = logging.getLogger(__name__)
 
 
 def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
-    """numba.njit(**options), with a cache that is of no consequence but for time."""
+    """numba.njit(**options), with a cache that affects nothing but time."""
 
     def compiled(function: Callable[..., Any]) -> Any:
         dispatcher = numba.njit(**options)(function)
-        # NUMBA_DISABLE_JIT gives the function back as it is
+        # with NUMBA_DISABLE_JIT, numba.njit returns the function itself
         if kernel_folder() is not None and hasattr(dispatcher, "enable_caching"):
             try:
                 dispatcher._cache = _Cache(function)  # type: ignore[no-untyped-call]
             except (OSError, RuntimeError) as error:  # RuntimeError: NUMBA_CACHE_LOCATOR_CLASSES has found no place
-                _say_not_kept(str(error))
+                _warn_not_kept(str(error))
         return dispatcher
 
     return compiled
@@ -51,13 +52,13 @@ def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
 @functools.cache
 def kernel_folder() -> Path | None:
-    """Where this process keeps compiled kernels; None where there is no place that is safe."""
+    """Where this process keeps compiled kernels; None if there is no safe place."""
     given = os.environ.get("NUMBA_CACHE_DIR")
     found = next((place for place in _places(given) if private_folder(place)), None)
     if found is None:
-        _say_not_kept(why_no_cache())
+        _warn_not_kept(why_no_cache())
     elif given and Path(given) != found.parent:
-        _say(f"NUMBA_CACHE_DIR {given} is another user's or cannot be written: compiled kernels are kept in {found}")
+        _warn(f"NUMBA_CACHE_DIR {given} is another user's or not writable: compiled kernels are kept in {found}")
     return found
 
 
@@ -71,7 +72,7 @@ def _places(given: str | None) -> Iterator[Path]:
 
 
 class _Place:
-    """What Numba asks of a cache locator, of one function."""
+    """Numba's cache locator for one function."""
 
     def __init__(self, function: Callable[..., Any], folder: Path) -> None:
         self._py_file = function.__code__.co_filename
@@ -101,35 +102,35 @@ class _Kept(CompileResultCacheImpl):
 
 
 class _Cache(FunctionCache):
-    """Whatever cannot be read is compiled, whatever cannot be written is compiled next time, too."""
+    """Compiles what cannot be read; what cannot be written is compiled again next time."""
 
     _impl_class = _Kept
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
             return super().load_overload(sig, target_context)  # type: ignore[no-untyped-call]
-        except Exception:  # damaged in any way: what is unpickled can raise anything
+        except Exception:  # damaged in some way: unpickling can raise anything
             with suppress(OSError):
-                self.flush()  # type: ignore[no-untyped-call]  # else it would stay so
+                self.flush()  # type: ignore[no-untyped-call]  # else it would stay damaged
             return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
         try:
             super().save_overload(sig, data)  # type: ignore[no-untyped-call]
         except Exception as error:  # a full disk, for example
-            _say_not_kept(f"{self.cache_path} cannot be written ({getattr(error, 'strerror', '') or error})")
+            _warn_not_kept(f"{self.cache_path} cannot be written ({getattr(error, 'strerror', '') or error})")
 
 
 def _settings() -> str:
-    """What of Numba's environment decides the code: its own index would give checked code for unchecked, and back."""
+    """Numba's settings that change the code; its own index would mix code with and without bounds checks."""
     return repr([(name, getattr(numba.config, name, None)) for name in _DECISIVE])
 
 
 @functools.cache
 def _sources_digest() -> str:
-    """Of all kernels here: what was compiled holds what it calls in other files, which Numba does not look at."""
+    """Of all kernels: compiled code includes the functions it calls in other files, which Numba does not check."""
     try:
-        release = importlib.metadata.version("tango-rt")  # constants come from all of the package
+        release = importlib.metadata.version("tango-rt")  # constants may come from anywhere in the package
     except importlib.metadata.PackageNotFoundError:
         release = ""
     digest = hashlib.sha256(release.encode())
@@ -138,11 +139,10 @@ def _sources_digest() -> str:
     return digest.hexdigest()
 
 
-@functools.cache
-def _say(text: str) -> None:
-    if multiprocessing.parent_process() is None:  # said once, not by every worker
-        _log.warning(text)
+def _warn(text: str) -> None:
+    if multiprocessing.parent_process() is None:  # once, not in every worker
+        warn_once(_log, text)
 
 
-def _say_not_kept(reason: str) -> None:
-    _say(f"compiled kernels are not kept, every start takes half a minute longer: {reason}")
+def _warn_not_kept(reason: str) -> None:
+    _warn(f"compiled kernels are not cached, every start takes half a minute longer: {reason}")

@@ -1,5 +1,5 @@
-"""Folders that a process which was killed has left behind. A lock, which dies with its process, tells them from those
-that somebody is filling: in another container, too, where numbers of processes mean nothing."""
+"""Folders left over by killed processes. A lock, which ends with its process, tells them from folders in use, also
+across containers, where process ids mean nothing."""
 
 import os
 import shutil
@@ -12,19 +12,18 @@ from tempfile import TemporaryDirectory
 
 __all__ = ["held", "scratch_folder", "sweep"]
 
-_OLD_S = (
-    24 * 3600.0
-)  # younger ones may be about to be locked, or be filled by an older version of this, which does not lock
+# younger folders may be about to be locked, or in use by an older version of this project, which does not lock
+_OLD_S = 24 * 3600.0
 _MAX_SWEPT = 1000
 
 try:
     import fcntl
-except ImportError:  # Windows: nothing is locked there, and nothing swept
+except ImportError:  # Windows: nothing is locked there, and nothing is swept
     fcntl = None  # type: ignore[assignment]
 
 
 def held(folder: Path) -> int | None:
-    """A descriptor that keeps a folder from being swept for as long as it is open; None where that cannot be said."""
+    """A descriptor that keeps a folder from being swept while it is open; None if the folder cannot be locked."""
     if fcntl is None:
         return None
     descriptor = None
@@ -40,7 +39,7 @@ def held(folder: Path) -> int | None:
 
 @contextmanager
 def scratch_folder(prefix: str, root: Path | None) -> Iterator[Path]:
-    """A folder for a moment. Raises OSError where there is no place for one."""
+    """A temporary folder. Raises OSError if there is no place for one."""
     with TemporaryDirectory(prefix=prefix, dir=root) as name:
         lock = held(Path(name))
         try:
@@ -51,7 +50,7 @@ def scratch_folder(prefix: str, root: Path | None) -> Iterator[Path]:
 
 
 def sweep(root: Path, prefix: str) -> list[Path]:
-    """Remove the folders of this user in `root` whose names begin so, which are old and which nobody holds."""
+    """Remove this user's folders in `root` with this prefix that are old and not locked; returns them."""
     removed: list[Path] = []
     with suppress(OSError), os.scandir(root) as entries:
         for entry in islice((found for found in entries if found.name.startswith(prefix)), _MAX_SWEPT):

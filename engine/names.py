@@ -1,51 +1,51 @@
-"""Names of characters: which can be served, when two of them are the same, and text of strangers that is shown."""
+"""Names of characters: which ones can be served and when two are the same; and untrusted text made printable."""
 
 import unicodedata
 
 __all__ = ["MAX_NAME_BYTES", "canonical", "shown", "unfit"]
 
 MAX_NAME_BYTES = 249
-"""In UTF-8: with .tango behind it no file system takes more."""
+"""In UTF-8: with .tango appended, the limit of file systems."""
 
-_MAX_SPELT = 4 * MAX_NAME_BYTES  # characters: spelt out, a letter of a name becomes four at the most
+_MAX_SPELT = 4 * MAX_NAME_BYTES  # characters: decomposed, a letter of a name becomes four at most
 
-# what cannot be seen and yet belongs to a word or a picture: joiners of many scripts and emoji, letters of flags
+# invisible but part of words or pictures: joiners of many scripts and emoji, letters of flags
 _JOINERS = {"\u200c", "\u200d"} | {chr(code) for code in range(0xE0020, 0xE0080)}
 _UNFIT = {
     "Cc": "a control character",
     "Cf": "an invisible character that changes how others are shown",
-    "Cs": "bytes that are no UTF-8",
+    "Cs": "bytes that are not UTF-8",
     "Zl": "a line separator",
     "Zp": "a paragraph separator",
 }
 
 
 def unfit(name: str) -> str | None:
-    """None where clients can ask for a character by this name; else what is wrong with it, as part of a sentence.
+    """What is wrong with the name of a character, as part of a sentence; None if clients can ask for it.
 
-    Letters of every script, their marks, blanks, brackets and emoji are all fit.
+    Letters of every script, their marks, spaces, brackets and emoji are all allowed.
     """
     if not name.strip():
         return "is empty"
     if name != name.strip():
-        return "begins or ends with a blank"
+        return "begins or ends with a space"
     if name[0] in ".-":
-        return f"begins with {name[0]!r}, as what is hidden or an option does"
+        return f"begins with {name[0]!r}, like a hidden file or an option"
     n_bytes = len(name.encode("utf-8", "surrogatepass"))
-    if n_bytes > MAX_NAME_BYTES:  # first: a stranger's name may have millions
-        return f"has {n_bytes} bytes, at most {MAX_NAME_BYTES} are possible"
+    if n_bytes > MAX_NAME_BYTES:  # first: an untrusted name may have millions
+        return f"has {n_bytes} bytes, at most {MAX_NAME_BYTES} are allowed"
     for character in name:
         found = _UNFIT.get(unicodedata.category(character))
         if found is not None and character not in _JOINERS:
-            return f"holds {found} ({character!a})"
+            return f"contains {found} ({character!a})"
     return None
 
 
 def canonical(name: str) -> str:
-    """One form for all spellings of a name, Unicode's NFC: a letter with an accent is one character there, not two.
+    """The Unicode NFC form of a name: a letter with an accent is one character, not two.
 
-    What is too long for any name stays as it is: marks are put in order in a time that grows with their square, and
-    nothing else in the process runs meanwhile.
+    Text too long for any name is returned unchanged: normalising takes time quadratic in the number of marks and holds
+    the interpreter lock.
     """
     if len(name) > _MAX_SPELT:
         return name
@@ -53,8 +53,8 @@ def canonical(name: str) -> str:
 
 
 def shown(text: str) -> str:
-    """Text that terminals, logs and protobuf take: control characters, which a terminal obeys, and bytes that are no
-    UTF-8 are spelt out."""
+    """Text that is safe in terminals, logs and protobuf: control characters, which a terminal obeys, and bytes that
+    are not UTF-8 are escaped."""
     if text.isprintable():
         return text
     return "".join(_spelt(letter) if unicodedata.category(letter) in ("Cc", "Cs") else letter for letter in text)

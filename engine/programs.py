@@ -1,4 +1,4 @@
-"""Imports that run no programs: what a library would find in the PATH is nobody's choice but the user's."""
+"""Imports that run no external programs, which a library would otherwise look up in PATH."""
 
 import os
 from collections.abc import Iterator
@@ -9,12 +9,12 @@ __all__ = ["without_programs"]
 
 @contextmanager
 def without_programs() -> Iterator[None]:
-    """Around an import of matplotlib: it would ask fc-list for fonts of the system, and draws with its own here.
+    """Wraps the import of matplotlib, which would run fc-list to find system fonts; here it needs only its own.
 
-    It takes a program that cannot be found for a system without one.
+    If it cannot find the program, it carries on without.
     """
     before = os.environ.get("PATH")
-    os.environ["PATH"] = os.devnull  # an empty one would mean the current folder
+    os.environ["PATH"] = os.devnull  # an empty PATH would mean the current folder
     try:
         yield
     finally:

@@ -35,7 +35,7 @@ LEFT_HIP, RIGHT_HIP = 23, 24
 
 # Parent of every joint; -1 marks the two shoulders, whose midpoint is the root.
 _BODY_PARENTS = [
-    *(12, 0, 1, 2, 0, 4, 5, 3, 6, 0, 0),  # face: the nose hangs on a shoulder, everything else on the nose
+    *(12, 0, 1, 2, 0, 4, 5, 3, 6, 0, 0),  # face: the nose is attached to a shoulder, everything else to the nose
     *(-1, -1, 11, 12, 13, 14),  # shoulders, elbows, wrists
     *(15, 16, 15, 16, 15, 16),  # coarse finger points of the body model
     *(11, 12, 23, 24, 25, 26, 27, 28, 29, 30),  # hips, knees, ankles, heels, toes
@@ -56,9 +56,8 @@ PARENTS = np.array(
 def joint_weights() -> np.ndarray:
     """Weight of every joint in the pose distance, float32 (75,), sum 1.
 
-    Each hand counts as much as three arm joints: its 21 points move together, but it is what a viewer watches. The face
-    counts as two joints, legs as one, the coarse finger points of the body model not at all (the hand model has them
-    better).
+    Each hand counts as three arm joints: its 21 points move together, but viewers watch it. The face counts as two
+    joints, the legs as one, the coarse finger points of the body model not at all (the hand model is more accurate).
     """
     weights = np.zeros(N_JOINTS)
     weights[0:11] = 2 / 11

@@ -1,7 +1,7 @@
-"""The time base: 30 frames and 16,000 samples a second, four frames a node.
+"""The time base: 30 frames and 16,000 samples per second, four frames per node.
 
-16000 / 30 is not an integer, so frame n starts at sample floor(n * 1600 / 3). Every other conversion follows from that
-line, in integers: no float ever accumulates, and hours of audio do not drift.
+16000 / 30 is not an integer, so frame n starts at sample floor(n * 1600 / 3). All other conversions follow from that,
+in integers: no rounding error accumulates, and hours of audio do not drift.
 """
 
 __all__ = [
@@ -25,15 +25,15 @@ def frame_start(frame: int) -> int:
 
 
 def frame_at_sample(sample: int) -> int:
-    """The one frame to which a sample belongs."""
+    """The frame that a sample belongs to."""
     return ((sample + 1) * FPS - 1) // SAMPLE_RATE
 
 
 def frame_count(n_samples: int) -> int:
-    """Frames needed to show n_samples of speech: the last one may be cut short by the end."""
+    """Frames needed for n_samples of speech; the last may be partial."""
     return 0 if n_samples <= 0 else frame_at_sample(n_samples - 1) + 1
 
 
 def node_count(n_frames: int) -> int:
-    """Nodes needed to show n_frames: the last one may be cut short by the end."""
+    """Nodes needed for n_frames; the last may be partial."""
     return -(-n_frames // FRAMES_PER_NODE)

@@ -14,8 +14,8 @@ from engine.inference.manifest import GraphSpec
 from engine.inference.precision import (
     FLOWING_OPS,
     LOW_OPS,
+    MAX_CONSTANT,
     MIN_SCALAR,
-    MOST,
     TYPE_BLIND_OPS,
 )
 from engine.inference.session import one_line
@@ -163,7 +163,7 @@ class _Rewriting:
         if array.size == 1 and 0 < abs(array.item()) < MIN_SCALAR[self.precision]:
             return False
         most = np.max(np.abs(array), where=np.isfinite(array), initial=0.0)
-        return float(most) <= MOST[self.precision]
+        return float(most) <= MAX_CONSTANT[self.precision]
 
     def _parameter(self, node: onnx.NodeProto, floats: list[int]) -> str | None:
         """Name of the type that the float32 inputs of a node share, if it may be the low one by ONNX."""

@@ -5,7 +5,7 @@
     character = tango_rt.build("talk.mp4", "anna.tango")
     result = character.render("speech.wav", "out.mp4")
 
-docs/python.md has more. What is named here is imported when it is used, so importing tango_rt takes no time.
+docs/python.md has more. Names are imported on first use, so importing tango_rt itself is quick.
 """
 
 from importlib import import_module

@@ -1,12 +1,12 @@
-"""tango-rt in a program or a notebook: build a character, render it, take its frames, stream it.
+"""tango-rt in a program or a notebook: build a character, render it, get its frames, stream it.
 
-Everything that the command line does with characters, with paths as text or Path, sound as arrays, and frames as arrays
-without a file. Errors are those of engine.errors: InputError for what you gave, ArtifactError for a damaged pack.
+Everything that the command line does with characters. Paths are text or Path, sound may be an array, and frames are
+arrays that need no file. Errors are those of engine.errors: InputError for bad input, ArtifactError for a damaged pack.
 """
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,10 +48,10 @@ class Frame:
     """One picture of a performance."""
 
     picture: np.ndarray  # uint8 (height, width, 3), RGB
-    index: int  # from the beginning of what was asked for
-    node: int  # of the character, whose picture it is, or next to whose picture it was drawn
-    speaking: bool  # whether it belongs to speech
-    drawn: bool  # whether it belongs to a transition
+    index: int  # from 0, within this call of frames() or this stream
+    node: int  # of the character: the source of the picture, or the neighbour that a transition was drawn for
+    speaking: bool  # part of speech
+    drawn: bool  # part of a transition
 
     @property
     def time_s(self) -> float:
@@ -70,12 +70,15 @@ def build(
     jobs: int | None = None,
     on_progress: OnProgress = silent,
 ) -> "Character":
-    """Make a character of one or several videos of one person, and write it to `output`, NAME.tango.
+    """Make a character from one or several videos of one person, and write it to `output`, NAME.tango.
 
-    max_height: of the stored video, in pixels. graph: what admits a cut. keep: of several people, outfits or places the
-    one shown longest ("largest"), or "all". words: a file with word timings of the reference. mouth: whether the lips
-    take part in the fit of voice and motion. jobs: processes to use; None: one a core. Raises InputError for videos
-    that cannot be used.
+    max_height: of the stored video, in pixels.
+    graph: what a cut is judged by.
+    keep: of several people, outfits or places the one shown longest ("largest"), or "all".
+    words: a file with word timings of the reference.
+    mouth: include the lips in the fit of voice to motion.
+    jobs: processes to use; None: one per core.
+    Raises InputError for videos that cannot be used.
     """
     sources = [videos] if isinstance(videos, str | os.PathLike) else list(videos)
     options = BuildOptions(
@@ -90,19 +93,19 @@ def build(
 
 
 class Character:
-    """An opened pack. Any thread may use it; what it opened once, the next call finds."""
+    """An open pack, usable from any thread. What one call opens is kept for the next."""
 
     def __init__(self, pack: CharacterPack) -> None:
         self._opened = character_of(pack)
 
     @classmethod
     def open(cls, path: PathLike) -> "Character":
-        """Raises InputError where there is no pack, ArtifactError where it is damaged."""
+        """Raises InputError if there is no pack, ArtifactError if it is damaged."""
         return cls(CharacterPack.open(Path(path)))
 
     @property
     def pack(self) -> CharacterPack:
-        """Its files and arrays."""
+        """The files and arrays of the character."""
         return self._opened.pack
 
     @property
@@ -111,12 +114,12 @@ class Character:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height of its pictures."""
+        """Width and height of the pictures, in pixels."""
         return self.pack.info.width, self.pack.info.height
 
     @property
     def duration_s(self) -> float:
-        """Of the reference."""
+        """Length of the reference."""
         return self.pack.info.n_frames / FPS
 
     def __repr__(self) -> str:
@@ -142,25 +145,29 @@ class Character:
         jobs: int | None = None,
         on_progress: OnProgress = silent,
     ) -> RenderResult:
-        """Write an mp4 of the character, gesturing to a speech.
+        """Write an mp4 of the character gesturing to a speech.
 
-        speech: a file, or samples of one channel with their rate in Hz (floats from -1 to 1, or integers of a usual
-        type). networks: of a bundle, opened. seed: 0 for the best path, any other for a variation. words: a file with
-        word timings of the speech. lookahead: nodes, as a live stream would hear; None: all of the speech first.
-        caption: text on the pictures, or "words". label: a mark in the corner. plot: a PNG to draw of the path.
+        speech: a file, or samples of one channel with their rate in Hz (floats from -1 to 1, or common integer types).
+        networks: those of a bundle, open.
+        seed: 0 for the best path, any other number for a variation.
+        words: a file with word timings of the speech.
+        lookahead: nodes heard ahead, as in a live stream; None: the whole speech.
+        caption: text on every frame, or "words".
+        label: text in the corner of every frame.
+        plot: a PNG to write, showing the path.
         """
         place, drawing = Path(output), None if plot is None else Path(plot)
         options = RenderOptions(
             blender=blender,
             lookahead_nodes=lookahead,
-            perform=_performed(retrieval, networks, search, seed, words),
+            perform=_perform_options(retrieval, networks, search, seed, words),
             caption=caption,
             label=label,
             plot=drawing,
             n_workers=jobs or usable_cores(),
         )
         check_output(place, drawing, Path(speech) if isinstance(speech, str | os.PathLike) else None)
-        with _heard(speech, rate) as heard:
+        with _open_speech(speech, rate) as heard:
             return render_speech(self._opened, heard, place, options, on_progress)
 
     def frames(
@@ -178,11 +185,11 @@ class Character:
         caption: str | None = None,
         label: str | None = None,
     ) -> Iterator[Frame]:
-        """The frames of the same video, one by one and without a file; options as in render."""
-        performed = _performed(retrieval, networks, search, seed, words)
+        """The frames of the same video, one by one, without a file. Options as in render."""
+        performed = _perform_options(retrieval, networks, search, seed, words)
         stages = text_stages(self.pack.info, label, caption, performed.words)
         shown = _Pictures(self.pack, blender, StageChain(self.pack.info, stages))
-        with _heard(speech, rate) as heard:
+        with _open_speech(speech, rate) as heard:
             steps, _ = perform_speech(self._opened, heard.samples, LiveOptions(lookahead, False, performed))
             sound = HeardSound()
             sound.push(heard.samples)
@@ -200,21 +207,21 @@ class Character:
         lookahead: int = DEFAULT_LOOKAHEAD_NODES,
         label: str | None = None,
     ) -> "Stream":
-        """A live performance: speech in as it comes, frames out. rate: of the samples, 8,000 to 48,000 Hz."""
-        options = LiveOptions(lookahead, True, _performed(retrieval, networks, SEARCHES[0], seed, None))
+        """A live performance: speech in as it arrives, frames out. rate: of the samples, 8,000 to 48,000 Hz."""
+        options = LiveOptions(lookahead, True, _perform_options(retrieval, networks, SEARCHES[0], seed, None))
         shown = _Pictures(self.pack, blender, StageChain(self.pack.info, text_stages(self.pack.info, label)))
         return Stream(self, options, shown, rate)
 
 
 class Stream:
-    """One live performance: no clock and no threads, so that yours decide. One caller at a time.
+    """One live performance, without a clock or threads of its own: those are up to you. One caller at a time.
 
         with character.stream(rate) as live:
-            live.push(chunk)                 # whenever sound comes
-            for frame in live.next():        # four frames, every 133 ms: of the speech, else at rest
+            live.push(chunk)                 # whenever sound arrives
+            for frame in live.next():        # every 133 ms, four frames: of the speech, or at rest
                 show(frame.picture)
 
-    For a file, push all of it, call end_of_utterance, and take what `speech` yields.
+    For a file, push all of it, call end_of_utterance, and iterate over speech().
     """
 
     def __init__(self, character: Character, options: LiveOptions, shown: "_Pictures", rate: int) -> None:
@@ -232,36 +239,36 @@ class Stream:
         self.close()
 
     def push(self, samples: Samples) -> None:
-        """The next samples of what is being said, one channel, in chunks of any length. Raises InputError for NaN."""
+        """Add the next samples of the utterance, one channel, any number of them. Raises InputError for NaN."""
         self._check_open()
         self._hear(self._resampler.push(_floats(samples)))
 
     def end_of_utterance(self) -> None:
-        """Nothing more belongs to what is being said."""
+        """The utterance is complete."""
         self._check_open()
         self._hear(self._resampler.flush())
         self._performer.end_of_utterance()
         self._begin()
 
     def interrupt(self, at_once: bool = False) -> None:
-        """Drop all speech: by a real way to rest, or with a hard cut."""
+        """Drop all speech and return to rest, along a path of the graph or by a hard cut."""
         self._check_open()
         self._performer.interrupt("cut" if at_once else "rest")
         self._begin()
 
     def next(self) -> list[Frame]:
-        """The next four frames: of the speech where enough of it was heard, else at rest."""
+        """The next four frames: of the speech if enough of it was heard, otherwise at rest."""
         self._check_open()
         return self._shown.frames(self._performer.next() or self._performer.idle(), None, FRAMES_PER_NODE)
 
     def speech(self) -> Iterator[Frame]:
-        """The frames of speech that can be shown by now, four at a time; ends where more must be heard first."""
+        """All frames of speech that can be shown now; ends when more must be heard first."""
         self._check_open()
         while (step := self._performer.next()) is not None:
             yield from self._shown.frames(step, None, FRAMES_PER_NODE)
 
     def close(self) -> None:
-        """Nothing more can be heard or shown."""
+        """End the stream: every other method raises RuntimeError from now on."""
         self._closed = True
 
     def _begin(self) -> None:
@@ -278,7 +285,7 @@ class Stream:
 
 
 class _Pictures:
-    """The frames of steps, decoded, transitions drawn here and now."""
+    """Decodes the frames of steps; transitions are drawn on the spot."""
 
     def __init__(self, pack: CharacterPack, blender: str, stages: StageChain) -> None:
         info = pack.info
@@ -297,28 +304,23 @@ class _Pictures:
         ]
 
 
-def _performed(
+def _perform_options(
     retrieval: RetrievalName, networks: Networks | None, search: SearchName, seed: int, words: PathLike | None
 ) -> PerformOptions:
     timings = None if words is None else read_words(Path(words))
     return PerformOptions(RetrievalOptions(retrieval, networks), search, seed, timings)
 
 
-def _heard(speech: PathLike | Samples, rate: int | None) -> AbstractContextManager[Speech]:
+def _open_speech(speech: PathLike | Samples, rate: int | None) -> AbstractContextManager[Speech]:
     if isinstance(speech, str | os.PathLike):
         if rate is not None:
-            raise InputError(f"{speech} is a file and knows its rate: leave it out")
+            raise InputError(f"{speech} is a file and has its own sample rate: leave the rate out")
         return open_speech(Path(speech))
     if rate is None:
-        raise InputError("samples need their rate in Hz: give it as the argument behind them")
-    return _made(speech_of_samples(_floats(speech), rate))
-
-
-@contextmanager
-def _made(speech: Speech) -> Iterator[Speech]:
-    yield speech
+        raise InputError("samples need their rate in Hz: pass it as the next argument")
+    return nullcontext(speech_of_samples(_floats(speech), rate))
 
 
 def _floats(samples: Samples) -> np.ndarray:
-    """float32 (n,) from -1 to 1. Raises InputError for what cannot be samples."""
+    """float32 (n,) from -1 to 1. Raises InputError for anything that cannot be samples."""
     return np.frombuffer(audio_bytes(samples, "float32"), np.float32)

@@ -39,7 +39,7 @@ EXAMPLES = """examples:
   tango-rt render anna.tango speech.wav -o out.mp4    the character, gesturing to speech of any length
   tango-rt serve --characters packs/                  live: speech in, gesture video out, by gRPC
   tango-rt send localhost:50051 --character anna speech.wav -o live.mp4
-  tango-rt models fetch                               the networks that a build needs, ahead of the first one
+  tango-rt models fetch                               download the networks that a build needs
 """
 DEMO_EXAMPLES = """examples:
   tango-rt demo
@@ -54,29 +54,29 @@ INSPECT_EXAMPLES = """examples:
   tango-rt character inspect anna.tango --json | jq .n_nodes_kept
 """
 INSTALL_EXAMPLES = """examples:
-  tango-rt character install anna.tango packs/           a running server goes over to it by itself
+  tango-rt character install anna.tango packs/           a running server switches to it by itself
 """
 REFRESH_EXAMPLES = """examples:
-  tango-rt character refresh anna.tango                  the fit to the person, anew
+  tango-rt character refresh anna.tango                  fit to the person again
   tango-rt character refresh anna.tango --no-mouth       without the lips
-  tango-rt character refresh anna.tango --bundle mini    and the motion features of a network
+  tango-rt character refresh anna.tango --bundle mini    and add the motion features of a network
 """
 WARM_EXAMPLES = """examples:
-  tango-rt character warm anna.tango                       by its own voice, and at rest
-  tango-rt character warm anna.tango hello.wav news.mp3    by speech such as it will perform
+  tango-rt character warm anna.tango                       with its own voice, and at rest
+  tango-rt character warm anna.tango hello.wav news.mp3    with speech like what it will perform
   tango-rt character warm anna.tango --cuts 1000 --jobs 8
 """
 RENDER_EXAMPLES = """examples:
   tango-rt render anna.tango speech.wav -o out.mp4
   tango-rt render anna.tango speech.wav -o out.mp4 --retrieval onset
-  tango-rt render anna.tango speech.wav -o out.mp4 --lookahead 2      as if it were heard live
+  tango-rt render anna.tango speech.wav -o out.mp4 --lookahead 2      as if heard live
   tango-rt render anna.tango speech.mp3 -o out.mp4 --seed 7 --plot path.png --json
   tango-rt render anna.tango speech.wav -o out.mp4 --words words.json --caption words --label "AI-generated"
 """
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line; leaves through SystemExit with 0, 1 (our fault), 2 (bad input) or 130 (interrupted)."""
+    """Run the command line; exits by SystemExit with 0, 1 (our fault), 2 (bad input) or 130 (interrupted)."""
     run_command(_parser(), argv)
 
 
@@ -118,20 +118,20 @@ def _add_build(actions: Any) -> None:
         "--graph",
         choices=GRAPH_RULES,
         default=GRAPH_RULES[0],
-        help="what admits a cut: the distance of the 8 blended frames (window, default), of the two nodes (paper), "
-        "or the research release's votes of joints (official)",
+        help="what a cut is judged by: the distance over the 8 blended frames (window, default) or between the two "
+        "nodes (paper), or joint votes as in the research release (official)",
     )
     parser.add_argument(
         "--keep",
         choices=("largest", "all"),
         default="largest",
-        help="where the videos show several people, outfits or places: keep the one shown longest (largest, default), "
-        "or all of them, so that the character changes from one into another (all)",
+        help="if the videos show several people, outfits or places: keep the one shown longest (largest, default), "
+        "or all of them, so that the character changes from one to another (all)",
     )
     parser.add_argument("--words", type=Path, metavar="JSON", help="word timings of the reference (one video only)")
     parser.add_argument("--smplx-model", type=Path, metavar="NPZ", help="your SMPLX_NEUTRAL.npz, for SMPL-X sources")
     _add_fit(parser)
-    parser.add_argument("--report", type=Path, metavar="DIR", help="write a page with pictures about the character")
+    parser.add_argument("--report", type=Path, metavar="DIR", help="write a page about the character, with pictures")
     add_jobs(parser)
 
 
@@ -140,32 +140,35 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
         "--mouth",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="whether the lips take part in the fit of voice and motion (default: they do)",
+        help="include the lips in the fit of voice to motion (default: yes)",
     )
     parser.add_argument(
-        "--prior", type=Path, metavar="NPZ", help="other people's covariances, by 'tango-export prior', to lean on"
+        "--prior",
+        type=Path,
+        metavar="NPZ",
+        help="covariances of other people, from 'tango-export prior', to start from",
     )
 
 
 def _add_inspect(actions: Any) -> None:
     parser = add_command(
-        actions, "inspect", "check a character pack and tell what is in it", INSPECT_EXAMPLES, _inspect
+        actions, "inspect", "check a character pack and show what is in it", INSPECT_EXAMPLES, _inspect
     )
     parser.add_argument("pack", type=Path, metavar="PACK")
 
 
 def _add_install(actions: Any) -> None:
-    summary = "check a pack and put it into a folder that is served, in place of one of its name"
+    summary = "check a pack and put it in a served folder, replacing one of the same name"
     parser = add_command(actions, "install", summary, INSTALL_EXAMPLES, _install)
     parser.add_argument("pack", type=Path, metavar="PACK")
-    parser.add_argument("folder", type=Path, metavar="DIR", help="as 'tango-rt serve --characters' has it")
+    parser.add_argument("folder", type=Path, metavar="DIR", help="the folder of 'tango-rt serve --characters'")
 
 
 def _add_refresh(actions: Any) -> None:
     parser = add_command(
         actions,
         "refresh",
-        "fit and embed the motion of a pack anew, in seconds, without its videos",
+        "fit and embed the motion of a pack again, in seconds, without its videos",
         REFRESH_EXAMPLES,
         _refresh,
     )
@@ -175,13 +178,13 @@ def _add_refresh(actions: Any) -> None:
 
 
 def _add_warm(actions: Any) -> None:
-    summary = "draw the transitions that a character uses most, before anybody waits"
+    summary = "draw the transitions that a character uses most, ahead of time"
     parser = add_command(actions, "warm", summary, WARM_EXAMPLES, _warm)
     parser.add_argument("pack", type=Path, metavar="PACK")
-    parser.add_argument("speeches", type=Path, nargs="*", metavar="SPEECH", help="speech such as it will perform")
+    parser.add_argument("speeches", type=Path, nargs="*", metavar="SPEECH", help="speech like what it will perform")
     parser.add_argument("--cuts", type=positive, default=400, metavar="N", help="default: 400")
     add_blender(parser, without={CUT})
-    add_lookahead(parser, f"{DEFAULT_LOOKAHEAD_NODES}, as the server's")
+    add_lookahead(parser, f"{DEFAULT_LOOKAHEAD_NODES}, as in the server")
     add_jobs(parser)
 
 
@@ -194,22 +197,22 @@ def _add_render(commands: Any) -> None:
     add_retrieval(parser)
     add_networks(parser)
     add_search(parser)
-    add_lookahead(parser, "all of the speech first")
+    add_lookahead(parser, "the whole speech")
     add_seed(parser)
     parser.add_argument("--words", type=Path, metavar="JSON", help="word timings of the speech, for keyword matches")
     parser.add_argument(
         "--caption",
         metavar="TEXT|words",
-        help="text at the bottom of all pictures, or 'words': those of --words, while they are said",
+        help="text at the bottom of every frame, or 'words': those of --words as they are spoken",
     )
-    parser.add_argument("--label", metavar="TEXT", help="mark in the corner of all pictures, as 'AI-generated'")
+    parser.add_argument("--label", metavar="TEXT", help="text in the corner of every frame, such as 'AI-generated'")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="draw the path over the speech waveform")
     add_jobs(parser)
 
 
 @contextmanager
 def _networks(arguments: argparse.Namespace) -> "Iterator[Networks | None]":
-    """The networks of --bundle as asked for."""
+    """The networks of --bundle, opened with the options of the command."""
     if arguments.bundle is None:
         yield None
         return
@@ -225,11 +228,11 @@ def _demo(arguments: argparse.Namespace) -> None:
     with bars() as on_progress:
         result = run_demo(arguments.out, arguments.jobs, on_progress)
     live = result["live"]
-    same = "node for node" if live["identical"] else f"but for {live['underruns']} underruns"
+    same = "node for node" if live["identical"] else f"except for {live['underruns']} underruns"
     print_result(
         arguments,
         result,
-        f"live video     {live['output']}, the same {same} as {live['offline']}\n"
+        f"live video     {live['output']}, matches {live['offline']} {same}\n"
         f"contact sheet  {result['contact_sheet']}\nvideo          {result['output']}",
     )
 
@@ -316,8 +319,8 @@ def _warm(arguments: argparse.Namespace) -> None:
     print_result(
         arguments,
         result.to_dict(),
-        f"{result.character}: {result.n_cuts} transitions are ready ({result.n_computed} drawn, {result.n_cached} were "
-        f"there), {result.took_s:.1f} s",
+        f"{result.character}: {result.n_cuts} transitions are ready ({result.n_computed} drawn, {result.n_cached} "
+        f"already there), {result.took_s:.1f} s",
     )
 
 

@@ -52,20 +52,20 @@ _OLD_KEYS: Mapping[str, Mapping[str, str]] = {
     "tango-export compile": {"seconds": "took_s", "networks/*/seconds": "build_s", "triton/repository": "output"},
     "tango-export list": {"bundles/*/folder": "bundle"},
 }
-"""By command: what a key of its JSON was called in the last release, and what it is called now; both are printed until
-the next one. "a/*/b" is the key b of every part of a."""
+"""By command: the name of a key of its JSON in the last release -> its name now. Both are printed until the next
+release. "a/*/b" is the key b of every part of a."""
 
 
 def run_command(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> None:
-    """Parse and run; leaves through SystemExit with 0, 1 (our fault), 2 (bad input) or 130 (interrupted)."""
+    """Parse and run; exits by SystemExit with 0, 1 (our fault), 2 (bad input) or 130 (interrupted)."""
     arguments = parser.parse_args(argv)
-    if logging.lastResort is not None:  # what is logged where nobody has set up a log
+    if logging.lastResort is not None:  # handles records if logging is not set up
         logging.lastResort.setFormatter(logging.Formatter(f"{parser.prog}: warning: %(message)s"))
     tell_libraries()
     _lead_matplotlib()
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no failure
-    # to be ended or to lose the terminal is no reason to leave anything half-written
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show must not fail
+    # SIGTERM and the loss of the terminal must not leave anything half-written, either
     for ending in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(ending) == signal.SIG_DFL:  # nohup ignores one
             signal.signal(ending, signal.default_int_handler)
@@ -84,18 +84,18 @@ def run_command(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> 
 
 
 def _message(error: Exception) -> tuple[str, int]:
-    """What to say about an error, and the exit code."""
+    """The message for an error, and the exit code."""
     if isinstance(error, TangoError):
         return str(error), 1 if isinstance(error, BackendError) else 2
     if isinstance(error, OSError) and error.strerror:  # a full disk, a name too long, no permission
         return ": ".join(str(part) for part in (error.filename, error.strerror) if part), 2
-    if isinstance(error, OSError) and str(error):  # of a library, about this machine
+    if isinstance(error, OSError) and str(error):  # raised by a library, about this machine
         return str(error), 1
     return f"internal error, please report it: {type(error).__name__}: {error} (--debug shows where)", 1
 
 
 def _lead_matplotlib() -> None:
-    """Its list of fonts goes into our cache, too: it would complain of a home that cannot be written to."""
+    """Keep its list of fonts in our cache too: it would complain about a home that is not writable."""
     if not os.environ.get("MPLCONFIGDIR") and (folder := cache_folder()) is not None:
         os.environ["MPLCONFIGDIR"] = str(folder / "matplotlib")
 
@@ -108,9 +108,9 @@ def _fail(parser: argparse.ArgumentParser, message: str, code: int) -> None:
 def add_command(
     parent: Any, name: str, summary: str, examples: str, run: Callable[[argparse.Namespace], None] | None = None
 ) -> argparse.ArgumentParser:
-    """A command of `parent` (what add_subparsers gave; None: the program itself) with examples in its --help.
+    """A command of `parent` (from add_subparsers; None: the program itself) with examples in its --help.
 
-    Commands that do something (`run`) also get --json and --debug.
+    Commands with `run` also get --json and --debug.
     """
     style: dict[str, Any] = {
         "description": summary[0].upper() + summary[1:],
@@ -128,7 +128,7 @@ def add_command(
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong with an argument in one line, as all errors are said."""
+    """Reports a bad argument in one line, like all other errors."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
@@ -136,7 +136,7 @@ class _Parser(argparse.ArgumentParser):
 
 @contextmanager
 def bars() -> Iterator[OnProgress]:
-    """Draws progress as one bar after the other on standard error, where that is a terminal."""
+    """Draws progress on standard error, one bar per stage, if that is a terminal."""
     from tqdm import tqdm
 
     bar: Any = None
@@ -165,9 +165,9 @@ def positive(text: str) -> int:
 
 
 def aligned(rows: Iterable[Sequence[object]], header: Sequence[str] = ()) -> list[str]:
-    """A table, a line a row: columns no wider than they need be, those of figures alone with their heads to the right.
+    """A table, one line per row: columns as narrow as possible; columns of figures are aligned right, with their heads.
 
-    Figures may carry a unit; an empty cell or "-" stands where there is none.
+    Figures may have a unit; an empty cell or "-" means none.
     """
     body = [[str(cell) for cell in row] for row in rows]
     lines = [list(header), *body] if header else body
@@ -184,7 +184,7 @@ def aligned(rows: Iterable[Sequence[object]], header: Sequence[str] = ()) -> lis
 
 
 def print_result(arguments: argparse.Namespace, result: dict[str, Any], text: str) -> None:
-    """The result as JSON where --json asks for it, with the keys of the last release too; else as text."""
+    """Print the result as JSON if --json is given, with the keys of the last release too; otherwise as text."""
     print(json.dumps(_with_old_keys(arguments.command, result)) if arguments.json else text)
 
 

@@ -1,4 +1,4 @@
-"""The errors of the application, which are those of the engine."""
+"""The errors of the application: those of the engine."""
 
 from engine.errors import ArtifactError, BackendError, InputError, TangoError
 

@@ -1,4 +1,4 @@
-"""Starting processes without being torn apart by Ctrl-C."""
+"""Starting processes safely when Ctrl-C may come at any time."""
 
 import signal
 import threading
@@ -6,23 +6,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 
-__all__ = ["interrupts_held"]
+__all__ = ["hold_interrupts"]
 
 _ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
-def interrupts_held() -> Iterator[None]:
-    """Start worker processes in here. A request to end that comes meanwhile takes effect when they have started.
+def hold_interrupts() -> Iterator[None]:
+    """Start worker processes in here. A signal to end that arrives meanwhile takes effect once they have started.
 
-    The processes never hear of Ctrl-C, which goes to all of a terminal: the parent ends them. Two things are needed:
-    they inherit the mask of this thread; but in this process another thread may take the signal, and Python then runs
-    its handler here all the same, between the start of a process and what it waits to be told.
+    The workers ignore Ctrl-C, which a terminal sends to all its processes: the parent ends them. This takes two steps.
+    The workers inherit the signal mask of this thread. But in this process another thread may receive the signal, and
+    Python then runs its handler here, possibly between the start of a worker and the data that it waits for. So the
+    handlers are replaced as well.
     """
-    resource_tracker.ensure_running()  # else it is started with them, and lifts the mask
+    resource_tracker.ensure_running()  # otherwise it is started with the workers, and lifts the mask
     heard: list[int] = []
     handlers = {}
-    if threading.current_thread() is threading.main_thread():  # no other may set handlers, and none is interrupted
+    if threading.current_thread() is threading.main_thread():  # only this one may set handlers, and is interrupted
         handlers = {ending: signal.getsignal(ending) for ending in _ENDINGS if callable(signal.getsignal(ending))}
     for ending in handlers:
         signal.signal(ending, lambda number, _: heard.append(number))

@@ -1,6 +1,6 @@
-"""Options of a performance, each once: its word, its values, its default, its help. Commands, server and Python use it.
+"""Options of a performance, defined once for the commands, the server and Python: name, values, default, help.
 
-Nothing heavy is imported here, so that a command's help is quick.
+Nothing heavy is imported here, so that --help is quick.
 """
 
 import argparse
@@ -39,13 +39,13 @@ __all__ = [
 ]
 
 Encoding = Literal["h264", "jpeg", "rgb24", "i420", "reference"]
-"""Of pictures on the wire."""
+"""How pictures are encoded on the wire."""
 ENCODINGS: tuple[Encoding, ...] = get_args(Encoding)
 DEFAULT_ENCODING: Encoding = "h264"
 
 MAX_LOOKAHEAD_NODES = 8
 DEFAULT_LOOKAHEAD_NODES = 2
-"""Of a live stream, in nodes of 4 frames (133 ms): what it waits for in addition to the analysis of sound."""
+"""How long a live stream waits in addition to the analysis of sound, in nodes of 4 frames (133 ms)."""
 
 AUTO = "auto"
 DEFAULT_RETRIEVAL = RETRIEVALS[0]
@@ -71,17 +71,21 @@ def add_retrieval(parser: argparse._ActionsContainer) -> None:
 
 def add_search(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
-        "--search", choices=SEARCHES, default=SEARCHES[0], help=f"of the path (default: {SEARCHES[0]}, exact)"
+        "--search",
+        choices=SEARCHES,
+        default=SEARCHES[0],
+        help=f"how the path is searched (default: {SEARCHES[0]}, exact)",
     )
 
 
 def add_lookahead(parser: argparse._ActionsContainer, default: str) -> None:
-    """default: what happens without it, as its help says it."""
+    """default: what happens without the option, in the words of its help."""
     parser.add_argument(
         "--lookahead",
         type=_lookahead_nodes,
         metavar="NODES",
-        help=f"how far a live stream hears ahead, 0 to {MAX_LOOKAHEAD_NODES} nodes of 133 ms (default: {default})",
+        help=f"how much of the speech the search hears ahead, 0 to {MAX_LOOKAHEAD_NODES} nodes of 133 ms "
+        f"(default: {default})",
     )
 
 
@@ -92,12 +96,12 @@ def _lookahead_nodes(text: str) -> int:
 
 
 def add_seed(parser: argparse._ActionsContainer) -> None:
-    parser.add_argument("--seed", type=int, default=0, help="0, the default: the best path; any other: a variation")
+    parser.add_argument("--seed", type=int, default=0, help="0 (default): the best path; any other number: a variation")
 
 
 def add_jobs(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
-        "--jobs", type=positive, default=usable_cores(), metavar="N", help="processes to use (default: one a core)"
+        "--jobs", type=positive, default=usable_cores(), metavar="N", help="processes to use (default: one per core)"
     )
 
 
@@ -113,20 +117,22 @@ def add_networks(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--precision",
         choices=PRECISIONS,
-        help="as compiled by 'tango-export compile' (default: fp32, or what auto takes)",
+        help="as given to 'tango-export compile' (default: fp32, or what auto picks)",
     )
-    group.add_argument("--profile", metavar="NAME", help="of shapes, as compiled (default: the bundle's first)")
+    group.add_argument(
+        "--profile", metavar="NAME", help="shapes that they were compiled for (default: the bundle's first)"
+    )
     group.add_argument("--engines", type=Path, metavar="DIR", help="compiled engines (default: BUNDLE/engines)")
-    group.add_argument("--unverified", action="store_true", help="run what no verification report vouches for")
+    group.add_argument("--unverified", action="store_true", help="run networks that no verification report vouches for")
     group.add_argument(
         "--trust-engines",
         action="store_true",
-        help="run engines that another user or machine made, as one runs programs",
+        help="run engines made by another user or machine; trust them as you would a program",
     )
 
 
 def network_options(arguments: argparse.Namespace) -> "NetworkOptions":
-    """What add_networks has read."""
+    """The values of the options of add_networks."""
     from engine.inference.networks import NetworkOptions
 
     return NetworkOptions(
@@ -140,7 +146,7 @@ def network_options(arguments: argparse.Namespace) -> "NetworkOptions":
 
 
 def perform_options(arguments: argparse.Namespace, networks: "Networks | None") -> "PerformOptions":
-    """What add_retrieval, add_search and add_seed have read, and --words. Raises InputError for the words."""
+    """The values of --retrieval, --search, --seed and --words. Raises InputError for a bad file of words."""
     from engine.character.perform import PerformOptions
     from engine.character.retrieval import RetrievalOptions
     from tango_rt.words import read_words

@@ -1,4 +1,4 @@
-"""How far a long piece of work has come, for whoever wants to know: a bar in a terminal, a notebook, a program."""
+"""Progress of long work, for a bar in a terminal, a notebook or a program."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -10,16 +10,16 @@ __all__ = ["OnProgress", "Progress", "Stage", "counted", "silent"]
 
 T = TypeVar("T")
 
-_INTERVAL_S = 1.0  # one line a second is readable, too, for those who print
+_INTERVAL_S = 1.0  # slow enough to print every report
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What is being done now."""
+    """The current stage and how much of it is done."""
 
-    stage: str  # as "tracking talk.mp4"
+    stage: str  # such as "tracking talk.mp4"
     done: int
-    total: int | None  # None where nobody knows
+    total: int | None  # None: unknown
     unit: str  # what is counted: "frames", "nodes", "cuts"
 
     def __str__(self) -> str:
@@ -32,11 +32,11 @@ OnProgress = Callable[[Progress], None]
 
 
 def silent(_: Progress) -> None:
-    """Nobody wants to know."""
+    """Report nothing."""
 
 
 class Stage:
-    """One stage of the work: use it in a with."""
+    """One stage of the work: a context manager."""
 
     def __init__(self, on_progress: OnProgress, name: str, total: int | None, unit: str) -> None:
         self._on_progress = on_progress
@@ -50,13 +50,13 @@ class Stage:
         return self
 
     def advance(self, n: int = 1) -> None:
-        """n more are done."""
+        """Count n more as done."""
         self._done += n
         if time.monotonic() >= self._next_s:
             self._tell()
 
     def advance_to(self, n: int) -> None:
-        """n are done in all."""
+        """Set the number done so far to n."""
         self.advance(n - self._done)
 
     def __exit__(
@@ -71,7 +71,7 @@ class Stage:
 
 
 def counted(items: Iterable[T], on_progress: OnProgress, name: str, total: int | None, unit: str) -> Iterator[T]:
-    """The items as they are; each that was taken counts. The stage starts with the first one that is asked for."""
+    """Yield the items and count each as done when the next is requested. The stage starts with the first request."""
     with Stage(on_progress, name, total, unit) as stage:
         for item in items:
             yield item

@@ -11,12 +11,12 @@ MAX_BYTES = 16 << 20
 
 
 def read_words(path: Path) -> str:
-    """Text of a file with word timings, for engine.motion_graph.words.parse_words. Raises InputError."""
+    """The text of a file with word timings, for engine.motion_graph.words.parse_words. Raises InputError."""
     try:
-        text = read_plain(path, MAX_BYTES).decode("utf-8-sig")  # recognisers on Windows write a byte order mark
+        text = read_plain(path, MAX_BYTES).decode("utf-8-sig")  # speech recognisers on Windows write a byte order mark
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{path}: cannot be read as word timings ({reason})") from error
+        raise InputError(f"{path}: cannot read word timings ({reason})") from error
     if not text.strip():
-        raise InputError(f"{path}: is empty, wanted word timings")
+        raise InputError(f"{path}: empty file, wanted word timings")
     return text

@@ -111,7 +111,7 @@ def test_a_session_with_nothing_else_installed(unpacked: Path, server: str, tmp_
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told["same"] and told["echo"]
-    assert told["refusals"] == ["3 bytes are no whole samples of s16", "UNKNOWN_CHARACTER"]
+    assert told["refusals"] == ["3 bytes are not a whole number of s16 samples", "UNKNOWN_CHARACTER"]
     options = SessionOptions("anna", pacing="fast")
     with Client(server) as client, client.stream(options) as session:
         session.send_audio(speech.read_bytes())
@@ -153,7 +153,7 @@ def test_the_command(unpacked: Path, server: str, tmp_path: Path) -> None:
         printed = json.loads(done.stdout)
         check_keys("tango-rt-client", words, printed)
         assert printed["n_frames"] == N_FRAMES
-        assert ("channel 2 of 3, the loudest, was sent" in done.stderr) == (wav is wavs[2])
+        assert ("channel 2 of 3 was sent, the loudest" in done.stderr) == (wav is wavs[2])
         videos.append(out.read_bytes())
     assert videos[0] == videos[1] == videos[2]
     with VideoReader(tmp_path / "16.h264") as reader:
@@ -170,7 +170,7 @@ def test_the_command_refuses_in_one_line(unpacked: Path, server: str, tmp_path: 
     for words, code, said in (
         (("send", server, wav, "-o", tmp_path / "out.mp4", *anna), 2, "must end in .h264"),
         (("send", server, tmp_path / "none.wav", "-o", out, *anna), 2, "no such file"),
-        (("send", server, empty, "-o", out, *anna), 2, "has no samples"),
+        (("send", server, empty, "-o", out, *anna), 2, "no samples in it"),
         (("send", server, no_wav, "-o", out, *anna), 2, "wanted WAV of 8 to 32 bits: ffmpeg"),
         (("send", server, wav, "-o", tmp_path / "none" / "out.h264", *anna), 2, "No such file"),
         (("send", server, wav, "-o", out, "--character", "bob"), 1, "UNKNOWN_CHARACTER"),

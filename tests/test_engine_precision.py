@@ -43,7 +43,7 @@ def test_float32_is_not_a_matter_of_policy(monkeypatch: pytest.MonkeyPatch) -> N
         ("LOW_OPS", ("MatMul",)),
         ("FLOWING_OPS", ("Add",)),
         ("SINUSOIDS", ("Sin",)),
-        ("MOST", {"fp16": 1.0}),
+        ("MAX_CONSTANT", {"fp16": 1.0}),
         ("MIN_SCALAR", {"fp16": 1.0}),
         ("_RULES", ()),
     ],

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.inference import signing
 from engine.inference.signing import KEY, is_own, signed
+from engine.warn import warn_once
 
 CONTENT = {"passed": True, "engines": {"linear": "0" * 64}, "seconds": 1.25, "why": "Grüße", "none": None}
 ROOT = Path(__file__).resolve().parent.parent
@@ -159,7 +159,7 @@ def test_a_folder_that_is_not_this_users(state: Path, monkeypatch: pytest.Monkey
     said = signed(CONTENT)
     user = os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: user + 1)  # as sudo leaves the variables of who called it
-    signing._say_not_kept.cache_clear()
+    warn_once.cache_clear()
     assert not is_own(said)
     assert not is_own({**signed(CONTENT), "passed": False})
     assert isinstance(caplog, pytest.LogCaptureFixture)

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import InputError
+from engine.features.kernels.speech import CLIP_LOW
 from engine.features.speech import (
-    CLIP_LOW,
     ENERGY,
     FLUX,
     LOOKAHEAD_FRAMES,

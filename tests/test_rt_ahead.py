@@ -23,6 +23,7 @@ from tango_rt.pipeline.ahead import FadePart, TransitionPool
 from tango_rt.pipeline.lane import Lane
 from tango_rt.pipeline.transition_cache import TransitionCache
 from tango_rt.pipeline.transitions import TransitionMaker, TransitionStore, cache_key
+from tests.helpers.deadly import Deadly
 from tests.helpers.fakes import make_pack
 from tests.helpers.stored_transitions import PICTURES, pack_at
 
@@ -225,34 +226,24 @@ def test_parts_of_a_crossfade(pool: TransitionPool, pack: CharacterPack) -> None
 
 
 def test_a_worker_that_dies_is_replaced_and_its_work_done_again(
-    pool: TransitionPool, pack: CharacterPack, caplog: pytest.LogCaptureFixture
+    pool: TransitionPool, pack: CharacterPack, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    worker = pool._workers[0]
-    lost = pool.counts().n_workers_lost
-    pool.request(pool.store(pack, FLOW), CUTS[0])
-    worker._process.kill()
-    assert pool.drawn(pool.store(pack, FLOW), CUTS[0], None) is not None
+    (tmp_path / "deaths").write_text("1")
+    store, lost = pool.store(pack, Deadly(tmp_path / "deaths")), pool.counts().n_workers_lost
+    pool.request(store, CUTS[0])
+    assert pool.drawn(store, CUTS[0], None) == TransitionMaker(pack, FLOW).make(CUTS[0])
     assert pool.counts().n_workers_lost == lost + 1
     assert "was lost (exit code -9)" in caplog.text
 
 
-def test_a_cut_that_kills_its_workers_is_remembered(
-    pool: TransitionPool, pack: CharacterPack, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = pool.store(pack, FLOW)
-    worker, failed = pool._workers[0], pool.counts().n_failed
-    original = worker._start
-
-    def start() -> None:
-        original()
-        worker._process.kill()
-
-    monkeypatch.setattr(worker, "_start", start)
-    worker._process.kill()
+def test_a_cut_that_kills_its_workers_is_remembered(pool: TransitionPool, pack: CharacterPack, tmp_path: Path) -> None:
+    (tmp_path / "deaths").write_text("9")
+    store, before = pool.store(pack, Deadly(tmp_path / "deaths")), pool.counts()
     pool.request(store, CUTS[1])
     assert pool.drawn(store, CUTS[1], None) is None and pool.failed(store, CUTS[1])
-    assert pool.counts().n_failed == failed + 1
-    monkeypatch.undo()
+    after = pool.counts()
+    assert (after.n_failed, after.n_workers_lost) == (before.n_failed + 1, before.n_workers_lost + 2)
+    (tmp_path / "deaths").write_text("0")
     pool.request(store, CUTS[1])  # not tried again
     pool.request(store, CUTS[2])
     assert pool.drawn(store, CUTS[2], None) is not None
@@ -286,11 +277,11 @@ def test_a_pack_built_anew_is_not_mixed_up_with_its_predecessor(
 
 
 PARENT = """
-import sys, time
+import multiprocessing, time
 from tango_rt.pipeline.ahead import TransitionPool
 if __name__ == "__main__":
     pool = TransitionPool(2, 1 << 30)
-    print(*(worker._process.pid for worker in pool._workers), flush=True)
+    print(*(worker.pid for worker in multiprocessing.active_children()), flush=True)
     time.sleep(60)
 """
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from engine.errors import BackendError, InputError
 from tango_rt.client import AsyncClient, Client, ConnectOptions, ServerError, SessionOptions
-from tango_rt.client.measured import percentiles
+from tango_rt.client.measurements import percentiles
 from tango_rt.client.options import AudioCoding
 from tango_rt.client.outbox import Outbox, Request
 from tango_rt.client.samples import BYTES_PER_SAMPLE, audio_bytes
@@ -270,7 +270,7 @@ def test_an_interrupt_overtakes_unsent_speech_and_needs_no_reader() -> None:
         speech = np.zeros(16_000 * 600, np.float32)
         speaker = threading.Thread(target=lambda: taken.append(session.send_audio(speech, "long")))
         speaker.start()
-        while session.measured.first_audio_sent_s is None:
+        while session.measurements.first_audio_sent_s is None:
             time.sleep(0.01)
         time.sleep(0.2)
         session.interrupt("cut")  # returns at once, though nothing was read on either side
@@ -313,7 +313,7 @@ def test_what_is_measured() -> None:
         session.send_audio(SECOND)
         session.finish()
         list(session)
-        measured = session.measured
+        measured = session.measurements
     assert (measured.n_frames, measured.n_dropped) == (6, 4)
     assert (measured.n_underruns, measured.n_underrun_frames) == (1, 4)
     assert measured.first_frame_ms is not None and measured.first_speech_frame_ms is not None
@@ -350,10 +350,10 @@ def test_no_addresses(target: str) -> None:
 def test_contradicting_credentials(tmp_path: Any) -> None:
     wrong: list[tuple[ConnectOptions, str]] = [
         (ConnectOptions(tls=True, insecure=True), "leave out one"),
-        (ConnectOptions(cert=tmp_path / "cert.pem"), "wanted together"),
+        (ConnectOptions(cert=tmp_path / "cert.pem"), "belong together"),
         (ConnectOptions(ca=tmp_path / "ca.pem"), "cannot be read"),
-        (ConnectOptions(token="two\nlines"), "no header can carry"),
-        (ConnectOptions(token=""), "no header can carry"),
+        (ConnectOptions(token="two\nlines"), "not allowed in a header"),
+        (ConnectOptions(token=""), "not allowed in a header"),
     ]
     for options, said in wrong:
         with pytest.raises(InputError, match=said):
@@ -428,7 +428,7 @@ def test_the_parts_of_the_package_come_on_demand() -> None:
     code = (
         "import sys; import tango_rt.client, tango_rt.client.command; "
         "assert not {'grpc', 'numpy', 'google.protobuf'} & set(sys.modules); "
-        "from tango_rt.client import *; assert Client and AsyncClient and Measured"
+        "from tango_rt.client import *; assert Client and AsyncClient and Measurements"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
     import tango_rt.client

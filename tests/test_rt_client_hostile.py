@@ -17,7 +17,7 @@ from engine.timebase import SAMPLE_RATE
 from tango_rt.cli import main
 from tango_rt.client import AsyncClient, Client, ConnectOptions, ServerError, SessionOptions, small_command
 from tango_rt.client.formats import jpeg_size
-from tango_rt.client.printed import printed
+from tango_rt.client.printable import printable
 from tango_rt.client.sound import SOUND_RATE, Echo, Speech
 from tango_rt.v1 import media_pb2, service_pb2, session_pb2
 from tango_rt.video.reader import VideoReader
@@ -267,9 +267,9 @@ def test_damaged_details_of_a_refusal() -> None:
 
 
 def test_one_line_of_anything() -> None:
-    assert printed("a\r\n b\tc\x1b[1m \x7f\u2028d\ud800") == r"a b c\x1b[1m \x7f d\ud800"
-    assert printed("Zoë 名前") == "Zoë 名前"
-    assert len(printed("x" * 10**7)) < 600 and len(printed("\x1b" * 10**7)) < 600
+    assert printable("a\r\n b\tc\x1b[1m \x7f\u2028d\ud800") == r"a b c\x1b[1m \x7f d\ud800"
+    assert printable("Zoë 名前") == "Zoë 名前"
+    assert len(printable("x" * 10**7)) < 600 and len(printable("\x1b" * 10**7)) < 600
 
 
 def test_the_size_that_a_jpeg_tells() -> None:

@@ -142,7 +142,7 @@ def test_the_proxy_to_another_machine_is_named_where_the_way_fails(
         ask("gestures.invalid:443", TO_OTHERS, asynchronous)
     said = str(failed.value)
     assert f"gestures.invalid:443 through the proxy {proxy.address} ({variable}; " in said and "403" in said
-    assert "no_grpc_proxy=gestures.invalid goes around it" in said
+    assert "no_grpc_proxy=gestures.invalid bypasses it" in said
     assert "secret" not in said and "user" not in said and "\n" not in said
     assert set(proxy.asked) == {"CONNECT gestures.invalid:443 HTTP/1.1"}
 
@@ -169,7 +169,7 @@ def test_a_proxy_that_hangs_is_named(asynchronous: bool, monkeypatch: pytest.Mon
 @both
 def test_plaintext_is_given_to_no_proxy(asynchronous: bool, proxy: FakeProxy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", f"http://{proxy.address}")
-    with pytest.raises(InputError, match=rf"through the proxy {proxy.address} .* without TLS: .* use TLS or go around"):
+    with pytest.raises(InputError, match=rf"through the proxy {proxy.address} .* without TLS: .* use TLS or bypass"):
         ask("gestures.invalid:443", ConnectOptions(token="token", insecure=True), asynchronous)
     assert proxy.asked == []
     monkeypatch.setenv("no_proxy", "gestures.invalid")

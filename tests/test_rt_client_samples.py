@@ -93,7 +93,7 @@ def test_rounding_is_clipped() -> None:
 
 
 def test_16_bit_numbers_as_floats_are_told_by_their_size() -> None:
-    with pytest.raises(InputError, match=r"samples reach 12000, .* divide what holds 16-bit numbers by 32768"):
+    with pytest.raises(InputError, match=r"samples reach 12000, .* divide 16-bit numbers by 32768"):
         audio_bytes(np.array([5.0, -12000.0, 3.0]), "s16")
 
 
@@ -169,11 +169,11 @@ class _Nothing:
         (np.array([0.5, None]), "samples of type object: wanted"),
         (np.zeros(4, "V2"), r"samples of type \|V2: wanted"),
         (np.zeros(4, "M8[s]"), "samples of type datetime64"),
-        ([1, 2, 3], "samples of type int64, whose full scale cannot be told: wanted"),
-        (np.zeros(4, np.int64), "full scale cannot be told"),
-        (np.zeros(4, np.uint16), "samples of type uint16, whose full scale cannot be told"),
-        (np.zeros(4, np.uint32), "full scale cannot be told"),
-        (np.zeros(4, np.uint64), "full scale cannot be told"),
+        ([1, 2, 3], "samples of type int64, whose full scale is unknown: wanted"),
+        (np.zeros(4, np.int64), "full scale is unknown"),
+        (np.zeros(4, np.uint16), "samples of type uint16, whose full scale is unknown"),
+        (np.zeros(4, np.uint32), "full scale is unknown"),
+        (np.zeros(4, np.uint64), "full scale is unknown"),
         ([[0.5], [0.5, 0.5]], "cannot be read as an array"),
         ([0.5, 10**400], "samples of type object"),
         (
@@ -183,7 +183,7 @@ class _Nothing:
         (np.ma.masked_array([0.5, 0.1], [False, True]), "masked"),
         (np.array([0.0, np.nan]), "NaN"),
         (np.array([0.0, -np.inf], np.float16), "NaN or infinite"),
-        (b"odd", "3 bytes are no whole samples of"),
+        (b"odd", "3 bytes are not a whole number of"),
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )

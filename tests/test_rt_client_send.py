@@ -145,7 +145,7 @@ def test_refusals_are_one_line(server: str, speech: Path, tmp_path: Path, capsys
         ((server, "--mic", "-o", out, "--live"), "live already"),
         ((server, speech, "--mic", "-o", out), "only one of them"),
         (("localhost", speech, "-o", out), "HOST:PORT"),
-        ((server, speech, "-o", out, "--token-file", tmp_path / "none"), "token cannot be read"),
+        ((server, speech, "-o", out, "--token-file", tmp_path / "none"), "cannot read the token"),
     ):
         assert said in refusal(capsys, "send", "--character", "anna", *arguments)
     for character, target, said in (("bob", server, "UNKNOWN_CHARACTER"), ("anna", "127.0.0.1:1", "UNAVAILABLE")):
@@ -264,7 +264,7 @@ def test_without_a_microphone(monkeypatch: pytest.MonkeyPatch) -> None:
 
     broken.PortAudioError, broken.InputStream = PortAudioError, no_device  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "sounddevice", broken)
-    with pytest.raises(BackendError, match="no microphone that can be used: Error querying device -1"):
+    with pytest.raises(BackendError, match="no usable microphone: Error querying device -1"):
         Microphone(16_000)
 
 

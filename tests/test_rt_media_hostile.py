@@ -17,13 +17,13 @@ from tango_rt.characters.smplx import read_smplx
 from tango_rt.characters.source import _Found, _load
 from tango_rt.client import ConnectOptions
 from tango_rt.client.channel import channel_options, credentials
-from tango_rt.client.connection import connection_of
+from tango_rt.client.connection import connect_options
 from tango_rt.client.route import route_to
 from tango_rt.media.container import open_media
 from tango_rt.media.joined import end_within
 from tango_rt.models.folder import file_states
 from tango_rt.server.config import ServerConfig, from_sources
-from tango_rt.server.security import credentials_of, tokens_of
+from tango_rt.server.security import load_credentials, load_tokens
 from tango_rt.sound.audio import read_audio
 from tango_rt.video.reader import VideoReader
 from tango_rt.words import read_words
@@ -152,7 +152,7 @@ def _connection(file: Path) -> object:
     from argparse import Namespace
 
     words = dict.fromkeys(("tls", "tls_ca", "tls_cert", "tls_key", "tls_name", "insecure", "patience"))
-    return connection_of(Namespace(token_file=file, **words))
+    return connect_options(Namespace(token_file=file, **words))
 
 
 def _certificates(file: Path) -> object:
@@ -164,8 +164,8 @@ READERS: dict[str, Callable[[Path], object]] = {
     "words": read_words,
     "client token": _connection,
     "client certificate": _certificates,
-    "server token": lambda file: tokens_of(ServerConfig(characters=file.parent, token_file=file)),
-    "server certificate": lambda file: credentials_of(
+    "server token": lambda file: load_tokens(ServerConfig(characters=file.parent, token_file=file)),
+    "server certificate": lambda file: load_credentials(
         ServerConfig(characters=file.parent, tls_cert=file, tls_key=file)
     ),
     "server options": lambda file: from_sources({"characters": file.parent}, {}, file),

@@ -137,8 +137,8 @@ def damaged_inside(wheel: bytes) -> bytes:
     ("content", "match"),
     [
         (b"no zip at all", r"wrong\.whl: is no wheel"),
-        (flagged_as_encrypted(wheel_bytes()), r"wrong\.whl: is no wheel, or a damaged one"),
-        (damaged_inside(wheel_bytes()), r"wrong\.whl: is no wheel, or a damaged one"),
+        (flagged_as_encrypted(wheel_bytes()), r"wrong\.whl: not a wheel, or a damaged one"),
+        (damaged_inside(wheel_bytes()), r"wrong\.whl: not a wheel, or a damaged one"),
         (wheel_bytes({"planted/a/one.tflite": b"first network"}), r"wrong\.whl: has no two\.tflite"),
         (wheel_bytes()[:-40], r"wrong\.whl: is no wheel"),
     ],

@@ -180,7 +180,7 @@ def test_a_pack_in_another_spelling_that_is_replaced_is_never_unknown(made: Path
 
 
 def test_a_client_cannot_ask_for_what_is_no_text() -> None:
-    with pytest.raises(InputError, match=r"no character can be called 'bad\\udcff': its name is no UTF-8"):
+    with pytest.raises(InputError, match=r"the character name 'bad\\udcff' is not valid UTF-8"):
         SessionOptions("bad\udcff").to_config()
 
 

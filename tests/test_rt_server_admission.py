@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from engine.errors import ArtifactError
 from tango_rt.server import admission as admission_module
-from tango_rt.server.admission import WRITING_BUDGET, Admission, Yielding
-from tango_rt.server.checks import SessionPlan, checked_plan
+from tango_rt.server.admission import WRITING_BUDGET, Admission, UnpacedTurns
+from tango_rt.server.checks import SessionPlan, plan_session
 from tango_rt.server.config import ServerConfig
-from tango_rt.server.prices import Price, Prices, measured_prices
+from tango_rt.server.prices import Price, Prices, measure_prices
 from tango_rt.server.service import GestureService
 from tango_rt.server.status import Refusal
 from tango_rt.server.threads import Threads
@@ -48,7 +48,7 @@ def prices(making: float, writing: float = 0.0, size: tuple[int, int] = SIZE) ->
 
 def plan(encoding: "media_pb2.VideoEncoding" = JPEG, **fields: Any) -> SessionPlan:
     wanted = session_pb2.SessionConfig(character="anna", video_encoding=encoding, **fields)
-    return checked_plan(wanted, CONFIG)
+    return plan_session(wanted, CONFIG)
 
 
 def taken(admission: Admission, stack: ExitStack, *plans: SessionPlan) -> None:
@@ -128,7 +128,7 @@ def test_half_of_the_cores_are_for_pictures(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_prices_are_measured_and_plausible() -> None:
-    found = measured_prices()
+    found = measure_prices()
     frame = {encoding: found.frame_s(encoding, 1280, 720) for encoding in ("h264", "reference", *codecs.DECODED)}
     assert frame["h264"] == frame["reference"] == admission_module.FREE
     assert 0 < frame["i420"].making < frame["jpeg"].making < 1
@@ -142,7 +142,7 @@ def test_prices_are_measured_and_plausible() -> None:
 def test_who_has_no_clock_gives_way() -> None:
     async def work() -> None:
         admission = Admission(CONFIG, prices(0.3))
-        turns, fast = Yielding(admission), plan(JPEG, **FAST)
+        turns, fast = UnpacedTurns(admission), plan(JPEG, **FAST)
         assert [turns.due_in_s(fast, *SIZE, now_s=5.0) for _ in range(100)] == [0.0] * 100  # alone: as fast as it goes
         with admission.reservation(plan(H264), *SIZE):
             due = [turns.due_in_s(fast, *SIZE, now_s=6.0) for _ in range(4)]

@@ -16,12 +16,12 @@ from engine.errors import InputError
 from tango_rt.server.config import (
     ServerConfig,
     describe,
-    described_values,
-    flag_of,
+    flag_name,
     from_sources,
     misspelt_variables,
     options,
-    variable_of,
+    redacted_values,
+    variable_name,
 )
 from tango_rt.server.logs import logging_to
 
@@ -89,7 +89,7 @@ def test_a_number_is_taken_or_refused_alike_by_every_source(
 def test_values_that_cannot_be_used(name: str, value: str) -> None:
     with pytest.raises(InputError) as refused:
         from_sources({**HERE, name: value}, {})
-    assert flag_of(name) in str(refused.value) and "\n" not in str(refused.value)
+    assert flag_name(name) in str(refused.value) and "\n" not in str(refused.value)
     assert "expected" in str(refused.value)
 
 
@@ -145,7 +145,7 @@ def test_token_is_shown_nowhere(token: str) -> None:
     assert config.token == token
     for shown, without in (
         (describe(config), describe(plain)),
-        (json.dumps(described_values(config), ensure_ascii=False), json.dumps(described_values(plain))),
+        (json.dumps(redacted_values(config), ensure_ascii=False), json.dumps(redacted_values(plain))),
         (repr(config), repr(plain)),
     ):
         assert token not in shown or token in without or token in ("hidden", "token", "--token")
@@ -172,7 +172,7 @@ def test_limits_are_those_of_the_rooms_that_keep_them() -> None:
 
 def test_slips_of_the_pen_in_the_environment_are_noticed() -> None:
     environ = {"TANGO_RT_MAX_SESSION": "1", "TANGO_RT_PORT": "tcp://10.0.0.1:50051", "TANGO_RT_CACHE": "x", "HOME": "/"}
-    assert misspelt_variables(environ) == {"TANGO_RT_MAX_SESSION": variable_of("max_sessions")}
+    assert misspelt_variables(environ) == {"TANGO_RT_MAX_SESSION": variable_name("max_sessions")}
 
 
 def logged(form: Any, message: str, **extra: object) -> str:

@@ -13,7 +13,7 @@ import pytest
 from engine.errors import ArtifactError, BackendError, InputError
 from tango_rt.pipeline.store import UnknownCharacter
 from tango_rt.server.session import Session
-from tango_rt.server.status import DOMAIN, MAX_MESSAGE_CHARACTERS, Refusal, refusal_of
+from tango_rt.server.status import DOMAIN, MAX_MESSAGE_CHARACTERS, Refusal, refusal_for
 from tango_rt.v1 import media_pb2, service_pb2, session_pb2
 from tests.helpers.fakes import make_pack
 from tests.helpers.live_server import (
@@ -353,10 +353,10 @@ def test_failures_of_the_server_tell_nothing(packs: Path, monkeypatch: pytest.Mo
 
 
 def test_every_error_of_the_project_has_a_code() -> None:
-    found = {type(error): refusal_of(error) for error in (InputError("a"), ArtifactError("b"), UnknownCharacter("c"))}
+    found = {type(error): refusal_for(error) for error in (InputError("a"), ArtifactError("b"), UnknownCharacter("c"))}
     assert [refusal.code for refusal in found.values()] == [C.INVALID_ARGUMENT, C.FAILED_PRECONDITION, C.NOT_FOUND]
     for other in (BackendError("d"), ValueError("e"), OSError("f"), KeyError("g"), Future(), None):
         if isinstance(other, Exception):
-            assert refusal_of(other).code is C.INTERNAL and len(str(refusal_of(other))) > 10
+            assert refusal_for(other).code is C.INTERNAL and len(str(refusal_for(other))) > 10
     refusal = Refusal(C.ABORTED, "X", "two\nlines " + "x" * 1000)
-    assert refusal_of(refusal) is refusal and len(str(refusal)) == MAX_MESSAGE_CHARACTERS and "\n" not in str(refusal)
+    assert refusal_for(refusal) is refusal and len(str(refusal)) == MAX_MESSAGE_CHARACTERS and "\n" not in str(refusal)

@@ -25,14 +25,15 @@ from engine import leftovers
 from engine.errors import BackendError, InputError
 from engine.folders import folder_beside
 from tango_rt.cli import main
-from tango_rt.server import gate, metrics_endpoint
 from tango_rt.server import listening as listening_module
-from tango_rt.server.clients import client_of
+from tango_rt.server import metrics_endpoint
+from tango_rt.server.clients import identify_client as client
 from tango_rt.server.config import ServerConfig, from_sources
+from tango_rt.server.gate import Gate, GateLimits
 from tango_rt.server.metrics import Metrics
 from tango_rt.server.refusals import RefusalLog
 from tango_rt.server.rooms import SilentCalls
-from tango_rt.server.security import credentials_of, parse_address, warn_of_files
+from tango_rt.server.security import load_credentials, parse_address, warn_about_files
 from tango_rt.server.serve import serve
 from tango_rt.server.service import GestureService
 from tango_rt.v1 import service_pb2, service_pb2_grpc
@@ -72,7 +73,7 @@ def test_watchers_are_few_and_keep_no_session_out(packs: Path) -> None:
                 for _ in range(20)
             ]
             reasons = await settled(calls)
-            assert set(reasons) == {"TOO_MANY_WATCHERS"} and len(reasons) == len(calls) - gate._MAX_WATCHERS
+            assert set(reasons) == {"TOO_MANY_WATCHERS"} and len(reasons) == len(calls) - GateLimits().watchers
             assert (await health_of(channels[0])).status != NOT_SERVING
             metadata = (("authorization", "Bearer sesam"),)
             session = service_pb2_grpc.GestureServiceStub(channels[1]).StreamGestures(metadata=metadata)
@@ -88,11 +89,11 @@ def test_watchers_are_few_and_keep_no_session_out(packs: Path) -> None:
     within(work)
 
 
-def test_reflection_streams_are_few_and_end(packs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gate, "_REFLECTION_S", 0.5)
+def test_reflection_streams_are_few_and_end(packs: Path) -> None:
+    brief = GateLimits(reflection_s=0.5)
 
     async def work() -> None:
-        async with listening(packs) as server, grpc.aio.insecure_channel(server.addresses[0]) as to:
+        async with listening(packs, brief) as server, grpc.aio.insecure_channel(server.addresses[0]) as to:
             stub = reflection_pb2_grpc.ServerReflectionStub(to)
             calls = [stub.ServerReflectionInfo() for _ in range(5)]
             for call in calls:
@@ -107,11 +108,11 @@ def test_reflection_streams_are_few_and_end(packs: Path, monkeypatch: pytest.Mon
     within(work)
 
 
-def test_short_calls_have_room_of_their_own(packs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gate, "_MAX_SHORT", 0)
+def test_short_calls_have_room_of_their_own(packs: Path) -> None:
+    full = GateLimits(short_calls=0)
 
     async def work() -> None:
-        async with listening(packs) as server, grpc.aio.insecure_channel(server.addresses[0]) as to:
+        async with listening(packs, full) as server, grpc.aio.insecure_channel(server.addresses[0]) as to:
             await server.warm_up()
             stub = service_pb2_grpc.GestureServiceStub(to)
             info = stub.GetServerInfo(service_pb2.GetServerInfoRequest())
@@ -169,15 +170,15 @@ def context(peer: str, token: str | None = None, names: list[bytes] | None = Non
 def test_a_client_is_its_token_or_certificate_or_address(tmp_path: Path) -> None:
     here, there = "ipv4:10.0.0.1:5000", "ipv4:10.0.0.1:6000"
     plain = ServerConfig(tmp_path)
-    assert client_of(context(here, "a"), plain) == client_of(context(there, "b"), plain)  # tokens nobody asked for
-    assert client_of(context("ipv6:%5B::1%5D:5000"), plain) == client_of(context("ipv6:%5B::1%5D:6000"), plain)
-    assert client_of(context("unix:"), plain) != client_of(context(here), plain)
+    assert client(context(here, "a"), plain) == client(context(there, "b"), plain)  # tokens nobody asked for
+    assert client(context("ipv6:%5B::1%5D:5000"), plain) == client(context("ipv6:%5B::1%5D:6000"), plain)
+    assert client(context("unix:"), plain) != client(context(here), plain)
     tokens = ServerConfig(tmp_path, token="a")
-    assert client_of(context(here, "a"), tokens) == client_of(context("unix:", " a "), tokens)
-    assert client_of(context(here, "a"), tokens) != client_of(context(here, "b"), tokens)
+    assert client(context(here, "a"), tokens) == client(context("unix:", " a "), tokens)
+    assert client(context(here, "a"), tokens) != client(context(here, "b"), tokens)
     mutual = ServerConfig(tmp_path, tls_cert=tmp_path, tls_key=tmp_path, tls_client_ca=tmp_path)
-    assert client_of(context(here, names=[b"anna"]), mutual) == client_of(context("unix:", names=[b"anna"]), mutual)
-    assert client_of(context(here, names=[b"anna"]), mutual) != client_of(context(here, names=[b"bert"]), mutual)
+    assert client(context(here, names=[b"anna"]), mutual) == client(context("unix:", names=[b"anna"]), mutual)
+    assert client(context(here, names=[b"anna"]), mutual) != client(context(here, names=[b"bert"]), mutual)
 
 
 # --- what is said of it
@@ -264,7 +265,7 @@ def test_a_client_that_leaves_before_it_is_answered_is_no_failure(packs: Path, s
 
     async def work() -> None:
         config = ServerConfig(packs)
-        door = gate.Gate([], config, Metrics(), SilentCalls(10), RefusalLog())
+        door = Gate([], config, Metrics(), SilentCalls(10), RefusalLog())
         answer = grpc.unary_unary_rpc_method_handler(lambda *_: asyncio.sleep(0, "answer"))
         with pytest.raises(asyncio.CancelledError):
             await door._counted("/tango_rt.v1.GestureService/GetServerInfo", answer).stream_stream(None, context)
@@ -325,10 +326,9 @@ def test_silent_connections_do_not_use_up_the_metrics(monkeypatch: pytest.Monkey
                 connection.close()
 
 
-def test_a_silent_connection_to_the_metrics_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics_endpoint._Handler, "timeout", 0.2)
+def test_a_silent_connection_to_the_metrics_ends() -> None:
     with (
-        Metrics().serve("127.0.0.1", 0) as endpoint,
+        metrics_endpoint.MetricsEndpoint(Metrics().registry, "127.0.0.1", 0, max_silent_s=0.2) as endpoint,
         socket.create_connection((endpoint.host, endpoint.port), timeout=10) as silent,
     ):
         assert silent.recv(1) == b""
@@ -343,7 +343,7 @@ def test_metrics_beyond_this_machine_are_warned_of(packs: Path, caplog: pytest.L
 
     with caplog.at_level(logging.WARNING):
         within(work)
-    assert [record.message for record in caplog.records] == ["everybody may read the metrics"]
+    assert [record.message for record in caplog.records] == ["anybody can read the metrics"]
 
 
 # --- secrets, addresses, sockets
@@ -398,7 +398,7 @@ def test_the_help_says_that_a_socket_asks_for_no_certificate(capsys: pytest.Capt
     with pytest.raises(SystemExit):
         main(["serve", "--help"])
     said = " ".join(capsys.readouterr().out.split())
-    assert "at a Unix socket neither TLS nor client certificates are asked for" in said
+    assert "Unix sockets use neither TLS nor client certificates" in said
 
 
 def test_secrets_that_others_can_read_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -410,10 +410,10 @@ def test_secrets_that_others_can_read_are_said(tmp_path: Path, caplog: pytest.Lo
             for file in files.values():
                 file.chmod(bits)
             caplog.clear()
-            warn_of_files(
+            warn_about_files(
                 ServerConfig(tmp_path, tls_cert=files["key"], tls_key=files["key"], token_file=files["tokens"])
             )
-            warn_of_files(from_sources({}, {}, files["server.toml"]))
+            warn_about_files(from_sources({}, {}, files["server.toml"]))
             assert {Path(record.__dict__["file"]).name for record in caplog.records} == wanted
 
 
@@ -449,7 +449,7 @@ def test_certificates_out_of_date_are_said(
     dated: Path, caplog: pytest.LogCaptureFixture, name: str, problem: str
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        credentials_of(ServerConfig(dated, tls_cert=dated / f"{name}.pem", tls_key=dated / "key"))
+        load_credentials(ServerConfig(dated, tls_cert=dated / f"{name}.pem", tls_key=dated / "key"))
     assert len(caplog.records) == bool(problem) and problem in caplog.text
 
 

@@ -10,8 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tango_rt.pipeline.store import CharacterStore
-from tango_rt.server import session as session_module
-from tango_rt.server.checks import SessionPlan, checked_plan
+from tango_rt.server.checks import SessionPlan, plan_session
 from tango_rt.server.config import ServerConfig
 from tango_rt.server.metrics import Metrics
 from tango_rt.server.opening import Opener
@@ -26,18 +25,17 @@ RATES = (8000, 16_000, 22_050, 44_100, 48_000)
 
 
 @pytest.fixture(scope="module")
-def opener(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opener]:
+def opener(tmp_path_factory: pytest.TempPathFactory) -> Opener:
     folder = tmp_path_factory.mktemp("packs")
     make_pack(folder / "anna.tango")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session_module, "_PACED_BUDGET_S", 100.0)  # what is heard must not depend on the machine
-        yield Opener(ServerConfig(characters=folder), CharacterStore(folder), None, Metrics())
+    # what is heard must not depend on the machine
+    return Opener(ServerConfig(characters=folder), CharacterStore(folder), None, Metrics(), paced_budget_s=100.0)
 
 
 def a_plan(server: ServerConfig, rate_hz: int = 16_000, **fields: Any) -> SessionPlan:
     config = session_pb2.SessionConfig(character="anna", audio_echo=True, blender=media_pb2.BLENDER_CUT, **fields)
     config.audio.sample_rate_hertz = rate_hz
-    return checked_plan(config, server)
+    return plan_session(config, server)
 
 
 def a_session(opener: Opener, **fields: Any) -> Session:

@@ -19,7 +19,7 @@ from tango_rt.pipeline.live import Step
 from tango_rt.pipeline.render import RenderOptions, render
 from tango_rt.pipeline.stages import HeardSound, Shown, StageChain
 from tango_rt.pipeline.store import CharacterStore
-from tango_rt.server.checks import checked_plan
+from tango_rt.server.checks import plan_session
 from tango_rt.server.config import ServerConfig
 from tango_rt.server.listening import GestureServer
 from tango_rt.server.metrics import Metrics
@@ -163,7 +163,7 @@ def opener(made: Path) -> Opener:
 def played(opener: Opener, data: bytes, **fields: Any) -> Iterator[Any]:
     """The frames of a session that says something and rests a moment."""
     config = session_pb2.SessionConfig(character="anna", blender=media_pb2.BLENDER_CUT, **fields)
-    session = opener.open(checked_plan(config, opener.server), "s", 10.0).session
+    session = opener.open(plan_session(config, opener.server), "s", 10.0).session
     session.queue.accept(session_pb2.AudioChunk(data=data, utterance_id="u"), 0.0)
     session.queue.end_open()
     session.queue.closed = True

@@ -1,1 +1,1 @@
-"""The frames around a cut: morphs, arms, and the diffusion model ACInterp."""
+"""The frames around a cut: fades, morphs, and the diffusion model ACInterp."""

@@ -1,6 +1,6 @@
-"""ACInterp at run time: eight frames between two clips, guided by poses and the background's motion, with no torch.
+"""ACInterp at run time: eight frames between two clips, guided by poses and the background's motion, without torch.
 
-The networks are the graphs of a bundle `acinterp`; how images go in and out is here, how latents are made in
+The networks are the graphs of a bundle `acinterp`. Images are converted here, latents are made in
 engine.blending.denoise. SPEC of AnimateAnyone: images section 5, frames and flow section 9. Colours are RGB.
 """
 
@@ -28,11 +28,11 @@ __all__ = [
     "pictures",
 ]
 
-FRAMES = 16  # of a call
+FRAMES = 16  # per call
 GIVEN = 4  # real frames at each end
 MIDDLE = slice(GIVEN, FRAMES - GIVEN)
 PX_PER_LATENT = 8
-SIZE_STEP_PX = 64  # other sizes would need upsampling that depends on the shape
+SIZE_STEP_PX = 64  # other sizes would need shape-dependent upsampling
 
 _LATENT_CHANNELS = 4
 _CLIP_SIZE_PX = 224
@@ -48,14 +48,14 @@ class GraphRunner(Protocol):
 
 
 class Interpolator:
-    """Frames between clips, at one size. What `reference` and `latents` give may be kept and used again."""
+    """Frames between clips, at one size. Results of `reference` and `latents` may be kept and reused."""
 
     def __init__(
         self, networks: GraphRunner, height_px: int, width_px: int, options: DenoiseOptions | None = None
     ) -> None:
         """Raises InputError for sizes that are not multiples of 64."""
         if min(height_px, width_px) < SIZE_STEP_PX or height_px % SIZE_STEP_PX or width_px % SIZE_STEP_PX:
-            raise InputError(f"frames of {width_px}x{height_px} pixels: want multiples of {SIZE_STEP_PX}")
+            raise InputError(f"frames of {width_px}x{height_px} pixels, expected multiples of {SIZE_STEP_PX}")
         self._networks = networks
         self._size_px = (height_px, width_px)
         self._options = options or DenoiseOptions()
@@ -71,12 +71,12 @@ class Interpolator:
     ) -> np.ndarray:
         """The eight frames in the middle, uint8 (8, height, width, 3).
 
-        reference: of `reference`. start, end: of `latents`, float32 (4, 4, h, w). features: of `features`, for all 16
-        frames. Equal seeds give equal noise. Raises ValueError where an array has another number of frames.
+        reference: from `reference`. start, end: from `latents`, float32 (4, 4, h, w). features: from `features`, for
+        all 16 frames. Equal seeds give equal noise. Raises ValueError if an array has another number of frames.
         """
         for name, array, n_frames in (("start", start, GIVEN), ("end", end, GIVEN), ("features", features, FRAMES)):
             if len(array) != n_frames:
-                raise ValueError(f"{name} of {len(array)} frames, want {n_frames}")
+                raise ValueError(f"{name} of {len(array)} frames, expected {n_frames}")
         noise, *step_noise = self._noises(seed)
         places = np.r_[:GIVEN, FRAMES - GIVEN : FRAMES]
         known = Priors(places, np.concatenate([start, end]), noise[places])
@@ -91,17 +91,16 @@ class Interpolator:
         step_noise: Sequence[np.ndarray] = (),
         progress: Progress | None = None,
     ) -> np.ndarray:
-        """Latents of a clip of which no frame is known, as AnimateAnyone makes it: float32 (frames, 4, h, w).
+        """Latents of a clip with no known frames, as in AnimateAnyone: float32 (frames, 4, h, w).
 
-        noise: like the result. step_noise: see engine.blending.denoise.denoise.
+        noise: shaped like the result. step_noise: see engine.blending.denoise.denoise.
         """
         return self._denoise(noise, features, reference, None, step_noise, progress)
 
     def reference(self, image: np.ndarray) -> dict[str, np.ndarray]:
-        """What the denoiser takes of a real picture, uint8 (H, W, 3), by name; computed once a clip.
+        """The denoiser's inputs from a real picture, uint8 (H, W, 3), by name; computed once per clip.
 
-        Read-only copies: a GPU need not be sent again what nobody can have changed
-        (engine.inference.session.Session.run).
+        Read-only copies, so that they are not sent to a GPU again (engine.inference.session.Session.run).
         """
         latents = self.latents([image])
         embedding = self._networks.run("image_encoder", {"pixels": clip_pixels(image)})["embedding"]
@@ -109,30 +108,31 @@ class Interpolator:
         return {name: _frozen(array) for name, array in outputs.items()}
 
     def latents(self, images: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
-        """Real pictures, uint8 (H, W, 3) each, as latents float32 (n, 4, h, w): the mean of their distribution."""
+        """Latents of real pictures, uint8 (H, W, 3) each -> float32 (n, 4, h, w): the mean of their distribution."""
         pixels = (_planes(image, self._size_px) * 2 - 1 for image in images)
         return self._each("vae_encoder", "pixels", "latents", pixels)
 
     def features(self, poses: Sequence[np.ndarray] | np.ndarray, flow: np.ndarray | None = None) -> np.ndarray:
-        """What guides each frame, float32 (frames, C, h, w).
+        """The guidance of each frame, float32 (frames, C, h, w).
 
-        poses: drawn poses, uint8 (H, W, 3) each. flow: of `background_flow` at this size; None: no background guidance.
+        poses: drawn poses, uint8 (H, W, 3) each. flow: from `background_flow` at this size; None: no background
+        guidance.
         """
         images = np.concatenate([_planes(pose, self._size_px) for pose in poses])
         features = self._networks.run("pose_guider", {"images": images})["features"]
         if flow is None:
             return features
         if flow.shape != (len(images), *self._size_px, 2):
-            raise ValueError(f"background flow of shape {flow.shape}, want {(len(images), *self._size_px, 2)}")
+            raise ValueError(f"background flow of shape {flow.shape}, expected {(len(images), *self._size_px, 2)}")
         channels_first = np.ascontiguousarray(flow.transpose(0, 3, 1, 2), np.float32)
         return features + self._networks.run("background_guider", {"flow": channels_first})["features"]
 
     def decode(self, latents: np.ndarray) -> np.ndarray:
-        """Latents (n, 4, h, w) -> float32 (n, 3, height, width) in 0..1; one frame at a time, as it was trained."""
+        """Latents (n, 4, h, w) -> float32 (n, 3, height, width) in 0..1; one frame at a time, as in training."""
         return self._each("vae_decoder", "latents", "pixels", (frame[None] for frame in latents))
 
     def _each(self, graph: str, fed: str, given: str, parts: Iterable[np.ndarray]) -> np.ndarray:
-        """A network that takes one image at a time, however many there are."""
+        """Run a network that takes one image at a time on all of them."""
         return np.concatenate([self._networks.run(graph, {fed: np.ascontiguousarray(part)})[given] for part in parts])
 
     def _denoise(
@@ -149,7 +149,7 @@ class Interpolator:
         return denoise(networks, noise, features, reference, options, known, step_noise, progress)
 
     def _noises(self, seed: int) -> list[np.ndarray]:
-        """Where a call starts, and what the sampler adds between its steps."""
+        """The noise that a call starts from, and the noise that the sampler adds between its steps."""
         n = self._options.steps if self._options.sampler == "lcm" else 1
         height, width = (size // PX_PER_LATENT for size in self._size_px)
         generator = np.random.Generator(np.random.PCG64(seed))
@@ -159,13 +159,12 @@ class Interpolator:
 def background_flow(homographies: np.ndarray, height_px: int, width_px: int) -> np.ndarray:
     """How far the background of each frame moved, float32 (frames, height, width, 2) of (x, y).
 
-    homographies: float64 (frames, 3, 3) on pixels (x, y, 1). The result is where each pixel is sent less where it is,
-    in units of the longer side. Raises ValueError for other shapes, InputError for homographies that turn the picture
-    inside out.
+    homographies: float64 (frames, 3, 3) on pixels (x, y, 1). The result is the displacement of each pixel in units of
+    the longer side. Raises ValueError for other shapes, InputError for homographies that turn the picture inside out.
     """
     homographies = np.asarray(homographies, np.float64)
     if homographies.ndim != 3 or homographies.shape[1:] != (3, 3) or not np.isfinite(homographies).all():
-        raise ValueError(f"homographies of shape {homographies.shape}, want finite (frames, 3, 3)")
+        raise ValueError(f"homographies of shape {homographies.shape}, expected finite (frames, 3, 3)")
     y, x = np.mgrid[:height_px, :width_px].astype(np.float64)
     places = np.stack([x, y, np.ones_like(x)], axis=-1)
     moved = np.einsum("fij,hwj->fhwi", homographies, places)
@@ -177,7 +176,7 @@ def background_flow(homographies: np.ndarray, height_px: int, width_px: int) -> 
 
 
 def clip_pixels(image: np.ndarray) -> np.ndarray:
-    """A picture as CLIP sees it: uint8 (H, W, 3), squeezed whatever its shape -> float32 (1, 3, 224, 224)."""
+    """A picture as CLIP sees it: uint8 (H, W, 3), stretched to a square -> float32 (1, 3, 224, 224)."""
     pixels = _planes(image, (_CLIP_SIZE_PX, _CLIP_SIZE_PX), Image.Resampling.BICUBIC)
     mean, deviation = (values[:, None, None] for values in (_CLIP_MEAN, _CLIP_DEVIATION))
     return (pixels - mean) / deviation
@@ -200,9 +199,9 @@ def _planes(
     """A picture at another height and width, float32 (1, 3, height, width) in 0..1."""
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         found = f"{image.dtype}{list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
-        raise ValueError(f"a picture is {found}, want RGB uint8[height, width, 3]")
+        raise ValueError(f"a picture is {found}, expected RGB uint8[height, width, 3]")
     height_px, width_px = size_px
     if image.shape[:2] != size_px:
-        # OpenCV's filters do not widen when a picture shrinks: the network knows these numbers
+        # not OpenCV: its filters do not widen for smaller pictures, and the network was trained on Pillow's
         image = np.asarray(Image.fromarray(image).resize((width_px, height_px), resampling))
     return np.ascontiguousarray(image.transpose(2, 0, 1)[None]).astype(np.float32) / np.float32(255)

@@ -1,8 +1,8 @@
-"""Where the bones say that arms and hands go: a second opinion for dense flow, which loses a hand that moves by
-its own width.
+"""The motion of arms and hands according to the joints: a second opinion for dense flow, which loses a hand that moves
+by more than its own width.
 
-Each bone moves rigidly from its place in A to its place in B; a point follows the bones near it. The hand is one
-bone: single fingers jitter too much to be led, and the flow that starts from here finds them.
+Each bone moves rigidly from its place in A to its place in B; a point follows the bones near it. The hand is one bone:
+single fingers are tracked too noisily, and the flow that starts from here finds them.
 """
 
 import numpy as np
@@ -27,7 +27,7 @@ _ARMS = (
     (RIGHT_SHOULDER, RIGHT_ELBOW, RIGHT_WRIST, RIGHT_HAND.start),
 )
 _MIDDLE_KNUCKLE = 9
-_HAND_LENGTH = 1.6  # of the way from wrist to middle knuckle: the hand bone ends among the fingers
+_HAND_LENGTH = 1.6  # times the way from wrist to middle knuckle: the hand bone ends among the fingers
 _HALF_WIDTH = {"upper arm": 0.13, "forearm": 0.11, "hand": 0.13}  # shoulder widths
 _SURE = 0.5  # joint confidence
 _MIN_MOVE = 0.04  # shoulder widths, a third of a hand's half width: dense flow needs no help below
@@ -40,7 +40,7 @@ def arm_guide(
     confidence_b: np.ndarray,
     size: tuple[int, int],
 ) -> Guide | None:
-    """Flow of arms and hands from pose A to pose B; None where no bone is sure in both or all stand still.
+    """Flow of arms and hands from pose A to pose B; None if no bone is certain in both, or all stand still.
 
     Joints are float32 (75, 2) in pixels of the raster, `size` its width and height; confidence is float32 (75,).
     """

@@ -1,6 +1,6 @@
-"""What draws the frames around a cut: the protocol, and the table of names.
+"""Blenders draw the frames around a cut: their protocol, and the table of names.
 
-Adding a blender is a file in this folder and a line in BLENDERS; its file is imported when it is first opened.
+To add a blender, add a file to this folder and a line to BLENDERS; the file is imported when it is first opened.
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ TRANSITION_FRAMES = 2 * FRAMES_PER_NODE
 
 DEFAULT_BLENDER = "flow"
 CROSSFADE = "crossfade"
-"""Drawn in place of a slower one that would come too late."""
+"""Used in place of a slower one that would be too late."""
 CUT = "cut"
 """Draws nothing: the stored pictures are copied."""
 
@@ -38,7 +38,7 @@ BLENDERS: dict[str, str] = {
     CROSSFADE: "engine.blending.fades:Crossfade",
     CUT: "engine.blending.fades:HardCut",
 }
-"""Name -> module:class. The class is made without arguments."""
+"""Name -> module:class. The class is instantiated without arguments."""
 
 
 @dataclass(frozen=True)
@@ -49,16 +49,16 @@ class Take:
     joints: "np.ndarray"  # float32 (n, 75, 2), pixels, smoothed
     confidence: "np.ndarray"  # float32 (n, 75), 0..1
     hands_found: "np.ndarray"  # bool (n, 2), left and right
-    surface: "np.ndarray | None" = None  # uint64 (n, 96): person mask and hand boxes, one word a row of 64 cells
+    surface: "np.ndarray | None" = None  # uint64 (n, 96): person mask and hand boxes, one word per row of 64 cells
 
 
 class Blender(Protocol):
-    """Draws transitions. Worker processes are sent pickled ones: open what is large, networks for example, in `draw`.
+    """Draws transitions. It is pickled and sent to worker processes: open large things, such as networks, in `draw`.
 
     name      its key in BLENDERS
-    version   of what it draws: with a higher number, cached transitions of lower ones are not used any more
-    samples   the frames that it wants, see `draw`
-    settings  text that names every option that decides its pixels: part of the key of the cache
+    version   of its output: raise it to invalidate cached transitions
+    samples   the frames that it needs, see `draw`
+    settings  text with every option that affects its pixels: part of the cache key
     """
 
     name: str
@@ -71,9 +71,9 @@ class Blender(Protocol):
     def draw(self, before: Take, after: Take) -> "np.ndarray":
         """The 8 frames around a cut, uint8 (8, H, W, 3) RGB.
 
-        "sync": both takes have 8 frames, one pair of real frames for each frame that is drawn. At the ends of clips
-        such frames do not exist, and for "gap" they are never taken: `before` then holds the 4 frames that end where
-        the 8 begin, `after` the 4 that follow them.
+        "sync": both takes have 8 frames, one pair of real frames for each frame drawn. At the ends of clips such frames
+        do not exist, and with "gap" they are never used: then `before` holds the 4 frames just before the 8, and
+        `after` the 4 just after them.
 
         Raises InputError for takes of other shapes or kinds.
         """
@@ -81,16 +81,16 @@ class Blender(Protocol):
 
 @runtime_checkable
 class PlaneBlender(Blender, Protocol):
-    """A blender that needs neither colours nor joints: its transitions are never converted to RGB, and encoded fast."""
+    """A blender that needs neither colours nor joints: its frames are never converted to RGB, so it is fast."""
 
     def draw_planes(self, before: "np.ndarray", after: "np.ndarray") -> "np.ndarray":
-        """As draw, of frames as they are decoded, uint8 (n, H * 3 / 2, W) -> uint8 (8, H * 3 / 2, W)."""
+        """Like draw, on frames as decoded, uint8 (n, H * 3 / 2, W) -> uint8 (8, H * 3 / 2, W)."""
 
 
 def open_blender(name: str) -> Blender:
-    """The blender of a name, with its default settings. Raises InputError for a name that is unknown."""
+    """The blender of this name with its default settings. Raises InputError for an unknown name."""
     if name not in BLENDERS:
-        raise InputError(f"blender {name!r} is unknown: choose {', '.join(BLENDERS)}")
+        raise InputError(f"blender {name!r} is unknown: choose from {', '.join(BLENDERS)}")
     module, _, kind = BLENDERS[name].partition(":")
     blender: Blender = getattr(import_module(module), kind)()
     return blender

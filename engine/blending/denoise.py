@@ -1,8 +1,8 @@
-"""The loop that turns noise into the latents of a clip: sampler, guidance, prior frames, windows of a long clip.
+"""The loop that turns noise into the latents of a clip: sampler, guidance, prior frames, windows over a long clip.
 
-Latents are float32 (frames, 4, height, width). A network is anything that turns named arrays into {"v": ...}, for
-example the `run` of an engine.inference.session.Session; see the graphs `denoiser` and `denoiser_plain` of an acinterp
-bundle. SPEC of AnimateAnyone: guidance section 4, samplers and windows sections 5 and 6, prior frames section 9.
+Latents are float32 (frames, 4, height, width). A network is any function from named arrays to {"v": ...}, for example
+the `run` of an engine.inference.session.Session; see the graphs `denoiser` and `denoiser_plain` of an acinterp bundle.
+SPEC of AnimateAnyone: guidance section 4, samplers and windows sections 5 and 6, prior frames section 9.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,28 +28,22 @@ __all__ = [
 
 Network = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
 Progress = Callable[[int, np.ndarray], None]
-"""Is told the number of steps done and the latents after the last of them."""
+"""Called with the number of steps done and the latents after the last of them."""
 Sampler = Literal["ddim", "lcm"]
 PriorForm = Literal["noised", "clean", "none"]
 
 
 @dataclass(frozen=True)
 class DenoiseOptions:
-    """How latents are made.
-
-    guidance: how far to go beyond the prediction without a reference, 1 is not at all and half the work. priors: real
-    frames are put in place noised to each timestep, as weights know them that were never trained on clean ones, or
-    clean. context_frames, overlap: longer clips are computed in windows of so many frames. The sampler "lcm" is of use
-    with distilled weights only.
-    """
+    """How latents are made."""
 
     steps: int = 20
-    sampler: Sampler = "ddim"
-    guidance: float = 3.5
-    priors: PriorForm = "noised"
+    sampler: Sampler = "ddim"  # "lcm" is only useful with distilled weights
+    guidance: float = 3.5  # how far to go beyond the prediction without a reference; 1: not at all, and half the work
+    priors: PriorForm = "noised"  # insert real frames noised to each timestep (for weights not trained on clean ones)
     schedule: Schedule = field(default_factory=make_schedule, repr=False)
-    context_frames: int = 24
-    context_overlap: int = 4
+    context_frames: int = 24  # longer clips are computed in windows of this many frames
+    context_overlap: int = 4  # frames
 
     def __post_init__(self) -> None:
         if self.sampler not in ("ddim", "lcm"):
@@ -57,20 +51,20 @@ class DenoiseOptions:
         if self.priors not in ("noised", "clean", "none"):
             raise InputError(f"priors {self.priors!r} are not noised, clean or none")
         if not (np.isfinite(self.guidance) and self.guidance >= 1):
-            raise InputError(f"guidance {self.guidance}: want 1 or more")
+            raise InputError(f"guidance is {self.guidance}, expected 1 or more")
         if not 0 <= self.context_overlap < self.context_frames:
             raise InputError(f"windows of {self.context_frames} frames cannot overlap by {self.context_overlap}")
         self.timesteps()
 
     def timesteps(self) -> np.ndarray:
-        """One a step, int64 (steps,). Raises InputError where there are too many steps for the sampler."""
-        of = self.schedule.ddim_timesteps if self.sampler == "ddim" else self.schedule.lcm_timesteps
-        return of(self.steps)
+        """One per step, int64 (steps,). Raises InputError for too many steps for the sampler."""
+        timesteps = self.schedule.ddim_timesteps if self.sampler == "ddim" else self.schedule.lcm_timesteps
+        return timesteps(self.steps)
 
 
 @dataclass(frozen=True)
 class Denoisers:
-    """The two halves of guidance; `plain`, without reference and image, is not needed at guidance 1."""
+    """The two networks of guidance; `plain`, without reference and image, is not needed at guidance 1."""
 
     conditional: Network
     plain: Network | None = None
@@ -78,11 +72,11 @@ class Denoisers:
 
 @dataclass(frozen=True, eq=False)
 class Priors:
-    """Frames that are known: their places int64 (m,), latents float32 (m, 4, h, w), noise for the noised form."""
+    """Frames that are known."""
 
-    frames: np.ndarray
-    latents: np.ndarray
-    noise: np.ndarray | None = None
+    frames: np.ndarray  # int64 (m,), their positions
+    latents: np.ndarray  # float32 (m, 4, h, w)
+    noise: np.ndarray | None = None  # like latents, for the noised form
 
 
 def denoise(
@@ -97,9 +91,9 @@ def denoise(
 ) -> np.ndarray:
     """Noise -> latents, float32 (frames, 4, height, width).
 
-    features: of the guiders, (frames, channels, height, width). reference: what the graph `reference` gave, by name.
-    priors: left aside where options.priors is "none". step_noise: for "lcm", steps - 1 arrays like the latents. Raises
-    ValueError where arrays do not fit each other or priors are missing, InputError where a network is.
+    features: from the guiders, (frames, channels, height, width). reference: outputs of the graph `reference`, by name.
+    priors: ignored if options.priors is "none". step_noise: for "lcm", steps - 1 arrays like the latents. Raises
+    ValueError if arrays do not match or priors are missing, InputError if a network is missing.
     """
     _check(networks, latents, features, options, priors, step_noise)
     known = None if options.priors == "none" else priors
@@ -123,7 +117,7 @@ def denoise(
 
 
 def context_windows(n_frames: int, context_frames: int, overlap: int) -> list[np.ndarray]:
-    """Frames of each window, int64; the last one goes on at the first frame. A clip that fits is one window."""
+    """Frames of each window, int64; the last one wraps to the first frame. A clip that fits is one window."""
     if n_frames <= context_frames:
         return [np.arange(n_frames)]
     starts = range(0, n_frames, context_frames - overlap)
@@ -131,7 +125,7 @@ def context_windows(n_frames: int, context_frames: int, overlap: int) -> list[np
 
 
 class _Prediction:
-    """v of all frames at a timestep: windows averaged, guidance applied."""
+    """v of all frames at a timestep, averaged over windows and with guidance applied."""
 
     def __init__(
         self, networks: Denoisers, features: np.ndarray, reference: Mapping[str, np.ndarray], options: DenoiseOptions
@@ -162,7 +156,7 @@ class _Prediction:
 
 
 def _put(latents: np.ndarray, priors: Priors | None, options: DenoiseOptions, timestep: int) -> None:
-    """Write the frames that are known over what was computed for them."""
+    """Overwrite the latents of known frames."""
     if priors is None:
         return
     known = priors.latents
@@ -179,7 +173,7 @@ def _check(
     priors: Priors | None,
     step_noise: Sequence[np.ndarray],
 ) -> None:
-    _expect(latents.ndim == 4 and len(latents) > 0, f"latents of shape {latents.shape}, want (frames, 4, h, w)")
+    _expect(latents.ndim == 4 and len(latents) > 0, f"latents of shape {latents.shape}, expected (frames, 4, h, w)")
     fits = features.ndim == 4 and (len(features), *features.shape[2:]) == (len(latents), *latents.shape[2:])
     _expect(fits, f"features of shape {features.shape} do not fit latents of shape {latents.shape}")
     if options.guidance != 1 and not networks.plain:
@@ -187,16 +181,16 @@ def _check(
     if options.sampler == "lcm":
         shapes = [noise.shape for noise in step_noise]
         wanted = [latents.shape] * (options.steps - 1)
-        _expect(shapes == wanted, f"noise for {len(shapes)} steps, want {len(wanted)} of the latents' shape")
+        _expect(shapes == wanted, f"noise for {len(shapes)} steps, expected {len(wanted)} of the latents' shape")
     if options.priors == "none":
         return
-    _expect(priors is not None, f"priors are to be put in place {options.priors}, but there are none")
+    _expect(priors is not None, f"options.priors is {options.priors!r}, but there are no priors")
     for array in _arrays(priors, options.priors):
         _expect(array.shape[1:] == latents.shape[1:], f"prior frames of shape {array.shape} in {latents.shape}")
 
 
 def _arrays(priors: Priors | None, form: PriorForm) -> Iterator[np.ndarray]:
-    """The arrays of the priors that are put into latents; raises ValueError where they do not fit each other."""
+    """The arrays of the priors that are inserted into latents; raises ValueError if they do not match."""
     if priors is None:
         return
     yield priors.latents

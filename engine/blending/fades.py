@@ -1,4 +1,4 @@
-"""The two cheap blenders: both takes mixed, and a change from one to the other in the middle."""
+"""The two cheap blenders: a crossfade, and a hard cut in the middle."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ Pictures: TypeAlias = np.ndarray | Sequence[np.ndarray]
 
 
 def fade(a: Pictures, b: Pictures, weights: Sequence[float]) -> np.ndarray:
-    """Frames of two takes, uint8 (n, ...) both, `weights` being the share of b: uint8 (n, ...)."""
+    """Mix frames of two takes, both uint8 (n, ...) -> uint8 (n, ...). weights: the share of b in each frame."""
     out = np.empty((len(weights), *a[0].shape), np.uint8)
     for one, other, weight, frame in zip(a, b, weights, out, strict=True):
         cv2.addWeighted(one, 1 - weight, other, weight, 0, dst=frame)
@@ -29,11 +29,11 @@ def fade(a: Pictures, b: Pictures, weights: Sequence[float]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Crossfade(PlaneBlender):
-    """Mixes pair by pair; over a gap, the last frame before it with the first one after it."""
+    """Mixes pairs of frames; across a gap, the last frame before it with the first one after it."""
 
     name = CROSSFADE
     version = 2
-    settings = "BlendOptions(blender='crossfade', arms=False, flow_points=100000)"  # as packs were cached under it
+    settings = "BlendOptions(blender='crossfade', arms=False, flow_points=100000)"  # the key of existing caches
     samples = "sync"
 
     def draw(self, before: Take, after: Take) -> np.ndarray:
@@ -45,7 +45,7 @@ class Crossfade(PlaneBlender):
 
 @dataclass(frozen=True)
 class HardCut(Blender):
-    """Changes over in the middle; over a gap, both sides stand still."""
+    """Switches in the middle; across a gap, both sides are frozen."""
 
     name = CUT
     version = 2
@@ -58,9 +58,9 @@ class HardCut(Blender):
 
 
 def _held(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """8 frames of each side: those of a sync transition, or the two beside a gap, held."""
+    """8 frames of each side: those of a sync transition, or the frames on both sides of a gap, repeated."""
     if before.shape != after.shape or len(before) not in (FRAMES_PER_NODE, TRANSITION_FRAMES):
-        raise InputError(f"takes have frames {before.shape} and {after.shape}; wanted 4 or 8 of one shape")
+        raise InputError(f"takes have frames {before.shape} and {after.shape}; expected 4 or 8 of the same shape")
     if len(before) == TRANSITION_FRAMES:
         return before, after
     a, b = (np.broadcast_to(frame, (TRANSITION_FRAMES, *frame.shape)) for frame in (before[-1], after[0]))

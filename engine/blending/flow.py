@@ -1,9 +1,9 @@
-"""Dense optical flow between two pictures: measured both ways, judged by its agreement, repaired where it fails,
-and followed.
+"""Dense optical flow between two pictures: measured both ways, judged by its agreement, repaired where it fails, and
+followed.
 
-Flow is Dense Inverse Search (Kroeger et al., ECCV 2016) as OpenCV has it: other methods lie within 0.35 dB of it
-in our use and cost 3 to 270 times as much. A seed enters DIS as one more candidate of every patch on every level,
-so a bad seed does no harm.
+Flow is Dense Inverse Search (Kroeger et al., ECCV 2016) from OpenCV: other methods are within 0.35 dB of it in our use
+and cost 3 to 270 times as much. A seed is one more candidate for every DIS patch on every level, so a bad seed does no
+harm.
 
 All flows are float32 (h, w, 2), x and y, in pixels of the pictures given.
 """
@@ -19,26 +19,26 @@ from engine.blending.kernels.correspondence import N_CHANNELS, agreement, pool, 
 __all__ = ["FlowPair", "Guide", "carry", "flow_pair", "hermite", "measure", "warp"]
 
 _SLACK_PX = 1.0  # disagreement of the two flows that is one standard deviation of their noise
-_BLOCK = 8  # places that no trusted vector reaches are filled from a raster this much coarser
+_BLOCK = 8  # points that no trusted vector reaches are filled from a raster this much coarser
 _BLOCK_SIGMA = 1.5
 _FILL_SHARE = 0.02
-# Splatted vectors of the picture nearer in time win early: a hand that cannot be matched must not be torn between
-# two opinions.
+# Splatted vectors of the picture nearer in time win early: a hand that cannot be matched must not be torn between two
+# flows.
 _NEARNESS_POWER = 3.0
 
 
 @dataclass(frozen=True)
 class Guide:
-    """A second opinion on the flow where dense matching fails, from other evidence than the pixels."""
+    """A second opinion on the flow, for regions where dense matching fails; from evidence other than pixels."""
 
     flow: np.ndarray  # float32 (h, w, 2)
-    belongs: np.ndarray  # float32 (h, w) 0..1: how far a point is under its authority
-    reach_px: float  # matching is judged over regions of this standard deviation
+    belongs: np.ndarray  # float32 (h, w) 0..1: weight of the guide at a point
+    reach_px: float  # matching is judged over Gaussian regions of this standard deviation
 
 
 @dataclass(frozen=True)
 class FlowPair:
-    """Flow both ways between pictures A and B, and how far each vector is confirmed by the other flow."""
+    """Flow both ways between pictures A and B, and how well each vector is confirmed by the other flow."""
 
     forward: np.ndarray  # float32 (h, w, 2), A to B
     backward: np.ndarray  # float32 (h, w, 2), B to A
@@ -55,7 +55,7 @@ class FlowPair:
 def measure(a: np.ndarray, b: np.ndarray, seed: np.ndarray | None = None) -> np.ndarray:
     """DIS flow from a to b, uint8 (h, w) both."""
     dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    # OpenCV writes its answer over the seed; without one it takes None, which its type stubs do not know.
+    # OpenCV overwrites the seed with its result; without a seed it accepts None, which its type stubs do not know.
     start: Any = None if seed is None else seed.copy()
     return dis.calc(a, b, start)
 
@@ -68,7 +68,7 @@ def flow_pair(
 ) -> FlowPair:
     """Flow both ways between two grey pictures, uint8 (h, w).
 
-    `seeds` are the flows of a similar pair (the frames just before); `guides` (A to B, B to A) lead where matching
+    `seeds` are the flows of a similar pair (the frames just before); `guides` (A to B, B to A) are used where matching
     fails.
     """
     starts: list[np.ndarray | None] = list(seeds) if seeds else [None, None]
@@ -93,9 +93,7 @@ def _seeded(start: np.ndarray | None, guide: Guide) -> np.ndarray:
 
 
 def _repair(flow: np.ndarray, trust: np.ndarray, guide: Guide | None) -> np.ndarray:
-    """Replace untrusted vectors by the trusted ones around them: what cannot be matched moves with its
-    surroundings.
-    """
+    """Replace untrusted vectors by the trusted ones around them: unmatched points move with their surroundings."""
     height, width = trust.shape
     small = (max(1, width // _BLOCK), max(1, height // _BLOCK))
     weight = trust[..., None] + np.float32(1e-3)
@@ -111,9 +109,7 @@ def _repair(flow: np.ndarray, trust: np.ndarray, guide: Guide | None) -> np.ndar
 
 
 def _regional(trust: np.ndarray, guide: Guide) -> np.ndarray:
-    """Trust of whole regions under the guide: a hand that is half matched would tear, so it is matched or it is
-    not.
-    """
+    """Trust per region under the guide: a half-matched hand would tear, so it counts as matched or not at all."""
     inside = cv2.GaussianBlur(guide.belongs, (0, 0), guide.reach_px) + np.float32(1e-3)
     mean = cv2.GaussianBlur(guide.belongs * trust, (0, 0), guide.reach_px) / inside
     verdict = np.clip((mean - np.float32(0.3)) / np.float32(0.4), 0, 1)
@@ -121,7 +117,7 @@ def _regional(trust: np.ndarray, guide: Guide) -> np.ndarray:
 
 
 def hermite(flow: np.ndarray, start: np.ndarray, end: np.ndarray, share: float, steps: int) -> np.ndarray:
-    """Way done at `share` (0..1) of a cubic path: `flow` is the whole way, `start` and `end` velocities per step."""
+    """Displacement at `share` (0..1) of a cubic path: `flow` is the whole, `start` and `end` velocities per step."""
     done = np.float32(share * share * (3 - 2 * share)) * flow
     done += np.float32(steps * share * (1 - share) ** 2) * start
     done -= np.float32(steps * share * share * (1 - share)) * end
@@ -131,9 +127,8 @@ def hermite(flow: np.ndarray, start: np.ndarray, end: np.ndarray, share: float, 
 def carry(pair: FlowPair, moved_a: np.ndarray, moved_b: np.ndarray, time: float) -> np.ndarray:
     """Bring both flows to an instant between the pictures, A at time 0 and B at time 1.
 
-    `moved_a` and `moved_b` are the parts of the ways from A and from B that are done by then. Returns the
-    correspondence field, float32 (h, w, 6): offsets at which to read A and B, and how far the point is seen by A
-    and by B.
+    `moved_a` and `moved_b` are the displacements from A and from B at that instant. Returns the correspondence field,
+    float32 (h, w, 6): offsets at which to read A and B, and how visible the point is in A and in B.
     """
     near_a, near_b = (1 - time) ** _NEARNESS_POWER, time**_NEARNESS_POWER
     total = np.zeros((*pair.trust_a.shape, N_CHANNELS + 1), np.float32)
@@ -144,7 +139,7 @@ def carry(pair: FlowPair, moved_a: np.ndarray, moved_b: np.ndarray, time: float)
 
 
 def warp(picture: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Read a picture or a flow at every point plus its offset, bilinearly; the border goes on outwards."""
+    """Read a picture or a flow at every point plus its offset, bilinearly; the border is replicated outwards."""
     height, width = offsets.shape[:2]
     column, row = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
     return cv2.remap(

@@ -1,13 +1,13 @@
 """Transitions: the 8 frames around a cut, drawn from real frames on both sides.
 
-*Sync*: the take before the cut goes on, the take after it has a run-up, so 8 pairs of real frames exist and frame
-k morphs one pair. *Gap*: only the 4 frames on each side are there, and 8 frames between them are interpolated
-along cubic paths.
+*Sync*: the take before the cut continues after it, and the take after it starts before it, so 8 pairs of real frames
+exist and frame k morphs one pair. *Gap*: only 4 frames on each side exist, and the 8 frames between them are
+interpolated along cubic paths.
 
-The morph moves both pictures to where things are at the instant wanted. Where they then agree, they are averaged;
-where they do not (a hand open here and closed there), the one nearer in time is shown, so that no second hand
-shines through. Where the two takes have nothing in common (other clothes, another shot), nothing is morphed: a
-short fade in the middle of the 8 frames.
+The morph moves both pictures to where things are at the wanted instant. Where they then agree, they are averaged; where
+they do not (a hand open in one and closed in the other), the one nearer in time is shown, so that no second hand shines
+through. If the two takes have nothing in common (other clothes, another shot), nothing is morphed: there is a short
+fade in the middle of the 8 frames.
 """
 
 from collections.abc import Iterator
@@ -29,17 +29,17 @@ __all__ = ["Flow"]
 
 _STEPS = TRANSITION_FRAMES + 1
 _TIMES = FADE_WEIGHTS
-# What is left of a fade when the takes cannot be morphed: frames 4 and 5 alone are mixed.
+# The fade if the takes cannot be morphed: only frames 4 and 5 are mixed.
 _SHORT_FADE = tuple(min(max((k - 3) / 3, 0.0), 1.0) for k in range(1, _STEPS))
 
-# Cuts of one scene match in 0.39 to 0.99 of their area, other clothes in 0.17 at most, other people in 0.03.
+# Cuts within a scene match in 0.39 to 0.99 of their area, with other clothes in at most 0.17, other people in 0.03.
 _MIN_TRUST = 0.25
 _MASK_SHAPE = (48, 64)
-_SURE = 0.3  # confidence of joints that the work box must hold
+_SURE = 0.3  # confidence of joints that the work box must contain
 _MARGIN = 0.05  # of the box's longer side
 _SOFT_PX = 16
 _MIN_SIDE_PX = 16
-# Mean difference outside of the box, grey levels: five cuts of a clip with a pan gave 1.5 to 3.3, across the pan 17.
+# Mean difference outside the box, grey levels: five cuts of a clip with a pan gave 1.5 to 3.3, one across the pan 17.
 _OTHER_BACKGROUND = 6.0
 _THUMBNAIL = 96
 _VELOCITY_SHARE = 0.8  # of the measured velocities in the paths across a gap
@@ -47,25 +47,20 @@ _VELOCITY_SHARE = 0.8  # of the measured velocities in the paths across a gap
 
 @dataclass(frozen=True)
 class Flow(Blender):
-    """Morphs along dense optical flow.
-
-    arms: let the joints lead arms and hands where flow fails. Hands travel instead of changing places, but drag
-        bits of what lies behind them; off by default, because the measures of benchmarks/bench_transitions.py are
-        0.2 to 0.4 dB lower with it.
-    flow_points: flow is measured on a raster of at most this many points: time grows with it, detail of small
-        hands too.
-    """
+    """Morphs along dense optical flow."""
 
     name = DEFAULT_BLENDER
     version = 1
     samples = "sync"
 
+    # Let the joints guide arms and hands where flow fails. Hands then move instead of fading, but drag bits of the
+    # background along; off by default, because benchmarks/bench_transitions.py measures 0.2 to 0.4 dB less with it.
     arms: bool = False
-    flow_points: int = 100_000
+    flow_points: int = 100_000  # at most, of the raster that flow is measured on: time and detail of hands grow with it
 
     @property
     def settings(self) -> str:
-        """Spelt as packs were cached under it."""
+        """Spelt as in the keys of existing caches."""
         return f"BlendOptions(blender='flow', arms={self.arms}, flow_points={self.flow_points})"
 
     def draw(self, before: Take, after: Take) -> np.ndarray:
@@ -117,7 +112,7 @@ def _morph_sync(a: Take, b: Take, options: Flow) -> np.ndarray:
 
 
 def _morph_gap(before: Take, after: Take, options: Flow) -> np.ndarray:
-    """The frames between the last one of `before` and the first of `after`; those further away give the velocities."""
+    """The frames between the last one of `before` and the first of `after`; the others give the velocities."""
     _check(before, after, FRAMES_PER_NODE, options)
     a, b = np.ascontiguousarray(before.frames[-1]), np.ascontiguousarray(after.frames[0])
     many_a, many_b = (np.broadcast_to(frame, (TRANSITION_FRAMES, *frame.shape)) for frame in (a, b))
@@ -136,7 +131,7 @@ def _morph_gap(before: Take, after: Take, options: Flow) -> np.ndarray:
 
 
 def _gap_paths(before: Take, after: Take, pair: FlowPair, grid: _Grid) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Ways done from A and from B at each of the 8 instants: cubic, with velocities over two frames on each side."""
+    """Displacements from A and B at each of the 8 instants: cubic, with velocities over two frames on each side."""
     a, b = before.frames[-1], after.frames[0]
     velocity_a = measure(_grey(grid.reduce(a)), _grey(grid.reduce(before.frames[-3]))) / np.float32(-2)
     velocity_b = measure(_grey(grid.reduce(b)), _grey(grid.reduce(after.frames[2]))) / np.float32(2)
@@ -145,7 +140,7 @@ def _gap_paths(before: Take, after: Take, pair: FlowPair, grid: _Grid) -> Iterat
         (pair.forward, pair.trust_a, velocity_a, velocity_b),
         (pair.backward, pair.trust_b, -velocity_b, -velocity_a),
     ):
-        # A vector that is not confirmed has no known velocity at its other end: it goes straight.
+        # An unconfirmed vector has no known velocity at its other end: its path is straight.
         straight, share = flow / np.float32(_STEPS), np.float32(_VELOCITY_SHARE) * trust[..., None]
         ends.append([straight + share * (velocity - straight) for velocity in (here, warp(there, flow))])
     (start_a, end_a), (start_b, end_b) = ends
@@ -157,11 +152,11 @@ def _gap_paths(before: Take, after: Take, pair: FlowPair, grid: _Grid) -> Iterat
 
 
 def _mix(field: np.ndarray, small_a: np.ndarray, small_b: np.ndarray, time: float, grid: _Grid) -> np.ndarray:
-    """From the correspondence field to what `render` needs: offsets in picture pixels and the weight of B."""
+    """From the correspondence field to the input of `render`: offsets in picture pixels and the weight of B."""
     warped_a = warp(small_a, np.ascontiguousarray(field[..., 0:2]))
     warped_b = warp(small_b, np.ascontiguousarray(field[..., 2:4]))
     unlike = cv2.absdiff(warped_a, warped_b).max(axis=2).astype(np.float32)
-    # Neighbours decide together: a hand belongs to one take or to the other, never in pieces.
+    # Neighbours decide together: a hand is taken from one take or the other, never in pieces.
     unlike = cv2.GaussianBlur(unlike, (0, 0), 2.0)
     unlike = cv2.GaussianBlur(cv2.dilate(unlike, np.ones((7, 7), np.uint8)), (0, 0), 3.0)
     seen = np.log((field[..., 5] + np.float32(0.05)) / (field[..., 4] + np.float32(0.05)))
@@ -176,9 +171,7 @@ def _grid(a: Take, b: Take, options: Flow) -> _Grid:
 
 
 def _work_box(a: Take, b: Take) -> tuple[int, int, int, int]:
-    """Box of the person in both takes; the whole picture where nobody is found or the backgrounds differ (a camera
-    move).
-    """
+    """Box of the person in both takes; the whole picture if nobody is found or the backgrounds differ (camera move)."""
     height, width = a.frames.shape[1:3]
     points = [take.joints[take.confidence > _SURE] for take in (a, b)]
     points += [_surface_corners(take.surface, width, height) for take in (a, b) if take.surface is not None]
@@ -195,9 +188,7 @@ def _work_box(a: Take, b: Take) -> tuple[int, int, int, int]:
 
 
 def _surface_corners(surface: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Corners of the smallest box that holds the mask and the hand boxes: float32 (2, 2), or (0, 2) where both are
-    empty.
-    """
+    """Corners of the smallest box around the mask and the hand boxes: float32 (2, 2), or (0, 2) if both are empty."""
     rows, columns = _MASK_SHAPE
     words = np.bitwise_or.reduce(surface, axis=0)
     words = words[:rows] | words[rows:]
@@ -242,13 +233,13 @@ def _grey(picture: np.ndarray) -> np.ndarray:
 
 def _check(a: Take, b: Take, n_frames: int, options: Flow) -> None:
     if options.flow_points < 1024:
-        raise InputError(f"flow_points is {options.flow_points}; wanted at least 1024")
+        raise InputError(f"flow_points is {options.flow_points}; expected at least 1024")
     if a.frames.shape != b.frames.shape:
-        raise InputError(f"takes have frames {a.frames.shape} and {b.frames.shape}; wanted one shape")
+        raise InputError(f"takes have frames {a.frames.shape} and {b.frames.shape}; expected the same shape")
     for take in (a, b):
         frames = take.frames
         if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or len(frames) != n_frames:
-            raise InputError(f"frames are {frames.dtype} {frames.shape}; wanted uint8 ({n_frames}, H, W, 3)")
+            raise InputError(f"frames are {frames.dtype} {frames.shape}; expected uint8 ({n_frames}, H, W, 3)")
         for name, array, shape in (
             ("joints", take.joints, (n_frames, N_JOINTS, 2)),
             ("confidence", take.confidence, (n_frames, N_JOINTS)),
@@ -256,4 +247,4 @@ def _check(a: Take, b: Take, n_frames: int, options: Flow) -> None:
             ("surface", take.surface, (n_frames, 2 * _MASK_SHAPE[0])),
         ):
             if array is not None and array.shape != shape:
-                raise InputError(f"{name} is {array.shape}; wanted {shape}")
+                raise InputError(f"{name} is {array.shape}; expected {shape}")

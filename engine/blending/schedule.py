@@ -1,8 +1,9 @@
 """Noise schedules of the diffusion denoiser and the steps of its samplers, in NumPy.
 
-Everything is float32 and equals what diffusers computes in torch. A denoiser of this project predicts v
-(v = sqrt(a) * noise - sqrt(1 - a) * clean, with a the cumulative alpha), and its schedule ends in pure noise: a is 0 at
-the last timestep, so no formula here divides by the root of a. Golden data and facts: SPEC of AnimateAnyone, section 6.
+Everything is float32 and equal to what diffusers computes in torch. The denoisers of this project predict v
+(v = sqrt(a) * noise - sqrt(1 - a) * clean, with a the cumulative alpha), and their schedule ends in pure noise: a is 0
+at the last timestep, so no formula here divides by the root of a. Golden data and facts: SPEC of AnimateAnyone, section
+6.
 """
 
 from dataclasses import dataclass
@@ -16,17 +17,17 @@ __all__ = ["N_TIMESTEPS", "BetaSchedule", "Schedule", "boundary_scales", "make_s
 
 BetaSchedule = Literal["linear", "scaled_linear"]
 
-N_TIMESTEPS = 1000  # that the network was trained with
+N_TIMESTEPS = 1000  # as in training
 _BETA_START, _BETA_END = 0.00085, 0.012
-_FINAL_ALPHA = np.float32(1.0)  # cumulative, behind timestep 0
-_LCM_ORIGINAL_STEPS = 50  # of the teacher that an LCM was distilled from
+_FINAL_ALPHA = np.float32(1.0)  # cumulative, after timestep 0
+_LCM_ORIGINAL_STEPS = 50  # of the teacher that the LCM was distilled from
 _LCM_SIGMA, _LCM_TIMESTEP_SCALE = 0.5, 10.0
 _MIN_SNR_GAMMA = 5.0
 
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    """`betas` and `cumulative_alphas`: float32 (1000,), one a timestep. `timesteps` arguments are within 0 .. 999."""
+    """`betas` and `cumulative_alphas`: float32 (1000,), one per timestep. `timestep` arguments are in 0 .. 999."""
 
     betas: np.ndarray
     cumulative_alphas: np.ndarray
@@ -38,9 +39,9 @@ class Schedule:
         return np.round(spread).astype(np.int64) - 1
 
     def ddim_previous(self, timestep: int, n_steps: int) -> int:
-        """Timestep to which a DDIM step leads; -1: all noise is gone.
+        """Timestep to which a DDIM step leads; -1: no noise is left.
 
-        Where n_steps does not divide 1000 this is not always the next one of `ddim_timesteps`: the reference's rule.
+        If n_steps does not divide 1000, this is not always the next of `ddim_timesteps`, as in the reference.
         """
         return max(timestep - N_TIMESTEPS // n_steps, -1)
 
@@ -52,21 +53,21 @@ class Schedule:
         return teacher[places].astype(np.int64)
 
     def alpha(self, timestep: int) -> np.float32:
-        """Cumulative alpha at a timestep; 1 behind the last step, at -1."""
+        """Cumulative alpha at a timestep; 1 after the last step, at -1."""
         return np.float32(self.cumulative_alphas[timestep]) if timestep >= 0 else _FINAL_ALPHA
 
     def clean(self, latents: np.ndarray, v: np.ndarray, timestep: int) -> np.ndarray:
-        """The clean latents that a prediction v means, float32 of the latents' shape."""
+        """The clean latents implied by a prediction v, float32 of the latents' shape."""
         signal, noise = self._roots(timestep)
         return signal * latents - noise * v
 
     def noise(self, latents: np.ndarray, v: np.ndarray, timestep: int) -> np.ndarray:
-        """The noise that a prediction v means, float32 of the latents' shape."""
+        """The noise implied by a prediction v, float32 of the latents' shape."""
         signal, noise = self._roots(timestep)
         return signal * v + noise * latents
 
     def add_noise(self, clean: np.ndarray, noise: np.ndarray, timestep: int) -> np.ndarray:
-        """Clean latents as they are at a timestep; exactly the noise at the last one, exactly themselves at -1."""
+        """Clean latents noised to a timestep; exactly the noise at the last one, exactly the clean latents at -1."""
         signal, rest = self._roots(timestep)
         return signal * clean + rest * noise
 
@@ -81,7 +82,7 @@ class Schedule:
         return (signal / noise) ** 2
 
     def min_snr_weight(self, timestep: int) -> np.float32:
-        """Weight of the training loss at a timestep: min-SNR with gamma 5 for v, hence of SNR + 1."""
+        """Weight of the training loss at a timestep: min-SNR with gamma 5 for v, hence with SNR + 1."""
         ratio = self.signal_to_noise(timestep) + np.float32(1)
         return min(ratio, np.float32(_MIN_SNR_GAMMA)) / ratio
 
@@ -91,7 +92,7 @@ class Schedule:
         return self.add_noise(clean, noise, previous)
 
     def lcm_denoised(self, latents: np.ndarray, v: np.ndarray, timestep: int) -> np.ndarray:
-        """What a latent consistency model holds for the clean latents at a timestep."""
+        """The clean latents estimated by a latent consistency model at a timestep."""
         skip, out = boundary_scales(timestep)
         return out * self.clean(latents, v, timestep) + skip * latents
 
@@ -123,14 +124,14 @@ def make_schedule(kind: BetaSchedule = "linear", zero_terminal_snr: bool = True)
 
 
 def boundary_scales(timestep: int) -> tuple[np.float32, np.float32]:
-    """Shares of the noisy and of the clean latents in an LCM's result: at timestep 0 all is the noisy ones."""
+    """Shares of the noisy and the clean latents in an LCM's result: at timestep 0, only the noisy ones."""
     scaled = timestep * _LCM_TIMESTEP_SCALE
     square = scaled**2 + _LCM_SIGMA**2
     return np.float32(_LCM_SIGMA**2 / square), np.float32(scaled / square**0.5)
 
 
 def _without_signal_at_the_end(betas: np.ndarray) -> np.ndarray:
-    """Betas moved so that the last cumulative alpha is 0 and the first stays (arXiv 2305.08891, algorithm 1)."""
+    """Betas changed so that the last cumulative alpha is 0 and the first is kept (arXiv 2305.08891, algorithm 1)."""
     roots = np.sqrt(_cumulative(np.float32(1) - betas))
     first, last = roots[0], roots[-1]
     roots = (roots - last) * (first / (first - last))
@@ -145,7 +146,7 @@ def _cumulative(alphas: np.ndarray) -> np.ndarray:
 
 
 def _linspace(start: float, end: float) -> np.ndarray:
-    """As torch has it: a float32 step from both ends to the middle, each value rounded once."""
+    """Like torch.linspace: a float32 step from both ends to the middle, each value rounded once."""
     first, last = np.float32(start), np.float32(end)
     step = np.float64((last - first) / np.float32(N_TIMESTEPS - 1))
     place = np.arange(N_TIMESTEPS)
@@ -155,4 +156,4 @@ def _linspace(start: float, end: float) -> np.ndarray:
 
 def _expect_steps(n_steps: int, most: int) -> None:
     if not 1 <= n_steps <= most:
-        raise InputError(f"{n_steps} denoising steps are not possible: want 1 to {most}")
+        raise InputError(f"{n_steps} denoising steps are not possible: use 1 to {most}")

@@ -1,4 +1,4 @@
-"""The arrays of a pack: which there are, and how they are read from files that a stranger may have made."""
+"""The arrays of a pack: their names and shapes, and how they are read from untrusted files."""
 
 import hashlib
 import io
@@ -45,12 +45,12 @@ RESIDENT = (
     *("packet_start", "node_sha256", "clip_start", "motion_level", "rest"),
     *("graph_indptr", "graph_indices", "graph_distance", "graph_kind", "graph_kept"),
 )
-"""What every performance needs, and what its kernels trust: read and checked when a pack is opened."""
+"""Arrays that every performance needs and that its kernels trust: read and checked when a pack is opened."""
 
 MAX_FEATURE_WIDTH = 4096
 MAX_EDGES_PER_NODE = 4096
 _MAGIC = b"\x93NUMPY"
-_HEAD_BYTES = 512  # numpy writes 128; a header of more could keep its parser busy
+_HEAD_BYTES = 512  # numpy writes 128; a larger header could keep its parser busy
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def npy_bytes(array: np.ndarray) -> bytes:
 
 
 def stored_shape(folder: Path, name: str, info: PackInfo) -> tuple[int, ...]:
-    """Look at an array of ARRAYS without reading it. Raises OSError or ValueError where it is not what it should be."""
+    """Shape of an array of ARRAYS, from its header alone. Raises OSError, or ValueError if it does not fit `info`."""
     descriptor = open_plain(folder / f"{name}.npy", follow_links=False)
     try:
         return _checked(_header(descriptor, name), name, info).shape
@@ -85,7 +85,7 @@ def stored_shape(folder: Path, name: str, info: PackInfo) -> tuple[int, ...]:
 
 
 def read_array(folder: Path, name: str, info: PackInfo) -> np.ndarray:
-    """An array of ARRAYS, read-only. Raises OSError, or ValueError where it is not the one that pack.json speaks of."""
+    """An array of ARRAYS, read-only. Raises OSError, or ValueError if it is not the one that pack.json describes."""
     descriptor = open_plain(folder / f"{name}.npy", follow_links=False)
     try:
         header = _checked(_header(descriptor, name), name, info)
@@ -112,16 +112,16 @@ def read_npy(path: Path, dtype: str, n_rows: int, most_columns: int, sha256: str
 def _header(descriptor: int, name: str) -> _Header:
     head = os.pread(descriptor, _HEAD_BYTES, 0)
     if head[: len(_MAGIC)] != _MAGIC:
-        raise ValueError(f"{name} is no array")
+        raise ValueError(f"{name} is not an array")
     content = io.BytesIO(head)
     try:
         if np.lib.format.read_magic(content) != (1, 0):
             raise ValueError("another version")
         shape, fortran, dtype = np.lib.format.read_array_header_1_0(content, max_header_size=_HEAD_BYTES)
-    except Exception as error:  # it is parsed as Python is, and that fails in many ways
+    except Exception as error:  # it is parsed as Python, which fails in many ways
         raise ValueError(f"{name} has a damaged header") from error
     if fortran or dtype.hasobject or any(size < 0 for size in shape):
-        raise ValueError(f"{name} is an array of another layout")
+        raise ValueError(f"{name} has an unsupported array layout")
     header = _Header(dtype, shape, content.tell())
     if (size := os.fstat(descriptor).st_size) != header.file_bytes:
         raise ValueError(f"{name} has {size} bytes, expected {header.file_bytes}")
@@ -153,10 +153,10 @@ def _content(descriptor: int, header: _Header, sha256: str, name: str) -> np.nda
     with open(descriptor, "rb", closefd=False) as file:
         file.readinto(content)
     if hashlib.sha256(content).hexdigest() != sha256:
-        raise ValueError(f"{name} is not what was written: its sha256 is another")
+        raise ValueError(f"{name} was changed: its sha256 differs")
     array = np.frombuffer(content, header.dtype, offset=header.n_bytes).reshape(header.shape)
     if array.dtype == bool and array.view(np.uint8).max(initial=0) > 1:
-        raise ValueError(f"{name} holds something else than true and false")
+        raise ValueError(f"{name} contains values other than true and false")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise ValueError(f"{name} is not finite")
     array.flags.writeable = False

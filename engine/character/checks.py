@@ -1,4 +1,4 @@
-"""What kernels and slices trust unseen is checked when a pack is opened: a wrong byte here would be a crash there."""
+"""Checks, when a pack is opened, of everything that kernels and slices trust: a wrong byte could crash them."""
 
 from collections.abc import Mapping
 
@@ -11,19 +11,19 @@ from engine.timebase import FRAMES_PER_NODE
 
 __all__ = ["check_arrays"]
 
-MAX_NODE_BYTES = 64 << 20  # of pictures, which are read as a whole
-MAX_DISTANCE = 1e4  # far beyond any two poses; its square still leaves all digits to sums over hours
+MAX_NODE_BYTES = 64 << 20  # of the pictures of a node, which are read at once
+MAX_DISTANCE = 1e4  # far above that of any two poses; sums of its square over hours still keep their precision
 
 
 def check_arrays(info: PackInfo, arrays: Mapping[str, np.ndarray]) -> None:
-    """Raises ValueError where the arrays that are RESIDENT contradict one another or pack.json. Milliseconds."""
+    """Raises ValueError if the RESIDENT arrays contradict each other or pack.json. Takes milliseconds."""
     _check_packets(arrays["packet_start"])
     nodes = np.cumsum([0] + [clip.n_frames // FRAMES_PER_NODE for clip in info.clips])
     if not np.array_equal(arrays["clip_start"], nodes):
         raise ValueError("clip_start does not match the clips")
     for name in ("motion_level", "rest"):
         if arrays[name].min() < 0 or arrays[name].max() > 1:
-            raise ValueError(f"{name} leaves 0 to 1")
+            raise ValueError(f"{name} is outside 0 to 1")
     _check_graph(arrays)
 
 
@@ -57,14 +57,14 @@ def _check_graph(arrays: Mapping[str, np.ndarray]) -> None:
         raise ValueError("graph_distance is out of range")
     begins = np.zeros(len(kept) + 1, bool)
     begins[arrays["clip_start"]] = True
-    continues = kind == CONTINUE  # at most one a node, for targets are unique
+    continues = kind == CONTINUE  # at most one per node, because targets are unique
     if np.any(continues & ((target != source + 1) | begins[target])):
-        raise ValueError("an edge that continues does not lead to the next node of its clip")
+        raise ValueError("a continue edge does not lead to the next node of its clip")
     _check_ways(indptr, kept, source[continues], target[~continues])
 
 
 def _check_ways(indptr: np.ndarray, kept: np.ndarray, continued: np.ndarray, entered: np.ndarray) -> None:
-    """No path may die: searches count on a way on from wherever they are, under the dwell rule
+    """Raises ValueError if a path could end: searches rely on a way on from every node, under the dwell rule
     (engine.motion_graph.connect).
 
     continued: nodes that have a continue edge; entered: nodes that cuts lead to.
@@ -73,6 +73,6 @@ def _check_ways(indptr: np.ndarray, kept: np.ndarray, continued: np.ndarray, ent
         raise ValueError("a node that is kept has no way out")
     goes_on = np.zeros(len(kept) + MIN_DWELL, bool)
     goes_on[continued] = True
-    for ahead in range(MIN_DWELL - 1):  # only then it may be left by a cut again
+    for ahead in range(MIN_DWELL - 1):  # after these nodes the path may cut again
         if not goes_on[entered + ahead].all():
-            raise ValueError("a cut leads to where the path ends before it may cut again")
+            raise ValueError("after a cut, a path ends before it may cut again")

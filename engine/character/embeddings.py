@@ -1,11 +1,11 @@
-"""Motion features inside a pack, by embedding: made once from the pack's own joints, used at every render.
+"""Motion features inside a pack, by embedding: computed once from the pack's own joints, used at every render.
 
-    embeddings/NAME/embedding.json    whose they are: name, hash of what made them, what is known about it
-    embeddings/NAME/low.npy           float32 (N, D), a row a node
+    embeddings/NAME/embedding.json    the embedding: its name, its hash, facts about it
+    embeddings/NAME/low.npy           float32 (N, D), a row per node
     embeddings/NAME/high.npy          float32 (N, E)
-    embeddings/NAME/fit.npz           the embedding itself, where it was fitted to this person
+    embeddings/NAME/fit.npz           the embedding itself, if it was fitted to this person
 
-Features of another hash are refused, never compared: the numbers would mean something else.
+Features of an embedding with another hash are refused, never compared: their numbers have another meaning.
 """
 
 import hashlib
@@ -45,59 +45,59 @@ _MARKER = "embedding.json"
 _FILES = frozenset(("low.npy", "high.npy", "fit.npz"))
 _MAX_JSON_BYTES = 1 << 20
 _MAX_FIT_BYTES = 32 << 20
-_MAX_NORM = 1e3  # of a row: 1 at most where it is normalised; products of more would drown all other costs
-_DAMAGED, _REFRESH = "are damaged", "make them anew with 'tango-rt character refresh'"
+_MAX_NORM = 1e3  # of a row; normalised rows have at most 1, and larger products would swamp all other costs
+_DAMAGED, _REFRESH = "are damaged", "make them again with 'tango-rt character refresh'"
 
 
 @dataclass(frozen=True, eq=False)
 class StoredEmbedding:
-    """low float32 (N, D), high float32 (N, E), read-only. fitted: the embedding, where the pack carries it."""
+    """The motion features of one embedding in a pack."""
 
     name: str
-    sha256: str
-    low: np.ndarray
-    high: np.ndarray
+    sha256: str  # of the embedding
+    low: np.ndarray  # float32 (N, D), read-only
+    high: np.ndarray  # float32 (N, E), read-only
     about: dict[str, Any]
-    fitted: FittedEmbedding | None
+    fitted: FittedEmbedding | None  # the embedding itself, if the pack holds it
 
 
 @dataclass(frozen=True)
 class _Record:
-    """What embedding.json says. files: the sha256 of every other file by name."""
+    """Content of embedding.json."""
 
     name: str
     sha256: str
     about: dict[str, Any]
-    files: dict[str, str]
+    files: dict[str, str]  # the sha256 of every other file, by name
 
 
 def stored_names(pack: Path) -> list[str]:
-    """Embeddings of which the pack has features."""
+    """Names of the embeddings that the pack has features for."""
     return [name for name in NAMES if (pack / FOLDER / name / _MARKER).is_file()]
 
 
 def record_bytes(pack: Path, name: str) -> bytes:
-    """What says whose features these are. Raises ArtifactError where it cannot be read."""
+    """Content of an embedding.json. Raises ArtifactError if it cannot be read."""
     folder = pack / FOLDER / name
     with reading(f"the motion features in {folder}", _DAMAGED, _REFRESH):
         return _record_bytes(folder)
 
 
 def files_of(pack: Path, name: str) -> list[str]:
-    """Names of the files of one embedding. Raises ArtifactError where they cannot be read, or have other names."""
+    """Names of the files of one embedding. Raises ArtifactError if they cannot be read, or have other names."""
     folder = pack / FOLDER / name
     with reading(f"the motion features in {folder}", _DAMAGED, _REFRESH):
         return [_MARKER, *_record(folder).files]
 
 
 def write_embedding(pack: Path, embedding: Embedding, recording: Recording, about: dict[str, Any]) -> None:
-    """Compute and store the features of a pack's recording; they replace older ones of the same name.
+    """Compute and store the features of a pack's recording, replacing older ones of the same name.
 
-    Raises InputError where the embedding cannot be applied to the recording or the disk is full.
+    Raises InputError if the embedding cannot be applied to the recording or the disk is full.
     """
     place = pack / FOLDER / embedding.name
     if _is_linked(place):
-        raise InputError(f"{place} is a link: motion features are written into the pack alone")
+        raise InputError(f"{place} is a link: motion features are written only inside the pack")
     features = embedding.motion(recording)
     try:
         with whole_folder(place, _MARKER, "motion features") as folder:
@@ -113,16 +113,16 @@ def write_embedding(pack: Path, embedding: Embedding, recording: Recording, abou
 
 
 def remove_embedding(pack: Path, name: str) -> None:
-    """Forget the features of one embedding, if there are any."""
+    """Delete the features of one embedding, if there are any."""
     place = pack / FOLDER / name
     if not _is_linked(place):
         shutil.rmtree(place, ignore_errors=True)
 
 
 def read_embedding(pack: CharacterPack, name: str) -> StoredEmbedding:
-    """Raises InputError when the pack has none of this name, ArtifactError when it is damaged."""
+    """The features of one embedding. Raises InputError if the pack has none, ArtifactError if they are damaged."""
     if name not in stored_names(pack.path):
-        raise InputError(f"{pack.path} has no motion features of {name!r}: {_REFRESH}")
+        raise InputError(f"{pack.path} has no motion features for {name!r}: {_REFRESH}")
     folder = pack.path / FOLDER / name
     with reading(f"the motion features in {folder}", _DAMAGED, _REFRESH):
         record = _record(folder)
@@ -132,7 +132,7 @@ def read_embedding(pack: CharacterPack, name: str) -> StoredEmbedding:
             for part in ("low", "high")
         )
         if not low.shape[1] or max(_longest(low), _longest(high)) > _MAX_NORM:
-            raise ValueError("they have no columns, or are far longer than one")
+            raise ValueError("they have no columns, or norms far above 1")
         fitted = _fit(folder, record, low.shape[1], high.shape[1])
     if fitted is not None and fitted.sha256 != record.sha256:
         raise ArtifactError(f"the motion features in {folder} were made by another fit or version: {_REFRESH}")
@@ -144,11 +144,11 @@ def _record(folder: Path) -> _Record:
     check_printable(fields)
     record = as_record(_Record, fields)
     if record.name != folder.name:
-        raise ValueError(f"they are of {record.name!r:.100}")
+        raise ValueError(f"they belong to {record.name!r:.100}")
     if not all(map(is_sha256, (record.sha256, *record.files.values()))):
-        raise ValueError("a hash is none")
+        raise ValueError("a hash is malformed")
     if not _FILES.issuperset(record.files):
-        raise ValueError("it names other files")
+        raise ValueError("it names unknown files")
     return record
 
 
@@ -163,7 +163,7 @@ def _fit(folder: Path, record: _Record, *widths: int) -> FittedEmbedding | None:
         return None
     content = read_plain(folder / "fit.npz", _MAX_FIT_BYTES, follow_links=False)
     if hashlib.sha256(content).hexdigest() != record.files["fit.npz"]:
-        raise ValueError("fit.npz is not what was written: its sha256 is another")
+        raise ValueError("fit.npz was changed: its sha256 differs")
     return FittedEmbedding.load(content, record.name)
 
 

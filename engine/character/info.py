@@ -1,4 +1,4 @@
-"""What pack.json says, and that it says it in the types that it should: a stranger may have written it."""
+"""The content of pack.json, and checks of its types and values: it is untrusted."""
 
 import base64
 import json
@@ -15,15 +15,15 @@ SCHEMA = 3
 MAX_FRAMES = 4 * 3600 * FPS
 MAX_SOURCE_FRAMES = 1 << 30
 MAX_SIDE_PX = 8192
-MAX_NAME = 6 * MAX_NAME_BYTES  # characters, every byte spelt out: a page of 1000 names is one message to a client
-MAX_EXTRADATA_BYTES = 1 << 16  # it goes before every key frame; that of our encoder has 40 bytes
+MAX_NAME = 6 * MAX_NAME_BYTES  # characters, every byte escaped: a page of 1000 names must fit into one message
+MAX_EXTRADATA_BYTES = 1 << 16  # sent before every key frame; our encoder's has 40 bytes
 _START_CODE = b"\x00\x00\x01"
 
 T = TypeVar("T")
 
 
 class OtherSchema(ValueError):
-    """The pack is of another version."""
+    """The pack has another schema version."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class PackInfo:
-    """What pack.json says. sha256: of every array by name; that of node_sha256 stands for the pictures."""
+    """Content of pack.json."""
 
     name: str
     width: int
@@ -56,9 +56,9 @@ class PackInfo:
     sources: tuple[Source, ...]
     clips: tuple[Clip, ...]
     extradata: bytes = b""
-    words: str = ""  # word timings of the first source, JSON text as given
+    words: str = ""  # word timings of the first source, the JSON text as given
     report: dict[str, Any] = field(default_factory=dict)
-    sha256: dict[str, str] = field(default_factory=dict)
+    sha256: dict[str, str] = field(default_factory=dict)  # by array name; node_sha256 covers the pictures
     schema: int = SCHEMA
 
     @property
@@ -72,10 +72,10 @@ class PackInfo:
 
     @classmethod
     def from_json(cls, text: str) -> "PackInfo":
-        """Raises ValueError for anything that is not a sane pack.json, OtherSchema for one of another version."""
+        """Raises ValueError for anything that is not a valid pack.json, OtherSchema for another version."""
         fields = as_object(text, "pack.json")
         if (schema := fields.get("schema")) != SCHEMA:
-            raise OtherSchema(schema if isinstance(schema, int) else "of no number")
+            raise OtherSchema(schema if isinstance(schema, int) else "that is not a number")
         words = fields.pop("words", "")
         extradata = base64.b64decode(_typed(fields, "extradata", str), validate=True)
         check_printable(fields | {"extradata": ""})
@@ -97,17 +97,17 @@ class PackInfo:
         if self.width % 2 or self.height % 2:
             raise ValueError(f"pictures of {self.width} x {self.height}, expected even numbers")
         if len(self.name) > MAX_NAME:
-            raise ValueError(f"a name of {len(self.name)} characters, at most {MAX_NAME} are possible")
+            raise ValueError(f"a name of {len(self.name)} characters, at most {MAX_NAME} are allowed")
         if not 0 < self.shoulder_px <= MAX_SIDE_PX:
             raise ValueError(f"shoulder_px is {self.shoulder_px}")
         if len(self.extradata) > MAX_EXTRADATA_BYTES or _START_CODE not in self.extradata[:4]:
-            raise ValueError(f"extradata of {len(self.extradata)} bytes are no parameter sets")
-        self.words.encode()  # ValueError for halves of characters
+            raise ValueError(f"extradata of {len(self.extradata)} bytes does not hold parameter sets")
+        self.words.encode()  # ValueError for lone surrogates
         warnings = self.report.get("warnings", [])
         if not isinstance(warnings, list) or not all(isinstance(warning, str) for warning in warnings):
-            raise ValueError("report.warnings are no list of text")
+            raise ValueError("report.warnings is not a list of strings")
         if not all(map(is_sha256, self.sha256.values())):
-            raise ValueError("sha256 holds something else")
+            raise ValueError("a sha256 is malformed")
         self._check_clips()
 
     def _check_clips(self) -> None:
@@ -118,13 +118,13 @@ class PackInfo:
         if any(not 0 <= clip.source < len(self.sources) for clip in self.clips):
             raise ValueError("a clip names a source that does not exist")
         if any(not 0 <= source.n_frames <= MAX_SOURCE_FRAMES for source in self.sources):
-            raise ValueError(f"a source has less than no frames, or more than {MAX_SOURCE_FRAMES}")
+            raise ValueError(f"a source has a negative number of frames, or more than {MAX_SOURCE_FRAMES}")
         if any(clip.first_frame + clip.n_frames > self.sources[clip.source].n_frames for clip in self.clips):
             raise ValueError("a clip is longer than its source")
 
 
 def legible(info: PackInfo) -> PackInfo:
-    """The same with what cannot be shown spelt out: names of files may hold anything."""
+    """The same with unprintable characters escaped: file names may contain anything."""
     sources = tuple(replace(source, name=shown(source.name)) for source in info.sources)
     return replace(info, name=shown(info.name), sources=sources, report=_legible_json(info.report))
 

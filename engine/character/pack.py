@@ -1,14 +1,14 @@
-"""Character pack: the folder NAME.tango, everything that is needed to perform a person.
+"""Character pack: the folder NAME.tango, with everything needed to perform a person.
 
-    pack.json        what it is: schema, size, sources, clips, build report, hashes (engine.character.info)
-    video.h264       closed groups of 4 pictures, one behind the other, one a node (engine.character.video)
+    pack.json        schema, size, sources, clips, build report, hashes (engine.character.info)
+    video.h264       closed groups of 4 pictures in order, one per node (engine.character.video)
     ARRAY.npy        the arrays of engine.character.arrays
     embeddings/      motion features by embedding (engine.character.embeddings)
     transitions/     the cache of generated frames (tango_rt.pipeline.transitions)
 
-A pack is whole or absent: it is written to a temporary folder and renamed (engine.character.writer). A pack from a
-stranger cannot run code (no pickle), cannot leave its folder (fixed file names, no links), cannot make us wait or
-allocate (regular files of the size that follows from the frame count), and cannot lead a kernel out of its arrays
+A pack is complete or absent: it is written to a temporary folder and renamed (engine.character.writer). An untrusted
+pack cannot run code (no pickle), cannot leave its folder (fixed file names, no links), cannot make us block or allocate
+without limit (regular files of a size given by the frame count), and cannot make a kernel read outside its arrays
 (engine.character.checks). Its identity, the sha256 of pack.json, covers all arrays and pictures.
 """
 
@@ -36,9 +36,9 @@ _MAX_JSON_BYTES = 64 << 20
 
 
 class CharacterPack:
-    """An opened pack: one open file, and in memory only what every performance needs. Any thread may read it.
+    """An open pack: one open file, and in memory only what every performance needs. Any thread may read it.
 
-    sha256: of pack.json. What is not in memory is read when it is asked for, and must still be what was written then.
+    sha256: of pack.json. Everything else is read on demand, and must still match the hashes in pack.json.
     """
 
     def __init__(
@@ -54,8 +54,8 @@ class CharacterPack:
     def open(cls, path: str | Path) -> "CharacterPack":
         """Check and open a pack folder.
 
-        Raises InputError when there is none, ArtifactError when it is unusable, whatever is wrong with it, BackendError
-        where this process may open no more files.
+        Raises InputError if there is none, ArtifactError if anything is wrong with it, BackendError if this process may
+        open no more files.
         """
         folder = Path(path)
         if not folder.is_dir():
@@ -77,7 +77,7 @@ class CharacterPack:
         return cls(folder, info, hashlib.sha256(content).hexdigest(), arrays, video)
 
     def __getitem__(self, name: str) -> np.ndarray:
-        """An array of ARRAYS, read-only. Raises ArtifactError where it is damaged or another's by now."""
+        """An array of ARRAYS, read-only. Raises ArtifactError if it is damaged or was replaced."""
         if name not in self._arrays:
             with reading(self.path, DAMAGED, REBUILD):
                 self._arrays[name] = read_array(self.path, name, self.info)
@@ -97,7 +97,7 @@ class CharacterPack:
 
     @property
     def recording(self) -> Recording:
-        """The person and the voice of the reference: what embeddings are made from."""
+        """The person and the voice of the reference, from which embeddings are made."""
         arrays = {name: self[name] for name in ("joints", "confidence", "clip_start", "mouth", "motion", "audio")}
         return recording_of(self.info.name, arrays, self.info.shoulder_px)
 
@@ -106,7 +106,7 @@ class CharacterPack:
         return self._video.packets(node)
 
     def verify(self) -> None:
-        """Read all of it, a second for a gigabyte. Raises ArtifactError that names what is damaged."""
+        """Read everything, a second per gigabyte. Raises an ArtifactError that names what is damaged."""
         for name in ARRAYS.keys() - set(self._arrays):
             with reading(self.path, DAMAGED, REBUILD):
                 read_array(self.path, name, self.info)
@@ -115,7 +115,7 @@ class CharacterPack:
 
 
 def recording_of(name: str, arrays: Mapping[str, np.ndarray], shoulder_px: float) -> Recording:
-    """The arrays of a pack that say who moves and speaks how."""
+    """The recording made of a pack's arrays: how the person moves and speaks."""
     chosen = {key: np.asarray(arrays[key]) for key in ("joints", "confidence", "clip_start", "mouth", "motion")}
     samples = arrays["audio"].astype(np.float32) / 32768
     return Recording(name=name, samples=samples, unit_px=shoulder_px, **chosen)

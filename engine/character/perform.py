@@ -1,4 +1,4 @@
-"""Speech -> path: what is heard, what each node would cost at each step, and the cheapest way through the graph."""
+"""Speech -> path: features of the speech, the cost of each node at each step, the cheapest path through the graph."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -24,7 +24,7 @@ from engine.timebase import FPS, FRAMES_PER_NODE, SAMPLE_RATE, frame_count
 __all__ = ["PerformOptions", "Performance", "perform", "planned_transitions", "seeded", "weighed"]
 
 SEED_VARIATION = 0.4
-"""About the standard deviation of one row of node costs by onsets, and a bit more than half of one by the fit."""
+"""About one standard deviation of a row of node costs with onsets, and a bit over half of one with the fit."""
 
 _BLOCK_STEPS = 512  # node costs in memory at once: 55 MB for an hour of reference
 
@@ -58,10 +58,10 @@ def perform(
     retrieval: Retrieval | None = None,
     start: tuple[int, int] | None = None,
 ) -> Performance:
-    """The best path for a speech that was heard whole; samples: float32 (n,) at 16 kHz.
+    """The best path for a complete speech; samples: float32 (n,) at 16 kHz.
 
-    retrieval: opened already, else by the options. start: first node, and nodes since the last cut there. Raises
-    InputError for word timings or samples that cannot be used.
+    retrieval: an open one, else it is opened from the options. start: the first node, and the nodes since the last cut
+    there. Raises InputError for unusable word timings or samples.
     """
     retrieval = retrieval or open_retrieval(pack, options.retrieval)
     steps = speech_steps(retrieval.embedding, samples)
@@ -90,8 +90,8 @@ def perform(
 def planned_transitions(performance: Performance) -> dict[int, Cut]:
     """Step t -> cut, for every cut that is blended: its pictures replace those of steps t and t + 1.
 
-    Paths of the exact search keep cuts apart. Those of the release's search may not; there the earlier cut is blended
-    and the one that would need a picture already taken stays hard, as in the release.
+    The exact search keeps cuts apart. The release's search may not; then the earlier cut is blended, and one that would
+    need a picture already used stays hard, as in the release.
     """
     planned: dict[int, Cut] = {}
     for t in performance.cuts.tolist():
@@ -101,12 +101,12 @@ def planned_transitions(performance: Performance) -> dict[int, Cut]:
 
 
 def seeded(weights: SearchOptions, seed: int) -> SearchOptions:
-    """Seed 0 is the best path; every other seed is the best one under its own small disturbance of the costs."""
+    """Search options for a seed: 0 gives the best path, any other the best path under small changes of the costs."""
     return replace(weights, seed=seed, variation=SEED_VARIATION if seed else 0.0)
 
 
 def weighed(costs: CostOptions, embedding: Embedding) -> CostOptions:
-    """Similarities count by what those of this embedding are worth, too."""
+    """Cost options with the similarity weight multiplied by that of the embedding."""
     return replace(costs, similarity_weight=costs.similarity_weight * embedding.weight)
 
 
@@ -122,11 +122,11 @@ def _cost_blocks(
 
 
 def _bonus(pack: CharacterPack, words: str | None, n_steps: int, duration_s: float) -> csr_array | None:
-    """Keyword matches to subtract from the costs, sparse (T, N); None where there are no words."""
+    """Keyword matches to subtract from the costs, sparse (T, N); None if there are no words."""
     if words is None:
         return None
     if not pack.info.words:
-        raise InputError(f"{pack.path} was built without --words: build it again with the reference's word timings")
+        raise InputError(f"{pack.path} was built without --words: build it again with word timings of the reference")
     spoken = parse_words(words, duration_s)
     reference = _reference_words(pack)
     start_s = np.full(pack.info.n_nodes, np.nan)
@@ -145,7 +145,7 @@ def _reference_words(pack: CharacterPack) -> tuple[Word, ...]:
 
 
 def _official_path(pack: CharacterPack, motion: MotionVectors, steps: SpeechSteps) -> NodePath:
-    """The release's search on the nodes of this graph: paths start where a clip does, and nothing keeps cuts apart."""
+    """The release's search on this graph's nodes: paths start where a clip starts, and cuts are not kept apart."""
     graph = pack.graph
     kept = np.flatnonzero(graph.kept)
     number = np.full(graph.n_nodes, -1)

@@ -1,4 +1,4 @@
-"""Which embedding compares this speech with this character, and the character's motion in it."""
+"""The embedding that compares speech with a character, and the character's motion in it."""
 
 from dataclasses import dataclass
 
@@ -20,10 +20,10 @@ __all__ = ["Retrieval", "RetrievalOptions", "open_retrieval"]
 
 @dataclass(frozen=True)
 class RetrievalOptions:
-    """name: auto is what cross-validation chose when the pack was built. networks: those of mini or full, opened."""
+    """Which embedding to use."""
 
-    name: RetrievalName = "auto"
-    networks: Networks | None = None
+    name: RetrievalName = "auto"  # auto: the one that cross-validation chose when the pack was built
+    networks: Networks | None = None  # open networks, for mini or full
 
 
 @dataclass(frozen=True)
@@ -35,20 +35,20 @@ class Retrieval:
 
 
 def open_retrieval(pack: CharacterPack, options: RetrievalOptions | None = None) -> Retrieval:
-    """Raises InputError for what the pack or the options lack, ArtifactError where speech and motion do not fit."""
+    """Raises InputError if the pack or the options lack something, ArtifactError if speech and motion do not match."""
     options = options or RetrievalOptions()
     embedding, stored = _chosen(pack, options)
     if embedding.sha256 != stored.sha256:
         made_by = f"the bundle {options.networks.bundle.folder}" if options.networks else "this version"
         raise ArtifactError(
             f"{pack.path} holds {embedding.name} motion features of {stored.sha256[:12]}, {made_by} is "
-            f"{embedding.sha256[:12]}: make them anew with 'tango-rt character refresh'"
+            f"{embedding.sha256[:12]}: make them again with 'tango-rt character refresh'"
         )
     nothing = embedding.listen().push(np.empty(0, np.float32), np.empty((0, N_COLUMNS), np.float32))
     if (stored.low.shape[1], stored.high.shape[1]) != (nothing.low.shape[1], nothing.high.shape[1]):
         raise ArtifactError(
-            f"{pack.path} holds {embedding.name} motion features of another width than those of speech: "
-            "make them anew with 'tango-rt character refresh'"
+            f"{pack.path} holds {embedding.name} motion features that differ in width from those of speech: "
+            "make them again with 'tango-rt character refresh'"
         )
     level = np.asarray(pack["motion_level"])
     return Retrieval(embedding, MotionVectors(np.asarray(stored.low), np.asarray(stored.high), level))
@@ -61,7 +61,7 @@ def _chosen(pack: CharacterPack, options: RetrievalOptions) -> tuple[Embedding, 
         if name not in ("auto", embedding.name):
             raise InputError(
                 f"{options.networks.bundle.folder} is a bundle of {embedding.name!r}, "
-                f"and retrieval by {name!r} is asked for"
+                f"but retrieval by {name!r} was requested"
             )
         return embedding, read_embedding(pack, embedding.name)
     if name in ("mini", "full"):

@@ -1,7 +1,7 @@
-"""Speech and motion, one row per node: what an embedding says of frames becomes what the search compares.
+"""Speech and motion, one row per node: from an embedding's features of frames to the rows that the search compares.
 
-An embedding gives features a frame (engine.features); here they become one row per node, and everything from here on is
-the same for every embedding.
+An embedding gives features per frame (engine.features); here they become one row per node, and from here on everything
+is the same for every embedding.
 """
 
 import numpy as np
@@ -17,12 +17,12 @@ from engine.timebase import FRAMES_PER_NODE, node_count
 
 __all__ = ["SpeechListener", "motion_level", "node_rows", "speech_steps"]
 
-LEVEL_FRAMES = 64  # to both sides: the window of the paper
-LEVEL_MEAN, LEVEL_SD = -0.75, 0.45  # of smoothed energy averaged over a window, 14 recordings
+LEVEL_FRAMES = 64  # on each side: the window of the paper
+LEVEL_MEAN, LEVEL_SD = -0.75, 0.45  # of smoothed energy averaged over a window, from 14 recordings
 
 
 class SpeechListener:
-    """Samples in, steps out, streaming; a step never depends on how the samples were cut into chunks."""
+    """Samples in, steps out, streaming; a step never depends on how the samples were divided into chunks."""
 
     def __init__(self, embedding: Embedding) -> None:
         self._hearing = SpeechFeatures()
@@ -42,7 +42,7 @@ class SpeechListener:
         return self._advance(features, max(n_final // FRAMES_PER_NODE, self._n_steps))
 
     def flush(self) -> SpeechSteps:
-        """The speech is over: the steps still due; node_count(frames) steps in all."""
+        """End of speech: the steps still due; node_count(frames) steps in all."""
         rows = self._hearing.flush()
         self._features = self._hear(rows, self._listener.push(np.empty(0, np.float32), rows))
         features = self._hear(rows[:0], self._listener.flush())
@@ -78,7 +78,7 @@ class SpeechListener:
 
 
 def speech_steps(embedding: Embedding, samples: np.ndarray) -> SpeechSteps:
-    """All of a speech at once, float32 (n,) at 16 kHz -> node_count(frame_count(n)) steps."""
+    """A whole speech at once, float32 (n,) at 16 kHz -> node_count(frame_count(n)) steps."""
     listener = SpeechListener(embedding)
     return listener.push(samples) + listener.flush()
 
@@ -93,7 +93,7 @@ def node_rows(features: np.ndarray) -> np.ndarray:
 
 
 def motion_level(recording: Recording) -> np.ndarray:
-    """float32 (N,), 0..1: rank of the size of the gestures around each node among this person's."""
+    """float32 (N,), 0..1: rank of the size of the gestures around each node, among this person's nodes."""
     rhythm = body_rhythm(recording)
     middle = np.arange(recording.n_frames // FRAMES_PER_NODE) * FRAMES_PER_NODE + FRAMES_PER_NODE // 2
     first, last = np.empty_like(middle), np.empty_like(middle)

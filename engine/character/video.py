@@ -21,7 +21,7 @@ _IDR_SLICE, _NAL_TYPE = 5, 0x1F
 class StoredVideo:
     """An open video.h264; any thread may read. The descriptor is closed with the last reference to it.
 
-    No memory map: of a file that somebody else makes shorter, reading one kills the process.
+    Not memory-mapped: if another process truncated the file, reading the map would kill this one.
     """
 
     def __init__(self, path: Path, packet_start: np.ndarray, node_sha256: np.ndarray) -> None:
@@ -36,8 +36,8 @@ class StoredVideo:
             raise ValueError(f"{path.name} has {size} bytes, expected {packet_start[-1]}")
 
     def packets(self, node: int) -> list[bytes]:
-        """The 4 encoded pictures of a node, Annex B, the first an IDR picture. Raises ArtifactError where they are not
-        those that were written: damaged, or another's that was copied over them."""
+        """The 4 encoded pictures of a node, Annex B, the first an IDR picture. Raises ArtifactError if they are damaged
+        or were overwritten, for example by another pack's."""
         first = node * FRAMES_PER_NODE
         starts = self._packet_start[first : first + FRAMES_PER_NODE + 1].tolist()
         try:
@@ -47,27 +47,27 @@ class StoredVideo:
         packets = [data[a - starts[0] : b - starts[0]] for a, b in pairwise(starts)]
         if hashlib.sha256(data).digest() != self._node_sha256[node].tobytes():
             raise ArtifactError(
-                f"{self.path}: the pictures of node {node} are damaged, or were written over: build the character "
+                f"{self.path}: the pictures of node {node} are damaged or were overwritten: build the character "
                 "again, and replace packs with 'tango-rt character install'"
             )
         if not is_closed_group(packets):
-            raise ArtifactError(f"{self.path}: the pictures of node {node} are no closed group of H.264")
+            raise ArtifactError(f"{self.path}: the pictures of node {node} are not a closed group of H.264")
         return packets
 
 
 def node_digest(packets: list[bytes]) -> bytes:
-    """What node_sha256 holds for the 4 pictures of a node."""
+    """The entry of node_sha256 for the 4 pictures of a node."""
     return hashlib.sha256(b"".join(packets)).digest()
 
 
 def is_closed_group(packets: list[bytes]) -> bool:
-    """Whether pictures are Annex B, one a packet, and the first is an IDR picture: no more is looked at."""
+    """Whether packets are Annex B, one picture each, and the first is an IDR picture; nothing else is checked."""
     kinds = [_first_kind(packet) for packet in packets]
     return None not in kinds and kinds[0] == _IDR_SLICE
 
 
 def _first_kind(packet: bytes) -> int | None:
-    """The type of the first unit of a picture; None where there is none."""
+    """The type of the first NAL unit of a picture; None if there is none."""
     code = next((code for code in _START_CODES if packet.startswith(code)), None)
     if code is None or len(packet) <= len(code) + 1:
         return None

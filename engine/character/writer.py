@@ -1,4 +1,4 @@
-"""Writing a pack: whole or not at all, with the hashes by which it will be known."""
+"""Writing a pack: completely or not at all, with the hashes that identify it."""
 
 import hashlib
 import shutil
@@ -24,7 +24,7 @@ __all__ = ["PackWriter", "check_name"]
 
 
 class PackWriter:
-    """Writes a pack into a `folder` beside its place; `commit` renames it. Without commit nothing remains."""
+    """Writes a pack into a temporary `folder` next to `path`; `commit` renames it. Without commit nothing remains."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -39,7 +39,7 @@ class PackWriter:
         self._video = (self.folder / "video.h264").open("wb")
         self._packet_start = [0]
         self._node_sha256: list[bytes] = []
-        self._node: list[bytes] = []  # pictures of the node that is not whole yet
+        self._node: list[bytes] = []  # pictures of the incomplete node
 
     def __enter__(self) -> Self:
         return self
@@ -47,7 +47,7 @@ class PackWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with suppress(OSError):  # what is buffered may not fit a full disk
+        with suppress(OSError):  # buffered data may not fit on a full disk
             self._video.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -67,9 +67,9 @@ class PackWriter:
                     self._node.clear()
 
     def commit(self, info: PackInfo, arrays: dict[str, np.ndarray]) -> None:
-        """Write arrays (all of ARRAYS but those that it makes) and pack.json, then put the folder in its place.
+        """Write arrays (all of ARRAYS but those of the pictures) and pack.json, then rename the folder into place.
 
-        Raises InputError where they cannot be written.
+        Raises InputError if they cannot be written.
         """
         arrays = {**arrays, "packet_start": np.array(self._packet_start), "node_sha256": self._digests()}
         hashes: dict[str, str] = {}
@@ -81,7 +81,7 @@ class PackWriter:
                 hashes[name] = hashlib.sha256(content).hexdigest()
             written = replace(legible(info), sha256=hashes)
             (self.folder / "pack.json").write_text(written.to_json(), "utf-8")
-            CharacterPack.open(self.folder)  # what we write, we can read: a bad pack never replaces a good one
+            CharacterPack.open(self.folder)  # make sure it can be read: a bad pack must never replace a good one
             replace_folder(self.path, self.folder)
 
     def _digests(self) -> np.ndarray:
@@ -96,13 +96,15 @@ class PackWriter:
 
 
 def check_name(path: Path) -> None:
-    """Raises InputError for a name by which no client could ask, or that another pack has in another spelling."""
+    """Raises InputError for a name that clients could not request, or that differs from another pack's only in
+    spelling.
+    """
     if (reason := unfit(path.stem)) is not None:
         raise InputError(f"{path}: a character cannot be called {path.stem!a}, which {reason}: choose another name")
     with suppress(OSError):
         for other in path.parent.iterdir():
             if other.name != path.name and canonical(other.name) == canonical(path.name):
                 raise InputError(
-                    f"{path} and {other} are one name in two spellings ({path.name!a}, {other.name!a}): give the "
+                    f"{path} and {other} are the same name in two spellings ({path.name!a}, {other.name!a}): use the "
                     "second to replace it, or choose another name"
                 )

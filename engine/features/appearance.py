@@ -1,8 +1,7 @@
-"""What the picture looks like apart from how the person moves: clothes, light, background.
+"""How the picture looks, apart from the person's movements: clothes, light, background.
 
-Two moments of equal pose join badly when the person wears something else in one of them, or the camera has moved.
-So the colours of a coarse grid over the picture, smoothed in time until gestures no longer count, are part of what a
-cut costs.
+Two moments of equal pose join badly if the person wears other clothes in one of them, or the camera has moved. So the
+cost of a cut includes the colours of a coarse grid over the picture, smoothed in time until gestures no longer show.
 """
 
 import cv2
@@ -16,7 +15,7 @@ __all__ = ["COLUMNS", "N_CELLS", "ROWS", "coarse_colours", "lab_colours", "slow_
 ROWS, COLUMNS = 6, 8
 N_CELLS = ROWS * COLUMNS
 SMOOTH_FRAMES = 2 * FPS  # longer than a stroke of the hand, shorter than a pan
-_LAB_RANGE = 100.0  # of lightness; colour differences are of the same size
+_LAB_RANGE = 100.0  # of lightness; colour differences have the same scale
 
 
 def coarse_colours(frame: np.ndarray) -> np.ndarray:
@@ -25,7 +24,7 @@ def coarse_colours(frame: np.ndarray) -> np.ndarray:
 
 
 def lab_colours(cells: np.ndarray) -> np.ndarray:
-    """uint8 (F, n, 3) RGB -> Lab, float32 of the same shape, lightness 0..1, a and b in the same unit."""
+    """uint8 (F, n, 3) RGB -> Lab, float32 of the same shape: lightness 0..1, a and b in the same unit."""
     return np.asarray(cv2.cvtColor(cells.astype(np.float32) / 255, cv2.COLOR_RGB2LAB) / _LAB_RANGE, np.float32)
 
 

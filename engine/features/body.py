@@ -1,7 +1,6 @@
-"""Motion as an embedding sees it: a few numbers a frame that say how fast and how high, and little of who or where.
+"""Motion as an embedding sees it: a few numbers per frame for speed and height, with little about who or where.
 
-On minutes of video these carry as much of the voice as all joints do, and a fit of a few numbers does not learn
-by heart.
+On minutes of video these carry as much of the voice as all joints do, and a fit of a few numbers does not overfit.
 """
 
 from itertools import pairwise
@@ -38,18 +37,18 @@ BODY_COLUMNS = (
     *(f"{name}.rise" for name in _VERTICAL),
     *(f"{name}.height" for name in _VERTICAL),
 )
-"""Speeds are roots of wrist speeds of the usual size: a slow beat stays visible beside a sweep of the arm."""
+"""Speeds are square roots, in units of the usual wrist speed: a slow beat stays visible next to a sweep of the arm."""
 MOUTH_COLUMNS = ("mouth.opening", "mouth.width", "mouth.opening_rate", "mouth.width_rate")
 
-_SMOOTH_FRAMES = 1.0  # standard deviation: below it is what the tracker trembles
-_LARGEST = 5.0  # in usual sizes; more is a tracking error
+_SMOOTH_FRAMES = 1.0  # standard deviation; faster changes are tracker jitter
+_LARGEST = 5.0  # in usual sizes; anything larger is a tracking error
 
 
 def body_descriptors(recording: Recording, mouth: bool = False) -> np.ndarray:
-    """float32 (F, len(BODY_COLUMNS)), with `mouth` MOUTH_COLUMNS more; nothing crosses a clip boundary.
+    """float32 (F, len(BODY_COLUMNS)), plus MOUTH_COLUMNS with `mouth`; nothing crosses a clip boundary.
 
-    Relative to the middle of the shoulders. What was not found is average: a lost hand says nothing. Every column is
-    centred within its clip, the mouth has the deviation 1.
+    Relative to the middle of the shoulders. Joints that were not found count as average. Every column is centred within
+    its clip; mouth columns have standard deviation 1.
     """
     points, trust = _points(recording)
     root = (points[:, 2:3] + points[:, 3:4]) / 2
@@ -80,7 +79,7 @@ def body_descriptors(recording: Recording, mouth: bool = False) -> np.ndarray:
 
 
 def joint_speeds(joints: np.ndarray, clip_start: np.ndarray, unit_px: float) -> np.ndarray:
-    """Speed in the picture, shoulder widths a second, float64 (F, J); never across a clip boundary."""
+    """Speed in the picture, shoulder widths per second, float64 (F, J); never across a clip boundary."""
     speed = np.empty(joints.shape[:2])
     for first, last in pairwise(clip_start * FRAMES_PER_NODE):
         velocity = np.gradient(joints[first:last, :, :2].astype(np.float64), axis=0)
@@ -89,7 +88,7 @@ def joint_speeds(joints: np.ndarray, clip_start: np.ndarray, unit_px: float) -> 
 
 
 def mirrored(descriptors: np.ndarray) -> np.ndarray:
-    """The descriptors of the same person in a mirror: what the left hand did, the right one does."""
+    """The descriptors of the same person in a mirror: left and right change places."""
     names = (*BODY_COLUMNS, *MOUTH_COLUMNS)[: descriptors.shape[1]]
     swap = {"left": "right", "right": "left"}
     other = [names.index("_".join(swap.get(part, part) for part in name.split("_", 1))) for name in names]
@@ -97,7 +96,7 @@ def mirrored(descriptors: np.ndarray) -> np.ndarray:
 
 
 def _points(recording: Recording) -> tuple[np.ndarray, np.ndarray]:
-    """Places (F, 8, 2) in shoulder widths and how far each is to be trusted (F, 8)."""
+    """Positions (F, 8, 2) in shoulder widths, and whether each can be trusted (F, 8)."""
     chosen = [NOSE, LEFT_SHOULDER, RIGHT_SHOULDER, LEFT_ELBOW, RIGHT_ELBOW, LEFT_WRIST, RIGHT_WRIST]
 
     def gather(values: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Speech and motion in one space: the interface behind which onset, fitted and learned embeddings stand."""
+"""Speech and motion in one space: the interface of onset, fitted and learned embeddings."""
 
 from typing import NamedTuple, Protocol
 
@@ -11,18 +11,14 @@ __all__ = ["Embedding", "Features", "Listener", "embed_speech"]
 
 
 class Features(NamedTuple):
-    """One row a frame (30 fps). The similarity of speech and motion is the product of their rows.
+    """One row per frame (30 fps). The similarity of speech and motion is the dot product of their rows."""
 
-    low: float32 (F, D), norm at most 1. high: float32 (F, E), likewise; E = 0 stands for the window sum of the low
-    similarities.
-    """
-
-    low: np.ndarray
-    high: np.ndarray
+    low: np.ndarray  # float32 (F, D), norm at most 1
+    high: np.ndarray  # float32 (F, E), norm at most 1; E = 0: use the sum of the low similarities over a window
 
 
 class Listener(Protocol):
-    """One stretch of speech, streaming; a feature never depends on how the samples were cut into chunks."""
+    """One stretch of speech, streaming; a feature never depends on how the samples were divided into chunks."""
 
     def push(self, samples: np.ndarray, rows: np.ndarray) -> Features:
         """The next 16 kHz samples, float32 (n,), and the rows of engine.features.speech that became final with them.
@@ -31,11 +27,11 @@ class Listener(Protocol):
         """
 
     def flush(self) -> Features:
-        """The speech is over: the features still due, one for every row in all."""
+        """End of speech: the features still due; in all one for every row."""
 
 
 class Embedding(Protocol):
-    """What a character's motion and any speech are compared by."""
+    """Compares a character's motion with any speech."""
 
     @property
     def name(self) -> str:
@@ -43,27 +39,27 @@ class Embedding(Protocol):
 
     @property
     def sha256(self) -> str:
-        """Of what it is made of; motion features of another hash do not fit its speech features."""
+        """Its identity; its speech features only fit motion features of the same hash."""
 
     @property
     def lookahead_frames(self) -> int:
-        """Rows that a feature waits for after its own frame."""
+        """Rows after its own frame that a feature waits for."""
 
     @property
     def weight(self) -> float:
-        """What a similarity counts in the costs of nodes (engine.motion_graph.costs.CostOptions)."""
+        """Weight of a similarity in the costs of nodes (engine.motion_graph.costs.CostOptions)."""
 
     def hurried(self, lookahead_frames: int) -> "Embedding":
-        """The same embedding for a listener who waits no longer than this, if it can do with less."""
+        """The same embedding with at most this look-ahead, if it can work with less."""
 
     def listen(self) -> Listener: ...
 
     def motion(self, recording: Recording) -> Features:
-        """Features of every frame of a recording. Raises InputError where it lacks what the embedding needs."""
+        """Features of every frame of a recording. Raises InputError if it lacks data that the embedding needs."""
 
 
 def embed_speech(embedding: Embedding, samples: np.ndarray) -> Features:
-    """All of a speech at once, float32 (n,) at 16 kHz -> frame_count(n) features."""
+    """A whole speech at once, float32 (n,) at 16 kHz -> frame_count(n) features."""
     hearing, listener = SpeechFeatures(), embedding.listen()
     parts = [listener.push(samples, hearing.push(samples))]
     parts.append(listener.push(samples[:0], hearing.flush()))

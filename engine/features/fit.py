@@ -1,7 +1,7 @@
 """Fit the embedding to a person: regularised canonical correlation of voice and motion (Hotelling 1936).
 
-Only covariances enter, so a fit is a few small solutions whatever the length of the recording. They may be mixed with
-those of other people (a prior): it helps where there is little of the person, and is no use from 20 s on.
+It needs only covariances, so a fit solves a few small systems whatever the length of the recording. They may be mixed
+with those of other people (a prior): that helps if there is little of the person, and no longer from 20 s on.
 """
 
 from collections.abc import Iterable, Sequence
@@ -25,30 +25,30 @@ __all__ = [
     "without_mouth",
 ]
 
-LOOKAHEADS = (0, 4, 8, 16, 32)  # frames for which a projection is kept, beside the whole context
-MAX_FRAMES = 8_000  # that a fit looks at, spread evenly: neighbours are all but equal
+LOOKAHEADS = (0, 4, 8, 16, 32)  # frames for which a projection is kept, besides the whole context
+MAX_FRAMES = 8_000  # used by a fit, spread evenly: neighbours are nearly equal
 _FLOOR = 1e-6
 
 
 @dataclass(frozen=True)
 class FitOptions:
-    """scales: frames to both sides of the contexts, see engine.features.fitted."""
+    """How an embedding is fitted."""
 
-    scales: tuple[int, ...] = (24, 48, 80)
+    scales: tuple[int, ...] = (24, 48, 80)  # frames of context on each side, see engine.features.fitted
     n_directions: int = 16
-    # Of the mean variance of a context's numbers: 1 to 8 is flat, at 0.1 the fit learns by heart.
+    # Times the mean variance of a context's numbers: results are the same for 1 to 8, at 0.1 the fit overfits.
     ridge: float = 3.0
     prior_weight: float = 0.2
-    mouth: bool = False
+    mouth: bool = False  # use the mouth too
 
 
 @dataclass(frozen=True, eq=False)
 class Covariances:
-    """Of standardised contexts: voice (A, A), body (M, M), both (A, M), all float64."""
+    """Covariances of standardised contexts, all float64."""
 
-    voice: np.ndarray
-    body: np.ndarray
-    both: np.ndarray
+    voice: np.ndarray  # (A, A)
+    body: np.ndarray  # (M, M)
+    both: np.ndarray  # (A, M)
 
     def mixed(self, other: "Covariances", weight: float) -> "Covariances":
         parts = zip(vars(self).values(), vars(other).values(), strict=True)
@@ -56,12 +56,12 @@ class Covariances:
 
 
 Prior = dict[int, Covariances]
-"""Covariances by scale, of other people."""
+"""Covariances of other people, by scale."""
 
 
 @dataclass(frozen=True, eq=False)
 class Contexts:
-    """What a fit looks at: contexts of one scale of some frames, standardised, float32."""
+    """The data of a fit: standardised contexts of some frames at one scale, float32."""
 
     frames: np.ndarray
     voice: np.ndarray
@@ -79,7 +79,7 @@ class Contexts:
 
 
 def contexts_of(recording: Recording, rows: np.ndarray, half_frames: int, mouth: bool) -> Contexts:
-    """rows: float32 (F, columns) of engine.features.speech, of the recording's samples."""
+    """Contexts of a recording; rows: float32 (F, columns), engine.features.speech of its samples."""
     voice = rows[: recording.n_frames, AUDIO_COLUMNS].astype(np.float64)
     body = steady_descriptors(recording, mouth)
     mean, scale = voice.mean(axis=0), _scale(voice.std(axis=0))
@@ -99,7 +99,7 @@ def contexts_of(recording: Recording, rows: np.ndarray, half_frames: int, mouth:
 def fit_embedding(
     scales: Sequence[Contexts], kept: Iterable[np.ndarray] | None, options: FitOptions, prior: Prior | None = None
 ) -> FittedEmbedding:
-    """contexts of every scale; kept: which of their frames are fitted to, bool (n,) for each scale, None for all."""
+    """Fit to the contexts of every scale. kept: the frames to use, bool (n,) for each scale; None: all."""
     chosen = [np.ones(len(contexts.frames), bool) for contexts in scales] if kept is None else kept
     linear = tuple(
         _linear(contexts, _covariances(contexts, frames), options, prior)
@@ -109,13 +109,13 @@ def fit_embedding(
 
 
 def generic_embedding(scales: Sequence[Contexts], prior: Prior, options: FitOptions) -> FittedEmbedding:
-    """The prior alone: from the person come only the sizes of movements and the level of the voice."""
+    """The prior alone: only the size of the movements and the level of the voice are the person's."""
     linear = tuple(_linear(contexts, prior[contexts.half_frames], options, None) for contexts in scales)
     return FittedEmbedding(linear, name="generic")
 
 
 def prior_of(people: Sequence[tuple[Recording, np.ndarray]], options: FitOptions) -> Prior:
-    """Mean covariances of several recordings (and their speech rows), every frame looked at counting alike."""
+    """Mean covariances of several recordings (with their speech rows); every frame used has the same weight."""
     prior = {}
     for half in options.scales:
         total, n = None, 0
@@ -126,18 +126,18 @@ def prior_of(people: Sequence[tuple[Recording, np.ndarray]], options: FitOptions
             parts = vars(own).values()
             total = list(parts) if total is None else [a + b for a, b in zip(total, parts, strict=True)]
         if total is None:
-            raise ValueError("a prior needs people")
+            raise ValueError("a prior needs at least one recording")
         prior[half] = _with_mirror(Covariances(*(part / n for part in total)), len(AUDIO_COLUMNS))
     return prior
 
 
 def _scale(deviation: np.ndarray) -> np.ndarray:
-    """What never changes says nothing, neither here nor with another speaker."""
+    """Constant columns get an infinite scale: they carry no information, also for other speakers."""
     return np.where(deviation > _FLOOR, deviation, np.inf)
 
 
 def without_mouth(prior: Prior) -> Prior:
-    """A prior of fits with the mouth, for somebody whose mouth is not known."""
+    """A prior made with the mouth, reduced for a person whose mouth is not known."""
     less = {}
     for half, found in prior.items():
         columns = np.arange(len(found.body)).reshape(len(bin_offsets(half)), -1)[:, : len(BODY_COLUMNS)].ravel()
@@ -152,7 +152,7 @@ def _covariances(contexts: Contexts, frames: np.ndarray) -> Covariances:
 
 
 def _with_mirror(found: Covariances, n_voice: int) -> Covariances:
-    """As if every frame had been seen in a mirror as well: the columns of left and right change places."""
+    """As if every frame had also been seen in a mirror, where the columns of left and right change places."""
     n_bins = len(found.voice) // n_voice
     n_columns = len(found.body) // n_bins
     other = mirrored(np.arange(n_columns)[None])[0]
@@ -167,7 +167,7 @@ def _linear(contexts: Contexts, found: Covariances, options: FitOptions, prior: 
         found = found.mixed(prior[contexts.half_frames], options.prior_weight)
     voice, body = _canonical(found, options)
     offsets = bin_offsets(contexts.half_frames)
-    whole = contexts.half_frames + 1  # the last bin ends one frame behind its middle
+    whole = contexts.half_frames + 1  # the last bin ends one frame after its middle
     n_voice = len(AUDIO_COLUMNS)
     speech = {}
     for lookahead in {*(frames for frames in LOOKAHEADS if frames < whole), whole}:
@@ -188,7 +188,7 @@ def _linear(contexts: Contexts, found: Covariances, options: FitOptions, prior: 
 
 
 def _size(projection: np.ndarray, covariance: np.ndarray) -> float:
-    """Mean squared length of what a projection gives."""
+    """Mean squared length of projected vectors."""
     return float(np.einsum("ad,ab,bd->", projection, covariance, projection))
 
 
@@ -198,10 +198,10 @@ def _ridged(covariance: np.ndarray, ridge: float) -> np.ndarray:
 
 
 def _canonical(found: Covariances, options: FitOptions) -> tuple[np.ndarray, np.ndarray]:
-    """Projections (A, D) and (M, D); every direction counts by its correlation."""
+    """Projections (A, D) and (M, D); every direction is weighted by its correlation."""
     values, vectors = np.linalg.eigh(_ridged(found.voice, options.ridge))
     whiten = vectors / np.sqrt(values) @ vectors.T
-    # the body's side is the larger one: it needs a solution only, no eigenvectors
+    # the body's side is the larger one: solve for it, without eigenvectors
     explained = np.linalg.solve(_ridged(found.body, options.ridge), found.both.T)
     squared, directions = np.linalg.eigh(whiten @ found.both @ explained @ whiten)
     order = np.argsort(squared)[::-1][: options.n_directions]
@@ -211,5 +211,5 @@ def _canonical(found: Covariances, options: FitOptions) -> tuple[np.ndarray, np.
 
 
 def _guessed(voice: np.ndarray, heard: slice) -> np.ndarray:
-    """(heard, A): what the whole context is expected to be, given the heard part (least squares)."""
+    """(heard, A): least-squares estimate of the whole context from the part heard so far."""
     return np.asarray(np.linalg.solve(voice[heard, heard], voice[heard]))

@@ -1,7 +1,8 @@
-"""The embedding that every character gets: fitted to the person, at several lengths of context, beside the onsets.
+"""The embedding that every character gets: fitted to the person at several lengths of context, plus the onsets.
 
-No length of context is best for everybody, and the mean of several finds more than any of them: 57, 53 and 54 %, mean
-of five people, with 24, 48 and 80 frames to both sides, 65 % together, 70 % with the onsets as a fourth (control 17 %).
+No length of context is best for everybody, and the mean of several finds more than any one of them: 57, 53 and 54 % of
+the places (mean of five people) with 24, 48 and 80 frames on each side, 65 % together, 70 % with the onsets as a fourth
+(control 17 %).
 """
 
 import hashlib
@@ -22,13 +23,13 @@ __all__ = ["BlendedListener", "FittedEmbedding"]
 
 @dataclass(frozen=True, eq=False)
 class FittedEmbedding:
-    """Its similarity is the mean of those of its parts, linear ones and onsets."""
+    """Linear embeddings and onsets; its similarity is the mean of theirs."""
 
     linear: tuple[LinearEmbedding, ...]
     onset: OnsetEmbedding = field(default_factory=lambda: OnsetEmbedding(LOW_FRAMES - 1))
     name: str = "fitted"
-    # In the costs of nodes, set on held-out speech of four people: at 1, 2, 4, 8 what is shown agrees with the voice
-    # by 0.33, 0.36, 0.40, 0.44 (as recorded: 0.76), and cuts come every 4.7, 4.4, 3.8, 3.0 s.
+    # In the costs of nodes, tuned on held-out speech of four people: at 1, 2, 4, 8 the motion shown agrees with the
+    # voice by 0.33, 0.36, 0.40, 0.44 (as recorded: 0.76), and cuts come every 4.7, 4.4, 3.8, 3.0 s.
     weight: float = 4.0
 
     @property
@@ -44,12 +45,12 @@ class FittedEmbedding:
         return hashlib.sha256("".join(part.sha256 for part in self.parts).encode()).hexdigest()
 
     def hurried(self, lookahead_frames: int) -> "FittedEmbedding":
-        """The same embedding for a listener who waits no longer than this."""
+        """The same embedding with at most this look-ahead."""
         linear = tuple(part.hurried(lookahead_frames) for part in self.linear)
         return replace(self, linear=linear, onset=self.onset.hurried(lookahead_frames))
 
     def save(self, file: Path) -> None:
-        """As .npz, without compression: its size says what it holds."""
+        """As .npz, without compression, so that its size bounds its content."""
         arrays: dict[str, np.ndarray] = {}
         for part in self.linear:
             arrays |= {f"{part.half_frames}/{name}": value for name, value in part.arrays().items()}
@@ -75,7 +76,7 @@ class FittedEmbedding:
 
 
 class BlendedListener:
-    """Several listeners to one speech, each with a delay of its own."""
+    """Several listeners to the same speech, each with its own delay."""
 
     def __init__(self, listeners: Sequence[Listener]) -> None:
         self._listeners = listeners

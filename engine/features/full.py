@@ -1,12 +1,11 @@
-"""The published AuMoCLIP embedding behind the interface of all embeddings, from a bundle, without torch.
+"""The published AuMoCLIP embedding with the interface of all embeddings, from a bundle, without torch.
 
-A window of speech goes through four stages: the speech network hears it, its recogniser's text goes through the text
-network, every step of 20 ms takes the feature of the token that is said there, and the audio network joins all of it.
+A window of speech goes through four stages: the speech network, with a recogniser whose text goes through the text
+network; every step of 20 ms then takes the feature of the token spoken there; the audio network joins everything.
 
-Windows are 128 frames, what the network was trained on: 64 frames back, 32 that are kept, 32 ahead. The low level needs
-a few frames of context only; the high one describes its whole window, so the rows that are kept lie near the middle of
-it. Longer hops would describe the speech more coarsely, shorter ones cost in proportion: at 32 every second is computed
-four times.
+Windows have 128 frames, as in training: 64 frames back, 32 that are kept, 32 ahead. The low level needs only a few
+frames of context; the high level describes the whole window, so the rows kept are near its middle. Longer hops would
+describe the speech more coarsely, shorter ones cost proportionally more: at 32 every second is computed four times.
 """
 
 import copy
@@ -35,20 +34,20 @@ HOP_FRAMES = 32
 
 
 def plan_ahead(lookahead_frames: int) -> WindowPlan:
-    """Windows of 128 frames with so many of them after the rows that are kept."""
+    """Windows of 128 frames with this many after the rows that are kept."""
     return WindowPlan(HOP_FRAMES, WINDOW_FRAMES - HOP_FRAMES - lookahead_frames, lookahead_frames)
 
 
 class FullEmbedding:
-    """Satisfies engine.features.embedding.Embedding."""
+    """Implements engine.features.embedding.Embedding."""
 
     name = "full"
     weight = 1.0
 
     def __init__(self, networks: Networks, lookahead_frames: int = HOP_FRAMES) -> None:
-        """`lookahead_frames`: what a window sees after the last row it keeps, at most 96.
+        """`lookahead_frames`: frames that a window sees after the last row it keeps, at most 96.
 
-        Raises ArtifactError for a bundle of something else.
+        Raises ArtifactError for a bundle of another kind.
         """
         bundle = networks.bundle
         if bundle.name != self.name:
@@ -71,9 +70,9 @@ class FullEmbedding:
         return self._stream().lookahead_frames
 
     def hurried(self, lookahead_frames: int) -> "FullEmbedding":
-        """The same networks with windows that reach less far ahead; a hop is the least that they wait for."""
+        """The same networks with windows that reach less far ahead; they always wait for at least a hop."""
         ahead = max(0, min(self._plan.lookahead_frames, lookahead_frames - (HOP_FRAMES - 1)))
-        other = copy.copy(self)  # networks are shared: a second copy of them would not fit everywhere
+        other = copy.copy(self)  # shares the networks: a second copy of them would not fit everywhere
         other._plan = plan_ahead(ahead)
         return other
 
@@ -81,10 +80,10 @@ class FullEmbedding:
         return FullListener(self._stream())
 
     def motion(self, recording: Recording) -> Features:
-        """Features of every frame, window by window of each clip as released.
+        """Features of every frame, in windows over each clip as in the release.
 
-        A clip below 128 frames is one window of its own length. (The release fills it up with the rest pose of the body
-        model, which a recording does not hold.) Raises InputError for motion that does not come from SMPL-X.
+        A clip below 128 frames is one window of its own length. (The release pads it with the rest pose of the body
+        model, which a recording does not contain.) Raises InputError for motion that does not come from SMPL-X.
         """
         motion = recording.motion
         if motion is None or motion.shape[1] != SMPLX_JOINTS:
@@ -97,7 +96,7 @@ class FullEmbedding:
         return _joined([self._clip(flat[clip]) for clip in recording.clips], self._width)
 
     def as_released(self, samples: np.ndarray) -> Features:
-        """Speech features in the windows of the release's demo, with as many rows as it makes; see audio_segments."""
+        """Speech features in the windows of the release's demo, with as many rows as there; see audio_segments."""
         parts = []
         for start, first, end in audio_segments(len(samples)):
             low, high = self._hear(samples[start : start + WINDOW_SAMPLES], WINDOW_FRAMES)
@@ -132,13 +131,13 @@ class FullEmbedding:
 
 
 class FullListener:
-    """Satisfies engine.features.embedding.Listener."""
+    """Implements engine.features.embedding.Listener."""
 
     def __init__(self, stream: WindowedStream) -> None:
         self._stream = stream
 
     def push(self, samples: np.ndarray, rows: np.ndarray) -> Features:
-        """See Listener; the networks hear the samples alone."""
+        """See Listener; the networks use only the samples."""
         return Features(*self._stream.push(samples))
 
     def flush(self) -> Features:
@@ -146,7 +145,7 @@ class FullListener:
 
 
 def _standardised(samples: np.ndarray) -> np.ndarray:
-    """Zero mean and unit variance over the window, as the speech encoder was trained; silence behind a tiny window."""
+    """Zero mean and unit variance over the window, as the speech encoder was trained; tiny windows are zero-padded."""
     samples = np.asarray(samples, np.float32)
     scaled = (samples - samples.mean()) / np.sqrt(samples.var() + 1e-7)
     return np.pad(scaled.astype(np.float32), (0, max(0, MIN_SAMPLES - len(samples))))

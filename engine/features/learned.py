@@ -1,4 +1,4 @@
-"""Embeddings by networks: which one a bundle holds, and its networks opened as they are best run."""
+"""Embeddings by networks: which one a bundle holds, and how its networks are best run."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,7 @@ _MINI_THREADS = 1  # networks this small gain nothing from threads
 
 
 def open_embedding_networks(folder: Path, options: NetworkOptions | None = None) -> Networks:
-    """Open the bundle of an embedding. Raises InputError for a bundle of something else, and as Networks.open does."""
+    """Open the bundle of an embedding. Raises InputError for a bundle of another kind, and as Networks.open does."""
     options = options or NetworkOptions()
     bundle = Bundle.open(folder)
     if bundle.name not in (MiniEmbedding.name, FullEmbedding.name):
@@ -27,9 +27,9 @@ def open_embedding_networks(folder: Path, options: NetworkOptions | None = None)
 
 
 def learned_embedding(networks: Networks) -> Embedding:
-    """The embedding that these networks compute; they stay the caller's to close.
+    """The embedding that these networks compute; the caller must close them.
 
-    Raises InputError for networks of something else, ArtifactError for those of another version.
+    Raises InputError for networks of another kind, ArtifactError for those of another version.
     """
     name = networks.bundle.name
     if name == MiniEmbedding.name:

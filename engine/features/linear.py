@@ -1,7 +1,7 @@
 """A linear embedding: contexts of a few numbers of voice and of motion, projected to 16 directions.
 
-Regularised canonical correlation (Hotelling 1936; engine.features.fit finds it). On minutes of video it finds the right
-place far more often than networks do, and it costs a few thousand multiplications a frame.
+Regularised canonical correlation (Hotelling 1936), computed by engine.features.fit. On minutes of video it finds the
+right place far more often than networks do, and it costs a few thousand multiplications per frame.
 """
 
 import hashlib
@@ -28,45 +28,40 @@ __all__ = [
 
 AUDIO_COLUMNS = (LOUDNESS, NOVELTY, PITCH)
 _BEFORE = BIN_FRAMES // 2  # the bin at offset o holds frames o - 2 .. o + 1
-_QUIET = 0.1  # of the usual squared length: a vector shorter than this says little, and stays short
-_CUT_FRAMES = 3  # to both sides of a shot change: a jump would give away the pauses that cuts are made in
-_MAX_HALF_FRAMES = 1_000  # of a file that is read
+_QUIET = 0.1  # of the usual squared length: a vector shorter than this means little, and stays short
+_CUT_FRAMES = 3  # on each side of a shot change: a jump there would reveal the pauses in which cuts are made
+_MAX_HALF_FRAMES = 1_000  # in a file
 _VERSION = b"linear 1"
 
 
 def bin_offsets(half_frames: int) -> np.ndarray:
-    """Middles of the bins of a context that reaches half_frames to both sides."""
+    """Middles of the bins of a context that reaches half_frames on each side."""
     return np.arange(-half_frames, half_frames + 1, BIN_FRAMES)
 
 
 @dataclass(frozen=True, eq=False)
 class LinearEmbedding:
-    """Projections of contexts; a bin that is unknown counts as average.
-
-    speech: per look-ahead in frames, float32 (bins heard by then * 3, D). body: float32 (bins * columns, D).
-    speech_mean: float32 (3,). speech_size, body_size: usual squared lengths of what comes out. lookahead_frames: the
-    one in use.
-    """
+    """Projections of contexts; unknown bins count as average."""
 
     half_frames: int
-    speech: dict[int, np.ndarray]
-    body: np.ndarray
-    speech_mean: np.ndarray
-    speech_size: float
-    body_size: float
+    speech: dict[int, np.ndarray]  # by look-ahead in frames: float32 (bins heard by then * 3, D)
+    body: np.ndarray  # float32 (bins * columns, D)
+    speech_mean: np.ndarray  # float32 (3,)
+    speech_size: float  # usual squared length of projected speech
+    body_size: float  # usual squared length of projected motion
     mouth: bool
-    lookahead_frames: int
+    lookahead_frames: int  # the one in use
     name: str = "linear"
     weight: float = 4.0
 
     def hurried(self, lookahead_frames: int) -> "LinearEmbedding":
-        """The same embedding for a listener who waits no longer than this; the unheard is guessed from the heard."""
+        """The same embedding with at most this look-ahead; speech not heard yet is estimated from the rest."""
         known = [frames for frames in self.speech if frames <= lookahead_frames]
         return replace(self, lookahead_frames=max(known, default=min(self.speech)))
 
     @property
     def sha256(self) -> str:
-        """Of the motion side and all that speech is compared with; the same for every look-ahead."""
+        """Of all projections and sizes; the same for every look-ahead."""
         digest = hashlib.sha256(_VERSION)
         digest.update(np.array([self.half_frames, self.speech_size, self.body_size]).tobytes())
         for part in (self.body, self.speech_mean, *(self.speech[key] for key in sorted(self.speech))):
@@ -74,7 +69,7 @@ class LinearEmbedding:
         return digest.hexdigest()
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """What from_arrays takes."""
+        """The arrays that from_arrays accepts."""
         sizes = np.array([self.speech_size, self.body_size])
         speech = {f"speech_{lookahead}": part for lookahead, part in self.speech.items()}
         return {
@@ -89,12 +84,12 @@ class LinearEmbedding:
     def from_arrays(cls, half_frames: int, arrays: Mapping[str, np.ndarray]) -> "LinearEmbedding":
         """Raises ValueError or KeyError for arrays that do not belong together."""
         if not 0 < half_frames <= _MAX_HALF_FRAMES:
-            raise ValueError(f"contexts of {half_frames} frames to both sides")
+            raise ValueError(f"contexts of {half_frames} frames on each side, expected 1 to {_MAX_HALF_FRAMES}")
         numbers = [name.removeprefix("speech_") for name in arrays if name.startswith("speech_")]
         speech = {int(number): arrays[f"speech_{number}"] for number in numbers if number.isdecimal()}
         sizes, mouth = arrays["sizes"], arrays["mouth"]
         if mouth.dtype != np.bool_ or mouth.shape != ():
-            raise ValueError("whether there is a mouth is not said")
+            raise ValueError("mouth is not a boolean")
         offsets, n_voice = bin_offsets(half_frames), len(AUDIO_COLUMNS)
         n_body = len(BODY_COLUMNS) + (len(MOUTH_COLUMNS) if mouth else 0)
         width = arrays["body"].shape[-1:]
@@ -123,7 +118,7 @@ class LinearEmbedding:
         return LinearListener(self)
 
     def motion(self, recording: Recording) -> Features:
-        """A context reaches across the clips of a recording, because the voice was cut together with the picture."""
+        """Contexts reach across clips, because the voice was cut together with the picture."""
         values = steady_descriptors(recording, self.mouth)
         offsets = bin_offsets(self.half_frames)
         low = np.empty((len(values), self.body.shape[1]), np.float32)
@@ -165,7 +160,7 @@ class LinearListener:
 
 
 def steady_descriptors(recording: Recording, mouth: bool) -> np.ndarray:
-    """body_descriptors, float64 (F, columns); average beside shot changes, where motion jumps."""
+    """body_descriptors, float64 (F, columns); average near shot changes, where motion jumps."""
     values = body_descriptors(recording, mouth).astype(np.float64)
     for clip in recording.clips[1:]:
         values[max(clip.start - _CUT_FRAMES, 0) : clip.start + _CUT_FRAMES] = 0
@@ -181,5 +176,5 @@ def bin_means(values: np.ndarray, half_frames: int, frames: np.ndarray) -> np.nd
 
 
 def _padded(values: np.ndarray, half_frames: int) -> np.ndarray:
-    """So that the bin at offset o of frame f begins at row f + o + half_frames."""
+    """Padded so that the bin at offset o of frame f begins at row f + o + half_frames."""
     return np.pad(values.astype(np.float64), ((half_frames + _BEFORE, half_frames + BIN_FRAMES), (0, 0)))

@@ -25,16 +25,16 @@ __all__ = [
     "motion_rows",
 ]
 
-FEATURES_VERSION = 1  # of what rows and descriptors mean: raise it when their numbers change
+FEATURES_VERSION = 1  # of rows and descriptors: raise it when their numbers change
 AUDIO_GRAPH, MOTION_GRAPH = "audio", "motion"
 HOP_FRAMES = 16  # features come in blocks of this length
-_MIN_DEVIATION = 0.01  # what moves less does not move
+_MIN_DEVIATION = 0.01  # columns that vary less count as constant
 
 
 def motion_rows(recording: Recording, mouth: bool = False) -> np.ndarray:
-    """Body descriptors in deviations over the recording, float32 (F, M): people differ in size, not in timing.
+    """Body descriptors in standard deviations over the recording, float32 (F, M): people differ in size, not timing.
 
-    Raises InputError where the mouth is wanted and the recording has none.
+    Raises InputError if the mouth is requested and the recording has none.
     """
     if mouth and recording.mouth is None:
         raise InputError(f"{recording.name} has no mouth track: use an embedding that was trained without the mouth")
@@ -46,7 +46,7 @@ def motion_rows(recording: Recording, mouth: bool = False) -> np.ndarray:
 def mini_config(
     mouth: bool, low_dim: int, high_dim: int, lookback_frames: int, lookahead_frames: int
 ) -> dict[str, Any]:
-    """What a bundle's config says of how its networks are to be fed; high_dim 0: there is no high level."""
+    """The config of a bundle, which describes its networks' inputs; high_dim 0: there is no high level."""
     return {
         "features_version": FEATURES_VERSION,
         "audio_columns": N_COLUMNS,
@@ -59,7 +59,7 @@ def mini_config(
 
 
 class MiniEmbedding:
-    """Satisfies engine.features.embedding.Embedding."""
+    """Implements engine.features.embedding.Embedding."""
 
     name = "mini"
     weight = 1.0
@@ -72,9 +72,9 @@ class MiniEmbedding:
         motion: Session,
         plan: WindowPlan | None = None,
     ) -> None:
-        """`plan`: windows of speech; with all the context that the networks can use where None.
+        """`plan`: windows of speech; None: with all the context that the networks can use.
 
-        Raises ArtifactError where the config is not the one this version feeds.
+        Raises ArtifactError if the config is not for the features of this version.
         """
         _check(config)
         self._config = config
@@ -87,11 +87,11 @@ class MiniEmbedding:
 
     @classmethod
     def of(cls, networks: Networks) -> "MiniEmbedding":
-        """By the networks of a bundle. Raises ArtifactError for one of another kind or version."""
+        """From the networks of a bundle. Raises ArtifactError for one of another kind or version."""
         bundle = networks.bundle
         if bundle.name != cls.name:
             raise ArtifactError(
-                f"{bundle.folder} is a bundle of {bundle.name!r}, want {cls.name!r}: tango-export bundle mini"
+                f"{bundle.folder} is a bundle of {bundle.name!r}, expected {cls.name!r}: run 'tango-export bundle mini'"
             )
         _check(bundle.config)
         sessions = networks.session(AUDIO_GRAPH), networks.session(MOTION_GRAPH)
@@ -102,7 +102,7 @@ class MiniEmbedding:
         return self.listen().lookahead_frames
 
     def hurried(self, lookahead_frames: int) -> "MiniEmbedding":
-        """The same networks for a listener who waits no longer than this; what is not heard yet counts as average."""
+        """The same networks with at most this look-ahead; speech not heard yet counts as average."""
         if lookahead_frames >= self.lookahead_frames:
             return self
         hop = min(FRAMES_PER_NODE, lookahead_frames + 1)
@@ -132,7 +132,7 @@ class MiniEmbedding:
 
 
 class MiniListener:
-    """Satisfies engine.features.embedding.Listener."""
+    """Implements engine.features.embedding.Listener."""
 
     def __init__(self, stream: WindowedStream) -> None:
         self._stream = stream

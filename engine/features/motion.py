@@ -1,4 +1,4 @@
-"""Motion vectors: 15 numbers for every joint and frame (TANGO, arXiv 2410.04221, section 3.2).
+"""Motion vectors: 15 numbers per joint and frame (TANGO, arXiv 2410.04221, section 3.2).
 
 0..2 position, 3..5 velocity, 6..11 rotation (the first two rows of its matrix), 12..14 angular velocity.
 Velocities are central differences per second, one-sided at the first and the last frame of a clip.
@@ -16,7 +16,7 @@ __all__ = ["MOTION_DIM", "axis_angle_to_matrix", "motion_vectors", "smplx_motion
 
 MOTION_DIM = 15
 
-# The hand model's wrist lies on the body model's: between them is noise, not a bone.
+# The hand model's wrist coincides with the body model's: their difference is noise, not a bone.
 _HAND_WRISTS = (LEFT_HAND.start, RIGHT_HAND.start)
 
 
@@ -31,16 +31,16 @@ def motion_vectors(
 
     The root is the middle of the joints without a parent (the shoulders). Position is relative to it. The rotation of
     a joint is the *swing* of the bone that ends in it: the smallest rotation that turns the direction of its parent's
-    bone into its own, with no twist about the bone, which points alone cannot show. A joint without a parent turns
-    from the x axis, on the side on which it lies on average. The angular velocity is that of this rotation, as a
-    vector along its axis.
+    bone into its own, without twist about the bone, which points alone cannot show. A joint without a parent turns
+    from the x axis, on the side where it is on average. The angular velocity is that of this rotation, as a vector
+    along its axis.
 
     Args:
         joints: float32, shape (F, J, 3), pixels.
-        parents: int64, shape (J,): the joint on which each hangs; -1 for those around the root.
+        parents: int64, shape (J,): the parent of each joint; -1 for those around the root.
         unit_px: length of one body unit.
-        clip_start_frames: int64, shape (n_clips + 1,): first frame of every clip, then F; no difference crosses it.
-        coincident: joints that stand for the same point as their parent; instead of a bone they have the parent's.
+        clip_start_frames: int64, shape (n_clips + 1,): first frame of every clip, then F; differences do not cross it.
+        coincident: joints that are the same point as their parent; they use the parent's bone.
     """
     joints, clips = _checked(joints, parents, unit_px, clip_start_frames)
     roots = np.flatnonzero(parents < 0)
@@ -61,7 +61,7 @@ def motion_vectors(
 
 
 def smplx_motion_vectors(positions: np.ndarray, axis_angle: np.ndarray) -> np.ndarray:
-    """Motion of one SMPL-X clip at 30 fps as the research release has it, float32, shape (F, 55, 15).
+    """Motion of one SMPL-X clip at 30 fps as in the research release, float32, shape (F, 55, 15).
 
     Angular velocities are differences of the axis-angle values, without unwrapping.
 
@@ -85,7 +85,7 @@ def smplx_motion_vectors(positions: np.ndarray, axis_angle: np.ndarray) -> np.nd
 
 
 def velocities(values: np.ndarray) -> np.ndarray:
-    """Change per second over the first axis of a clip at 30 fps, float32; central differences, one-sided at ends."""
+    """Change per second along the first axis of a clip at 30 fps, float32; central differences, one-sided at ends."""
     values = np.asarray(values, np.float32)
     change = np.zeros_like(values)
     if len(values) > 1:
@@ -102,7 +102,7 @@ def axis_angle_to_matrix(axis_angle: np.ndarray) -> np.ndarray:
     x, y, z = np.moveaxis(vector, -1, 0)
     zero = np.zeros_like(x)
     cross = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=-1).reshape(*x.shape, 3, 3)
-    # sin(a)/a and (1 - cos(a))/a^2, both without a division by zero
+    # sin(a)/a and (1 - cos(a))/a^2, both without division by zero
     first = np.sinc(angle / np.pi)
     second = 0.5 * np.sinc(angle / (2 * np.pi)) ** 2
     return (np.eye(3) + first * cross + second * cross @ cross).astype(np.float32)

@@ -1,8 +1,8 @@
 """Onset retrieval, without learning: the baseline of Gesture Video Reenactment (Zhou et al. 2022), as correlations.
 
 The low vectors hold 2 s around a frame: onset flux against wrists, flux against head, energy against head. The high
-vectors hold 4.27 s (TANGO, section 3.2): energy against body speed. Correlation is blind to size. Outside its clip, or
-beyond what was heard so far, a context knows nothing: the vector is shorter, the match neutral.
+vectors hold 4.27 s (TANGO, section 3.2): energy against body speed. Correlation ignores size. Outside its clip, or
+beyond the speech heard so far, a context is unknown: the vector is shorter, the match neutral.
 """
 
 import hashlib
@@ -19,19 +19,19 @@ from engine.skeleton import LEFT_ELBOW, LEFT_WRIST, NOSE, RIGHT_ELBOW, RIGHT_WRI
 
 __all__ = ["HIGH_FRAMES", "LOW_FRAMES", "OnsetEmbedding", "body_rhythm"]
 
-# Contexts reach this far to both sides. High: the window of the paper. Low: of 16, 24 and 32 frames the longest finds
+# Contexts reach this far on each side. High: the window of the paper. Low: of 16, 24 and 32 frames, the longest finds
 # the right place most often (35, 38, 44 % within 4 frames, seven people).
 LOW_FRAMES = 32
 HIGH_FRAMES = 64
-LOW_STEP = 2  # frames averaged per number: half the size, the same score
+LOW_STEP = 2  # frames averaged per number: half the size at the same score
 HIGH_STEP = 4
-CLIP_SPEED = 3.0  # standard deviations: one lost hand is no gesture
+CLIP_SPEED = 3.0  # standard deviations: a tracking failure of a hand is not a gesture
 VERSION = b"onset 2"
 
 
 @dataclass(frozen=True)
 class OnsetEmbedding:
-    """lookahead_frames: with 62, 30, 16, 6 and 0 the right place is found in 45, 45, 41, 38, 37 % (control: 22 %)."""
+    """With a look-ahead of 62, 30, 16, 6, 0 frames it finds the right place in 45, 45, 41, 38, 37 % (control: 22 %)."""
 
     lookahead_frames: int = HIGH_FRAMES - 1
     name: str = "onset"
@@ -42,7 +42,7 @@ class OnsetEmbedding:
         return hashlib.sha256(VERSION).hexdigest()
 
     def hurried(self, lookahead_frames: int) -> "OnsetEmbedding":
-        """The same for a listener who waits no longer than this."""
+        """The same with at most this look-ahead."""
         return replace(self, lookahead_frames=min(self.lookahead_frames, lookahead_frames))
 
     def listen(self) -> "OnsetListener":
@@ -95,15 +95,15 @@ class OnsetListener:
 
 
 def body_rhythm(recording: Recording) -> np.ndarray:
-    """How fast head, elbows and wrists move, float64 (F,), in deviations."""
+    """How fast head, elbows and wrists move, float64 (F,), in standard deviations."""
     speed = joint_speeds(recording.joints, recording.clip_start, recording.unit_px)
     return _rhythm(speed, recording.confidence, [NOSE, LEFT_ELBOW, RIGHT_ELBOW, LEFT_WRIST, RIGHT_WRIST])
 
 
 def _rhythm(speed: np.ndarray, confidence: np.ndarray, chosen: list[int]) -> np.ndarray:
-    """Roots of some joints' speeds -> one number a frame, in deviations; a lost joint counts as average.
+    """Square roots of some joints' speeds -> one number per frame, in standard deviations; lost joints are average.
 
-    The root keeps a slow beat visible beside a sweep of the arm.
+    The root keeps a slow beat visible next to a sweep of the arm.
     """
     trust = confidence[:, chosen].astype(np.float64)
     root = np.sqrt(speed[:, chosen])

@@ -1,7 +1,7 @@
 """The pitch of a voice, frame by frame: the peak of the autocorrelation (Boersma 1993, "Accurate short-term analysis").
 
-The autocorrelation of a windowed frame is divided by that of the window, so its peak at the period of a voice stands
-near 1 and falls with noise alone.
+The autocorrelation of a windowed frame is divided by that of the window, so that its peak at the period of a voice is
+near 1 and falls only with noise.
 """
 
 import numpy as np
@@ -11,8 +11,8 @@ from engine.timebase import SAMPLE_RATE
 
 __all__ = ["MIN_STRENGTH", "pitches"]
 
-PITCH_HZ = (60.0, 440.0)  # of speaking voices, children's included
-OCTAVE_COST = 0.03  # the period and twice the period fit equally well: the shorter one is meant
+PITCH_HZ = (60.0, 440.0)  # of speaking voices, including children's
+OCTAVE_COST = 0.03  # the period and twice the period fit equally well: prefer the shorter
 
 _FIRST_LAG = int(SAMPLE_RATE / PITCH_HZ[1])
 _LAST_LAG = int(SAMPLE_RATE / PITCH_HZ[0]) + 2
@@ -22,8 +22,8 @@ _RUMBLE_HZ = 50.0
 def pitches(windows: np.ndarray, hann: np.ndarray) -> np.ndarray:
     """Frames of 16 kHz samples times the window `hann` (W,), float64 (n, W) -> float64 (n, 2).
 
-    Columns: log2 of the pitch in Hz, and how strongly the frame is voiced, about 1 at most; zeros where there is no
-    peak. A row depends on its frame alone, bit for bit.
+    Columns: log2 of the pitch in Hz, and how strongly the frame is voiced, about 1 at most; zeros if there is no peak.
+    A row depends only on its frame, bit for bit.
     """
     n_fft = 2 * windows.shape[1]
     rumble = int(_RUMBLE_HZ * n_fft / SAMPLE_RATE) + 1
@@ -31,7 +31,7 @@ def pitches(windows: np.ndarray, hann: np.ndarray) -> np.ndarray:
     shape = _autocorrelation(hann[None], n_fft, 0)[0]
     energy = correlation[:, :1]
     lags = slice(_FIRST_LAG, _LAST_LAG)
-    # a frame without energy has no pitch; the sum keeps the division defined
+    # a frame without energy has no pitch; the constant avoids division by zero
     relative = correlation[:, lags] / (energy + 1e-12) / (shape[lags] / shape[0])
     found = np.empty((len(windows), 2))
     peaks(relative, _FIRST_LAG, OCTAVE_COST, found)

@@ -1,4 +1,4 @@
-"""Covariances of many people on disk: what a fit leans on where there is little of the person."""
+"""Covariances of many people on disk, which support a fit if there is little of the person."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ _MAX_BYTES = 64 << 20
 
 
 def save_prior(prior: Prior, file: Path) -> None:
-    """As .npz, float32. Raises InputError where it cannot be written."""
+    """Save as .npz, float32. Raises InputError if it cannot be written."""
     arrays = {
         f"{half}/{name}": getattr(part, name).astype(np.float32) for half, part in prior.items() for name in _PARTS
     }
@@ -30,7 +30,7 @@ def save_prior(prior: Prior, file: Path) -> None:
 
 
 def load_prior(file: Path, options: FitOptions) -> Prior:
-    """Raises InputError when there is none, ArtifactError when it is damaged or made for other options."""
+    """Load a prior. Raises InputError if there is none, ArtifactError if it is damaged or made for other options."""
     if not file.is_file():
         raise InputError(f"no prior at {file}: expected a file made by 'tango-export prior'")
     n_body = len(BODY_COLUMNS) + (len(MOUTH_COLUMNS) if options.mouth else 0)
@@ -52,7 +52,7 @@ def load_prior(file: Path, options: FitOptions) -> Prior:
             prior[half] = found
     except (OSError, ValueError, KeyError) as error:
         raise ArtifactError(
-            f"{file} is no prior for a fit {'with' if options.mouth else 'without'} the mouth ({error}): "
+            f"{file} is not a prior for a fit {'with' if options.mouth else 'without'} the mouth ({error}): "
             "make it with 'tango-export prior'"
         ) from error
     return prior

@@ -1,4 +1,4 @@
-"""A person on video and the voice that belongs to the same frames: what embeddings are fitted to and trained on."""
+"""A person on video and the voice of the same frames: the data that embeddings are fitted to and trained on."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -14,23 +14,16 @@ __all__ = ["Recording"]
 
 @dataclass(frozen=True)
 class Recording:
-    """Frames at 30 fps in whole nodes. Raises InputError for parts that do not belong together.
-
-    samples: float32 (S,), 16 kHz, frame f starts at frame_start(f). joints: float32 (F, 75, 3), finite. confidence:
-    float32 (F, 75), 0 where a joint was made up. clip_start: int64 (C + 1,), in nodes; nothing is continuous across the
-    start of a clip. unit_px: shoulder width in the unit of the joints. mouth: float32 (F, 2), opening and width of the
-    mouth, None where unknown. motion: float32 (F, J, 15), see engine.features.motion; J is 55 where it comes from
-    SMPL-X.
-    """
+    """Frames at 30 fps in whole nodes. Raises InputError for parts that do not belong together."""
 
     name: str
-    samples: np.ndarray
-    joints: np.ndarray
-    confidence: np.ndarray
-    clip_start: np.ndarray
-    unit_px: float
-    mouth: np.ndarray | None = None
-    motion: np.ndarray | None = None
+    samples: np.ndarray  # float32 (S,), 16 kHz; frame f starts at frame_start(f)
+    joints: np.ndarray  # float32 (F, 75, 3), finite
+    confidence: np.ndarray  # float32 (F, 75), 0 for joints that were filled in
+    clip_start: np.ndarray  # int64 (C + 1,), in nodes; motion and voice jump at the start of a clip
+    unit_px: float  # shoulder width in the unit of the joints
+    mouth: np.ndarray | None = None  # float32 (F, 2), opening and width of the mouth; None: unknown
+    motion: np.ndarray | None = None  # float32 (F, J, 15), see engine.features.motion; J = 55 for SMPL-X
 
     def __post_init__(self) -> None:
         n = len(self.joints)

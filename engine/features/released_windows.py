@@ -1,4 +1,4 @@
-"""Where the research release's demo lays its windows of 128 frames, over motion and over speech."""
+"""Where the research release's demo places its windows of 128 frames, over motion and over speech."""
 
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ __all__ = [
 
 WINDOW_FRAMES = 128
 WINDOW_SAMPLES = SAMPLE_RATE * WINDOW_FRAMES // FPS
-# 7 steps of 20 ms: ONNX Runtime divides zero by zero for 4 to 6 where maps are interpolated, fewer give no row
+# 7 steps of 20 ms: for 4 to 6, ONNX Runtime divides zero by zero when it interpolates maps; fewer give no row
 MIN_SAMPLES = 2_320
 
 # kernel and stride of the speech encoder's convolutions
@@ -32,7 +32,7 @@ class Segment(NamedTuple):
 
 
 def motion_segments(n_frames: int) -> list[Segment]:
-    """Whole windows over a clip; what is left is covered by the clip's last window. A short clip is one window."""
+    """Whole windows over a clip; the remainder is covered by the clip's last window. A short clip is one window."""
     if n_frames < WINDOW_FRAMES:
         return [Segment(0, 0, n_frames)]
     left = n_frames % WINDOW_FRAMES
@@ -43,10 +43,10 @@ def motion_segments(n_frames: int) -> list[Segment]:
 
 
 def audio_segments(n_samples: int) -> list[Segment]:
-    """Windows over a speech as the release has them.
+    """Windows over a speech as in the release.
 
-    Its last window keeps 30 * whole seconds - 256 rows, where 256 is the width of a feature and not the number of rows
-    before it: lengths come out right for one and two windows only, and longer speech drifts.
+    Its last window keeps 30 * whole seconds - 256 rows, but 256 is the width of a feature, not the number of rows
+    before it: lengths are right only for one and two windows, and longer speech drifts.
     """
     if n_samples < WINDOW_SAMPLES:
         return [Segment(0, 0, audio_rows(n_samples))]
@@ -60,7 +60,7 @@ def audio_segments(n_samples: int) -> list[Segment]:
 
 
 def audio_rows(n_samples: int) -> int:
-    """Rows that the network gives for so many samples: an even number, one a frame of 1/30 s."""
+    """Rows that the network gives for n_samples: an even number, one per frame of 1/30 s."""
     n_steps = n_samples
     for kernel, stride in _CONVOLUTIONS:
         n_steps = max(0, (n_steps - kernel) // stride + 1)

@@ -1,4 +1,4 @@
-"""How far each node is from rest: the pose to which this person returns when there is nothing to say."""
+"""How far each node is from rest: the pose to which this person returns when not speaking."""
 
 import numpy as np
 
@@ -8,19 +8,19 @@ from engine.timebase import FRAMES_PER_NODE
 
 __all__ = ["rest_distance"]
 
-CALM_SHARE = 0.3  # the slowest nodes, among which the rest pose is sought
+CALM_SHARE = 0.3  # the slowest nodes, among which the rest pose is searched for
 REACH = 0.3  # shoulder widths: hands this close are at the same place
 SPEED_WEIGHT = 0.3  # a hand moving at one shoulder width a second is as far from rest as one 0.3 widths away
-LOW_BONUS = 0.5  # per shoulder width: of two places equally popular the lower one is rest
-MAX_CANDIDATES = 1_000  # an hour of video needs no finer look
-AT_REST_SHARE, AWAY_SHARE = 0.02, 0.9  # the nodes that stand for 0 and for 1
+LOW_BONUS = 0.5  # per shoulder width: of two equally frequent places, the lower one is rest
+MAX_CANDIDATES = 1_000  # enough for an hour of video
+AT_REST_SHARE, AWAY_SHARE = 0.02, 0.9  # quantiles that become 0 and 1
 
 
 def rest_distance(joints: np.ndarray, confidence: np.ndarray, clip_start: np.ndarray, unit_px: float) -> np.ndarray:
     """joints (F, 75, 3) pixels, confidence (F, 75), clip_start (n_clips + 1) -> float32 (N,), 0 at rest.
 
-    The rest pose is the densest place of both hands while they are slow; for somebody who never rests that
-    is the calmest habit there is.
+    The rest pose is where both hands are most often while they are slow; for a person who never rests, that is their
+    calmest habit.
     """
     wrists = [LEFT_WRIST, RIGHT_WRIST]
     shoulders = joints[:, [LEFT_SHOULDER, RIGHT_SHOULDER], :2].mean(axis=1, keepdims=True)

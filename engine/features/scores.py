@@ -1,8 +1,8 @@
-"""How well an embedding finds what belongs together: the measures of the paper (section 4), with their true floor.
+"""How well an embedding matches speech to its motion: the measures of the paper (section 4), with their true floor.
 
 Low: of the 32 motion frames around a frame of speech, is the best one within 4 frames of the truth? Chance is 25 %, but
-smooth features put the best at the rim, so the floor is what time-shifted speech reaches. High: windows of 4.27 s; does
-the true one win among up to 256, and what share of those far away does it beat?
+with smooth features the best is often at the edge, so the floor is the score of time-shifted speech. High: windows of
+4.27 s; does the true one win among up to 256, and what share of those far away does it beat?
 """
 
 from collections.abc import Sequence
@@ -47,19 +47,19 @@ def low_hits(speech: np.ndarray, motion: np.ndarray, frames: np.ndarray) -> np.n
 
 @dataclass(frozen=True)
 class WindowScores:
-    """Per query window: was the true one best (first), and the share of windows far away that it beats (NaN: none)."""
+    """Scores of each query window."""
 
-    first: np.ndarray
-    far_beaten: np.ndarray
+    first: np.ndarray  # bool: the true window was the best
+    far_beaten: np.ndarray  # share of windows far away that it beats; NaN if there are none
     n_candidates: int
 
 
 def window_scores(
     speech: Features, motion: Features, starts: np.ndarray, queries: np.ndarray | None = None
 ) -> WindowScores:
-    """starts: first frame of every window of WINDOW frames; queries: which of them are asked for (all).
+    """starts: first frame of every window of WINDOW frames; queries: which of them are queries (default: all).
 
-    The similarity of two windows is that of their high features in the middle, else the sum of the low ones.
+    The similarity of two windows is that of their high features in the middle, or else the sum of the low ones.
     """
     queries = np.arange(len(starts)) if queries is None else queries
     if speech.high.shape[1]:
@@ -73,7 +73,7 @@ def window_scores(
     own = score[np.arange(len(queries)), queries]
     far = np.abs(starts[queries, None] - starts) >= WINDOW // 2
     beaten = ((score < own[:, None]) & far).sum(axis=1) / np.where(far.any(axis=1), far.sum(axis=1), np.nan)
-    alone = (score >= own[:, None]).sum(axis=1) == 1  # where all are alike nothing was found
+    alone = (score >= own[:, None]).sum(axis=1) == 1  # a tie finds nothing
     return WindowScores(np.asarray(alone), beaten, len(starts))
 
 
@@ -85,9 +85,9 @@ def window_starts(n_frames: int) -> np.ndarray:
 
 
 def interval(values: Sequence[np.ndarray] | np.ndarray, block: int, seed: int = 0, n_draws: int = 500) -> Interval:
-    """Mean of values (n,) with a 95 % interval: blocks of `block` neighbours are drawn again as a whole.
+    """Mean of values (n,) with a 95 % interval from a block bootstrap, with blocks of `block` neighbours.
 
-    Several rows of values are several people, whose blocks are drawn together. NaN where there is nothing.
+    Several rows of values are several people, whose blocks are drawn together. NaN without values.
     """
     parts = [values] if isinstance(values, np.ndarray) else list(values)
     blocks = [part[k : k + block] for part in parts for k in range(0, len(part), block)]

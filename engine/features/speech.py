@@ -1,8 +1,8 @@
-"""What the engine hears: one row of numbers per frame of speech, streaming, and whether anybody speaks.
+"""Speech features: one row of numbers per frame of speech, streaming, including whether anybody speaks.
 
-The rows depend on the samples alone, never on how they were cut into chunks: every step below works frame
-by frame in a fixed order, so a live session and an offline render get the same bits. All levels are
-relative to what was heard of this speaker so far: a microphone ten times louder gives the same rows.
+The rows depend only on the samples, never on how they were divided into chunks: every step below works frame by frame
+in a fixed order, so a live session and an offline render get the same bits. All levels are relative to what was heard
+of this speaker so far: a microphone ten times louder gives the same rows.
 """
 
 import numpy as np
@@ -54,13 +54,13 @@ __all__ = [
 
 WINDOW = 1024  # samples, Hann: 64 ms, so that neighbouring frames (33 ms) overlap by half
 LOOKBACK_SAMPLES = WINDOW // 2 - SAMPLE_RATE // FPS // 2  # the window is centred on the middle of its frame
-# Row n is final once the samples before frame_start(n) + LOOKAHEAD_SAMPLES are there.
+# Row n is final once the samples before frame_start(n) + LOOKAHEAD_SAMPLES have arrived.
 LOOKAHEAD_SAMPLES = frame_start(LOOKAHEAD_FRAMES) + 1 + WINDOW - LOOKBACK_SAMPLES
 
 N_MEL_BANDS = 32
 BAND_HZ = (80.0, 7600.0)
-VOICE_HZ = (150.0, 4000.0)  # energy is measured where voices are: no rumble, no hiss
-_BLOCK = 512  # frames analysed at once: bounds the memory of a long push
+VOICE_HZ = (150.0, 4000.0)  # energy is measured in the range of voices: no rumble, no hiss
+_BLOCK = 512  # frames analysed at once: limits the memory of a long push
 _SMOOTH = np.hanning(2 * LOOKAHEAD_FRAMES + 3)[1:-1]
 _SMOOTHING = Smoothing(_SMOOTH / _SMOOTH.sum(), -np.gradient(_SMOOTH / _SMOOTH.sum()))
 
@@ -72,7 +72,7 @@ def _bands() -> Bands:
     place = (mel - low) / (high - low) * (N_MEL_BANDS - 1)
     below = np.where((place >= 0) & (place < N_MEL_BANDS - 1), np.floor(place), -1).astype(np.int64)
     voice = ((hertz >= VOICE_HZ[0]) & (hertz <= VOICE_HZ[1])).astype(np.float64)
-    # of a full-scale square wave: 0 dB; one-sided spectrum, hence the 2
+    # a full-scale square wave is 0 dB; the 2 is for the one-sided spectrum
     return Bands(below, place - np.floor(place), voice, 2 / (WINDOW * (_HANN**2).sum()))
 
 
@@ -81,12 +81,12 @@ _MEL_BANDS = _bands()
 
 
 class SpeechFeatures:
-    """Speech in, rows out: one stretch of 16 kHz speech in chunks of any size, memory constant for ever."""
+    """Speech in, rows out: one stretch of 16 kHz speech in chunks of any size, in constant memory."""
 
     def __init__(self) -> None:
         self._state = new_state()
         self._samples = np.zeros(LOOKBACK_SAMPLES, np.float32)  # silence before the beginning
-        self._first_sample = -LOOKBACK_SAMPLES  # place of self._samples[0]
+        self._first_sample = -LOOKBACK_SAMPLES  # position of self._samples[0]
         self._levels = np.empty((0, BANDS + N_MEL_BANDS))
         self._n_samples = 0
         self._n_levels = 0
@@ -100,14 +100,14 @@ class SpeechFeatures:
         samples = np.asarray(samples, np.float32)
         if samples.ndim != 1 or not np.isfinite(samples).all():
             raise InputError(
-                f"speech of shape {samples.shape} holds NaN or infinity or is not mono; "
-                "want finite 16 kHz samples, shape (n,)"
+                f"speech of shape {samples.shape} contains NaN or infinity or is not mono; "
+                "expected finite 16 kHz samples, shape (n,)"
             )
         self._n_samples += len(samples)
         return self._advance(samples)
 
     def flush(self) -> np.ndarray:
-        """The speech is over: the rows still due, as if silence followed; frame_count(n) rows in all."""
+        """End of speech: the rows still due, as if silence followed; frame_count(n) rows in all."""
         n_rows = frame_count(self._n_samples) - self._n_rows
         return self._advance(np.zeros(LOOKAHEAD_SAMPLES, np.float32))[:n_rows]
 
@@ -131,7 +131,7 @@ class SpeechFeatures:
         windows = self._samples[starts[:, None] + np.arange(WINDOW)] * _HANN
         levels = np.empty((n, BANDS + N_MEL_BANDS))
         levels[:, [TONE, STRENGTH]] = pitches(windows, _HANN)
-        # numpy.fft works row by row; scipy.fft packs rows, and a frame's bits would depend on its neighbours
+        # numpy.fft works row by row; scipy.fft packs rows, so a frame's bits would depend on its neighbours
         band_levels(np.fft.rfft(windows, axis=1), _MEL_BANDS, levels)
         if self._n_levels == 0:
             self._levels = np.repeat(levels[:1], LOOKAHEAD_FRAMES, axis=0)
@@ -148,6 +148,6 @@ class SpeechFeatures:
 
 
 def speech_features(samples: np.ndarray) -> np.ndarray:
-    """All of the speech at once, float32 (n,) at 16 kHz -> rows float32 (frame_count(n), N_COLUMNS)."""
+    """A whole speech at once, float32 (n,) at 16 kHz -> rows float32 (frame_count(n), N_COLUMNS)."""
     stream = SpeechFeatures()
     return np.concatenate((stream.push(samples), stream.flush()))

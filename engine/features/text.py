@@ -1,7 +1,7 @@
-"""What is said when: recogniser output to text, and text-encoder tokens back to the recogniser's steps.
+"""Which words are spoken when: recogniser output to text, and text-encoder tokens back to the recogniser's steps.
 
 The recogniser emits one token every 20 ms; the text encoder reads words. To give every step a text feature, the
-characters of both are matched as the research release does it, with the standard library's sequence matcher.
+characters of both are matched as in the research release, with the standard library's sequence matcher.
 """
 
 from collections.abc import Sequence
@@ -40,17 +40,17 @@ def read_ctc_vocabulary(path: Path) -> list[str]:
             f"{path}: not the vocabulary of a recogniser (a JSON object of token to id): {error}"
         ) from error
     if not complete or not {PAD, BAR} <= set(vocabulary):
-        raise ArtifactError(f"{path}: a recogniser's vocabulary numbers its tokens from 0 and holds {PAD} and {BAR}")
+        raise ArtifactError(f"{path}: a recogniser's vocabulary numbers its tokens from 0 and contains {PAD} and {BAR}")
     return vocabulary
 
 
 def tokens_of(logits: np.ndarray, vocabulary: Sequence[str]) -> list[str]:
-    """The likeliest token of every step; logits (steps, len(vocabulary))."""
+    """The most likely token of every step; logits (steps, len(vocabulary))."""
     return [vocabulary[token] for token in logits.argmax(1)]
 
 
 def transcribe(tokens: Sequence[str]) -> str:
-    """CTC decoding: repeats are one, padding is silent, a bar is a space; other special tokens stay in the text."""
+    """CTC decoding: repeats are merged, padding is dropped, a bar is a space; other special tokens stay in the text."""
     letters = (token for token, _ in groupby(tokens) if token != PAD)
     return "".join(" " if letter == BAR else letter for letter in letters).strip()
 
@@ -58,10 +58,10 @@ def transcribe(tokens: Sequence[str]) -> str:
 def align(steps: Sequence[str], text: Sequence[str]) -> np.ndarray:
     """Index of the text-encoder token that belongs to each step of the recogniser, int64 (len(steps),).
 
-    steps: the likeliest recogniser token of each step, repeats and all. text: the text encoder's tokens of the
-    transcription, the first and the last being its own marks. Step 0 belongs to the first mark; steps without a match
-    copy the nearest matched step, the earlier one of two. The matcher's defaults are the release's: from 200 characters
-    on, frequent characters no longer lead a match. Windows of a few seconds stay below that.
+    steps: the most likely recogniser token of each step, including repeats. text: the text encoder's tokens of the
+    transcription, the first and last being special tokens. Step 0 belongs to the first token; steps without a match
+    copy the nearest matched step, the earlier one of two. The matcher has its defaults, as in the release: from 200
+    characters on, frequent characters no longer start a match. Windows of a few seconds stay below that.
     """
     if not steps:
         return np.zeros(0, np.int64)
@@ -96,7 +96,7 @@ class TextTokens:
     """The text encoder's word pieces, from its vocab.txt or tokenizer.json."""
 
     def __init__(self, path: Path) -> None:
-        """Raises ArtifactError where the file is no such vocabulary, BackendError without the package tokenizers."""
+        """Raises ArtifactError if the file is not such a vocabulary, BackendError without the package tokenizers."""
         self._tokenizer = _open_tokenizer(path)
 
     def encode(self, transcription: str) -> tuple[np.ndarray, list[str]]:
@@ -109,9 +109,9 @@ def _open_tokenizer(path: Path) -> Any:
     try:
         from tokenizers import BertWordPieceTokenizer, Tokenizer
     except ModuleNotFoundError as error:
-        raise BackendError(f"the full embedding reads text with tokenizers: {install_line('full')}") from error
+        raise BackendError(f"the full embedding needs the package tokenizers: {install_line('full')}") from error
     if not path.is_file():
-        raise ArtifactError(f"{path}: no such vocabulary of a text encoder")
+        raise ArtifactError(f"{path}: the vocabulary of the text encoder is missing")
     try:
         content = read_plain(path, MAX_VOCABULARY_BYTES)
         if path.suffix == ".json":

@@ -1,6 +1,7 @@
-"""What a fit is worth: stretches of the recording in turn are kept out of it, and their speech looks for its place.
+"""How good a fit is, by cross-validation: each stretch of the recording in turn is held out, and its speech is searched
+for in the motion.
 
-No frame that a query or a candidate sees is seen by the fit. The floor is the same speech shifted by 1.3 to 4 s.
+The fit sees no frame that a query or a candidate sees. The floor is the same speech shifted by 1.3 to 4 s.
 """
 
 from collections.abc import Callable, Sequence
@@ -45,8 +46,8 @@ __all__ = [
 ]
 
 N_FOLDS = 5
-MARGIN = 2 * REACH + 1  # frames of a stretch, at both ends, that are not asked for
-BESIDE = 10  # frames that bins and the smoothing of speech and motion see beyond the reach of a context
+MARGIN = 2 * REACH + 1  # frames at both ends of a stretch that are not queried
+BESIDE = 10  # frames beyond a context that bins and the smoothing of speech and motion depend on
 BLOCK_FRAMES = 2 * FPS  # drawn together for an interval
 MIN_SPEECH_S = 15.0
 MAX_LAG_FRAMES = 16
@@ -59,25 +60,25 @@ class FitReport:
 
     choice: str  # of the embedding: fitted, generic or onset
     why: str
-    scores: dict[str, Interval]  # onset, fitted, fitted+mouth, and generic where there is a prior
+    scores: dict[str, Interval]  # onset, fitted, fitted+mouth, and generic if there is a prior
     control: dict[str, float]  # the same with time-shifted speech: the true floor
-    gain: Interval  # fitted over onset, frame by frame
-    n_frames: int  # that were asked for
+    gain: Interval  # of fitted over onset, frame by frame
+    n_frames: int  # queried
     speech_s: float
     lag_frames: int  # by which this person's motion follows the voice
     mouth: bool  # whether the fit uses the mouth
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON: what is not known is None."""
+        """For JSON: unknown figures become None."""
         return {name: _known(value) for name, value in asdict(self).items()}
 
 
 @dataclass(frozen=True)
 class Hits:
-    """bool (n,) by fold: frames of speech that found their place, and the same of time-shifted speech."""
+    """Frames of speech that found their place, bool (n,) for each fold."""
 
     found: list[np.ndarray]
-    control: list[np.ndarray]
+    control: list[np.ndarray]  # the same for time-shifted speech
 
     @property
     def score(self) -> Interval:
@@ -91,11 +92,11 @@ class Hits:
 def fit_person(
     recording: Recording, options: FitOptions | None = None, prior: Prior | None = None
 ) -> tuple[FittedEmbedding, Embedding, FitReport]:
-    """The fitted embedding, the one that finds most (it, the generic one of the prior, or onsets), and the report.
+    """The fitted embedding, the best one (fitted, generic from the prior, or onset), and the report.
 
-    prior: of prior_of(..., options). Raises InputError for a recording that cannot be used.
+    prior: from prior_of(..., options). Raises InputError for a recording that cannot be used.
     """
-    with threadpool_limits(1, "blas"):  # many small products: on several cores they mostly wait for each other
+    with threadpool_limits(1, "blas"):  # many small products: several threads mostly wait for each other
         return _fit_person(recording, options or FitOptions(), prior)
 
 
@@ -114,7 +115,7 @@ def _fit_person(
     hits[name] = fold_hits(recording, rows, _refit(scales, options, prior))
     if has_mouth:
         other = replace(options, mouth=not options.mouth)
-        # a prior with the mouth serves both, one without it only the fit without
+        # a prior with the mouth serves both fits, one without it only the fit without
         its = without_mouth(prior) if prior is not None and options.mouth else None
         hits[other_name] = fold_hits(recording, rows, _refit(_scales(recording, rows, other), other, its))
     fitted = fit_embedding(scales, None, options, prior)
@@ -139,14 +140,14 @@ def _fit_person(
 
 
 def folds(n_frames: int) -> list[np.ndarray]:
-    """The frames that are asked for in each stretch."""
+    """The frames that are queried in each stretch."""
     edges = np.linspace(0, n_frames, N_FOLDS + 1).astype(int)
     asked = [np.arange(first + MARGIN, last - MARGIN) for first, last in pairwise(edges)]
     return [frames for frames in asked if len(frames)]
 
 
 def fold_hits(recording: Recording, rows: np.ndarray, embedding_without: Callable[[np.ndarray], Embedding]) -> Hits:
-    """embedding_without(frames): fitted to the rest; rows: engine.features.speech of the recording's samples."""
+    """embedding_without(frames): fitted without these; rows: engine.features.speech of the recording's samples."""
     found, control = [], []
     for asked in folds(recording.n_frames):
         embedding = embedding_without(asked)
@@ -157,14 +158,14 @@ def fold_hits(recording: Recording, rows: np.ndarray, embedding_without: Callabl
 
 
 def outside(contexts: Contexts, asked: np.ndarray) -> np.ndarray:
-    """Contexts, bool (n,), that share no frame with what is compared where `asked` (ascending frames) is asked for."""
-    # a candidate's context on this side, a fitted one on the other
+    """Contexts, bool (n,), that share no frame with those compared when `asked` (ascending frames) is queried."""
+    # the context of a candidate on one side, that of a fitted frame on the other
     seen = 2 * (contexts.half_frames + BESIDE) + REACH
     return np.asarray((contexts.frames < asked[0] - seen) | (contexts.frames > asked[-1] + seen))
 
 
 def hear(embedding: Embedding, rows: np.ndarray) -> Features:
-    """Features of speech of which the rows are known already; for embeddings that hear nothing else."""
+    """Features of speech from its rows; for embeddings that use nothing else."""
     listener = embedding.listen()
     parts = zip(listener.push(np.empty(0, np.float32), rows), listener.flush(), strict=True)
     return Features(*(np.concatenate(pair) for pair in parts))
@@ -193,20 +194,20 @@ def _gain(fitted: Hits, onset: Hits) -> Interval:
 
 
 def _choose(hits: dict[str, Hits], fitted: str) -> tuple[str, str]:
-    """The best candidate by its score, and a sentence."""
+    """The best candidate by its score, and the reason in a sentence."""
     if not hits[fitted].found:
-        return "onset", "the recording is too short to try a fit on what it has not seen"
+        return "onset", "the recording is too short to test a fit on held-out speech"
     scores = {name: candidate.score for name, candidate in hits.items()}
     best = max(scores, key=lambda name: (scores[name].mean, name == "onset"))
     floor = hits[best].floor
-    told = ", ".join(f"{name} finds {score}" for name, score in scores.items())
+    results = ", ".join(f"{name} finds {score}" for name, score in scores.items())
     if scores[best].low <= floor:
-        return "onset", f"nothing finds more than time-shifted speech does ({floor:.0%}): {told}"
-    return best, f"{told} of the places, time-shifted speech {floor:.0%}"
+        return "onset", f"nothing finds more places than time-shifted speech does ({floor:.0%}): {results}"
+    return best, f"{results} of the places, time-shifted speech {floor:.0%}"
 
 
 def lag_profile(recording: Recording, rows: np.ndarray) -> np.ndarray:
-    """How much of each other voice and motion explain frame by frame, with motion later by -16 .. 16 frames: (33,)."""
+    """How much voice and motion explain of each other frame by frame, with motion later by -16 .. 16 frames: (33,)."""
     voice = rows[: recording.n_frames, AUDIO_COLUMNS].astype(np.float64)
     voice = _whitened(voice - voice.mean(axis=0))
     body = _whitened(steady_descriptors(recording, False))
@@ -218,12 +219,12 @@ def lag_profile(recording: Recording, rows: np.ndarray) -> np.ndarray:
 
 
 def _lag(profile: np.ndarray) -> int:
-    """The shift of the peak; 0 where voice or motion say nothing."""
+    """The shift of the peak; 0 if voice or motion are constant."""
     return int(np.argmax(profile)) - MAX_LAG_FRAMES if profile.any() else 0
 
 
 def _whitened(values: np.ndarray) -> np.ndarray:
-    """Columns without correlation and of equal size; those without any variance are dropped."""
+    """Uncorrelated columns of equal variance; those without variance are dropped."""
     size, directions = np.linalg.eigh(values.T @ values / len(values))
     kept = size > 1e-3 * max(float(size.max()), 1e-12)
     return np.asarray(values @ directions[:, kept] / np.sqrt(size[kept]))

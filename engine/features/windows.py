@@ -1,8 +1,8 @@
 """Networks over a stream: windows at fixed places of the frame grid, so that a row never depends on chunks.
 
-A network sees a window and gives a row per frame of it; rows near the edges of a window depend on where the edges are.
+A network takes a window and gives a row per frame of it; rows near the edges of a window depend on where the edges are.
 Therefore window k always covers frames [k * hop - lookback, k * hop + hop + lookahead), however the items arrive, and
-only the rows of [k * hop, k * hop + hop) are kept. Offline rendering runs the same windows: by definition it agrees.
+only the rows of [k * hop, k * hop + hop) are kept. Offline rendering runs the same windows, so it agrees.
 """
 
 from collections.abc import Callable
@@ -20,9 +20,9 @@ Run = Callable[[np.ndarray, int], tuple[np.ndarray, ...]]
 
 @dataclass(frozen=True)
 class WindowPlan:
-    """Where windows lie, in frames of 1/30 s.
+    """Where windows are placed, in frames of 1/30 s.
 
-    A window has lookback + hop + lookahead frames, fewer where the speech begins or ends. One with fewer than
+    A window has lookback + hop + lookahead frames, fewer at the start and end of the speech. One with fewer than
     `least_frames` reaches further back, as far as there is speech.
     """
 
@@ -33,7 +33,7 @@ class WindowPlan:
 
     def __post_init__(self) -> None:
         if self.hop_frames < 1 or self.least_frames < 1 or min(self.lookback_frames, self.lookahead_frames) < 0:
-            raise InputError(f"no windows: want hop and least frames of 1 or more, none negative: {self}")
+            raise InputError(f"invalid windows, expected hop and least frames of 1 or more, none negative: {self}")
 
     def first_frame(self, window: int, end: int) -> int:
         """First frame of a window that ends before frame `end`."""
@@ -41,18 +41,18 @@ class WindowPlan:
         return max(0, min(start - self.lookback_frames, end - self.least_frames))
 
     def end_frame(self, window: int) -> int:
-        """The frame behind a window where the speech goes on long enough."""
+        """The frame after a window, if the speech goes on long enough."""
         return (window + 1) * self.hop_frames + self.lookahead_frames
 
 
 class WindowedStream:
-    """Items in, in chunks of any size; rows of features out. Memory is bounded by one window and one chunk.
+    """Items in, in chunks of any size; rows of features out. Memory is limited to one window and one chunk.
 
     `run(items, n_frames)` computes a window: items float32 (n, *item_shape), which it must not keep or change, to one
     float32 (n_frames, D) for each D of `widths`. At the end of the speech the last frame may have fewer items than
-    others; n_frames may be as low as 1 where the whole speech is that short, and as low as hop + lookahead at its
+    others; n_frames may be as low as 1 if the whole speech is that short, and as low as hop + lookahead at its
     beginning. `first_item(frame)` is the item at which a frame starts: engine.timebase.frame_start for 16 kHz samples,
-    `int` where the items are rows per frame.
+    `int` if items are rows per frame.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class WindowedStream:
         self._plan = plan
         self._first_item = first_item
         self._item_shape = item_shape
-        self._chunks: list[np.ndarray] = []  # joined only when a window is due: chunks may be single samples
+        self._chunks: list[np.ndarray] = []  # joined only if a window is due: chunks may be single samples
         self._dropped = 0  # items before the first chunk
         self._n_items = 0
         self._window = 0
@@ -85,11 +85,11 @@ class WindowedStream:
         Raises ValueError for items of another shape, RuntimeError after `flush`.
         """
         if self._flushed:
-            raise RuntimeError("this speech is over (flush was called): start a new stream")
+            raise RuntimeError("flush was called, this speech has ended: start a new stream")
         items = np.array(items, np.float32)  # a copy: the caller may fill the same buffer again
         if items.ndim == 0 or items.shape[1:] != self._item_shape:
             wanted = ", ".join(["n", *map(str, self._item_shape)])
-            raise ValueError(f"items of shape {items.shape}, want ({wanted})")
+            raise ValueError(f"items of shape {items.shape}, expected ({wanted})")
         if len(items):
             self._chunks.append(items)
             self._n_items += len(items)
@@ -100,7 +100,7 @@ class WindowedStream:
         return self._joined(due)
 
     def flush(self) -> tuple[np.ndarray, ...]:
-        """The speech is over: the rows still due. In all there is a row for every frame that was at least begun."""
+        """End of speech: the rows still due. In all there is a row for every frame, including a partial last one."""
         self._flushed = True
         end = self._window * self._plan.hop_frames
         while self._first_item(end) < self._n_items:
@@ -112,7 +112,7 @@ class WindowedStream:
         return self._joined(due)
 
     def _next_rows(self, end: int) -> tuple[np.ndarray, ...]:
-        """Run the next window, which ends before frame `end` -> its rows that are kept."""
+        """Run the next window, which ends before frame `end` -> the rows of it that are kept."""
         start = self._plan.first_frame(self._window, end)
         if len(self._chunks) > 1:
             self._chunks = [np.concatenate(self._chunks)]
@@ -120,7 +120,7 @@ class WindowedStream:
         rows = self._run(items, end - start)
         wanted = [(end - start, width) for width in self._widths]
         if [array.shape for array in rows] != wanted:
-            raise ValueError(f"a window gave rows of shapes {[array.shape for array in rows]}, want {wanted}")
+            raise ValueError(f"a window gave rows of shapes {[array.shape for array in rows]}, expected {wanted}")
         first = self._window * self._plan.hop_frames - start
         self._window += 1
         return tuple(array[first : first + self._plan.hop_frames] for array in rows)

@@ -1,1 +1,1 @@
-"""Networks at run time: bundles, engines, back ends, and which of them may be run."""
+"""Networks at run time: bundles, engines and back ends, and which of them may be run."""

@@ -1,10 +1,10 @@
-"""Which back end runs the networks of a bundle, in which precision, and who vouches for it.
+"""Which back end runs the networks of a bundle, in which precision, and whether that was verified.
 
-What may be run unasked: compiled engines of this very machine and bundle for which a report vouches
-(engine.inference.report), both by this user (engine.inference.signing), and the ONNX files themselves in fp32 on a CPU,
-for which the bundle's manifest does. All else has to be compiled and verified first, or asked for by name: `unverified`
-for what nobody has compared, `trust_engines` for what others made. An engine that is stale, foreign or damaged is never
-run.
+By default only these are run: engines that this user compiled for this machine and bundle and that passed verification
+(engine.inference.report, engine.inference.signing), and the ONNX files themselves in fp32 on a CPU, if the bundle's
+manifest vouches for them. Everything else must be compiled and verified first, or requested: `unverified` for networks
+that were never compared, `trust_engines` for engines that others made. An engine that is stale, foreign or damaged is
+never run.
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,22 +23,16 @@ __all__ = ["Choice", "NetworkOptions", "choose"]
 
 @dataclass(frozen=True)
 class NetworkOptions:
-    """How the networks of a bundle are run.
+    """How the networks of a bundle are run."""
 
-    backend: "auto" is the fastest that is installed and verified. precision: fp32 where None, any with "auto". profile:
-    the bundle's first where None. engines: folder of the compiled networks, inside the bundle where None. unverified:
-    run what nothing vouches for. trust_engines: believe engines and reports that other users or machines made, as one
-    believes a program; they may run any code. n_threads: of a CPU, one a core where None. cuda_graphs: see RunOptions.
-    """
-
-    backend: str = "auto"
-    precision: Precision | None = None
-    profile: str | None = None
-    engines: Path | None = None
-    unverified: bool = False
-    trust_engines: bool = False
-    n_threads: int | None = None
-    cuda_graphs: bool = True
+    backend: str = "auto"  # "auto": the fastest that is installed and verified
+    precision: Precision | None = None  # None: fp32, or any with "auto"
+    profile: str | None = None  # None: the bundle's first
+    engines: Path | None = None  # folder of the compiled networks; None: inside the bundle
+    unverified: bool = False  # run networks that were not verified
+    trust_engines: bool = False  # accept engines and reports of other users or machines; they may run any code
+    n_threads: int | None = None  # CPU threads; None: one per core
+    cuda_graphs: bool = True  # see RunOptions
 
     def __post_init__(self) -> None:
         if self.backend not in ("auto", *BACKENDS):
@@ -49,17 +43,19 @@ class NetworkOptions:
 
 @dataclass(frozen=True)
 class Choice:
-    """What is run. engines: by network; none: the ONNX files. reason: which and why, in one line."""
+    """What is run."""
 
     target: Target
-    reason: str
-    engines: Mapping[str, Engine] = field(default_factory=dict)
-    report_sha256: str = ""
+    reason: str  # what was chosen and why, in one line
+    engines: Mapping[str, Engine] = field(default_factory=dict)  # by network; empty: the ONNX files are run
+    report_sha256: str = ""  # of the report about these engines; "" if there is none
 
 
 def choose(bundle: Bundle, options: NetworkOptions) -> Choice:
-    """Raises InputError for options that make no sense here, ArtifactError where what is asked for has to be made,
-    compiled or verified first, BackendError where a library or a device is missing.
+    """Choose what runs the networks of a bundle.
+
+    Raises InputError for options that do not fit the bundle, ArtifactError if the requested engines must be compiled or
+    verified first, BackendError if a library or device is missing.
     """
     profile = profile_of(bundle, options.profile)
     if options.backend != "auto":
@@ -76,7 +72,7 @@ def _chosen(bundle: Bundle, target: Target, options: NetworkOptions) -> Choice:
     if found.verified:
         return _compiled(found, "compiled and verified for this machine")
     if options.unverified and not found.miss:
-        return _compiled(found, f"{found.state}, run because unverified engines are asked for")
+        return _compiled(found, f"{found.state}, run because unverified engines were requested")
     if _may_open_onnx(bundle, target, options.unverified):
         because = "" if found.absent else f"; its engines are not run ({found.state})"
         return _from_onnx(target, because)
@@ -99,19 +95,19 @@ def _may_open_onnx(bundle: Bundle, target: Target, unverified: bool) -> bool:
 
 
 def _agrees_with_torch(bundle: Bundle, target: Target) -> bool:
-    """Whether the manifest says so of the ONNX files in this back end, which is said of fp32 alone."""
+    """Whether the manifest says that the ONNX files agree with torch in this back end; only fp32 is compared."""
     runs_them = "fp32" in find_backend(target.backend).onnx_precisions and target.precision == "fp32"
     return runs_them and all(target.backend in graph.parity for graph in bundle.graphs.values())
 
 
 def _refusal(bundle: Bundle, found: EngineSet, options: NetworkOptions) -> str:
-    """Why nothing is run, and the command that changes it."""
+    """Why nothing is run, and the command that fixes it."""
     target = found.target
     if found.absent and target.precision == "fp32" and find_backend(target.backend).onnx_precisions:
         return _no_agreement(bundle, target.backend)
     refused = f"{bundle.folder}: the engines for {target} cannot be run ({found.state})"
     if found.report is not None and found.report.passed is False:
-        return f"{refused}: take another precision or back end, or ask for unverified networks (--unverified)"
+        return f"{refused}: use another precision or back end, or ask for unverified networks (--unverified)"
     command, place = ("compile", "-o") if found.miss else ("verify", "--engines")
     parts = [f"tango-export {command} {bundle.folder} --backend {target.backend} --precision {target.precision}"]
     parts += [f"--profile {target.profile}"] if target.profile else []
@@ -122,13 +118,13 @@ def _refusal(bundle: Bundle, found: EngineSet, options: NetworkOptions) -> str:
 
 def _no_agreement(bundle: Bundle, backends: str) -> str:
     return (
-        f"{bundle.folder} does not say that it agrees with torch in {backends}: make it again with "
+        f"{bundle.folder} records no comparison with torch in {backends}: make it again with "
         "'tango-export bundle', or ask for unverified networks (--unverified)"
     )
 
 
 def _fastest(bundle: Bundle, profile: str, options: NetworkOptions) -> Choice:
-    """The verified set with the least measured time, or the reference from ONNX where its report says that is less."""
+    """The verified set with the lowest measured time, or the reference from ONNX if its report says that is faster."""
     folder = engines_folder(bundle, options.engines)
     passed_over: list[str] = []
     timed: list[tuple[float, EngineSet]] = []
@@ -160,7 +156,7 @@ def _runs_from_onnx(bundle: Bundle, target: Target) -> bool:
 
 
 def _uncompiled(bundle: Bundle, profile: str, options: NetworkOptions, passed_over: list[str]) -> Choice:
-    """The ONNX files in fp32, where no verified engine is there."""
+    """The ONNX files in fp32, if there are no verified engines."""
     if options.precision is not None and options.precision != "fp32":
         raise _nothing_in(options.precision, bundle, passed_over)
     opening = [backend for backend in BACKENDS.values() if "fp32" in backend.onnx_precisions]
@@ -174,17 +170,17 @@ def _uncompiled(bundle: Bundle, profile: str, options: NetworkOptions, passed_ov
 
 
 def _nothing_in(precision: Precision, bundle: Bundle, passed_over: list[str]) -> BackendError | ArtifactError:
-    """What to say where no engine of a low precision may be run."""
+    """The error to raise if no engine of a low precision may be run."""
     able = [
         name
         for name, backend in BACKENDS.items()
         if backend.why_not_runnable() is None and backend.why_no_precision(precision) is None
     ]
     if not able:
-        return BackendError(f"no back end that is installed here computes in {precision}: take fp32")
+        return BackendError(f"no installed back end computes in {precision} on this machine: use fp32")
     return ArtifactError(
         f"{bundle.folder} has no verified {precision} engines for this machine{_listed(passed_over)}: "
-        f"compile some with 'tango-export compile {bundle.folder} --precision {precision} --backend "
+        f"compile them with 'tango-export compile {bundle.folder} --precision {precision} --backend "
         f"{' or '.join(able)}'"
     )
 
@@ -192,7 +188,7 @@ def _nothing_in(precision: Precision, bundle: Bundle, passed_over: list[str]) ->
 def _sets(
     bundle: Bundle, folder: Path, profile: str, options: NetworkOptions, passed_over: list[str]
 ) -> Iterator[EngineSet]:
-    """What is compiled, without a look at the engines themselves; nothing is asked of back ends that have none."""
+    """The compiled sets, without reading the engines themselves; back ends without any are not queried."""
     for name, backend in BACKENDS.items():
         there = [
             asked for asked in PRECISIONS if options.precision in (None, asked) and any(folder.glob(f"{name}-{asked}*"))
@@ -204,7 +200,7 @@ def _sets(
         for target in (Target(name, asked, profile) for asked in there):
             try:
                 check_precision(bundle, target)
-            except BackendError as error:  # compiled elsewhere
+            except BackendError as error:  # compiled on another machine
                 passed_over.append(f"{name} {target.precision} ({error})")
                 continue
             yield read_set(bundle, folder, target, hashes=False, trusted=options.trust_engines)

@@ -1,4 +1,4 @@
-"""What decides which engine a compiler makes of a network: another driver or another shape is another engine."""
+"""Everything that determines the engine a compiler makes from a network: a new driver or shape means a new engine."""
 
 import hashlib
 import json
@@ -16,52 +16,52 @@ from engine.records import as_text, expect, is_sha256
 
 __all__ = ["EngineKey", "content_digest", "engine_precision", "key_of"]
 
-_MAX_TEXT = 500  # characters of a part of a key
+_MAX_TEXT = 500  # characters in one part of a key
 
 
 @dataclass(frozen=True)
 class EngineKey:
-    """All that decides what a compiler makes of a network; equal keys may share an engine, others never."""
+    """Everything that determines a compiled network; only equal keys may share an engine."""
 
     graph: str
     onnx_sha256: str  # of the network with its weights
     backend: str
     backend_version: str
     machine: Machine
-    precision: Precision  # that it is computed in
-    policy: str  # digest of which operators keep float32
-    profile: str  # "" where the bundle has none
+    precision: Precision  # in which the network is computed
+    policy: str  # digest of the rules for operators that stay in float32
+    profile: str  # "" if the bundle has none
     shapes: Profile
     options: Mapping[str, str | int | bool]
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "EngineKey":
-        """Raises ValueError, KeyError, TypeError or AttributeError for anything that is not a sane key."""
+        """Raises ValueError, KeyError, TypeError or AttributeError for anything that is not a valid key."""
         texts: dict[str, Any] = {name: _text(content[name]) for name in _TEXTS}
         machine = Machine(**{field.name: _text(content["machine"][field.name]) for field in fields(Machine)})
         expect(content["backend"] in BACKENDS, "its back end is unknown")
         expect(content["precision"] in PRECISIONS, "its precision is unknown")
         shapes = {_text(symbol): _bounds(sizes) for symbol, sizes in content["shapes"].items()}
         options = {_text(name): value for name, value in content["options"].items()}
-        expect(all(type(value) in (str, int, bool) for value in options.values()), "an option is no plain value")
+        expect(all(type(value) in (str, int, bool) for value in options.values()), "an option is not a plain value")
         known = {field.name for field in fields(cls)}
         expect(content.keys() == known and content["machine"].keys() == asdict(machine).keys(), "it has unknown parts")
         texts |= {name: content[name] for name in ("backend", "precision")}
         return cls(**texts, machine=machine, shapes=shapes, options=options)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON gives it back."""
+        """The same as JSON values, as from_dict reads them."""
         parts = {field.name: getattr(self, field.name) for field in fields(self)}
         shapes = {symbol: list(sizes) for symbol, sizes in self.shapes.items()}
         return {**parts, "machine": asdict(self.machine), "shapes": shapes, "options": dict(self.options)}
 
     @property
     def digest(self) -> str:
-        """sha256 of all of it, in hex."""
+        """sha256 of all fields, in hex."""
         return content_digest(self.to_dict())
 
     def differences(self, other: "EngineKey") -> list[str]:
-        """What is another in `other`, as "driver 570.1 -> 580.2"; none where the keys are equal."""
+        """What differs in `other`, for example "driver 570.1 -> 580.2"; empty for equal keys."""
         old, new = _flat(self), _flat(other)
         return [
             f"{name} {' -> '.join(_shown(old.get(name, 'none'), new.get(name, 'none')))}"
@@ -71,14 +71,14 @@ class EngineKey:
 
 
 def engine_precision(spec: GraphSpec, precision: Precision) -> Precision:
-    """The precision in which a network is computed where `precision` is asked of its bundle."""
+    """The precision in which a network is computed if `precision` is requested for its bundle."""
     return "fp32" if spec.keep_fp32 else precision
 
 
 def key_of(bundle: Bundle, graph: str, target: Target) -> EngineKey:
-    """The key of an engine made here and now, for a target whose profile is one of the bundle's, "" where it has none.
+    """The key of an engine compiled on this machine now; the target's profile must be the bundle's, "" if it has none.
 
-    Raises ArtifactError where the bundle has no such graph or profile, BackendError where the back end is missing.
+    Raises ArtifactError if the bundle has no such graph or profile, BackendError if the back end is missing.
     """
     spec, backend = bundle.graph(graph), find_backend(target.backend)
     if target.profile not in (spec.profiles or ("",)):
@@ -100,7 +100,7 @@ def key_of(bundle: Bundle, graph: str, target: Target) -> EngineKey:
 
 
 def content_digest(content: Mapping[str, Any]) -> str:
-    """sha256 in hex of plain values, however their keys are ordered."""
+    """sha256 in hex of JSON values, whatever the order of their keys."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -109,7 +109,7 @@ _TEXTS = ("graph", "onnx_sha256", "backend_version", "policy", "profile")
 
 
 def _flat(key: EngineKey) -> dict[str, str]:
-    """Every part of a key by the name that a person reads."""
+    """Every part of a key by its human-readable name."""
     flat: dict[str, str] = {}
     for field, value in key.to_dict().items():
         if field == "machine":
@@ -124,7 +124,7 @@ def _flat(key: EngineKey) -> dict[str, str]:
 
 
 def _shown(old: str, new: str) -> tuple[str, str]:
-    """Both values of a difference; hashes by what tells them apart."""
+    """Both values of a difference; hashes are shortened if they still differ."""
     if is_sha256(old) and is_sha256(new) and old[:12] != new[:12]:
         return old[:12], new[:12]
     return old, new
@@ -132,7 +132,7 @@ def _shown(old: str, new: str) -> tuple[str, str]:
 
 def _bounds(sizes: Any) -> tuple[int, int, int]:
     least, usual, most = sizes
-    expect(all(type(size) is int for size in (least, usual, most)), "a size is no whole number")
+    expect(all(type(size) is int for size in (least, usual, most)), "a size is not a whole number")
     return least, usual, most
 
 

@@ -25,17 +25,17 @@ __all__ = ["EngineSet", "check_precision", "profile_of", "read_set", "resolved"]
 
 @dataclass(frozen=True)
 class EngineSet:
-    """What is compiled. miss: why it must not be run, "" where nothing is amiss; then all engines are in `engines`."""
+    """The compiled networks of a bundle for one target."""
 
     folder: Path
     target: Target
-    engines: Mapping[str, Engine]
-    miss: str
+    engines: Mapping[str, Engine]  # by network; complete if `miss` is ""
+    miss: str  # why the set must not be run; "" if it may
     report: Report | None  # about exactly these engines
 
     @property
     def absent(self) -> bool:
-        """Nothing was ever compiled here."""
+        """Whether nothing was ever compiled here."""
         return self.miss == NOT_COMPILED
 
     @property
@@ -44,9 +44,9 @@ class EngineSet:
 
     @property
     def state(self) -> str:
-        """One line: "verified", or why it may not be run unasked."""
+        """One line: "verified", or why it is not run by default."""
         if self.miss:
-            trust = "; compile it again, or --trust-engines" if UNTRUSTED in self.miss else ""
+            trust = "; compile it again, or use --trust-engines" if UNTRUSTED in self.miss else ""
             return self.miss + trust
         if self.report is None:
             return "not verified"
@@ -56,9 +56,9 @@ class EngineSet:
 
 
 def profile_of(bundle: Bundle, name: str | None) -> str:
-    """The profile that is meant: the first where None, "" where the bundle has none.
+    """The profile of this name; the bundle's first if None, "" if the bundle has none.
 
-    Raises InputError for a name that the bundle does not know.
+    Raises InputError for an unknown name.
     """
     known = bundle.profile_names
     if name is not None and name not in known:
@@ -67,12 +67,12 @@ def profile_of(bundle: Bundle, name: str | None) -> str:
 
 
 def resolved(bundle: Bundle, target: Target) -> Target:
-    """The target with the profile that is meant; raises InputError for one that the bundle does not know."""
+    """The target with its profile filled in by find_profile; raises InputError for an unknown one."""
     return replace(target, profile=profile_of(bundle, target.profile or None))
 
 
 def check_precision(bundle: Bundle, target: Target) -> None:
-    """Raises BackendError where this machine lacks a precision that a network of the bundle would be computed in."""
+    """Raises BackendError if this machine lacks a precision that a network of the bundle needs."""
     backend = find_backend(target.backend)
     for computed in {engine_precision(spec, target.precision) for spec in bundle.graphs.values()}:
         if (reason := backend.why_no_precision(computed)) is not None:
@@ -80,12 +80,12 @@ def check_precision(bundle: Bundle, target: Target) -> None:
 
 
 def read_set(bundle: Bundle, engines: Path, target: Target, hashes: bool = True, trusted: bool = False) -> EngineSet:
-    """The set as it is on disk, for a target whose profile is one of the bundle's, "" where it has none.
+    """The set on disk for a target, whose profile must be one of the bundle's, "" if it has none.
 
-    hashes: read the engines too, which takes a second or so a gigabyte. trusted: believe engines and report whoever
-    made them; what another user or another machine made is a miss otherwise.
+    hashes: read the engines too, which takes about a second per gigabyte. trusted: accept engines and a report whoever
+    made them; otherwise those of another user or machine are a miss.
 
-    Raises BackendError where the back end's library is missing. Before it is run here, ask check_precision.
+    Raises BackendError if the back end's library is missing. Call check_precision before running it.
     """
     folder = set_folder(engines, target, find_backend(target.backend).machine())
     found: dict[str, Engine] = {}
@@ -103,7 +103,7 @@ def read_set(bundle: Bundle, engines: Path, target: Target, hashes: bool = True,
 
 
 def _miss(bundle: Bundle, misses: Mapping[str, str]) -> str:
-    """One reason where all networks have the same, else the first with the network's name."""
+    """The reason if all networks have the same one, else the first with its network's name."""
     if not misses:
         return ""
     graph, reason = next(iter(misses.items()))

@@ -1,13 +1,14 @@
-"""Compiled networks on disk: what a machine has made of a bundle, and whether it may be used there and now.
+"""Compiled networks on disk, and whether they may be used on this machine now.
 
     engines/BACKEND-PRECISION-PROFILE[-GPU]/   one set
-        GRAPH.engine, GRAPH.*                  what the back end's compiler gave
-        GRAPH.json                             what it was made of and for (EngineKey), hashes, signature; written last
-        report.json                            what verification found (engine.inference.report)
+        GRAPH.engine, GRAPH.*                  the output of the back end's compiler
+        GRAPH.json                             what it was compiled from and for (EngineKey), hashes, signature; written
+                                               last
+        report.json                            the result of verification (engine.inference.report)
 
-An engine is used only if all that went into it is what would go into it now, and if this user compiled it on this
-machine (engine.inference.signing): libraries run what they load. A folder may come from a stranger: names are plain,
-nothing is linked, sizes are bounded, and signature and hashes are checked before any library sees a file.
+An engine is used only if compiling now would give the same key, and if this user compiled it on this machine
+(engine.inference.signing), because libraries run what they load. The folder is untrusted: names are plain, links are
+refused, sizes are bounded, and signature and hashes are checked before any library sees a file.
 """
 
 import errno
@@ -66,7 +67,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class EngineMiss(Exception):
-    """An engine is not there or must not be used."""
+    """An engine is missing or must not be used."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -76,17 +77,17 @@ class EngineMiss(Exception):
 
 @dataclass(frozen=True)
 class Engine:
-    """A compiled network; `file` is what its session opens. own: this user compiled it on this machine."""
+    """A compiled network."""
 
-    file: Path
+    file: Path  # opened by its session
     key: EngineKey
     files: Mapping[str, FileSpec]
-    build: Mapping[str, Any]  # seconds, peak memory and the like: what the compiler's caller noted
-    own: bool
+    build: Mapping[str, Any]  # seconds, peak memory and so on, recorded by the compiler's caller
+    own: bool  # this user compiled it on this machine
 
     @property
     def digest(self) -> str:
-        """Identity of what it was made of and of every byte of it; reports vouch for digests."""
+        """Identity of its key and of every byte of its files; reports refer to engines by digest."""
         hashes = sorted((name, spec.sha256) for name, spec in self.files.items())
         return content_digest({"key": self.key.digest, "files": hashes})
 
@@ -96,29 +97,29 @@ class Engine:
 
 
 def engines_folder(bundle: Bundle, engines: Path | None = None) -> Path:
-    """Where the engines of a bundle are kept: inside it unless told otherwise.
+    """Where the engines of a bundle are kept: `engines`, or inside the bundle if None.
 
-    Raises ArtifactError where the bundle's own place is a link, which may lead anywhere.
+    Raises ArtifactError if the bundle's own folder for them is a link, which may lead anywhere.
     """
     if engines is not None:
         return engines
     folder = bundle.folder / ENGINES
     if folder.is_symlink():
-        raise ArtifactError(f"{folder} is a link: remove it, and name the place of the engines instead")
+        raise ArtifactError(f"{folder} is a link: remove it, and name the folder of the engines instead")
     return folder
 
 
 def set_folder(engines: Path, target: Target, machine: Machine) -> Path:
-    """Where the engines of one target lie; each GPU has its own."""
+    """The folder of the engines for one target; each GPU model has its own."""
     gpu = re.sub(r"[^a-z0-9]+", "-", machine.gpu.lower()).strip("-")[:60]
     return engines / "-".join(filter(None, (target.backend, target.precision, target.profile, gpu)))
 
 
 def read_engine(folder: Path, key: EngineKey, hashes: bool = True, trusted: bool = False) -> Engine:
-    """The engine of a set that has this key. Raises EngineMiss where there is none, or it must not be used.
+    """The engine in a set that has this key. Raises EngineMiss if there is none or it must not be used.
 
-    hashes: check the content of its files, as has to be done before any library sees them. trusted: take one that
-    another user or another machine made, too.
+    hashes: check the content of its files, which must be done before any library sees them. trusted: also accept an
+    engine that another user or machine made.
     """
     engine = read_record(folder, key.graph)
     _expect_current(engine.key, key)
@@ -136,9 +137,9 @@ def read_engine(folder: Path, key: EngineKey, hashes: bool = True, trusted: bool
 
 
 def read_record(folder: Path, graph: str) -> Engine:
-    """What a set's folder says of its engine of one network; the engine itself is not looked at.
+    """The record of one network's engine in a set's folder; the engine itself is not read.
 
-    Raises EngineMiss where nothing is said, or what is said makes no sense.
+    Raises EngineMiss if there is no record or it is invalid.
     """
     place = folder / f"{graph}.json"
     if not place.is_symlink() and not place.exists():
@@ -153,7 +154,7 @@ def read_record(folder: Path, graph: str) -> Engine:
         files = {_engine_file(name, graph): FileSpec(**spec) for name, spec in content["files"].items()}
         expect(graph + _SUFFIX in files and len(files) <= MAX_ENGINE_FILES, "it names no engine")
         build = content["build"]
-        expect(isinstance(build, dict), "it says nothing sane of the build")
+        expect(isinstance(build, dict), "its build record is not an object")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise EngineMiss(f"corrupt: {place.name}: {_reason(error)}") from error
     return Engine(folder / (graph + _SUFFIX), key, files, build, is_own(content))
@@ -161,15 +162,15 @@ def read_record(folder: Path, graph: str) -> Engine:
 
 @contextmanager
 def work_folder(folder: Path) -> Iterator[Path]:
-    """A hidden folder inside a set's, gone when the block ends: a compiler's output becomes an engine by a rename.
+    """A hidden folder inside a set's, removed when the block ends: compiler output is renamed from it into place.
 
-    Raises InputError where the place cannot be written, from the block too.
+    Raises InputError if the folder is not writable, also for OSErrors in the block.
     """
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         if folder.is_symlink():
-            raise InputError(f"{folder} is a link: engines are written into a plain folder")
-        for left in folder.glob(f"{_WORK}*"):  # by a process that was killed
+            raise InputError(f"{folder} is a link: engines are written only into a real folder")
+        for left in folder.glob(f"{_WORK}*"):  # left by a killed process
             if time.time() - left.stat().st_mtime > _ABANDONED_S:
                 shutil.rmtree(left, ignore_errors=True)
         place = Path(tempfile.mkdtemp(prefix=_WORK, dir=folder))
@@ -180,11 +181,10 @@ def work_folder(folder: Path) -> Iterator[Path]:
 
 
 def write_engine(folder: Path, key: EngineKey, files: Mapping[str, Path], build: Mapping[str, Any]) -> Engine:
-    """Put what a compiler made in its place; files: name in the set, GRAPH.engine among them -> where it lies now.
+    """Move a compiler's output into a set; files: name in the set (GRAPH.engine among them) -> present path.
 
-    Files are moved. Whatever ends this, the set has the older engine, the new one or none, never a mixture: what is
-    slow happens beside it, and the record goes first and comes last. Raises InputError where the place cannot be
-    written.
+    However this ends, the set holds the old engine, the new one or none, never a mixture: slow work is done elsewhere,
+    the record is deleted first and written last. Raises InputError if the folder is not writable.
     """
     if key.graph + _SUFFIX not in files:
         raise ValueError(f"want {key.graph}{_SUFFIX} among the files, got {', '.join(files)}")
@@ -207,7 +207,7 @@ def write_engine(folder: Path, key: EngineKey, files: Mapping[str, Path], build:
 
 
 def adopt_engine(engine: Engine) -> Engine:
-    """From now on it counts as compiled here by this user. Raises InputError where the place cannot be written."""
+    """Sign it as compiled here by this user. Raises InputError if the folder is not writable."""
     record = engine.file.with_name(f"{engine.key.graph}.json")
     with work_folder(record.parent) as work:
         (work / record.name).write_text(_record(engine), "utf-8")
@@ -243,7 +243,7 @@ def _writing(folder: Path) -> Iterator[None]:
         if error.errno not in _UNWRITABLE | _FULL:
             raise
         advice = "free some space" if error.errno in _FULL else "make it writable"
-        raise InputError(f"{folder} cannot be written ({error.strerror}): {advice} or choose another place") from error
+        raise InputError(f"{folder} cannot be written ({error.strerror}): {advice} or choose another folder") from error
 
 
 def _expect_current(found: EngineKey, wanted: EngineKey) -> None:

@@ -1,4 +1,4 @@
-"""What this machine is to a compiled network: its CPU and its GPU. Nothing here knows a back end or runs a network."""
+"""The parts of this machine that matter to compiled networks: CPU and GPU. Knows no back ends and runs no networks."""
 
 import functools
 import importlib
@@ -12,24 +12,24 @@ from engine.extras import install_line
 
 __all__ = ["Machine", "cuda_reason", "cuda_runtime", "describe_cpu", "find_gpu", "this_cpu"]
 
-# instructions that a compiler of networks chooses by; "bf16", "sve" and "i8mm" are ARM's
+# instruction sets that network compilers select code by; "bf16", "sve" and "i8mm" are ARM's
 _INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "bf16", "sve", "i8mm")
 
 
 @dataclass(frozen=True)
 class Machine:
-    """The parts that an engine depends on; "" where it does not depend on one or there is none."""
+    """The parts that an engine depends on; "" if it does not depend on one, or there is none."""
 
-    cpu: str = ""  # as "AMD EPYC 9554 (avx2 avx512f avx512_vnni avx512_bf16)"
-    gpu: str = ""  # as "NVIDIA A10G"
-    compute_capability: str = ""  # as "8.6"
-    cuda: str = ""  # the newest CUDA that the driver knows, as "13.0"
-    driver: str = ""  # as "580.65.06"
+    cpu: str = ""  # for example "AMD EPYC 9554 (avx2 avx512f avx512_vnni avx512_bf16)"
+    gpu: str = ""  # for example "NVIDIA A10G"
+    compute_capability: str = ""  # for example "8.6"
+    cuda: str = ""  # the newest CUDA that the driver supports, for example "13.0"
+    driver: str = ""  # for example "580.65.06"
 
 
 @functools.cache
 def this_cpu() -> Machine:
-    """The CPU alone, with the instructions that matter. Never raises."""
+    """Only the CPU, with the instruction sets that matter. Never raises."""
     try:
         text = Path("/proc/cpuinfo").read_text("utf-8", "replace")
     except OSError:
@@ -38,9 +38,9 @@ def this_cpu() -> Machine:
 
 
 def find_gpu(extra: str) -> Machine:
-    """The GPU alone: the first one that CUDA_VISIBLE_DEVICES leaves. extra: what pip installs to use it.
+    """Only the GPU: the first visible one (CUDA_VISIBLE_DEVICES). extra: the pip extra needed to use it.
 
-    Raises BackendError where there is no GPU or cuda-bindings are missing.
+    Raises BackendError if there is no GPU or cuda-bindings are missing.
     """
     runtime = cuda_runtime(extra)
     status, properties = runtime.cudaGetDeviceProperties(0)
@@ -57,7 +57,7 @@ def find_gpu(extra: str) -> Machine:
 
 
 def cuda_runtime(extra: str) -> Any:
-    """The module cuda.bindings.runtime, on a machine with a GPU. Raises BackendError without either."""
+    """The module cuda.bindings.runtime. Raises BackendError if it or a GPU is missing."""
     try:
         runtime = importlib.import_module("cuda.bindings.runtime")
     except ModuleNotFoundError as error:
@@ -73,14 +73,14 @@ def cuda_runtime(extra: str) -> Any:
 
 
 def cuda_reason(runtime: Any, status: Any) -> str:
-    """What CUDA says of one of its errors."""
+    """CUDA's text and name for one of its errors."""
     _, text = runtime.cudaGetErrorString(status)
     _, name = runtime.cudaGetErrorName(status)
     return f"{text.decode(errors='replace')}, {name.decode(errors='replace')}"
 
 
 def describe_cpu(cpuinfo: str) -> str:
-    """Model and instructions of the first CPU in Linux's /proc/cpuinfo; "" where it says nothing."""
+    """Model and instruction sets of the first CPU in Linux's /proc/cpuinfo; "" if they are not given."""
     fields: dict[str, str] = {}
     for line in cpuinfo.splitlines():
         name, _, value = line.partition(":")
@@ -93,7 +93,7 @@ def describe_cpu(cpuinfo: str) -> str:
 
 
 def _driver() -> str:
-    """Version of the driver; "" where NVIDIA's management library does not say."""
+    """Version of the driver; "" if NVIDIA's management library does not say."""
     try:
         nvml = importlib.import_module("cuda.bindings.nvml")
         nvml.init_v2()
@@ -101,6 +101,6 @@ def _driver() -> str:
             return str(nvml.system_get_driver_version())
         finally:
             nvml.shutdown()
-    # its errors have no common base, and no reason is worth a failure: the version is only written down
+    # its errors have no common base, and none should be fatal: the version is only recorded
     except Exception:
         return ""

@@ -1,14 +1,13 @@
 """Bundle: the folder of networks that `tango-export bundle` writes and the run time opens.
 
-    manifest.json    what it is: name, config, graphs with their inputs and outputs, hashes of all files, parity reached
+    manifest.json    name, config, graphs with their inputs and outputs, hashes of all files, measured parity
     GRAPH.onnx       one network each
-    FILE             whatever else the networks need: weights of networks over 2 GiB, vocabularies
-    engines/         what 'tango-export compile' made of the networks for this machine; see engine.inference.engines
+    FILE             anything else the networks need: weights of networks over 2 GiB, vocabularies
+    engines/         networks that 'tango-export compile' compiled for this machine; see engine.inference.engines
 
-A bundle may come from a stranger: names are plain, nothing is linked, sizes are bounded before anything is read, and
-a file is given out only if it has the hash that the manifest gives it. There is no file in the folder that the manifest
-does not know but hidden ones, which nothing reads: a network is given out only if all its tensors lie in files that
-were checked with it.
+Bundles are untrusted: names are plain, links are refused, sizes are bounded before anything is read, and a file is used
+only if it has the hash given in the manifest. Files that the manifest does not list are refused, except hidden ones,
+which nothing reads. A network is used only if all its tensors are in files that were checked with it.
 """
 
 import hashlib
@@ -56,13 +55,13 @@ MAX_PROFILES = 16
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 Profile = Mapping[str, tuple[int, int, int]]
-"""Sizes that a network is compiled for: symbol of its inputs' shapes -> least, usual, most."""
+"""Sizes that a network is compiled for: symbol in its inputs' shapes -> smallest, usual, largest."""
 _REMEDY = "make it again with 'tango-export bundle'"
 
 
 @dataclass(frozen=True)
 class FileSpec:
-    """Content of a file of the bundle."""
+    """Hash and size of a file of the bundle."""
 
     sha256: str
     bytes: int
@@ -74,18 +73,15 @@ class FileSpec:
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """An input or output: dtype of DTYPES; shape of fixed sizes and of symbols, as "batch" or "2*frames".
-
-    below: integers of this input are at least 0 and less than this.
-    """
+    """An input or output of a network."""
 
     name: str
-    dtype: str
-    shape: tuple[int | str, ...]
-    below: int | None = None
+    dtype: str  # one of DTYPES
+    shape: tuple[int | str, ...]  # fixed sizes, and symbols such as "batch" or "2*frames"
+    below: int | None = None  # integers of this input are at least 0 and less than this
 
     def __post_init__(self) -> None:
-        expect(is_text(self.name, 1, MAX_TENSOR_NAME), "a tensor has no plain name")
+        expect(is_text(self.name, 1, MAX_TENSOR_NAME), "a tensor's name is not plain")
         expect(self.dtype in DTYPES, f"tensor {self.name} has dtype {self.dtype!r}")
         expect(len(self.shape) <= MAX_RANK, f"tensor {self.name} has {len(self.shape)} axes")
         for size in self.shape:
@@ -97,24 +93,20 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class GraphSpec:
-    """One network: its file, what it takes and gives, and how closely it was found to agree with its origin.
-
-    weights: files of the bundle that hold its larger tensors; networks may share them. profiles: by name, what it may
-    be compiled for. keep_fp32: it is not computed in fp16 or bf16 whatever is asked.
-    """
+    """One network of a bundle."""
 
     name: str
     file: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    parity: Mapping[str, Any]
-    weights: tuple[str, ...] = ()
-    profiles: Mapping[str, Profile] = field(default_factory=dict)
-    keep_fp32: bool = False
+    parity: Mapping[str, Any]  # by back end: how closely it agrees with the original in torch
+    weights: tuple[str, ...] = ()  # files with its larger tensors; networks may share them
+    profiles: Mapping[str, Profile] = field(default_factory=dict)  # by name
+    keep_fp32: bool = False  # never compute it in fp16 or bf16
 
     @classmethod
     def from_dict(cls, name: str, fields: Mapping[str, Any]) -> "GraphSpec":
-        """Raises ValueError, KeyError or TypeError for anything that is not a sane graph."""
+        """Raises ValueError, KeyError or TypeError for anything that is not a valid graph."""
         inputs, outputs = (
             tuple(
                 TensorSpec(t["name"], t["dtype"], tuple(t["shape"]), t.get("below"))
@@ -124,18 +116,18 @@ class GraphSpec:
         )
         for tensors in (inputs, outputs):
             unique = len({tensor.name for tensor in tensors}) == len(tensors)
-            expect(0 < len(tensors) <= MAX_TENSORS and unique, f"graph {name} has no sane inputs and outputs")
+            expect(0 < len(tensors) <= MAX_TENSORS and unique, f"graph {name} has invalid inputs or outputs")
         for record in fields["parity"].values():
             for output in record["reached"].values():
                 figures = (output["max_abs"], output["mean_abs"], output["cosine"])
-                expect(all(isinstance(figure, float | int) for figure in figures), f"graph {name} has no sane parity")
+                expect(all(isinstance(figure, float | int) for figure in figures), f"graph {name} has invalid parity")
         weights = fields.get("weights", [])
-        expect(isinstance(weights, list) and len(weights) <= MAX_FILES, f"graph {name} has no sane weights")
+        expect(isinstance(weights, list) and len(weights) <= MAX_FILES, f"graph {name} has invalid weights")
         profiles = _profiles(name, inputs, fields.get("profiles", {}))
         keep_fp32 = fields.get("keep_fp32", False)
         expect(type(keep_fp32) is bool, f"graph {name}: keep_fp32 is neither true nor false")
         files = _plain(fields["file"]), tuple(map(_plain, weights))
-        # other endings mean other formats to libraries: ".ort" is not ONNX to ONNX Runtime
+        # libraries take other suffixes for other formats: ONNX Runtime has its own format for ".ort"
         expect(files[0].endswith(".onnx"), f"graph {name} is in {files[0]}, not in an .onnx file")
         return cls(_plain(name), files[0], inputs, outputs, fields["parity"], files[1], profiles, keep_fp32)
 
@@ -147,7 +139,7 @@ class GraphSpec:
 
 @dataclass(frozen=True)
 class Bundle:
-    """An opened bundle: every file is there with its size; its content is checked when it is first asked for."""
+    """An open bundle: all files exist with the right size; their content is checked on first use."""
 
     folder: Path
     name: str
@@ -156,13 +148,13 @@ class Bundle:
     graphs: Mapping[str, GraphSpec]
     files: Mapping[str, FileSpec]
     licence: str  # of the weights
-    versions: Mapping[str, str]  # of what wrote it
-    _checked: set[str] = field(default_factory=set, repr=False, compare=False)  # files whose hash was found right
-    _checked_models: set[str] = field(default_factory=set, repr=False, compare=False)  # their tensors are in place
+    versions: Mapping[str, str]  # of the programs that wrote it
+    _checked: set[str] = field(default_factory=set, repr=False, compare=False)  # files whose hash was verified
+    _checked_models: set[str] = field(default_factory=set, repr=False, compare=False)  # graphs with checked tensors
 
     @classmethod
     def open(cls, path: str | Path) -> "Bundle":
-        """Check a bundle folder. Raises InputError when there is none, ArtifactError when it is unusable."""
+        """Open and check a bundle folder. Raises InputError if there is none, ArtifactError if it is unusable."""
         folder = Path(path)
         if not folder.is_dir():
             raise InputError(f"no bundle at {folder}: expected a folder made by 'tango-export bundle'")
@@ -172,59 +164,59 @@ class Bundle:
         return bundle
 
     def check(self) -> None:
-        """Check the content of all files. Raises ArtifactError for the first that is not what the manifest says."""
+        """Check the content of all files. Raises ArtifactError for the first that does not match the manifest."""
         for name in self.files:
             self.file(name)
 
     def file(self, name: str) -> Path:
-        """Place of a file of the bundle. Raises ArtifactError where there is none of this name or it was changed."""
+        """Path of a file of the bundle. Raises ArtifactError if there is none of this name or it was changed."""
         if name not in self.files:
             raise ArtifactError(f"{self.folder} is a bundle without {name}: {_REMEDY}")
         if name not in self._checked:
             with _damage(self.folder):
                 self._check_place(name)
                 changed = file_spec(self.folder / name).sha256 != self.files[name].sha256
-                expect(not changed, f"{name} was changed, its sha256 is another")
+                expect(not changed, f"{name} was changed, its sha256 differs")
             self._checked.add(name)
         return self.folder / name
 
     def model(self, graph: str) -> Path:
-        """Place of a network's ONNX file, which was checked with the weights beside it; raises as `file`, `graph`.
+        """Path of a network's ONNX file, checked together with its weights; raises like `file` and `graph`.
 
-        And where it would read a tensor from any other file.
+        Also if it would read a tensor from any other file.
         """
         spec = self.graph(graph)
         for name in spec.weights:
             self.file(name)
         path = self.file(spec.file)
         if graph not in self._checked_models:
-            with reading(path, "is no network", _REMEDY):
+            with reading(path, "is not a network", _REMEDY):
                 places = external_files(path)
             with _damage(self.folder):
                 for place in places:
-                    expect(place in spec.weights, f"{spec.file} has tensors in {place[:100]!r}, not of its weights")
+                    expect(place in spec.weights, f"{spec.file} has tensors in {place[:100]!r}, not one of its weights")
             self._checked_models.add(graph)
         return path
 
     def graph_sha256(self, graph: str) -> str:
-        """Identity of a network with its weights, by what the manifest says of them; no file is read."""
+        """Identity of a network with its weights, from the hashes in the manifest; no file is read."""
         spec = self.graph(graph)
         parts = [(name, self.files[name].sha256) for name in (spec.file, *sorted(spec.weights))]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     @property
     def profile_names(self) -> tuple[str, ...]:
-        """What its networks may be compiled for; the first is the usual one, none is there in old bundles."""
+        """Profiles that its networks may be compiled for; the first is the default. Old bundles have none."""
         return next((tuple(graph.profiles) for graph in self.graphs.values()), ())
 
     def graph(self, name: str) -> GraphSpec:
-        """A network by name. Raises ArtifactError where there is none."""
+        """A network by name. Raises ArtifactError if there is none."""
         if name not in self.graphs:
-            raise ArtifactError(f"bundle {self.name} has the graphs {', '.join(self.graphs)}, none is called {name}")
+            raise ArtifactError(f"bundle {self.name} has the graphs {', '.join(self.graphs)}, but none called {name}")
         return self.graphs[name]
 
     def to_dict(self) -> dict[str, Any]:
-        """What manifest.json holds."""
+        """Content of manifest.json."""
         return {
             "schema": SCHEMA,
             "name": self.name,
@@ -246,9 +238,9 @@ class Bundle:
         for graph in graphs.values():
             expect({graph.file, *graph.weights} <= files.keys(), f"a file of graph {graph.name} is not listed")
         expect(len({tuple(graph.profiles) for graph in graphs.values()}) <= 1, "its graphs have different profiles")
-        expect(isinstance(fields["config"], dict), "config is no object")
+        expect(isinstance(fields["config"], dict), "config is not an object")
         for name, texts in (("licence", [fields["licence"]]), ("versions", fields["versions"].values())):
-            expect(all(isinstance(text, str) for text in texts), f"{name} is no text")
+            expect(all(isinstance(text, str) for text in texts), f"{name} is not text")
         expect(fields["sha256"] == bundle_sha256(files, fields["config"]), "its sha256 does not match its content")
         named = _plain(fields["name"])
         return cls(
@@ -258,7 +250,7 @@ class Bundle:
     def _check_folder(self) -> None:
         known = {MANIFEST, ENGINES, *self.files}
         for entry in self.folder.iterdir():
-            hidden = entry.name.startswith(".")  # what desktops and editors leave about
+            hidden = entry.name.startswith(".")  # left by desktops and editors
             expect(hidden or entry.name in known, f"{entry.name[:100]} is not in its manifest")
         for name in self.files:
             self._check_place(name)
@@ -267,7 +259,7 @@ class Bundle:
         path = self.folder / name
         _expect_plain(path)
         size, written = path.stat().st_size, self.files[name].bytes
-        expect(size == written, f"{name} has {size} bytes, {written} were written")
+        expect(size == written, f"{name} has {size} bytes, expected {written}")
 
 
 def file_spec(path: Path) -> FileSpec:
@@ -277,7 +269,7 @@ def file_spec(path: Path) -> FileSpec:
 
 
 def bundle_sha256(files: Mapping[str, FileSpec], config: Mapping[str, Any]) -> str:
-    """Identity of a bundle, over its files and its config."""
+    """Identity of a bundle, from its files and config."""
     content = {"files": sorted((name, spec.sha256) for name, spec in files.items()), "config": config}
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -289,7 +281,7 @@ class _SchemaError(ValueError):
 
 @contextmanager
 def _damage(folder: Path) -> Iterator[None]:
-    """What is found wrong with a bundle, as an ArtifactError."""
+    """Turn whatever is wrong with a bundle into an ArtifactError."""
     with reading(folder, "is damaged or not a bundle", _REMEDY):
         try:
             yield
@@ -300,25 +292,26 @@ def _damage(folder: Path) -> Iterator[None]:
 
 
 def _profiles(graph: str, inputs: tuple[TensorSpec, ...], fields: Mapping[str, Any]) -> dict[str, Profile]:
-    """Raises ValueError or TypeError where a profile does not say in order how large each symbol of the inputs is."""
+    """Raises ValueError or TypeError if a profile does not give ordered sizes for each symbol of the inputs."""
     symbols = {size for tensor in inputs for size in tensor.shape if isinstance(size, str)}
     expect(len(fields) <= MAX_PROFILES, f"graph {graph} has {len(fields)} profiles")
     profiles: dict[str, Profile] = {}
     for name, bounds in fields.items():
-        expect(set(bounds) == symbols, f"profile {name!r} of graph {graph} does not bound just its inputs' sizes")
+        expect(set(bounds) == symbols, f"profile {name!r} of graph {graph} does not match the symbols of its inputs")
         profile: dict[str, tuple[int, int, int]] = {}
         for symbol, (least, usual, most) in bounds.items():
             whole = all(type(size) is int for size in (least, usual, most))
-            expect(whole and 0 < least <= usual <= most <= MAX_SIZE, f"profile {name!r} of graph {graph} has no order")
+            ordered = whole and 0 < least <= usual <= most <= MAX_SIZE
+            expect(ordered, f"profile {name!r} of graph {graph} is not in ascending order")
             profile[symbol] = (least, usual, most)
         profiles[_plain(name)] = profile
     return profiles
 
 
 def _plain(name: object) -> str:
-    """A name that is one part of a path, on every system, and not the manifest's own."""
+    """Check a name: a single path component on every system, and not the manifest's own."""
     fits = isinstance(name, str) and _NAME.fullmatch(name) and name.lower() not in (MANIFEST, ENGINES)
-    expect(fits, f"{str(name)[:100]!r} is no plain name")
+    expect(fits, f"{str(name)[:100]!r} is not a plain name")
     return str(name)
 
 

@@ -21,14 +21,14 @@ __all__ = ["NetworkOptions", "Networks"]
 
 
 class Networks:
-    """Opened on first use and then kept; any number of threads may share them.
+    """Networks, opened on first use and then kept; any number of threads may share them.
 
-    target: what runs them. reason: why that, in one line. engine_key: identity of all engines, "" where the ONNX files
-    are run. report_sha256: of the report about these engines, "" where there is none.
+    target: what runs them. reason: why it was chosen, in one line. engine_key: identity of all engines, "" if the ONNX
+    files are run. report_sha256: of the report about these engines, "" if there is none.
     """
 
     def __init__(self, bundle: Bundle, choice: Choice, n_threads: int | None = None, cuda_graphs: bool = True) -> None:
-        """Run what was chosen, whoever vouches for it; `open` chooses."""
+        """Run a choice without checking it again; `open` chooses."""
         self.bundle = bundle
         self.target = choice.target
         self.reason = choice.reason
@@ -44,8 +44,7 @@ class Networks:
 
     @classmethod
     def open(cls, bundle: Bundle | Path, options: NetworkOptions | None = None) -> "Networks":
-        """Choose what runs the networks; each is opened when it is first used. Raises as
-        engine.inference.choice.choose.
+        """Choose what runs the networks; each is opened on first use. Raises as engine.inference.choice.choose.
 
         The content of engines is checked here, that of ONNX files when they are opened.
         """
@@ -55,15 +54,15 @@ class Networks:
 
     @classmethod
     def from_onnx(cls, bundle: Bundle, backend: str = REFERENCE, n_threads: int | None = None) -> "Networks":
-        """The ONNX files in fp32 whatever is compiled: what engines are compared with."""
+        """The ONNX files in fp32, ignoring engines: the reference that engines are compared with."""
         target = Target(backend, profile=profile_of(bundle, None))
         return cls(bundle, Choice(target, f"{backend} fp32 from ONNX"), n_threads)
 
     def session(self, graph: str) -> Session:
-        """An opened network, which is not the caller's to close.
+        """An open network; the caller must not close it.
 
-        Raises ArtifactError where the bundle has none of this name or its file is damaged, BackendError where it does
-        not fit the device, ValueError when all are closed.
+        Raises ArtifactError if the bundle has none of this name or its file is damaged, BackendError if it does not fit
+        on the device, ValueError after `close`.
         """
         with self._lock:
             if self._closed:
@@ -78,7 +77,7 @@ class Networks:
         return (session or self.session(graph)).run(inputs)
 
     def close(self) -> None:
-        """Free all of them."""
+        """Close all networks."""
         with self._lock:
             self._closed = True
             for session in self._sessions.values():

@@ -1,9 +1,9 @@
 """Which other files an ONNX file reads its tensors from, found before any library opens it.
 
-Such a reference may name any file of the machine, and what comes of that depends on the library and its version. So the
-file, a protobuf message, is walked here by the fields that can lead to a tensor, once and forwards; what tensors hold
-themselves, gigabytes as it may be, is passed over unread. What protobuf leaves open is refused, so that no library can
-find in it what is not found here.
+Such a reference may name any file on the machine, and what happens then depends on the library and its version. So the
+file, a protobuf message, is scanned here once, following the fields that can lead to a tensor; the data of tensors,
+possibly gigabytes, is skipped unread. Ambiguous protobuf is refused, so that no library can find references that this
+scan missed.
 """
 
 import os
@@ -15,15 +15,15 @@ from engine.records import expect
 
 __all__ = ["external_files"]
 
-MAX_DEPTH = 100  # of messages in messages, as protobuf's own readers have it
-MAX_FIELDS = 4_000_000  # a few seconds; the largest of our networks have a tenth
+MAX_DEPTH = 100  # of nested messages, the limit of protobuf's own readers
+MAX_FIELDS = 4_000_000  # a few seconds; our largest networks have a tenth of that
 MAX_TEXT_BYTES = 4096
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _FIXED_BYTES = {_FIXED64: 8, _FIXED32: 4}
 _KEY, _VALUE = 1, 2
 _LOCATION = b"location"
 
-# message -> field -> message in it, as onnx.proto numbers them; whatever is not named leads to no tensor
+# message -> field number in onnx.proto -> type of the nested message; all other fields lead to no tensor
 _MESSAGES = {
     "Model": {7: "Graph", 20: "TrainingInfo", 25: "Function"},
     "TrainingInfo": {1: "Graph", 2: "Graph"},
@@ -38,9 +38,9 @@ _MESSAGES = {
 
 
 def external_files(path: Path) -> frozenset[str]:
-    """The files that tensors of an ONNX file lie in, as it names them.
+    """The files that hold tensors of an ONNX file, as it names them.
 
-    Raises ValueError for what is no ONNX file, OSError where it cannot be read.
+    Raises ValueError if it is not an ONNX file, OSError if it cannot be read.
     """
     with open(open_plain(path, follow_links=False), "rb") as file:
         walk = _Walk(file)
@@ -49,7 +49,7 @@ def external_files(path: Path) -> frozenset[str]:
 
 
 class _Walk:
-    """Once through a file. found: the locations met so far."""
+    """One pass through a file. found: the locations met so far."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.found: set[str] = set()
@@ -59,7 +59,7 @@ class _Walk:
 
     def message(self, kind: str, end: int, depth: int) -> None:
         """Read on to `end`, where a message ends."""
-        expect(depth > 0, f"its messages lie more than {MAX_DEPTH} deep in each other")
+        expect(depth > 0, f"its messages are nested more than {MAX_DEPTH} deep")
         texts: dict[int, bytes] = {}
         while self._at < end:
             number, length = self._field(end)
@@ -67,7 +67,7 @@ class _Walk:
             if inner is None or length is None:
                 self._skip(length or 0)
             elif inner == "Text":
-                expect(number not in texts and length <= MAX_TEXT_BYTES, "a tensor's place is not plain")
+                expect(number not in texts and length <= MAX_TEXT_BYTES, "a tensor's location is invalid")
                 texts[number] = self._file.read(length)
                 self._at += length
             else:
@@ -76,7 +76,7 @@ class _Walk:
             self.found.add(texts.get(_VALUE, b"").decode("utf-8"))
 
     def _field(self, end: int) -> tuple[int, int | None]:
-        """Number of the next field, and the bytes that it takes where it may hold a message; others are passed over."""
+        """Number of the next field, and its length if it may hold a message; other fields are skipped."""
         self._n_fields += 1
         expect(self._n_fields <= MAX_FIELDS, f"it has over {MAX_FIELDS} fields")
         tag = self._varint()
@@ -85,7 +85,7 @@ class _Walk:
         length = self._varint() if wire in (_VARINT, _BYTES) else _FIXED_BYTES[wire]
         if wire == _VARINT:
             length = 0
-        expect(self._at + length <= end, "it ends before its end")
+        expect(self._at + length <= end, "it is truncated")
         if wire == _BYTES:
             return number, length
         self._skip(length)
@@ -95,7 +95,7 @@ class _Walk:
         value = 0
         for shift in range(0, 70, 7):
             byte = self._file.read(1)
-            expect(byte, "it ends before its end")
+            expect(byte, "it is truncated")
             self._at += 1
             value |= (byte[0] & 0x7F) << shift
             if byte[0] < 0x80:

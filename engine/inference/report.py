@@ -1,8 +1,8 @@
-"""report.json of a set of engines: what verification asked and found, and for exactly which engines it vouches.
+"""report.json of a set of engines: what verification required and measured, and for exactly which engines.
 
-A bundle's engines are run unasked only where a report of this user on this machine says so (engine.inference.signing).
-The figures of a report are those of the machine, the versions and the bytes that it names: an engine that is built anew
-needs a new one.
+By default a bundle's engines are run only if a report by this user on this machine passed them
+(engine.inference.signing). Its figures hold for the machine, versions and bytes that it names: an engine that is
+compiled again needs a new report.
 """
 
 import hashlib
@@ -37,12 +37,12 @@ __all__ = [
 
 SCHEMA = 1
 MAX_REPORT_BYTES = 4 << 20
-_MAX_TEXT = 2_000  # characters of a part of a report
+_MAX_TEXT = 2_000  # characters in one part of a report
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """An output of a network against its reference, the worst over all trials; NaN where it was not finite."""
+    """An output of a network against its reference, the worst over all trials; NaN if it was not finite."""
 
     max_abs: float
     mean_abs: float
@@ -53,14 +53,14 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Gate:
-    """What is asked of every output: max_abs times max(1, scale) and relative_l2 at most, cosine at least."""
+    """The bounds that every output must meet."""
 
-    cosine: float
-    max_abs: float | None = None
-    relative_l2: float | None = None
+    cosine: float  # at least
+    max_abs: float | None = None  # at most this times max(1, scale)
+    relative_l2: float | None = None  # at most
 
     def passes(self, output: Agreement) -> bool:
-        """NaN passes nothing."""
+        """Whether an output meets the bounds; NaN never does."""
         near = self.max_abs is None or output.max_abs <= self.max_abs * max(1.0, output.scale)
         alike = self.relative_l2 is None or output.relative_l2 <= self.relative_l2
         return near and alike and output.cosine >= self.cosine
@@ -76,7 +76,7 @@ class Gate:
 
 @dataclass(frozen=True)
 class Latency:
-    """Of one run with inputs and outputs in host memory."""
+    """Time of one run, with inputs and outputs in host memory."""
 
     median_ms: float
     p99_ms: float
@@ -85,16 +85,15 @@ class Latency:
 
 @dataclass(frozen=True)
 class NetworkReport:
-    """One network. reached: by output. trials: sizes of the symbols. torch: ONNX Runtime's against torch, as the
-    bundle's manifest has it. reference: ONNX Runtime's own latency, in fp32 on the same inputs."""
+    """Verification of one network."""
 
     precision: Precision
     asked: Gate
-    reached: Mapping[str, Agreement]
-    trials: tuple[Mapping[str, int], ...]
-    torch: Mapping[str, float]
+    reached: Mapping[str, Agreement]  # by output
+    trials: tuple[Mapping[str, int], ...]  # sizes of the symbols
+    torch: Mapping[str, float]  # ONNX Runtime against torch, from the bundle's manifest
     latency: Latency | None
-    reference: Latency | None
+    reference: Latency | None  # of ONNX Runtime, in fp32 on the same inputs
     notes: tuple[str, ...]
 
     @property
@@ -104,10 +103,10 @@ class NetworkReport:
 
 @dataclass(frozen=True)
 class PathAgreement:
-    """Which share of a speech's nodes is retrieved alike, by the engines and by the reference."""
+    """How far the engines and the reference retrieve the same nodes for a speech."""
 
-    share: float
-    asked: float
+    share: float  # of equal nodes, 0..1
+    asked: float  # share required
     n_nodes: int
     character: str
     speech: str
@@ -119,10 +118,10 @@ class PathAgreement:
 
 @dataclass(frozen=True)
 class TransitionAgreement:
-    """Frames of a transition, by the engines against the reference, at equal noise."""
+    """Frames of a transition by the engines against those by the reference, from the same noise."""
 
-    psnr_db: float  # at most 120, which stands for equal frames
-    asked_db: float
+    psnr_db: float  # at most 120, which means equal frames
+    asked_db: float  # PSNR required
     n_steps: int
     width_px: int
     height_px: int
@@ -134,53 +133,54 @@ class TransitionAgreement:
 
 @dataclass(frozen=True)
 class Report:
-    """engines: digest by network. passed: None where the engines could not be run here; `why` then says so, and what
-    was breached where it is False. sha256: of report.json, "" before it is written. own: as it was written there by
-    this user on this machine."""
+    """The result of verifying a set of engines."""
 
     bundle: str
     bundle_sha256: str
     target: Target
     machine: Machine
     versions: Mapping[str, str]
-    engines: Mapping[str, str]
+    engines: Mapping[str, str]  # digest by network
     networks: Mapping[str, NetworkReport]
     paths: PathAgreement | None
     transition: TransitionAgreement | None
     not_measured: tuple[str, ...]
-    passed: bool | None
-    why: str
+    passed: bool | None  # None: the engines could not be run here
+    why: str  # which bounds were missed, or why the engines could not be run
     seconds: float
-    sha256: str = ""
-    own: bool = False
+    sha256: str = ""  # of report.json, "" before it is written
+    own: bool = False  # written by this user on this machine, and unchanged
 
     @property
     def median_ms(self) -> float | None:
-        """All networks once; None where one was not timed."""
+        """Sum over all networks; None if one was not timed."""
         return _total([network.latency for network in self.networks.values()])
 
     @property
     def reference_ms(self) -> float | None:
-        """The same by ONNX Runtime in fp32."""
+        """The same for ONNX Runtime in fp32."""
         return _total([network.reference for network in self.networks.values()])
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON: figures that are not finite are null."""
+        """For JSON: figures that are not finite become null."""
         content: dict[str, Any] = {"schema": SCHEMA}
         for name, value in asdict(self).items():
             if name == "target":
-                content |= value  # flat, as engines are recorded
+                content |= value  # flat, as in the records of engines
             elif name not in ("sha256", "own"):
                 content[name] = _finite(value)
         return content
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "Report":
-        """Raises ValueError, KeyError, TypeError or AttributeError for anything that is not a sane report."""
+        """Raises ValueError, KeyError, TypeError or AttributeError for anything that is not a valid report."""
         expect(content["schema"] == SCHEMA, f"its schema is not {SCHEMA}")
-        expect(content["backend"] in BACKENDS and content["precision"] in PRECISIONS, "it is of an unknown back end")
+        expect(
+            content["backend"] in BACKENDS and content["precision"] in PRECISIONS,
+            "unknown back end or precision",
+        )
         passed = content["passed"]
-        expect(passed is None or type(passed) is bool, "it says neither passed nor not")
+        expect(passed is None or type(passed) is bool, "passed is not a boolean or null")
         texts: dict[str, Any] = {name: _text(content[name]) for name in ("bundle", "bundle_sha256", "why")}
         paths, transition = content["paths"], content["transition"]
         return cls(
@@ -199,9 +199,9 @@ class Report:
 
 
 def read_report(folder: Path, engines: Mapping[str, Engine], trusted: bool = False) -> Report | None:
-    """The report of a set, by network its engines as they are now; None unless it is about exactly these.
+    """The report of a set; None unless it is about exactly these engines (by network) and this user wrote it here.
 
-    And unless this user wrote it on this machine. trusted: whoever wrote it.
+    trusted: accept it whoever wrote it.
     """
     report = report_of(folder)
     if report is None or not (report.own or trusted):
@@ -211,7 +211,7 @@ def read_report(folder: Path, engines: Mapping[str, Engine], trusted: bool = Fal
 
 
 def report_of(folder: Path) -> Report | None:
-    """The report in a set's folder, whoever wrote it and whatever became of the engines since; None without any."""
+    """The report in a set's folder, whoever wrote it and even if the engines changed since; None if there is none."""
     try:
         text = read_plain(folder / REPORT, MAX_REPORT_BYTES, follow_links=False)
         content = as_object(text.decode("utf-8"), REPORT)
@@ -222,7 +222,7 @@ def report_of(folder: Path) -> Report | None:
 
 
 def write_report(folder: Path, report: Report) -> Report:
-    """Put a report beside its engines, signed, whole or not at all. Raises InputError where it cannot be written."""
+    """Sign a report and write it atomically next to its engines. Raises InputError if the folder is not writable."""
     text = json.dumps(signed(report.to_dict()), indent=1, allow_nan=False).encode()
     with work_folder(folder) as work:
         (work / REPORT).write_bytes(text)
@@ -234,7 +234,7 @@ Record = TypeVar("Record", Agreement, Gate, Latency, Machine, PathAgreement, Tra
 
 
 def _record(kind: type[Record], content: Mapping[str, Any]) -> Record:
-    """Of the fields that this version knows: text, whole numbers, and numbers that are null where not finite."""
+    """Only the fields that this version knows: text, whole numbers, and floats, null if not finite."""
     values = {field.name: content[field.name] for field in fields(kind)}
     for field in fields(kind):
         if isinstance(values[field.name], str):
@@ -276,7 +276,7 @@ def _finite(value: Any) -> Any:
 
 
 def _number(value: Any) -> float:
-    """null stands for what was not finite."""
+    """null means that it was not finite."""
     return math.nan if value is None else as_number(value)
 
 

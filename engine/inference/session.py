@@ -1,4 +1,4 @@
-"""The one seam to the hardware: named arrays in, named arrays out, whatever runs the network."""
+"""The one interface to the hardware: named arrays in, named arrays out, whatever runs the network."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -24,44 +24,39 @@ __all__ = [
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a back end runs a network.
+    """How a back end runs a network."""
 
-    precision: what it computes in; inputs and outputs are those of the GraphSpec whatever it is. profile: sizes beyond
-    it are refused, any are taken where None. compiled: the file is what the back end's compiler made, not ONNX.
-    n_threads: of a CPU. cuda_graphs: record the launches of a GPU once, then repeat them.
-    """
-
-    precision: Precision = "fp32"
-    n_threads: int = 1
-    profile: Profile | None = None
-    compiled: bool = False
-    cuda_graphs: bool = True
+    precision: Precision = "fp32"  # of computation; inputs and outputs always have the types of the GraphSpec
+    n_threads: int = 1  # of a CPU
+    profile: Profile | None = None  # sizes outside it are refused; None: any are accepted
+    compiled: bool = False  # the file is the output of the back end's compiler, not ONNX
+    cuda_graphs: bool = True  # record the launches on a GPU once, then replay them
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise InputError(f"precision {self.precision!r} is unknown: choose from {', '.join(PRECISIONS)}")
         if self.n_threads < 1:
-            raise InputError(f"{self.n_threads} threads cannot run a network: want 1 or more")
+            raise InputError(f"{self.n_threads} threads cannot run a network: use 1 or more")
 
 
 class Session(Protocol):
-    """An opened network. Opening is slow, running is fast; `run` may be called from several threads."""
+    """An open network. Opening is slow, running is fast; `run` may be called from several threads."""
 
     @property
     def spec(self) -> GraphSpec:
-        """What it takes and gives."""
+        """Its inputs and outputs."""
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Compute all outputs; they are copies and stay valid.
 
-        An input that is the very array of the call before, and that nobody can write to, may be taken as unchanged: a
-        GPU does not copy it again.
+        An input that is the same read-only array object as in the previous call may be taken as unchanged, and is then
+        not copied to the GPU again.
 
         Raises InputError, before anything is run, for inputs that do not fit `spec`.
         """
 
     def close(self) -> None:
-        """Free what the network holds; `run` then raises ValueError."""
+        """Free the network's resources; `run` then raises ValueError."""
 
     def __enter__(self) -> Self: ...
 
@@ -71,20 +66,20 @@ class Session(Protocol):
 
 
 def one_line(error: Exception) -> str:
-    """What a library says over many lines, as a part of one line."""
+    """A library's message of several lines, shortened to part of one line."""
     return " ".join(str(error).split())[:300]
 
 
 def failed_run(spec: GraphSpec, inputs: Mapping[str, np.ndarray], error: Exception) -> BackendError:
-    """What to say where a library fails on inputs that fit `spec`."""
+    """The error to raise if a library fails on inputs that fit `spec`."""
     shapes = ", ".join(f"{name}{list(array.shape)}" for name, array in inputs.items())
     return BackendError(f"network {spec.name} failed on {shapes}: {one_line(error)}")
 
 
 def check_inputs(spec: GraphSpec, inputs: Mapping[str, np.ndarray], profile: Profile | None = None) -> None:
-    """Raises InputError where inputs are missing or unknown or have another dtype, rank, fixed size or no elements.
+    """Raises InputError if inputs are missing, unknown or empty, or have the wrong dtype, rank or fixed size.
 
-    With a profile also where a size is outside of it.
+    With a profile, also if a size is outside it.
     """
     wanted = {tensor.name for tensor in spec.inputs}
     if inputs.keys() != wanted:
@@ -98,7 +93,7 @@ def check_inputs(spec: GraphSpec, inputs: Mapping[str, np.ndarray], profile: Pro
         if not isinstance(array, np.ndarray) or array.dtype != tensor.dtype or array.ndim != len(tensor.shape):
             raise refusal
         for got, size in zip(array.shape, tensor.shape, strict=True):
-            # one symbol is one size, over all inputs
+            # a symbol has the same size in all inputs
             if got == 0 or got != (size if isinstance(size, int) else sizes.setdefault(size, got)):
                 raise refusal
     for symbol, (least, _, most) in (profile or {}).items():
@@ -110,7 +105,7 @@ def check_inputs(spec: GraphSpec, inputs: Mapping[str, np.ndarray], profile: Pro
 
 
 def check_names(model: Path, spec: GraphSpec, found: Iterable[str]) -> None:
-    """Raises ArtifactError where the inputs and outputs of a network are not the ones that `spec` describes."""
+    """Raises ArtifactError if the inputs and outputs of a network are not those of `spec`."""
     wanted = {tensor.name for tensor in (*spec.inputs, *spec.outputs)}
     if set(found) != wanted:
         raise ArtifactError(f"{model} has the inputs and outputs {_list(found)}, want {_list(wanted)}")

@@ -1,4 +1,4 @@
-"""What a network is compiled for and run in."""
+"""What a network is compiled for and run with."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -11,11 +11,11 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 @dataclass(frozen=True)
 class Target:
-    """What the engines of a bundle are made for."""
+    """What the engines of a bundle are compiled for."""
 
     backend: str  # a name in engine.inference.backends.BACKENDS
-    precision: Precision = "fp32"  # that is asked for; a network may be kept in fp32 whatever it is
-    profile: str = ""  # of shapes; "" for the bundle's first, or none where it has none
+    precision: Precision = "fp32"  # as requested; some networks are kept in fp32 anyway
+    profile: str = ""  # of shapes; "": the bundle's first, or none if it has none
 
     def __str__(self) -> str:
         return " ".join(filter(None, (self.backend, self.precision, self.profile)))

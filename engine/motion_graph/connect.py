@@ -1,14 +1,12 @@
-"""Strong connection: every node of the graph reaches every other, for ever, under the dwell rule.
+"""Strong connectivity: every node of the graph can always be reached from every other, under the dwell rule.
 
-Two cuts have at least MIN_DWELL nodes between them, so what must be connected are not nodes but states (node,
-nodes since the last cut, saturating): continue (n, d) -> (n + 1, min(d + 1, MIN_DWELL)), cut (n, MIN_DWELL)
--> (j, 1). A clip is a line, so what can be kept of it is the stretch from its first way in to its last way
-out. Where cuts are missing, the cheapest missing ones are added, marked as relaxed, with their real distance
-(in the place of the paper's merging, Algorithm 1):
+Two cuts have at least MIN_DWELL nodes between them, so what must be connected are states (node, nodes since the last
+cut, saturating), not nodes: continue (n, d) -> (n + 1, min(d + 1, MIN_DWELL)), cut (n, MIN_DWELL) -> (j, 1). A clip is
+a line, so the part of it that can be kept is the stretch from its first way in to its last way out. Missing cuts are
+added, cheapest first, marked as relaxed, with their real distance (in place of the paper's merging, Algorithm 1):
     1. a way out near the end of every clip,
     2. a way in near the start of every clip,
-    3. while several strongly connected parts are left, a cut from one that nothing leaves to one that
-       nothing enters.
+    3. while several strongly connected parts are left, a cut from one without a way out to one without a way in.
 """
 
 from collections.abc import Callable
@@ -27,28 +25,27 @@ from engine.timebase import FPS, FRAMES_PER_NODE
 __all__ = ["MIN_DWELL", "ConnectReport", "Cuts", "connect"]
 
 MIN_DWELL = 3
-"""Nodes between two cuts: each takes one for its transition, and one must stay real."""
+"""Nodes between two cuts: each cut uses one for its transition, and one must stay real."""
 
-# The ends of a clip that may be given up for a better cut: a tenth of it in all, and never more than two
-# seconds each.
+# The ends of a clip that may be given up for a better cut: a tenth of it in all, and at most two seconds each.
 _ENDS_SHARE = 10
 _MAX_END_NODES = 2 * FPS // FRAMES_PER_NODE
 
 _CheapestCuts = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
-"""kernels.cuts.cheapest_cuts of groups of sources and groups of targets, everything else settled."""
+"""kernels.cuts.cheapest_cuts of groups of sources and groups of targets, with all other arguments bound."""
 
 
 @dataclass(frozen=True)
 class Cuts:
-    """source, target int32 (E,), distance float32 (E,); the last n_relaxed of them are relaxed."""
+    """Cuts between nodes."""
 
-    source: np.ndarray
-    target: np.ndarray
-    distance: np.ndarray
-    n_relaxed: int
+    source: np.ndarray  # int32 (E,)
+    target: np.ndarray  # int32 (E,)
+    distance: np.ndarray  # float32 (E,)
+    n_relaxed: int  # the last of them, which are relaxed
 
     def only(self, which: np.ndarray) -> "Cuts":
-        """Those where `which` (E,) bool holds."""
+        """The cuts selected by `which`, bool (E,)."""
         n_relaxed = int(np.count_nonzero(which[len(which) - self.n_relaxed :]))
         return Cuts(self.source[which], self.target[which], self.distance[which], n_relaxed)
 
@@ -63,25 +60,20 @@ class Cuts:
 
 @dataclass(frozen=True)
 class ConnectReport:
-    """What connecting found and did.
-
-    n_components_before counts strongly connected parts with at least one loop; the largest has largest_before
-    nodes. Nodes are dropped because their clip is shorter than MIN_DWELL nodes, or lie before its first way
-    in or after its last way out. relaxed_mean and relaxed_max are distances, 0 without relaxed cuts.
-    """
+    """The result of connecting a graph."""
 
     n_nodes: int
     n_kept: int
-    n_components_before: int
-    largest_before: int
+    n_components_before: int  # strongly connected parts with at least one loop
+    largest_before: int  # nodes of the largest of them
     n_cuts: int
     n_relaxed: int
-    relaxed_mean: float
-    relaxed_max: float
-    n_short_clips: int
-    n_dropped_short_clips: int
-    n_dropped_clip_starts: int
-    n_dropped_clip_ends: int
+    relaxed_mean: float  # distance, 0 without relaxed cuts
+    relaxed_max: float  # distance, 0 without relaxed cuts
+    n_short_clips: int  # shorter than MIN_DWELL nodes
+    n_dropped_short_clips: int  # nodes in short clips
+    n_dropped_clip_starts: int  # nodes before the first way into their clip
+    n_dropped_clip_ends: int  # nodes after the last way out of their clip
 
     @property
     def n_dropped(self) -> int:
@@ -90,13 +82,13 @@ class ConnectReport:
 
 @dataclass(frozen=True)
 class _Line:
-    """One number per node: its place in its clip. usable is False in clips that are too short."""
+    """The place of every node in its clip."""
 
-    from_start: np.ndarray
-    to_end: np.ndarray
-    head: np.ndarray
-    tail: np.ndarray
-    usable: np.ndarray
+    from_start: np.ndarray  # nodes since the start of the clip
+    to_end: np.ndarray  # nodes to its end
+    head: np.ndarray  # nodes that its start may lose
+    tail: np.ndarray  # nodes that its end may lose
+    usable: np.ndarray  # bool: the clip is long enough
     clip: np.ndarray
 
     @property
@@ -109,12 +101,12 @@ class _Line:
 
     @property
     def can_receive(self) -> np.ndarray:
-        """A path that cuts here meets a way out, wherever in the tail that is."""
+        """Whether a path that cuts here reaches a way out, wherever in the tail that is."""
         return self.usable & (self.to_end >= self.tail + MIN_DWELL - 1)
 
     @property
     def has_dwelt(self) -> np.ndarray:
-        """A path is here with full dwell, wherever in the head it came in."""
+        """Whether a path arrives here with full dwell, wherever in the head it came in."""
         return self.usable & (self.from_start >= self.head + MIN_DWELL - 1)
 
 
@@ -123,13 +115,13 @@ def connect(
 ) -> tuple[Cuts, np.ndarray, ConnectReport]:
     """Cuts of a strongly connected graph, kept bool (N,), and the report.
 
-    clip_start int64 (n_clips + 1); `cuts` are the admissible ones. At least 90 % of the nodes of every clip
-    of MIN_DWELL nodes are kept. Raises InputError if there is no such clip.
+    clip_start int64 (n_clips + 1); `cuts` are the admissible ones. At least 90 % of the nodes of every clip with
+    MIN_DWELL nodes or more are kept. Raises InputError if there is no such clip.
     """
     line = _line(clip_start)
     if not line.usable.any():
         longest = int(np.diff(clip_start).max())
-        raise InputError(f"the longest clip has {longest} nodes; wanted {MIN_DWELL} or more in one shot")
+        raise InputError(f"the longest clip has {longest} nodes; expected {MIN_DWELL} or more in one shot")
     n_parts, largest = _loops(cuts, line)
     n_admissible = len(cuts.source)
 
@@ -192,7 +184,7 @@ def _line(clip_start: np.ndarray) -> _Line:
         from_start=node - clip_start[clip],
         to_end=clip_start[clip + 1] - 1 - node,
         head=np.minimum(given_up // 2, _MAX_END_NODES)[clip],
-        # The larger half: only before the very last node does a cut have a window of real frames.
+        # The larger half: a cut has a window of real frames only before the very last node.
         tail=np.minimum(given_up - given_up // 2, _MAX_END_NODES)[clip],
         usable=(length >= MIN_DWELL)[clip],
         clip=clip,
@@ -200,14 +192,14 @@ def _line(clip_start: np.ndarray) -> _Line:
 
 
 def _numbered(label: np.ndarray, which: np.ndarray) -> np.ndarray:
-    """Labels of the nodes in question renumbered 0, 1, ...; -1 elsewhere."""
+    """Labels of the selected nodes renumbered 0, 1, ...; -1 elsewhere."""
     groups = np.full(len(label), -1)
     groups[which] = np.unique(label[which], return_inverse=True)[1]
     return groups
 
 
 def _state_graph(cuts: Cuts, exists: np.ndarray, clip: np.ndarray) -> csr_array:
-    """Adjacency of the states n * MIN_DWELL + d - 1 among those that exist, bool (N * MIN_DWELL,)."""
+    """Adjacency of the states n * MIN_DWELL + d - 1; exists, bool (N * MIN_DWELL,): the states to use."""
     node, dwell = np.divmod(np.arange(len(exists)), MIN_DWELL)
     ahead = (node + 1) * MIN_DWELL + np.minimum(dwell + 1, MIN_DWELL - 1)
     goes_on = np.concatenate([clip[1:] == clip[:-1], [False]])[node]
@@ -222,7 +214,7 @@ def _loops(cuts: Cuts, line: _Line) -> tuple[int, int]:
     """Strongly connected parts with a loop, and the number of nodes of the largest."""
     states = _state_graph(cuts, np.repeat(line.usable, MIN_DWELL), line.clip)
     label = connected_components(states, connection="strong")[1]
-    # A loop has at least MIN_DWELL states; a node counts once for each part that it has a state in.
+    # A loop has at least MIN_DWELL states; a node counts once for each part that contains one of its states.
     pairs = np.unique(np.stack([label, np.arange(len(label)) // MIN_DWELL]), axis=1)
     looping = np.bincount(label) > 1
     sizes = np.bincount(pairs[0])[looping]
@@ -232,9 +224,9 @@ def _loops(cuts: Cuts, line: _Line) -> tuple[int, int]:
 def _join_parts(cuts: Cuts, kept: np.ndarray, first: np.ndarray, clip: np.ndarray, cheapest: _CheapestCuts) -> Cuts:
     """Add cuts until the states that a path can be in are one strongly connected part.
 
-    kept bool (N,), first int (N,) the first kept node of each node's clip. Parts that nothing enters and
-    parts that nothing leaves are linked one to one, cheapest link first: after Eswaran and Tarjan (1976) that
-    is nearly the smallest number of links.
+    kept bool (N,), first int (N,) the first kept node of each node's clip. Parts without a way in and parts without a
+    way out are linked one to one, cheapest link first: by Eswaran and Tarjan (1976) that is nearly the smallest number
+    of links.
     """
     dwelt = kept & (np.arange(len(kept)) >= first + MIN_DWELL - 1)
     states = _state_graph(cuts, _reachable_states(cuts, kept, dwelt), clip)
@@ -247,7 +239,7 @@ def _join_parts(cuts: Cuts, kept: np.ndarray, first: np.ndarray, clip: np.ndarra
     if len(alive) == 1:
         return cuts
     of_node = np.where(dwelt, label[MIN_DWELL - 1 :: MIN_DWELL], -1)
-    # A cut into j leads to whatever part holds the node that ends the dwell.
+    # A cut into j leads to the part with the node that ends the dwell.
     after_dwell = np.concatenate([of_node[MIN_DWELL - 1 :], np.full(MIN_DWELL - 1, -1)])
     settles = np.concatenate([clip[MIN_DWELL - 1 :] == clip[: 1 - MIN_DWELL], np.zeros(MIN_DWELL - 1, bool)])
     sources, targets, costs = cheapest(
@@ -266,7 +258,7 @@ def _join_parts(cuts: Cuts, kept: np.ndarray, first: np.ndarray, clip: np.ndarra
 
 
 def _reachable_states(cuts: Cuts, kept: np.ndarray, dwelt: np.ndarray) -> np.ndarray:
-    """bool (N * MIN_DWELL,): the states that a path meets again and again, not only at its start."""
+    """bool (N * MIN_DWELL,): the states that a path can reach later, not only at its start."""
     exists = np.zeros((len(kept), MIN_DWELL), bool)
     entered = np.zeros(len(kept), bool)
     entered[cuts.target[dwelt[cuts.source]]] = True

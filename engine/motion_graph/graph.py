@@ -1,8 +1,8 @@
-"""The motion graph: which nodes of a character may follow which, and at what price (paper, section 3.1).
+"""The motion graph: which nodes of a character may follow which, and at what cost (paper, section 3.1).
 
 Node n is frames 4n .. 4n+3. A path shows ..., i-1, i, j, j+1, ...; around a cut i -> j the 8 generated frames of the
-transition replace nodes i and j. The graph is connected under the dwell rule (engine/motion_graph/connect.py): no path
-ever dies.
+transition replace nodes i and j. The graph is connected under the dwell rule (engine/motion_graph/connect.py): a path
+can always go on.
 """
 
 from collections.abc import Callable
@@ -23,10 +23,10 @@ from engine.timebase import FRAMES_PER_NODE
 __all__ = ["CONTINUE", "CUT", "RELAXED", "Cut", "GraphOptions", "MotionGraph", "build_graph", "natural_thresholds"]
 
 CONTINUE, CUT, RELAXED = 0, 1, 2
-"""Kinds of edges: source order, an admissible cut, a cut that is there only to keep the graph connected."""
+"""Kinds of edges: to the next node of the clip; an admissible cut; a cut added only to keep the graph connected."""
 
 Cut = tuple[int, int]
-"""The node that is left, the node that is entered."""
+"""The node before the cut, the node after it."""
 
 _ROWS_PER_TASK = 256
 _OFFICIAL_MAX_FRAMES = 12_000
@@ -34,23 +34,15 @@ _OFFICIAL_MAX_FRAMES = 12_000
 
 @dataclass(frozen=True, eq=False)
 class MotionGraph:
-    """Nodes and edges in CSR form; nodes keep their numbers, and those not kept have no edges.
-
-    clip_start int64 (n_clips + 1): first node of each clip
-    indptr     int64 (n_nodes + 1): edges of node n are indptr[n] .. indptr[n + 1] - 1
-    indices    int32 (n_edges,): their targets, ascending
-    distance   float32 (n_edges,): window distance of a cut, 0 of a continue edge
-    kind       uint8 (n_edges,): CONTINUE, CUT or RELAXED; n -> n + 1 into the next clip is a cut
-    kept       bool (n_nodes,)
-    """
+    """Nodes and edges in CSR form; nodes keep their numbers, and those not kept have no edges."""
 
     n_nodes: int
-    clip_start: np.ndarray
-    indptr: np.ndarray
-    indices: np.ndarray
-    distance: np.ndarray
-    kind: np.ndarray
-    kept: np.ndarray
+    clip_start: np.ndarray  # int64 (n_clips + 1): first node of each clip
+    indptr: np.ndarray  # int64 (n_nodes + 1): edges of node n are indptr[n] .. indptr[n + 1] - 1
+    indices: np.ndarray  # int32 (n_edges,): their targets, ascending
+    distance: np.ndarray  # float32 (n_edges,): window distance of a cut, 0 for a continue edge
+    kind: np.ndarray  # uint8 (n_edges,): CONTINUE, CUT or RELAXED; n -> n + 1 into the next clip is a cut
+    kept: np.ndarray  # bool (n_nodes,)
 
     @property
     def n_edges(self) -> int:
@@ -80,8 +72,7 @@ class MotionGraph:
         return np.repeat(np.arange(len(self.clip_start) - 1, dtype=np.int32), np.diff(self.clip_start))
 
     def has_sync(self, i: int, j: int) -> bool:
-        """Whether the cut i -> j has real frames on both sides: i + 1 in the clip of i, and j - 1 in the clip
-        of j."""
+        """Whether the cut i -> j has real frames on both sides: i + 1 in the clip of i, and j - 1 in that of j."""
         return i + 1 not in self.clip_start and j not in self.clip_start
 
 
@@ -89,32 +80,32 @@ class MotionGraph:
 class GraphOptions:
     """What makes a cut admissible.
 
-    rule "window": the window distance (kernels/cuts.py) is at most threshold_factor * max(t(i), floor), where
-    floor is the floor_quantile of all t. A morph of 8 frames bridges D at the speed at which 4 natural frames
-    bridge D / 2; so at factor 2, with t two thirds of a natural step, it moves no faster than the person
-    does. Without the floor a person at rest, the best place for a cut, could hardly leave: on real clips of a
-    minute 1 node in 3 would have no cut, and 9 in 10 at factor 1.
+    rule "window": the window distance (kernels/cuts.py) is at most threshold_factor * max(t(i), floor), where floor is
+    the floor_quantile of all t. A morph of 8 frames covers D at the speed at which 4 natural frames cover D / 2; so at
+    factor 2, with t two thirds of a natural step, it moves no faster than the person does. Without the floor, nodes at
+    rest, the best places for a cut, would have few: on real clips of a minute 1 node in 3 would have no cut, and at
+    factor 1 9 in 10.
 
     rule "paper": d(i, j) <= t(i); factor and floor do not apply. rule "official": the research release joins single
-    frames (engine/motion_graph/official.py); here the last frame of i and the first of j; factor, floor and weights do
-    not apply to what is admitted.
+    frames (engine/motion_graph/official.py), here the last frame of i and the first of j; factor, floor and weights do
+    not affect which cuts are admitted.
     """
 
     rule: GraphRule = "window"
     threshold_factor: float = 2.0
     floor_quantile: float = 0.5
-    # 48 ways out of every place are more than a search ever weighs; they are of different places first.
+    # 48 cuts from every node are more than any search uses; cuts to different places come first.
     max_cuts_per_node: int = 48
     place_radius: int = 1
-    # Position in body units; velocity times the 4 frames of a node: the distance that a difference in speed
-    # makes in one node.
+    # Position in body units; velocity times the 4 frames of a node: the distance that a difference in speed adds up to
+    # in one node.
     position_weight: float = 1.0
     velocity_weight: float = float(FRAMES_PER_NODE)
     surface_weight: float = 1.0
-    # Of the mean colour distance of the cells (lightness 0..1): 0.15 to 0.19 between two shirts, 0.07 between jump cuts
-    # of one shirt, 0.01 to 0.05 within a shot.
+    # Of the mean colour distance of the cells (lightness 0..1): 0.15 to 0.19 between two shirts, 0.07 across jump cuts
+    # with the same shirt, 0.01 to 0.05 within a shot.
     appearance_weight: float = 6.0
-    # Targets i-1 .. i+min_skip of the same clip are the place where the path is anyway.
+    # No cuts to targets i-1 .. i+min_skip of the same clip: the path is there anyway.
     min_skip: int = 3
 
 
@@ -131,13 +122,13 @@ def build_graph(
 ) -> tuple[MotionGraph, ConnectReport]:
     """The connected motion graph of a character.
 
-    joints float32 (F, J, 3), absolute in the picture, finite; surface uint64 (F, W), bits of the visible
-    person and the hands; clip_start int (n_clips + 1), first node of each clip, F = 4 clip_start[-1];
-    joint_weights (J,), not negative; unit_px, the body size in the unit of joints. confidence (F, J) in 0..1:
-    a joint counts by its mean over all frames, so what the camera never sees falls out. appearance float32
-    (F, cells, 3), colours as engine.features.appearance.slow_colours gives them: the window rule adds their distance.
-    progress(nodes done, nodes in all). Raises ValueError where arrays do not
-    fit each other, InputError where joints or body size are no numbers and where no clip is long enough.
+    joints float32 (F, J, 3), absolute in the picture, finite; surface uint64 (F, W), bits of the visible person and the
+    hands; clip_start int (n_clips + 1), first node of each clip, F = 4 clip_start[-1]; joint_weights (J,), not
+    negative; unit_px, the body size in the unit of joints. confidence (F, J) in 0..1: a joint is weighted by its mean
+    over all frames, so that joints out of the picture do not count. appearance float32 (F, cells, 3), colours from
+    engine.features.appearance.slow_colours: the window rule adds their distance. progress(nodes done, nodes in all).
+    Raises ValueError if arrays do not match, InputError if joints or body size are not numbers or no clip is long
+    enough.
     """
     options = options or GraphOptions()
     clip_start = np.asarray(clip_start, np.int64)
@@ -182,7 +173,7 @@ def _features(
     position *= np.float32(options.position_weight)
     velocity *= np.float32(options.velocity_weight)
     if appearance is not None:
-        # Cells count as joints that stand at a place in colour space: one kernel does for both.
+        # Cells count as joints at a place in colour space, so that one kernel serves both.
         colours = appearance * np.float32(options.appearance_weight / appearance.shape[1])
         position = np.concatenate([position, colours], axis=1)
         velocity = np.concatenate([velocity, np.zeros_like(colours)], axis=1)
@@ -220,7 +211,7 @@ def _admissible_cuts(
 def _official_cuts(features: NodeFeatures, joints: np.ndarray, clip_start: np.ndarray, options: GraphOptions) -> Cuts:
     if len(joints) > _OFFICIAL_MAX_FRAMES:
         raise InputError(
-            f"{len(joints)} frames are too many for the release's rule, whose edges grow with their square: "
+            f"{len(joints)} frames are too many for the release's rule, whose edges grow quadratically: "
             f"at most {_OFFICIAL_MAX_FRAMES}; use the window rule"
         )
     edges, is_continue = official_edges(frames_of_joints(joints, clip_start))
@@ -266,17 +257,17 @@ def _check(
     unit_px: float,
 ) -> None:
     if joints.ndim != 3 or joints.shape[2] != 3 or joints.dtype != np.float32:
-        raise ValueError(f"joints are {joints.dtype} {joints.shape}; wanted float32 (frames, joints, 3)")
+        raise ValueError(f"joints are {joints.dtype} {joints.shape}; expected float32 (frames, joints, 3)")
     if clip_start.ndim != 1 or len(clip_start) < 2 or clip_start[0] != 0 or (np.diff(clip_start) < 1).any():
         raise ValueError("clip starts must be ascending node numbers from 0 to the number of nodes")
     n_frames = int(clip_start[-1]) * FRAMES_PER_NODE
     if len(joints) != n_frames:
         raise ValueError(f"{len(joints)} frames of joints, but clips of {n_frames}; cut clips to whole nodes")
     if surface.dtype != np.uint64 or surface.ndim != 2 or len(surface) != n_frames:
-        raise ValueError(f"surface is {surface.dtype} {surface.shape}; wanted uint64 ({n_frames}, words)")
+        raise ValueError(f"surface is {surface.dtype} {surface.shape}; expected uint64 ({n_frames}, words)")
     if np.shape(joint_weights) != (joints.shape[1],) or np.min(joint_weights) < 0 or not np.any(joint_weights):
         raise ValueError(f"joint weights must be {joints.shape[1]} numbers, none negative, not all zero")
     if not unit_px > 0:
-        raise InputError(f"the body size is {unit_px}; wanted a positive number of pixels")
+        raise InputError(f"the body size is {unit_px}; expected a positive number of pixels")
     if not np.isfinite(joints).all():
-        raise InputError("joints hold NaN or infinity; fill the gaps before building a graph")
+        raise InputError("joints contain NaN or infinity; fill the gaps before building a graph")

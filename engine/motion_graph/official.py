@@ -1,9 +1,8 @@
-"""The research release's motion graph and path search, equal in every choice: a compatibility mode.
+"""The research release's motion graph and path search, reproduced exactly: a compatibility mode.
 
-Where it differs from the paper: a node is a single frame; an edge needs 45 of 55 joints below their own
-thresholds in position and in velocity; playing backwards counts as continuous; the search charges every past
-jump again at every step and keeps one best entry per node and step although costs depend on the whole path,
-so it is not a global optimum.
+Differences from the paper: a node is a single frame; an edge needs 45 of 55 joints below their own thresholds in
+position and in velocity; playing backwards counts as continuous; the search charges every past jump again at every step
+and keeps one best entry per node and step, although costs depend on the whole path, so it is not a global optimum.
 """
 
 from collections.abc import Iterator, Sequence
@@ -31,7 +30,7 @@ __all__ = [
 ]
 
 DEMO_MAX_NODES = 1800
-"""What the release's demo cuts a graph down to."""
+"""Size to which the release's demo reduces a graph."""
 
 _VOTES, _OF_JOINTS = 45, 55
 _LANES = 16  # joints of one vector step
@@ -40,31 +39,29 @@ _BLOCK_STEPS = 256
 
 @dataclass(frozen=True, eq=False)
 class OfficialFrames:
-    """position, velocity float32 (N, J, 3), root-relative; trans float32 (N, 3); previous, following int
-    (N,): the neighbour in the clip, -1 at its ends."""
+    """The joints of N frames."""
 
-    position: np.ndarray
-    velocity: np.ndarray
-    trans: np.ndarray
-    previous: np.ndarray
-    following: np.ndarray
+    position: np.ndarray  # float32 (N, J, 3), relative to the root
+    velocity: np.ndarray  # float32 (N, J, 3)
+    trans: np.ndarray  # float32 (N, 3)
+    previous: np.ndarray  # int (N,): the frame before it in the clip, -1 at the start
+    following: np.ndarray  # int (N,): the frame after it in the clip, -1 at the end
 
 
 @dataclass(frozen=True, eq=False)
 class OfficialGraph:
-    """edges int32 (E, 2), by the nodes' new numbers, ascending; is_continue bool (E,); previous int (n,), not
-    renumbered: only its being -1 matters; frames int32 (n,): the frame that each node shows."""
+    """Nodes and edges after renumbering."""
 
-    edges: np.ndarray
-    is_continue: np.ndarray
-    previous: np.ndarray
-    frames: np.ndarray
+    edges: np.ndarray  # int32 (E, 2), new node numbers, ascending
+    is_continue: np.ndarray  # bool (E,)
+    previous: np.ndarray  # int (n,), not renumbered: only whether it is -1 matters
+    frames: np.ndarray  # int32 (n,): the frame of each node
 
 
 @dataclass(frozen=True)
 class OfficialSearchOptions:
-    """The defaults of the release. A path pays loop_penalty * e^c for returning to a node after c visits, and
-    continue_penalty times its jumps so far at every step."""
+    """With the release's defaults. Returning to a node after c visits costs loop_penalty * e^c, and every step costs
+    continue_penalty times the number of jumps so far."""
 
     mode: Literal["both", "high_level", "low_level"] = "both"
     loop_penalty: float = 0.1
@@ -74,24 +71,24 @@ class OfficialSearchOptions:
 
 @dataclass(frozen=True, eq=False)
 class OfficialPath:
-    """nodes int32 (T,); is_continue bool (T - 1,), of the edges between them; cost."""
+    """A path through an OfficialGraph."""
 
-    nodes: np.ndarray
-    is_continue: np.ndarray
+    nodes: np.ndarray  # int32 (T,)
+    is_continue: np.ndarray  # bool (T - 1,), of the edges between them
     cost: float
 
 
 def frames_of_joints(
     joints: np.ndarray, clip_start: np.ndarray, root_joints: Sequence[int] = (LEFT_SHOULDER, RIGHT_SHOULDER)
 ) -> OfficialFrames:
-    """A character's joints as the release wants them.
+    """A character's joints in the release's form.
 
     joints float32 (F, J, 3); clip_start int (n_clips + 1), in nodes, F = 4 clip_start[-1]. The middle of
     root_joints is the translation and the origin of positions.
     """
     bounds = np.asarray(clip_start, np.int64) * FRAMES_PER_NODE
     if joints.ndim != 3 or joints.shape[2] != 3 or len(joints) != bounds[-1]:
-        raise ValueError(f"joints are {joints.shape}; wanted ({bounds[-1]}, joints, 3)")
+        raise ValueError(f"joints are {joints.shape}; expected ({bounds[-1]}, joints, 3)")
     trans = joints[:, list(root_joints)].mean(axis=1, dtype=np.float32)
     position = joints.astype(np.float32) - trans[:, None]
     velocity = np.empty_like(position)
@@ -108,13 +105,13 @@ def frames_of_joints(
 def official_edges(frames: OfficialFrames) -> tuple[np.ndarray, np.ndarray]:
     """Edges int32 (E, 2), ascending by source, then target, and is_continue bool (E,).
 
-    45 of 55 joints must vote for an edge; of another number of joints the same share, rounded up.
+    45 of 55 joints must vote for an edge; with another number of joints the same share, rounded up.
     """
     n_frames, n_joints, _ = frames.position.shape
     if frames.velocity.shape != frames.position.shape or frames.trans.shape != (n_frames, 3):
         raise ValueError(
             f"positions {frames.position.shape}, velocities {frames.velocity.shape} and translations "
-            f"{frames.trans.shape} do not fit; wanted (N, J, 3) twice and (N, 3)"
+            f"{frames.trans.shape} do not match; expected (N, J, 3) twice and (N, 3)"
         )
     previous, following = frames.previous.astype(np.int64), frames.following.astype(np.int64)
     all_points = []
@@ -122,7 +119,7 @@ def official_edges(frames: OfficialFrames) -> tuple[np.ndarray, np.ndarray]:
     for points in (frames.position, frames.velocity, frames.trans[:, None]):
         values = np.ascontiguousarray(points.transpose(0, 2, 1), dtype=np.float32)
         mean, used = kernels.thresholds(values, previous, following)
-        # What is filled up has limit 0 and never vote, for the comparison is strict.
+        # Padding has limit 0 and never votes, because the comparison is strict.
         spare = -values.shape[2] % _LANES if values.shape[2] > 1 else 0
         limits = np.pad(_squared_limit(mean), ((0, 0), (0, spare)))
         all_points.append(kernels.Points(np.pad(values, ((0, 0), (0, 0), (0, spare))), limits))
@@ -135,8 +132,8 @@ def official_edges(frames: OfficialFrames) -> tuple[np.ndarray, np.ndarray]:
 def _squared_limit(threshold: np.ndarray) -> np.ndarray:
     """The smallest float32 s with float32 sqrt(s) >= threshold: sqrt(x) < threshold is then exactly x < s.
 
-    So the inner loop of all pairs needs no square root. The square root rounds monotonously; the float32 next
-    to the square of the threshold is at most a few steps off.
+    So the inner loop over all pairs needs no square root. The square root rounds monotonically; the float32 next to the
+    square of the threshold is at most a few steps off.
     """
     limit: np.ndarray = (threshold * threshold).astype(np.float32)
     while (low := np.sqrt(limit) < threshold).any():
@@ -150,8 +147,7 @@ def _squared_limit(threshold: np.ndarray) -> np.ndarray:
 
 
 def largest_component(n_nodes: int, edges: np.ndarray) -> np.ndarray:
-    """int32: the nodes of the largest strongly connected component, ascending; of equal ones the release's
-    choice.
+    """int32: the nodes of the largest strongly connected component, ascending; ties are broken as in the release.
 
     edges int (E, 2), ascending.
     """
@@ -164,11 +160,11 @@ def largest_component(n_nodes: int, edges: np.ndarray) -> np.ndarray:
 
 
 def build_official_graph(frames: OfficialFrames, max_nodes: int | None = None, cut_start: int = 0) -> OfficialGraph:
-    """Edges, and of them the largest strongly connected component.
+    """The largest strongly connected component of the graph of all edges.
 
-    max_nodes: if more are left, drop one run of them starting at number cut_start, so that max_nodes remain,
-    and take the largest component again. The release's demo does so with DEMO_MAX_NODES and an unseeded
-    random start in 0 .. DEMO_MAX_NODES; here the start is given, and by default nothing is dropped.
+    max_nodes: if there are more, drop one run of them starting at number cut_start, so that max_nodes remain, and take
+    the largest component again. The release's demo does this with DEMO_MAX_NODES and an unseeded random start in 0 ..
+    DEMO_MAX_NODES; here the start is given, and by default nothing is dropped.
     """
     edges, is_continue = official_edges(frames)
     n_frames = len(frames.previous)
@@ -202,18 +198,18 @@ def search_official(
     audio_high: np.ndarray,
     options: OfficialSearchOptions | None = None,
 ) -> list[OfficialPath]:
-    """The release's best paths, up to top_k, cheapest first; none where no path exists.
+    """The release's best paths, up to top_k, cheapest first; empty if no path exists.
 
-    motion_* (n, C) and audio_* (T, C), unit vectors, all float32 or all float64: dot products are taken in
-    that type, all else in float64. Paths start at nodes without a previous one. Memory: n^2 top_k visit
-    counts, T n top_k predecessors.
+    motion_* (n, C) and audio_* (T, C), unit vectors, all float32 or all float64: dot products are computed in that
+    type, everything else in float64. Paths start at nodes without a previous one. Memory: n^2 top_k visit counts, T n
+    top_k predecessors.
     """
     options = options or OfficialSearchOptions()
     n_nodes, n_steps, n_ranks = len(motion_low), len(audio_low), options.top_k
     if n_steps < 1 or n_ranks < 1 or len(motion_high) != n_nodes or len(audio_high) != n_steps:
         raise ValueError(
             f"features of {n_nodes} and {len(motion_high)} nodes, {n_steps} and {len(audio_high)} steps, "
-            f"{n_ranks} paths; wanted equal numbers, none of them 0"
+            f"{n_ranks} paths; expected equal numbers, none of them 0"
         )
     order = np.argsort(graph.edges[:, 1], kind="stable")
     start = _starts(graph.edges[:, 1], n_nodes)
@@ -241,8 +237,7 @@ def search_official(
 
 
 def _revisit_costs(options: OfficialSearchOptions, n_steps: int) -> np.ndarray:
-    """float64 (T + 1,): what it costs to show a node that the path has shown c times; e^c overflows beyond
-    709."""
+    """float64 (T + 1,): the cost of showing a node that the path has shown c times; e^c overflows above 709."""
     costs = np.zeros(n_steps + 1)
     if options.loop_penalty:
         with np.errstate(over="ignore"):
@@ -267,7 +262,7 @@ def _increment_blocks(
     audio_high: np.ndarray,
     mode: Literal["both", "high_level", "low_level"],
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """(first step, increments float64 (B, n)); the first block is the first step alone."""
+    """(first step, increments float64 (B, n)); the first block is only the first step."""
     levels = []
     if mode != "high_level":
         levels.append((_filled_up(audio_low), *_distinct_columns(motion_low)))
@@ -285,7 +280,7 @@ def _increment_blocks(
 
 
 def _distinct_columns(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """The distinct rows as columns, in order of appearance, and which of them each row is; None if all are distinct.
+    """The distinct rows as columns, in order of appearance, and each row's index in them, None if all are distinct.
 
     A high-level vector is repeated over its window of 128 frames.
     """
@@ -296,6 +291,6 @@ def _distinct_columns(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def _filled_up(rows: np.ndarray) -> np.ndarray:
-    """With columns of zeros to a multiple of 4, the terms that the kernel takes together."""
+    """Padded with columns of zeros to a multiple of 4, the number of terms that the kernel adds at once."""
     missing = -rows.shape[1] % 4
     return np.ascontiguousarray(np.pad(rows, ((0, 0), (0, missing))) if missing else rows)

@@ -1,20 +1,20 @@
-"""Path search while the speech is still being heard: one node at a time, never taken back by what comes later.
+"""Path search while speech is still arriving: one node at a time, never revised by later speech.
 
-Before every node the exact best plan is made over the rows of speech that are known, and its first step is taken. The
-costs are those of the exact search (engine.motion_graph.costs, engine.motion_graph.search,
-engine.motion_graph.variety). What lies behind the last known row is not known, but something can be expected of it:
+Before every node the exact best plan is made over the known rows of speech, and its first step is taken. The costs are
+those of the exact search (engine.motion_graph.costs, engine.motion_graph.search, engine.motion_graph.variety). Beyond
+the last known row, costs are estimated:
 
 * A state (node, dwell) has a value: the discounted cost of going on from it for ever at mean costs, in speech and in
-  silence, mixed by whether the last row speaks. It knows dead ends, ends of clips, and the way to rest.
-* A match goes on along its stretch. If node n fits row t, then n + k fits row t + k: what a node costs more or less
-  than its mean at the last known row is expected of the nodes behind it, too, fading with k. This sum is what a cut is
-  paid for. Measured on four fitted people and seven voices not theirs, features of 4 frames look-ahead: the similarity
-  of n + k and t + k, as heard to the end, is 0.77, 0.71, 0.66, 0.53, 0.43, 0.31, 0.17 of that of n and t for k = 0, 1,
-  2, 4, 6, 8, 12. The row itself has changed by then (its autocorrelation is 0.1 to 0.5 after two nodes), and to know it
-  beside the match tells nothing more (R^2 0.978 instead of 0.977 at k = 1). Nor do earlier rows of the stretch tell
-  much: they explain 20 % of the variance of the next 12 similarities instead of 18.
+  silence, mixed by whether the last row is speech. It accounts for dead ends, ends of clips, and the way to rest.
+* A match continues along its stretch. If node n fits row t, then n + k fits row t + k: a node's excess over its mean
+  cost at the last known row is expected of the nodes after it too, fading with k. This sum is the gain that pays for a
+  cut. Measured on four fitted people and seven other voices, with features of 4 frames look-ahead: the similarity of
+  n + k and t + k, with everything heard, is 0.77, 0.71, 0.66, 0.53, 0.43, 0.31, 0.17 of that of n and t for k = 0, 1,
+  2, 4, 6, 8, 12. The row itself has changed by then (its autocorrelation is 0.1 to 0.5 after two nodes), and knowing it
+  in addition to the match adds nothing (R^2 0.978 instead of 0.977 at k = 1). Earlier rows of the stretch add little:
+  with them 20 % of the variance of the next 12 similarities is explained instead of 18.
 
-A step costs the same at any length of the reference: only states within reach are priced.
+A step takes the same time for any length of the reference: only states within reach are priced.
 """
 
 from dataclasses import dataclass
@@ -30,25 +30,22 @@ from engine.motion_graph.variety import NEAR_NODES, SAME_MOMENT_STEPS
 
 __all__ = ["Decision", "OnlineSearch"]
 
-_BEGINNINGS = 64  # first nodes that are weighed
+_BEGINNINGS = 64  # candidates for the first node
 
 
 @dataclass(frozen=True)
 class Decision:
-    """The next node. cut: by a cut of the graph. If neither that nor the successor: by a hard cut, out of a dead end.
-
-    planned: cuts (i, j) further along the best plan; they may still change.
-    """
+    """The next node, which follows by a cut of the graph, as the successor, or else by a hard cut out of a dead end."""
 
     node: int
-    cut: bool
-    planned: tuple[tuple[int, int], ...]
+    cut: bool  # by a cut of the graph
+    planned: tuple[tuple[int, int], ...]  # cuts (i, j) further along the best plan; they may still change
 
 
 class OnlineSearch:
-    """One stream's path. Its state has the same size for ever. One caller at a time.
+    """One stream's path. Its state has constant size. One caller at a time.
 
-    node: the last one that is decided; dwell: nodes since the last cut, at most min_dwell; n_steps: nodes so far.
+    node: the last one decided; dwell: nodes since the last cut, at most min_dwell; n_steps: nodes so far.
     """
 
     def __init__(self, prepared: OnlineGraph) -> None:
@@ -69,8 +66,8 @@ class OnlineSearch:
         self.n_steps = 0
 
     def begin(self, outlook: SpeechSteps) -> int:
-        """The first node: of those that look best by the first row, the start of the best plan. outlook: row of its
-        step, and of those behind it."""
+        """The first node: the start of the best plan from the nodes that fit the first row best. outlook: the row of
+        its step, and later ones."""
         graph = self._graph
         heard = self._heard(outlook)
         totals = beginnings(graph.tables, heard, graph.kept)
@@ -81,17 +78,17 @@ class OnlineSearch:
         return self._decided
 
     def begin_at_rest(self) -> int:
-        """The first node, where nobody speaks."""
+        """The first node, if nobody speaks."""
         self._commit(self.rest_node(), self._graph.depth)
         return self._decided
 
     def rest_node(self) -> int:
-        """The best node to be at, and to go on from, while nobody speaks."""
+        """The best node to be at and to go on from while nobody speaks."""
         return self._graph.rest_node
 
     def advance(self, outlook: SpeechSteps) -> Decision:
-        """Decide the successor. outlook: row 0 of the current node's step, which is fixed already, then those behind
-        it; rows beyond lookahead_nodes are not looked at."""
+        """Decide the next node. outlook: row 0 belongs to the current node's step, which is fixed; later rows follow,
+        and those beyond lookahead_nodes are ignored."""
         starts = Starts(np.array([self._decided], np.int32), np.array([self.dwell], np.int32), to_pay=False)
         nodes, dwells = plan(self._planning(self._heard(outlook), self.n_steps - 1), starts)
         if nodes[0] < 0:
@@ -103,25 +100,25 @@ class OnlineSearch:
         return Decision(self._decided, bool(by_cut[1]), tuple(cuts))
 
     def go_on(self) -> int | None:
-        """The continue successor, without choice; None where there is none."""
+        """Go to the next node of the clip without a search; None if there is none."""
         if self.node is None or not self._graph.tables.edges.goes_on[self.node]:
             return None
         self.follow(self.node + 1, cut=False)
         return self.node
 
     def follow(self, node: int, cut: bool) -> None:
-        """The next node was decided elsewhere: by a cut of the graph, or as the continue successor."""
+        """Take a next node that was decided elsewhere: by a cut of the graph, or as the next node of the clip."""
         self._commit(node, 1 if cut else min(self.dwell + 1, self._graph.depth))
 
     def jump(self, node: int) -> None:
-        """The next node is `node`, by a hard cut. Raises ValueError where the graph does not keep it."""
+        """Go to `node` by a hard cut. Raises ValueError if the graph does not keep it."""
         if not (0 <= node < self._graph.n_nodes and np.any(self._graph.kept == node)):
             raise ValueError(f"node {node} is not a kept node of this graph")
         self._commit(node, self._graph.depth)
         self._undo = None
 
     def take_back(self) -> None:
-        """Undo the last advance, follow or go_on, once; nothing to undo: nothing happens."""
+        """Undo the last advance, follow or go_on, once; does nothing if there is nothing to undo."""
         if self._undo is None:
             return
         self.n_steps -= 1
@@ -143,13 +140,13 @@ class OnlineSearch:
         self.n_steps += 1
 
     def _heard(self, outlook: SpeechSteps) -> Outlook:
-        """The rows that count, and what is expected behind them."""
+        """The rows used, and what is expected after them."""
         graph, options = self._graph, self._graph.options
         rows = outlook[: options.lookahead_nodes + 1]
         if not len(rows) or (rows.low.shape[1], rows.high.shape[1]) != graph.widths:
             raise InputError(
                 f"speech of shape {rows.low.shape} and {rows.high.shape}; "
-                f"wanted one row or more of {graph.widths[0]} and {graph.widths[1]} numbers"
+                f"expected one row or more of {graph.widths[0]} and {graph.widths[1]} numbers"
             )
         return Outlook(
             low=fixed(rows.low, np.float32),

@@ -1,10 +1,10 @@
 """Path search: the cheapest walk over the motion graph for given costs of nodes.
 
 cost of a path = sum over steps of costs[t, n_t] + sum over cuts i -> j of
-    cut_weight + distance_weight * D(i, j)^2 + relaxed_weight if the cut is a relaxed one + gap_weight if it has
-    no real frames on both sides + return penalty.
-At least min_dwell nodes lie between two cuts. The return penalty keeps a path from cutting back into what it
-has just shown: it is a Markov stand-in for a memory of the path, so the search stays exact.
+    cut_weight + distance_weight * D(i, j)^2 + relaxed_weight if the cut is relaxed + gap_weight if it does not have
+    real frames on both sides + return penalty.
+There are at least min_dwell nodes between two cuts. The return penalty keeps a path from cutting back to what it has
+just shown: it is a Markov substitute for a memory of the path, so the search stays exact.
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,20 +20,20 @@ from engine.timebase import FPS, FRAMES_PER_NODE
 
 __all__ = ["JITTER_PATCH", "Path", "SearchOptions", "cut_costs", "node_jitter", "viterbi", "viterbi_blocks"]
 
-# Jitter is constant over patches of 8 steps x 8 nodes (a second of speech, a second of motion, about one
-# gesture): drawn for every node and step alone it would average out along a stretch of the path.
+# Jitter is constant over patches of 8 steps x 8 nodes (a second of speech, a second of motion, about one gesture):
+# drawn for each node and step, it would average out along a stretch of the path.
 JITTER_PATCH = 8
 _BLOCK_STEPS = 1024
 
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """Weights are in the unit of the costs of nodes (2 - cos - cos in [0, 4] a step)."""
+    """Weights are in the unit of the costs of nodes (2 - cos - cos, in [0, 4] per step)."""
 
     min_dwell: int = MIN_DWELL
-    # Of the squared distance: a morph hides small differences and shows large ones. Of seven real people the largest
-    # distance of a cut is 0.59 on average instead of 0.69 by an equal price in proportion, r of voice energy and body
-    # speed 0.53 instead of 0.55; at weight 12 it is 0.62 and 0.53, at 24 0.53 and 0.50.
+    # Of the squared distance: a morph hides small differences and shows large ones. For seven real people the largest
+    # distance of a cut is 0.59 on average, instead of 0.69 with an equivalent cost linear in distance, and r of voice
+    # energy and body speed is 0.53 instead of 0.55; at weight 12 they are 0.62 and 0.53, at 24 0.53 and 0.50.
     distance_weight: float = 16.0
     cut_weight: float = 0.5
     relaxed_weight: float = 2.0
@@ -42,7 +42,7 @@ class SearchOptions:
     # A cut back by b < R nodes of the same clip pays return_penalty * (1 - b / R); R is return_s in nodes.
     return_penalty: float = 2.0
     return_s: float = 8.0
-    # Up to `variation` is added to the cost of a node, by patches that depend on the seed: equal seeds, equal
+    # Up to `variation` is added to the costs of nodes, in patches that depend on the seed: equal seeds give equal
     # performances.
     seed: int = 0
     variation: float = 0.0
@@ -50,11 +50,11 @@ class SearchOptions:
 
 @dataclass(frozen=True, eq=False)
 class Path:
-    """nodes int32 (T,); cost; cuts int64: every t whose step from nodes[t] to nodes[t + 1] is a cut."""
+    """A path through a motion graph."""
 
-    nodes: np.ndarray
+    nodes: np.ndarray  # int32 (T,)
     cost: float
-    cuts: np.ndarray
+    cuts: np.ndarray  # int64: every t whose step from nodes[t] to nodes[t + 1] is a cut
 
 
 def viterbi(
@@ -62,9 +62,9 @@ def viterbi(
 ) -> Path:
     """The cheapest path, exact; ties go to the lowest source.
 
-    costs float32 (T, N): what it costs to show node n at step t; inf forbids it. start: the first node, if
-    given; else any kept node. A path starts with full dwell: it may cut at once. Raises InputError if T is 0,
-    if costs are NaN and if no path of T steps exists, ValueError if shapes differ or start is no kept node.
+    costs float32 (T, N): the cost of showing node n at step t; inf forbids it. start: the first node; None: any kept
+    node. A path starts with full dwell: it may cut at once. Raises InputError if T is 0, if costs are NaN or if no path
+    of T steps exists, ValueError if shapes differ or start is not a kept node.
     """
     if costs.ndim != 2:
         raise ValueError(f"costs have shape {costs.shape}; wanted (steps, {graph.n_nodes})")
@@ -79,17 +79,17 @@ def viterbi_blocks(
     start: int | None = None,
     dwell: int | None = None,
 ) -> Path:
-    """As viterbi, for costs that come as blocks of rows, float32 (any number, N): equal to viterbi of all
-    rows together. dwell: nodes since the last cut at `start`, where that is not long ago.
+    """Like viterbi, for costs in blocks of rows, float32 (any number, N); the result equals viterbi of all rows.
 
-    Keeps 2 1/8 bytes per step and node: an hour of speech on 5 minutes of reference is 130 MB.
+    dwell: nodes since the last cut at `start`; None: enough to cut at once. Keeps 2 1/8 bytes per step and node: 130 MB
+    for an hour of speech on 5 minutes of reference.
     """
     options = options or SearchOptions()
     _check(graph, options, start)
     incoming = _incoming(graph, options)
     slot = np.uint16 if np.diff(incoming.cut_start).max() < 2**16 else np.uint32
     state = np.full((options.min_dwell, graph.n_nodes), np.inf)
-    # As if every start had been reached by a free step before the first.
+    # As if every start had been reached by a step at no cost before the first.
     dwelt_before = min(dwell or options.min_dwell, options.min_dwell)
     state[dwelt_before - 1, graph.kept if start is None else start] = 0.0
     history: list[Choices] = []
@@ -105,7 +105,7 @@ def viterbi_blocks(
         history.append(choices)
         n_steps += len(block)
     if not n_steps:
-        raise InputError("there are no costs to search; wanted one row or more")
+        raise InputError("there are no costs to search; expected one row or more")
     return _best_path(state, incoming, history)
 
 
@@ -127,8 +127,8 @@ def cut_costs(graph: MotionGraph, options: SearchOptions) -> np.ndarray:
 
 
 def node_jitter(options: SearchOptions, first_step: int, n_steps: int, n_nodes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Jitter of steps first_step .. first_step + n_steps - 1: rows float32 (P, N) and the row of each step,
-    int64 (n_steps,)."""
+    """Jitter of steps first_step .. first_step + n_steps - 1: rows float32 (P, N), and the row of each step, int64
+    (n_steps,)."""
     patch = np.arange(first_step, first_step + n_steps) // JITTER_PATCH
     rows = np.arange(patch[0], patch[-1] + 1, dtype=np.uint64)
     seed = np.array([options.seed % 2**64], np.uint64)
@@ -151,7 +151,7 @@ def _incoming(graph: MotionGraph, options: SearchOptions) -> Incoming:
     arrives = np.zeros(graph.n_nodes, bool)
     arrives[graph.indices[goes_on]] = True
     target = graph.indices[~goes_on]
-    # Stable: edges come by ascending source, and so they stay within each target.
+    # A stable sort keeps the edges of each target in ascending order of source.
     order = np.argsort(target, kind="stable")
     counts = np.bincount(target, minlength=graph.n_nodes)
     return Incoming(
@@ -164,7 +164,7 @@ def _incoming(graph: MotionGraph, options: SearchOptions) -> Incoming:
 
 def _best_path(state: np.ndarray, incoming: Incoming, history: list[Choices]) -> Path:
     depth = len(state)
-    # Node by node, the longest dwell first: so ties go to the lowest node.
+    # By node, longest dwell first, so that ties go to the lowest node.
     best = int(np.argmin(state[::-1].T))
     node, dwell = best // depth, depth - best % depth
     cost = float(state[dwell - 1, node])
@@ -187,7 +187,7 @@ def _checked_blocks(blocks: Iterable[np.ndarray], n_nodes: int) -> Iterator[np.n
         if len(block) == 0:
             continue
         if not np.all(block > -np.inf):
-            raise InputError("costs hold NaN or -inf")
+            raise InputError("costs contain NaN or -inf")
         yield np.ascontiguousarray(block, dtype=np.float32)
 
 

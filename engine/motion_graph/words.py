@@ -1,6 +1,6 @@
 """Keyword matches, the other half of the retrieval of Gesture Video Reenactment (Zhou et al. 2022).
 
-Where the speech says a word that the person said in the reference, the gesture that went with it costs less.
+When the speech has a word that the person said in the reference, the gesture that accompanied it there costs less.
 """
 
 import json
@@ -22,11 +22,11 @@ MAX_JSON_CHARS = 32 << 20
 MAX_WORDS = 200_000
 MAX_WORD_CHARS = 100
 MAX_TIME_S = 24 * 3600.0
-LATE_S = 1.0  # recognisers let the last word end a little after the sound
+LATE_S = 1.0  # recognisers often end the last word a little after the sound
 
-WANTED = 'want a list of {"word": text, "start": seconds, "end": seconds}'
+WANTED = 'expected a list of {"word": text, "start": seconds, "end": seconds}'
 
-# Too common to carry a gesture; other languages are caught by frequency.
+# Too common to carry a gesture; in other languages, frequency excludes such words.
 _COMMON = (
     "a about after all also am an and any are as at be because been but by can could did do does for "
     "from had has have he her here him his how i i'm if in into is it it's its just like me more my no "
@@ -48,28 +48,28 @@ class Word:
 
 @dataclass(frozen=True)
 class KeywordOptions:
-    """How much a keyword is worth, beside similarities between -1 and 1."""
+    """The bonus of a keyword, relative to similarities between -1 and 1."""
 
-    # At the node where the word starts. A cut costs about 2 and the best node of a step lies about 0.7 below the middle
-    # one: over the nodes around a word this buys the way there and back.
+    # At the node where the word starts. A cut costs about 2 and the best node of a step is about 0.7 below the median:
+    # over the nodes around a word, this pays for a cut there and back.
     weight: float = 4.0
-    reach: int = 6  # nodes (0.8 s) over which the bonus fades on both sides: a stroke with its preparation
-    most_occurrences: int = 12  # said more often in the reference, a word says nothing about a place
+    reach: int = 6  # nodes (0.8 s) over which the bonus fades on each side: a stroke with its preparation
+    most_occurrences: int = 12  # a word that occurs more often in the reference does not identify a place
 
 
 def parse_words(text: str, duration_s: float = MAX_TIME_S) -> tuple[Word, ...]:
     """Word timings from JSON text: a list, {"words": list} or a recogniser's segments with words.
 
-    Sorted by start. Raises InputError when the content is anything else, or reaches beyond `duration_s`.
+    Sorted by start. Raises InputError if the content is anything else, or reaches beyond `duration_s`.
     """
     if len(text) > MAX_JSON_CHARS:
-        raise InputError(f"the word timings are {len(text)} characters long, at most {MAX_JSON_CHARS} are read")
+        raise InputError(f"the word timings are {len(text)} characters long, at most {MAX_JSON_CHARS} are allowed")
     try:
         entries = _entries(json.loads(text))
     except (ValueError, RecursionError) as error:
         raise InputError(f"the word timings are not JSON ({error}); {WANTED}") from error
     if len(entries) > MAX_WORDS:
-        raise InputError(f"{len(entries)} words, at most {MAX_WORDS} are read")
+        raise InputError(f"{len(entries)} words, at most {MAX_WORDS} are allowed")
     words = [_word(entry, number, duration_s) for number, entry in enumerate(entries)]
     return tuple(sorted(words, key=lambda word: word.start_s))
 
@@ -83,7 +83,7 @@ def _entries(content: Any) -> list[Any]:
     if isinstance(content, dict):
         content = content.get("words")
     if not isinstance(content, list):
-        raise InputError(f"the word timings hold no list of words; {WANTED}")
+        raise InputError(f"the word timings contain no list of words; {WANTED}")
     return content
 
 
@@ -96,7 +96,7 @@ def _word(entry: Any, number: int, duration_s: float) -> Word:
         raise InputError(f"word {number} ({text!r}) of the word timings has no times in seconds; {WANTED}")
     # a JSON integer may be too large for a float: compare first, convert after
     if not all(0 <= time <= MAX_TIME_S for time in times) or times[1] < times[0]:
-        raise InputError(f"word {number} ({text!r}) of the word timings lasts from {times[0]} to {times[1]} s")
+        raise InputError(f"word {number} ({text!r}) of the word timings is from {times[0]} to {times[1]} s")
     if times[0] > duration_s + LATE_S:
         raise InputError(
             f"word {number} ({text!r}) starts at {times[0]} s but the recording ends at {duration_s:.1f} s; "
@@ -106,7 +106,7 @@ def _word(entry: Any, number: int, duration_s: float) -> Word:
 
 
 def _key(text: str) -> str:
-    """What is compared: letters and digits, case folded; empty for stop words and noise."""
+    """The form that is compared: letters and digits, case-folded; empty for stop words and noise."""
     folded = unicodedata.normalize("NFKC", text).casefold().replace("\u2019", "'").strip()
     if folded.strip(".,;:!?-\"'()[]") in STOP_WORDS:
         return ""
@@ -121,12 +121,11 @@ def keyword_bonus(
     clip_start: np.ndarray,
     options: KeywordOptions | None = None,
 ) -> csr_array:
-    """What to subtract from node costs, sparse float32 (n_steps, N): costs[a:b] -= bonus[a:b].toarray().
+    """The bonus to subtract from node costs, sparse float32 (n_steps, N): costs[a:b] -= bonus[a:b].toarray().
 
-    `node_start_s` (N,): when each node starts in the recording that the reference words belong to, NaN for
-    nodes of another one. A bonus lies along the diagonal through the two places where a word is said,
-    inside the clip: the path is drawn to play the gesture in step with the word. Where several words meet,
-    the largest bonus counts.
+    `node_start_s` (N,): when each node starts in the recording of the reference words, NaN for nodes of another one. A
+    bonus runs along the diagonal through the step and the node where a word is said, within the clip, so that the
+    gesture is played in step with the word. If several words overlap, the largest bonus counts.
     """
     options = options or KeywordOptions()
     said = _places(reference, node_start_s, options.most_occurrences)
@@ -147,7 +146,7 @@ def keyword_bonus(
 
 
 def _places(reference: tuple[Word, ...], node_start_s: np.ndarray, most: int) -> dict[str, list[int]]:
-    """Content word -> the nodes in which it starts."""
+    """Content word -> the nodes where it starts."""
     keys = [_key(word.text) for word in reference]
     counts = Counter(keys)
     known = np.flatnonzero(np.isfinite(node_start_s))

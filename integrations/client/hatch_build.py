@@ -1,4 +1,4 @@
-"""Takes files, version and dependencies from tango-rt, so that none of them is written twice."""
+"""Takes files and dependencies from tango-rt, so that they are defined only once."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ except ModuleNotFoundError:  # Python 3.10
 
 
 class SharedFiles(BuildHookInterface):
-    """Of the checkout; of a source distribution, which holds copies of them. An editable install points to them."""
+    """The files of the checkout, or their copies in a source distribution. An editable install points to them."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         if version == "editable":

@@ -14,7 +14,7 @@ import numpy as np
 
 from engine.errors import BackendError
 from tango_rt.characters.estimator import PoseEstimator, RawPose
-from tango_rt.interrupts import interrupts_held
+from tango_rt.interrupts import hold_interrupts
 from tango_rt.models.folder import ensure_models
 
 __all__ = ["Block", "Workers"]
@@ -80,7 +80,7 @@ class Workers:
         models = ensure_models()  # once, and not by every process
         self._slots = [self._context.RawArray("B", n_bytes) for _ in range(self._n_workers + 1)]
         self._free = list(range(len(self._slots)))
-        with interrupts_held():
+        with hold_interrupts():
             for _ in range(self._n_workers):
                 ours, theirs = self._context.Pipe()
                 process = self._context.Process(target=_work, args=(theirs, self._slots, models), daemon=True)

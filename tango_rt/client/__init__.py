@@ -6,20 +6,20 @@
         for event in session: ...
 
 Events are the messages of the protocol themselves: VideoFrame, UtteranceStarted, UtteranceFinished, Underrun, Warning,
-Stats and Pong of tango_rt.v1. Nothing is ever sent again or reconnected: what goes wrong raises ServerError, and what
-cannot be asked for InputError; both are TangoErrors.
+Stats and Pong of tango_rt.v1. The client never retries and never reconnects: failures raise ServerError, bad arguments
+raise InputError; both are TangoErrors.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from tango_rt.client.distributions import warn_of_mixture
+from tango_rt.client.distributions import warn_about_mixture
 
 if TYPE_CHECKING:
     from tango_rt.client.aio import AsyncClient, AsyncSession
     from tango_rt.client.channel import ConnectOptions
     from tango_rt.client.errors import BackendError, InputError, ServerError, TangoError
-    from tango_rt.client.measured import Measured
+    from tango_rt.client.measurements import Measurements
     from tango_rt.client.options import SessionOptions
     from tango_rt.client.plain import Client, Session
 
@@ -30,7 +30,7 @@ __all__ = [
     "Client",
     "ConnectOptions",
     "InputError",
-    "Measured",
+    "Measurements",
     "ServerError",
     "Session",
     "SessionOptions",
@@ -44,7 +44,7 @@ _PLACES = {
     "Client": "plain",
     "ConnectOptions": "channel",
     "InputError": "errors",
-    "Measured": "measured",
+    "Measurements": "measurements",
     "ServerError": "errors",
     "Session": "plain",
     "SessionOptions": "options",
@@ -53,9 +53,9 @@ _PLACES = {
 
 
 def __getattr__(name: str) -> Any:
-    # on first use, so that the command line can ask this package for its options without waiting for grpc
+    # on first use, so that the command line can read the options of this package without importing grpc
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    warn_of_mixture()
+    warn_about_mixture()
     value = globals()[name] = getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
     return value

@@ -1,4 +1,4 @@
-"""The client for asyncio: a session is iterated in one task and spoken to from any."""
+"""The client for asyncio: iterate over a session in one task, send from any."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -12,7 +12,7 @@ from tango_rt.client.answers import Pages, checked_character, checked_info
 from tango_rt.client.channel import ConnectOptions, channel_options, credentials, metadata
 from tango_rt.client.checks import PROGRESS, Checks
 from tango_rt.client.errors import ServerError, broken, late_acceptance, not_accepted, server_error, stalled
-from tango_rt.client.measured import Measured
+from tango_rt.client.measurements import Measurements
 from tango_rt.client.options import STATES, InterruptMode, SessionOptions, State
 from tango_rt.client.outbox import Outbox, Request
 from tango_rt.client.patience import Patience
@@ -24,7 +24,7 @@ __all__ = ["AsyncClient", "AsyncSession"]
 
 
 class AsyncClient:
-    """One connection to a server; use it in an async with. All methods raise ServerError where the server refuses."""
+    """One connection to a server; use it in an async with. All methods raise ServerError if the server refuses."""
 
     def __init__(self, target: str, options: ConnectOptions | None = None) -> None:
         """Raises InputError for an address or credentials that cannot be used; connects with the first call."""
@@ -65,7 +65,7 @@ class AsyncClient:
         return pages.characters
 
     def stream(self, options: SessionOptions, timeout_s: float | None = None) -> "AsyncSession":
-        """A live session, to be entered by an async with. timeout_s: the whole session ends after so long."""
+        """A live session; enter it by an async with. timeout_s: limit for the whole session."""
 
         def start() -> Any:
             return self._stub.StreamGestures(metadata=self._metadata, timeout=timeout_s)
@@ -98,15 +98,15 @@ class AsyncClient:
             answer = await method(request, metadata=self._metadata, timeout=self._options.timeout_s)
         except grpc.aio.AioRpcError as error:
             raise server_error(error, self._route) from error
-        if answer is None:  # gRPC's way to say so
-            raise broken(self._route, "an answer that cannot be read")
+        if answer is None:  # how gRPC reports it
+            raise broken(self._route, "an unreadable answer")
         return answer
 
 
 class AsyncSession:
-    """A live session. Iterate over its events in one task; send from any other, or from the same.
+    """A live session. Iterate over its events in one task; send from the same or any other.
 
-    `accepted` is the effective configuration. Leaving the async with before the end cancels: the server drops the rest.
+    `accepted` is the effective configuration. Leaving the async with early cancels: the server drops the rest.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class AsyncSession:
     ) -> None:
         self.options = options
         self.accepted: session_pb2.Accepted
-        self.measured: Measured
+        self.measurements: Measurements
         self._start = start
         self._route = route
         self._timeout_s = connect.timeout_s
@@ -128,7 +128,7 @@ class AsyncSession:
 
     async def __aenter__(self) -> "AsyncSession":
         self._outbox.put(Request(config=self.options.to_config()))
-        self.measured = Measured()
+        self.measurements = Measurements()
         self._call = self._start()
         self._call.add_done_callback(self._end)
         self._writer = asyncio.create_task(self._write())
@@ -154,11 +154,11 @@ class AsyncSession:
         await self._leave()
 
     async def send_audio(self, samples: Samples, utterance: str = "", first_sample: int | None = None) -> bool:
-        """Any number of samples: floats in [-1, 1], integers by their full range, or bytes in the session's encoding.
+        """Any number of samples: floats in [-1, 1], integers of full range, or bytes in the session's encoding.
 
-        Waits while the server does not read. Returns False where the utterance was interrupted, before or meanwhile:
-        the rest of it is not wanted. first_sample: its number within the utterance, for the server to check.
-        Raises ServerError where the session is over, InputError for samples that cannot be told (see audio_bytes).
+        Waits while the server does not read. Returns False if the utterance was interrupted, before or meanwhile: do
+        not send the rest. first_sample: its number within the utterance, for the server to check.
+        Raises ServerError if the session is over, InputError for samples that cannot be used (see audio_bytes).
         """
         data = audio_bytes(samples, self.options.audio_encoding)
         n_interrupts = self._outbox.n_interrupts
@@ -167,14 +167,14 @@ class AsyncSession:
             if self._outbox.worthless(utterance, n_interrupts):
                 return False
             await self._send(message)
-            self.measured.sent_audio()
+            self.measurements.sent_audio()
         return True
 
     async def end_of_utterance(self, utterance: str = "") -> None:
         await self._send(Request(end_of_utterance=session_pb2.EndOfUtterance(utterance_id=utterance)))
 
     async def interrupt(self, mode: InterruptMode = "rest", utterance: str = "") -> None:
-        """Stop speaking. Sound of it that was not sent yet never will be, and nothing waits for it."""
+        """Stop speaking. Sound that was not sent yet is discarded; calls that wait to send it return."""
         await self._check()
         self._outbox.interrupt(mode, utterance)
         self._changed.set()
@@ -186,7 +186,7 @@ class AsyncSession:
         await self._send(Request(ping=session_pb2.Ping(number=number)))
 
     async def finish(self) -> None:
-        """No more will be sent: the server performs what it has and ends the session."""
+        """Send no more: the server performs what it has and ends the session."""
         self._outbox.finished = True
         self._checks.finished()
         self._changed.set()
@@ -208,7 +208,7 @@ class AsyncSession:
     async def _next(self) -> Any:
         """The next event; None: the session is over."""
         event = None
-        while event is None:  # what a newer server may say and we do not know is passed over
+        while event is None:  # skip events of newer servers that we do not know
             response = await self._read()
             if response is grpc.aio.EOF:
                 return None
@@ -219,7 +219,7 @@ class AsyncSession:
                 raise
         if isinstance(event, PROGRESS):
             self._patience.renew()
-        self.measured.arrived(event)
+        self.measurements.arrived(event)
         return event
 
     def _is_owed(self) -> bool:
@@ -227,7 +227,7 @@ class AsyncSession:
 
     async def _read(self) -> Any:
         reading = await _answer(self._call, self._patience, self._route)
-        if reading.cancelled():  # the session was cancelled, and not whoever reads from it
+        if reading.cancelled():  # the session was cancelled, not the reading task
             raise await self._failure()
         try:
             return reading.result()
@@ -256,8 +256,8 @@ class AsyncSession:
             await self._changed.wait()
 
     async def _write(self) -> None:
-        """A task of its own, so that a send may wait for the server while others put an interrupt before it."""
-        # the call ends with an error of its own, which whoever reads or sends next is told
+        """A separate task, so that an interrupt can overtake a send that waits for the server."""
+        # the call ends with its own error, which the next read or send raises
         with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
             while True:
                 await self._until(lambda: not self._outbox.idle or self._outbox.finished)
@@ -283,7 +283,7 @@ class AsyncSession:
 
 
 async def _answer(call: Any, patience: Patience, route: Route) -> "asyncio.Future[Any]":
-    """The next response of a call, or how it ended. Raises ServerError, and cancels, where patience is over."""
+    """The next response of a call, or how it ended. Cancels the call and raises ServerError when patience runs out."""
     reading = asyncio.ensure_future(call.read())
     try:
         with patience.waiting():
@@ -292,15 +292,15 @@ async def _answer(call: Any, patience: Patience, route: Route) -> "asyncio.Futur
                     call.cancel()
                     raise stalled(route, patience.limit_s)
     finally:
-        reading.cancel()  # where it is not over
+        reading.cancel()  # if it is not done
     return reading
 
 
 async def _finished(work: Coroutine[Any, Any, Any], timeout_s: float | None = None) -> "asyncio.Future[Any] | None":
-    """Work in a task of its own, which holds how it ended; None: it did not within timeout_s, and was cancelled."""
+    """The task of the work once it is done; None: it took longer than timeout_s and was cancelled."""
     task = asyncio.ensure_future(work)
     try:
         done, _ = await asyncio.wait({task}, timeout=timeout_s)
     finally:
-        task.cancel()  # where it is not over
+        task.cancel()  # if it is not done
     return task if done else None

@@ -1,4 +1,4 @@
-"""What a server tells of itself and of its characters, believed only as far as it can be true."""
+"""What a server reports about itself and its characters, checked for plausibility."""
 
 from tango_rt.client.checks import check_durations
 from tango_rt.client.errors import broken
@@ -17,10 +17,10 @@ _PAGE = 100
 def checked_info(info: service_pb2.ServerInfo, route: Route) -> service_pb2.ServerInfo:
     """Raises ServerError."""
     if info.ByteSize() > _MAX_INFO_BYTES:
-        raise broken(route, f"{info.ByteSize()} bytes tell of it")
+        raise broken(route, f"its description has {info.ByteSize()} bytes")
     counts = (info.max_sessions, info.active_sessions, info.default_lookahead_nodes, info.max_message_bytes)
     if min(counts) < 0:
-        raise broken(route, f"it has {min(counts)} of something")
+        raise broken(route, f"its description has a count of {min(counts)}")
     durations = (info.max_chunk, info.max_session, info.idle_timeout, info.max_queued_audio)
     if problem := check_durations(durations):
         raise broken(route, problem)
@@ -30,7 +30,7 @@ def checked_info(info: service_pb2.ServerInfo, route: Route) -> service_pb2.Serv
 def checked_character(character: service_pb2.Character, route: Route) -> service_pb2.Character:
     """Raises ServerError."""
     if character.ByteSize() > _MAX_CHARACTER_BYTES:
-        raise broken(route, f"{character.ByteSize()} bytes tell of one character")
+        raise broken(route, f"the description of a character has {character.ByteSize()} bytes")
     sizes = (character.width, character.height, character.n_frames, character.n_nodes, character.n_nodes_kept)
     if min(*sizes, character.n_clips, character.size_bytes) < 0:
         raise broken(route, "a character has a size below 0")
@@ -38,7 +38,7 @@ def checked_character(character: service_pb2.Character, route: Route) -> service
 
 
 class Pages:
-    """Collects pages of characters until there are no more."""
+    """Collects all pages of characters."""
 
     def __init__(self, route: Route) -> None:
         self.characters: list[service_pb2.Character] = []
@@ -53,7 +53,7 @@ class Pages:
         """The request for the next page; None: that was all. Raises ServerError for pages that do not end."""
         self._n_bytes += page.ByteSize()
         if len(page.characters) > _PAGE:
-            raise broken(self._route, f"{len(page.characters)} characters on a page that has room for {_PAGE}")
+            raise broken(self._route, f"{len(page.characters)} characters on a page of at most {_PAGE}")
         if self._n_bytes > _MAX_BYTES or len(self._tokens) >= _MAX_PAGES:
             raise broken(self._route, "its list of characters does not end")
         self.characters += (checked_character(character, self._route) for character in page.characters)
@@ -61,7 +61,7 @@ class Pages:
         if not token:
             return None
         if token in self._tokens or not page.characters:
-            raise broken(self._route, "its list of characters leads back to a page that was there, or to nothing")
+            raise broken(self._route, "its list of characters repeats a page, or has an empty one")
         self._tokens.add(token)
         return self._next(token)
 

@@ -12,40 +12,36 @@ from tango_rt.client.route import Route
 
 __all__ = ["ConnectOptions", "channel_options", "credentials", "metadata"]
 
-_MAX_MESSAGE_BYTES = 64 * 2**20  # a raw picture of 4K has 25 MB; gRPC's own limit is 4
+_MAX_MESSAGE_BYTES = 64 * 2**20  # a raw 4K picture has 25 MB; gRPC's default limit is 4 MB
 
 
 @dataclass(frozen=True)
 class ConnectOptions:
     """How to reach a server.
 
-    Plaintext to this machine, TLS to any other; tls asks for it here too, insecure does without it elsewhere, but not
-    through a proxy. What the environment says of proxies (grpc_proxy, https_proxy, ...) counts for other machines only.
-    ca: PEM of whom to trust (default: what grpc trusts). cert and key: who we are, for servers that ask (mutual TLS).
-    name: the name in the server's certificate where it is reached by another. timeout_s: for every answer to a single
-    question, and for the acceptance of a session. patience_s: a session ends where the server owes something and
-    nothing comes for so long; its clock may be ahead of ours by as much.
+    The default is plaintext to this machine and TLS to any other. Proxies set in the environment (grpc_proxy,
+    https_proxy, ...) are used for other machines only.
     """
 
-    token: str | None = None
-    tls: bool = False
-    ca: Path | None = None
-    cert: Path | None = None
-    key: Path | None = None
-    name: str | None = None
-    insecure: bool = False
-    timeout_s: float = 10.0
-    patience_s: float = 60.0
+    token: str | None = None  # bearer token
+    tls: bool = False  # TLS to this machine too
+    ca: Path | None = None  # PEM of the authority to trust; None: those that grpc trusts
+    cert: Path | None = None  # PEM of our own certificate, for servers that ask for one (mutual TLS)
+    key: Path | None = None  # PEM of its private key
+    name: str | None = None  # name in the server's certificate, if it differs from the address
+    insecure: bool = False  # plaintext to another machine, but never through a proxy
+    timeout_s: float = 10.0  # for the answer to a unary call, and for the acceptance of a session
+    patience_s: float = 60.0  # longest silence of a server that owes an answer; its clock may run ahead by as much
 
 
 def credentials(route: Route, options: ConnectOptions) -> grpc.ChannelCredentials | None:
-    """None: plaintext. Raises InputError where a file cannot be read, options contradict each other, or a proxy would
+    """None: plaintext. Raises InputError if a file cannot be read, options contradict each other, or a proxy would
     see plaintext."""
     asked = options.tls or any((options.ca, options.cert, options.key, options.name))
     if options.insecure and asked:
-        raise InputError("TLS and 'insecure' are asked for at once: leave out one")
+        raise InputError("TLS and 'insecure' contradict each other: leave one out")
     if (options.cert is None) != (options.key is None):
-        raise InputError("a certificate and its key are wanted together")
+        raise InputError("a certificate and its key belong together: give both")
     if options.insecure or (route.loopback and not asked):
         _check_plaintext(route)
         return None
@@ -53,23 +49,21 @@ def credentials(route: Route, options: ConnectOptions) -> grpc.ChannelCredential
 
 
 def _check_plaintext(route: Route) -> None:
-    """Who trusts the network to another machine has not said so of a proxy that everything passes through."""
+    """Trust in the network to another machine is not trust in a proxy that sees all traffic."""
     if route.proxy is not None and route.proxy.used:
-        raise InputError(
-            f"{route} without TLS: the proxy would read all speech and the token, so use TLS or go around it"
-        )
+        raise InputError(f"{route} without TLS: the proxy would read all speech and the token, so use TLS or bypass it")
 
 
 def channel_options(route: Route, options: ConnectOptions) -> list[tuple[str, Any]]:
     arguments: list[tuple[str, Any]] = [
         ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
         ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
-        # a server that vanished without a word is noticed; without calls there is nothing to notice
+        # detects servers that vanished silently; not needed without calls
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 15_000),
-        # nothing is tried again behind the caller's back
+        # no silent retries
         ("grpc.enable_retries", 0),
-        # else clients of one process share a connection, and its failures
+        # otherwise clients of one process share a connection, and its failures
         ("grpc.use_local_subchannel_pool", 1),
     ]
     if route.here:
@@ -83,7 +77,7 @@ def metadata(options: ConnectOptions) -> tuple[tuple[str, str], ...]:
     if options.token is None:
         return ()
     if not options.token or not options.token.isascii() or not options.token.isprintable():
-        raise InputError("the token is empty or has characters that no header can carry")
+        raise InputError("the token is empty or has characters that are not allowed in a header")
     return (("authorization", f"Bearer {options.token}"),)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import InputError
-from tango_rt.client.connection import add_connection, connection_of, quiet
+from tango_rt.client.connection import add_connection, connect_options, quiet
 from tango_rt.console import add_command, bars, print_result
 from tango_rt.options import DEFAULT_ENCODING, ENCODINGS, add_blender, add_lookahead, add_retrieval, add_seed
 
@@ -25,11 +25,13 @@ SEND_EXAMPLES = """examples:
 
 
 def add_send(commands: Any) -> None:
-    parser = add_command(commands, "send", "speech to a server, gesture video back, as mp4", SEND_EXAMPLES, _send)
+    parser = add_command(
+        commands, "send", "send speech to a server, write the gesture video it returns as mp4", SEND_EXAMPLES, _send
+    )
     parser.add_argument("server", metavar="HOST:PORT")
     speech = parser.add_argument("speech", type=Path, metavar="SPEECH", help="any audio or video file; - for a pipe")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.mp4")
-    parser.add_argument("--character", required=True, metavar="NAME", help="which of the server's characters")
+    parser.add_argument("--character", required=True, metavar="NAME", help="one of the server's characters")
     _add_speaking(parser, speech)
     _add_performance(parser)
     add_connection(parser)
@@ -37,7 +39,7 @@ def add_send(commands: Any) -> None:
 
 def _add_speaking(parser: argparse.ArgumentParser, speech: argparse.Action) -> None:
     class Microphone(argparse.Action):
-        """Takes the place of SPEECH. That one is not declared optional, or it could not follow an option."""
+        """Replaces SPEECH, which is not declared optional because it could then not follow an option."""
 
         def __call__(self, _: Any, namespace: argparse.Namespace, *__: Any) -> None:
             namespace.mic = True
@@ -45,24 +47,26 @@ def _add_speaking(parser: argparse.ArgumentParser, speech: argparse.Action) -> N
 
     group = parser.add_argument_group("how it is spoken")
     group.add_argument(
-        "--mic", action=Microphone, nargs=0, default=False, help="the microphone instead of a file, until Ctrl-C"
+        "--mic", action=Microphone, nargs=0, default=False, help="use the microphone instead of a file, until Ctrl-C"
     )
     pace = group.add_mutually_exclusive_group()
-    pace.add_argument("--live", action="store_true", help="send the file as slowly as a microphone would")
-    pace.add_argument("--fast", action="store_true", help="do not wait for the clock: frames as fast as they come")
-    group.add_argument("--idle", type=_seconds, metavar="SECONDS", help="rest before and after the speech")
-    group.add_argument("--interrupt-at", type=_seconds, metavar="SECONDS", help="interrupt here in the speech")
+    pace.add_argument("--live", action="store_true", help="send the file at the pace of a microphone")
+    pace.add_argument("--fast", action="store_true", help="not in real time, but as fast as frames arrive")
+    group.add_argument(
+        "--idle", type=_seconds, metavar="SECONDS", help="record this much rest before and after the speech"
+    )
+    group.add_argument("--interrupt-at", type=_seconds, metavar="SECONDS", help="interrupt the speech at this time")
     group.add_argument(
         "--interrupt-mode",
         choices=("rest", "cut"),
         default="rest",
-        help="leave the gesture by a real way to rest (default), or cut at once",
+        help="on interrupt, return to rest along recorded motion (rest, default) or by a hard cut (cut)",
     )
 
 
 def _add_performance(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("the performance")
-    add_lookahead(group, "the server's")
+    add_lookahead(group, "as set in the server")
     group.add_argument("--whole", action="store_true", help="hear everything first, as 'tango-rt render' does")
     add_retrieval(group)
     add_seed(group)
@@ -71,11 +75,11 @@ def _add_performance(parser: argparse.ArgumentParser) -> None:
         "--encoding",
         choices=ENCODINGS,
         default=DEFAULT_ENCODING,
-        help="of frames on the wire. The output is an mp4 in any case: h264 (default) is copied into it, pictures are "
-        "encoded here, references are looked up in --pack",
+        help="encoding of frames on the wire. The output is always an mp4: h264 (default) is copied into it, pictures "
+        "are encoded here, references are looked up in --pack",
     )
     group.add_argument("--pack", type=Path, metavar="DIR", help="the character's pack, for --encoding reference")
-    group.add_argument("--timings", action="store_true", help="ask the server where the time of each frame went")
+    group.add_argument("--timings", action="store_true", help="ask the server how long each stage of a frame took")
 
 
 def _seconds(text: str) -> float:
@@ -90,15 +94,15 @@ def _seconds(text: str) -> float:
 
 def _send(arguments: argparse.Namespace) -> None:
     quiet()
-    from tango_rt.client.printed import printed
+    from tango_rt.client.printable import printable
     from tango_rt.client.send import send
 
     if arguments.mic and arguments.speech is not None:
-        raise InputError(f"{arguments.speech} or --mic: only one of them can be sent")
+        raise InputError(f"{arguments.speech} and --mic: only one of them can be sent")
     with bars() as on_progress:
         result = send(arguments.server, arguments.speech, arguments.output, _options(arguments), on_progress)
     for warning in result.warnings:
-        print(f"tango-rt: warning: {printed(warning)}", file=sys.stderr)
+        print(f"tango-rt: warning: {printable(warning)}", file=sys.stderr)
     print_result(arguments, result.to_dict(), _summary(result))
     if result.stopped:
         sys.exit(130)
@@ -121,7 +125,7 @@ def _options(arguments: argparse.Namespace) -> "SendOptions":
     )
     return SendOptions(
         session=session,
-        connect=connection_of(arguments),
+        connect=connect_options(arguments),
         live=arguments.live,
         idle_s=arguments.idle,
         interrupt_at_s=arguments.interrupt_at,
@@ -140,7 +144,7 @@ def _summary(result: "SendResult") -> str:
         parts.append(f"frame interval p99 {result.interval_ms['p99']:.0f} ms")
     parts.append(f"{result.underruns} underruns, {result.dropped} dropped")
     if result.dropped:
-        parts.append("the picture before each hole stands for as long")
+        parts.append("dropped frames repeat the picture before them")
     if result.stopped or result.interrupted:
         parts.append("stopped by Ctrl-C" if result.stopped else "interrupted")
     return ", ".join(parts)

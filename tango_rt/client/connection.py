@@ -1,4 +1,4 @@
-"""The options of the command lines that say how to reach a server."""
+"""The options of the command lines for reaching a server."""
 
 import argparse
 import logging
@@ -9,30 +9,33 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tango_rt.client.channel import ConnectOptions
 
-__all__ = ["add_connection", "connection_of", "quiet"]
+__all__ = ["add_connection", "connect_options", "quiet"]
 
 TOKEN_VARIABLE = "TANGO_RT_TOKEN"
 
 
 def add_connection(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("the connection: TLS, but plaintext within this machine")
-    group.add_argument("--tls", action="store_true", help="TLS within this machine as well")
+    group = parser.add_argument_group("the connection (default: TLS, but plaintext to this machine)")
+    group.add_argument("--tls", action="store_true", help="use TLS to this machine as well")
     group.add_argument("--tls-ca", type=Path, metavar="PEM", help="trust servers with a certificate of this authority")
-    group.add_argument("--tls-cert", type=Path, metavar="PEM", help="our own certificate, where the server wants one")
+    group.add_argument("--tls-cert", type=Path, metavar="PEM", help="our own certificate, if the server asks for one")
     group.add_argument("--tls-key", type=Path, metavar="PEM", help="its key")
     group.add_argument("--tls-name", metavar="HOST", help="name in the server's certificate")
     group.add_argument(
         "--insecure", action="store_true", help="plaintext to another machine, but never through a proxy"
     )
     group.add_argument(
-        "--token-file", type=Path, metavar="FILE", help=f"holds the bearer token (default: what {TOKEN_VARIABLE} holds)"
+        "--token-file",
+        type=Path,
+        metavar="FILE",
+        help=f"holds the bearer token (default: from {TOKEN_VARIABLE})",
     )
     group.add_argument(
         "--patience",
         type=_seconds,
         default=60.0,
         metavar="SECONDS",
-        help="give up where the server owes something and nothing comes for so long (default: 60)",
+        help="give up if the server owes an answer and sends nothing for this long (default: 60)",
     )
 
 
@@ -47,12 +50,12 @@ def _seconds(text: str) -> float:
 
 
 def quiet() -> None:
-    """What gRPC says of a connection, our one line says as well."""
+    """Silence gRPC's own log: our one line says the same."""
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     logging.getLogger("grpc").setLevel(logging.CRITICAL + 1)
 
 
-def connection_of(arguments: argparse.Namespace) -> "ConnectOptions":
+def connect_options(arguments: argparse.Namespace) -> "ConnectOptions":
     """Raises InputError for a token that cannot be read."""
     from tango_rt.client.channel import ConnectOptions
     from tango_rt.client.errors import InputError
@@ -63,8 +66,8 @@ def connection_of(arguments: argparse.Namespace) -> "ConnectOptions":
         try:
             token = read_small(arguments.token_file).decode("utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "it is no UTF-8"
-            raise InputError(f"{arguments.token_file}: the token cannot be read ({reason})") from error
+            reason = getattr(error, "strerror", None) or "not UTF-8"
+            raise InputError(f"{arguments.token_file}: cannot read the token ({reason})") from error
     return ConnectOptions(
         token=token,
         tls=arguments.tls,

@@ -1,15 +1,15 @@
-"""tango-rt holds all of tango-rt-client: the files are the same as long as both have the same version."""
+"""tango-rt contains all of tango-rt-client: the files are the same as long as both have the same version."""
 
 import warnings
 
-__all__ = ["warn_of_mixture"]
+__all__ = ["warn_about_mixture"]
 
 _NAMES = ("tango-rt", "tango-rt-client")
 
 
-def warn_of_mixture() -> None:
-    """Where both are installed in different versions, each has replaced some files of the other."""
-    from importlib.metadata import PackageNotFoundError, version  # dear, and this package is imported by --help
+def warn_about_mixture() -> None:
+    """Warn if both are installed in different versions: each has then replaced some files of the other."""
+    from importlib.metadata import PackageNotFoundError, version  # slow to import, and --help imports this package
 
     try:
         versions = [version(name) for name in _NAMES]
@@ -18,7 +18,7 @@ def warn_of_mixture() -> None:
     if len(set(versions)) > 1:
         found = " and ".join(f"{name} {number}" for name, number in zip(_NAMES, versions, strict=True))
         warnings.warn(
-            f"{found} are installed in one environment and share files, which are a mixture of both now: uninstall "
-            "tango-rt-client, then pip install --force-reinstall --no-deps tango-rt, which holds the client too",
+            f"{found} are installed in one environment and share files, which are now a mixture of both: uninstall "
+            "tango-rt-client, then pip install --force-reinstall --no-deps tango-rt, which contains the client too",
             stacklevel=4,
         )

@@ -1,4 +1,4 @@
-"""What a server, or the way to it, answers instead of frames: one line, with the reason of the protocol."""
+"""Failures of a server or of the connection to it: one line, with the reason defined by the protocol."""
 
 import re
 from typing import TYPE_CHECKING, Any
@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING, Any
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
-from tango_rt.client.printed import printed
+from tango_rt.client.printable import printable
 
 try:
     from tango_rt.errors import BackendError, InputError, TangoError
-except ModuleNotFoundError:  # the client alone: nothing else is there to share them with
+except ModuleNotFoundError:  # tango-rt-client is installed without the engine
 
     class TangoError(Exception):  # type: ignore[no-redef]
         """Base of all errors of this project; the message is one line for the user."""
 
     class InputError(TangoError):  # type: ignore[no-redef]
-        """What the caller gave cannot be used."""
+        """Bad input from the caller."""
 
     class BackendError(TangoError):  # type: ignore[no-redef]
-        """The machine, or the way to another, lacks something."""
+        """This machine, or the connection to another, lacks something."""
 
 
 if TYPE_CHECKING:
@@ -40,12 +40,12 @@ __all__ = [
 
 _DETAILS = "grpc-status-details-bin"
 
-_PREFIX = re.compile(r"^(UNKNOWN: |UNAVAILABLE: )?(ipv[46]:\S+: )?")  # the address is told already
+_PREFIX = re.compile(r"^(UNKNOWN: |UNAVAILABLE: )?(ipv[46]:\S+: )?")  # the message names the address already
 
 _TRANSPORT = {
     "CANCELLED": "the call was cancelled",
     "DEADLINE_EXCEEDED": "no answer in time",
-    "UNAVAILABLE": "no server answers there, or it went away",
+    "UNAVAILABLE": "no server answers there, or it has gone away",
     "UNIMPLEMENTED": "the server there does not speak tango_rt.v1",
     "RESOURCE_EXHAUSTED": "there is no room for it",
 }
@@ -60,16 +60,17 @@ _MAX_RETRY_S = 24 * 3600
 class ServerError(BackendError):
     """A call failed.
 
-    reason: UPPER_SNAKE, of the server (ErrorInfo); the name of the code where the way to it failed. code: the name of
-    the gRPC status code. retry_s: after how many seconds to try again, where the server says so, at most a day.
-    metadata: the server's, as it is.
+    reason: UPPER_SNAKE, from the server (ErrorInfo); the name of the code if the connection failed.
+    code: name of the gRPC status code.
+    retry_s: seconds after which to try again, if the server says so, at most a day.
+    metadata: of the server's ErrorInfo, unchecked.
     """
 
     def __init__(
         self, message: str, reason: str, code: str, retry_s: float | None = None, metadata: dict[str, str] | None = None
     ) -> None:
-        reason = printed(reason, _MAX_REASON)
-        super().__init__(f"{printed(message)} ({reason})")
+        reason = printable(reason, _MAX_REASON)
+        super().__init__(f"{printable(message)} ({reason})")
         self.reason = reason
         self.code = code
         self.retry_s = retry_s
@@ -77,14 +78,14 @@ class ServerError(BackendError):
 
 
 def server_error(error: Any, route: "Route") -> ServerError:
-    """From what gRPC raised: a finished call, or an AioRpcError."""
+    """The ServerError for an error of gRPC: a finished call, or an AioRpcError."""
     code = error.code().name
     details = error.details() or ""
     info, retry_s = _read_details(error.trailing_metadata())
     if info is None:
-        said = _TOO_LARGE if _LARGER in details else _TRANSPORT.get(code, "the call failed")
+        what = _TOO_LARGE if _LARGER in details else _TRANSPORT.get(code, "the call failed")
         cause = _PREFIX.sub("", details.rpartition("last error: ")[2])
-        return ServerError(f"{route}: {said}: {cause}" if cause else f"{route}: {said}", code, code)
+        return ServerError(f"{route}: {what}: {cause}" if cause else f"{route}: {what}", code, code)
     return ServerError(f"{route.target}: {details}", info.reason, code, retry_s, dict(info.metadata))
 
 
@@ -98,7 +99,7 @@ def not_accepted(route: "Route") -> ServerError:
 
 
 def broken(route: "Route", what: str) -> ServerError:
-    """The server says what cannot be true, or what the protocol does not know."""
+    """The server sent something that cannot be true, or that the protocol does not know."""
     return ServerError(f"{route}: the server breaks the protocol: {what}", "BROKEN_PROTOCOL", "INTERNAL")
 
 
@@ -109,7 +110,7 @@ def ended_early(route: "Route") -> ServerError:
 
 def stalled(route: "Route", patience_s: float) -> ServerError:
     code = "DEADLINE_EXCEEDED"
-    return ServerError(f"{route}: the server owes an answer, and nothing came for {patience_s:g} s", "STALLED", code)
+    return ServerError(f"{route}: the server owes an answer and has sent nothing for {patience_s:g} s", "STALLED", code)
 
 
 def _read_details(trailing: Any) -> tuple[error_details_pb2.ErrorInfo | None, float | None]:
@@ -128,6 +129,6 @@ def _read_details(trailing: Any) -> tuple[error_details_pb2.ErrorInfo | None, fl
                     detail.Unpack(retry)
                     delay_s = retry.retry_delay.ToNanoseconds() / 1e9
                     retry_s = delay_s if 0 <= delay_s <= _MAX_RETRY_S else None
-        except (DecodeError, TypeError):  # a stranger's; TypeError: such bytes are no header of this kind at all
+        except (DecodeError, TypeError):  # untrusted; TypeError: not bytes, as this header must be
             continue
     return info, retry_s

@@ -1,4 +1,4 @@
-"""The small files that a connection needs, which a command line may name by mistake: a pipe or a device never ends."""
+"""Small files for a connection. The user may name a pipe or a device by mistake, which never ends."""
 
 import os
 import stat

@@ -1,4 +1,4 @@
-"""Whether a picture can be what it is said to be, by its first bytes and its size, without decoding it."""
+"""Checks whether a picture has the declared format, by its first bytes and its size, without decoding it."""
 
 from tango_rt.v1 import media_pb2, session_pb2
 
@@ -6,9 +6,9 @@ __all__ = ["check_picture", "jpeg_size"]
 
 _SPARE_BYTES = 1 << 16
 _START_CODES = (b"\0\0\1", b"\0\0\0\1")
-_SETS = (7, 8)  # kinds of units of H.264
-_MIN_BYTES = 5  # a start code and what kind of unit follows
-_FRAME_HEADERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # of JPEG: those that tell the size
+_SETS = (7, 8)  # types of H.264 NAL units
+_MIN_BYTES = 5  # a start code and the type of the unit after it
+_FRAME_HEADERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # of JPEG: those that hold the size
 
 
 def check_picture(frame: media_pb2.VideoFrame, accepted: session_pb2.Accepted) -> str:
@@ -16,7 +16,7 @@ def check_picture(frame: media_pb2.VideoFrame, accepted: session_pb2.Accepted) -
     wanted = accepted.config.video_encoding
     encoding = frame.encoding or media_pb2.VIDEO_ENCODING_H264
     if encoding != wanted:
-        return f"is of encoding {encoding}, not {media_pb2.VideoEncoding.Name(wanted)}"
+        return f"has encoding {encoding}, not {media_pb2.VideoEncoding.Name(wanted)}"
     data, n_pixels = frame.data, accepted.width * accepted.height
     if encoding == media_pb2.VIDEO_ENCODING_REFERENCE and not data:
         return ""
@@ -29,19 +29,19 @@ def check_picture(frame: media_pb2.VideoFrame, accepted: session_pb2.Accepted) -
     if encoding == media_pb2.VIDEO_ENCODING_JPEG:
         size = jpeg_size(data)
         fits = size == (accepted.width, accepted.height)
-        return "" if fits else f"is no JPEG of {accepted.width}x{accepted.height} px" + (f": {size}" if size else "")
+        return "" if fits else f"is not a JPEG of {accepted.width}x{accepted.height} px" + (f": {size}" if size else "")
     if len(data) < _MIN_BYTES or not data.startswith(_START_CODES):
-        return f"is no H.264 in Annex B: {len(data)} bytes, {data[:_MIN_BYTES].hex(' ')}"
+        return f"is not H.264 in Annex B: {len(data)} bytes, {data[:_MIN_BYTES].hex(' ')}"
     return _check_sets(frame, accepted.h264_parameter_sets)
 
 
 def _check_sets(frame: media_pb2.VideoFrame, sets: bytes) -> str:
-    """A video file has one header: what it says counts for all pictures."""
+    """A video file has one header, which applies to all pictures."""
     if frame.encoding != media_pb2.VIDEO_ENCODING_REFERENCE and frame.key_frame and not frame.data.startswith(sets):
-        return "does not begin with the parameter sets that were told"
+        return "does not begin with the parameter sets of the acceptance"
     picture = frame.data.removeprefix(sets)[:_MIN_BYTES]
     kind = picture[3 + picture.startswith(_START_CODES[1]) :][:1]
-    return "brings parameter sets of its own" if sets and kind and kind[0] & 0x1F in _SETS else ""
+    return "has its own parameter sets" if sets and kind and kind[0] & 0x1F in _SETS else ""
 
 
 def _of_size(data: bytes, n_bytes: int) -> str:
@@ -49,7 +49,7 @@ def _of_size(data: bytes, n_bytes: int) -> str:
 
 
 def jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """Width and height as its header tells, which decides what decoding it takes; None: no JPEG."""
+    """Width and height from its header, which decide the cost of decoding; None: not a JPEG."""
     if data[:2] != b"\xff\xd8":
         return None
     at = 2

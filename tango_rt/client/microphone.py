@@ -1,4 +1,4 @@
-"""Sound from the microphone, in short blocks, through sounddevice where it is installed."""
+"""Sound from the microphone in short blocks, using the package sounddevice if it is installed."""
 
 import queue
 import threading
@@ -16,15 +16,15 @@ _INSTALL = "the microphone needs the package sounddevice: pip install sounddevic
 
 
 class Microphone:
-    """Blocks of 20 ms, float32 (n,) mono, from when the with is entered until stop(). Use it in a with."""
+    """Blocks of 20 ms, float32 (n,) mono, from entering the with until stop()."""
 
     def __init__(self, rate_hz: int) -> None:
-        """Raises BackendError where sounddevice or a microphone is missing."""
+        """Raises BackendError if sounddevice or a microphone is missing."""
         try:
             import sounddevice
         except ImportError as error:
             raise BackendError(_INSTALL) from error
-        except OSError as error:  # the package is there, the library below it is not
+        except OSError as error:  # the package is installed, its native library is not
             raise BackendError(f"sounddevice cannot be used: {error} (on Debian: apt install libportaudio2)") from error
         self._blocks: queue.SimpleQueue[np.ndarray] = queue.SimpleQueue()
         self._stopped = threading.Event()
@@ -37,7 +37,7 @@ class Microphone:
                 callback=self._heard,
             )
         except sounddevice.PortAudioError as error:
-            raise BackendError(f"there is no microphone that can be used: {error.args[0]}") from error
+            raise BackendError(f"no usable microphone: {error.args[0]}") from error
 
     def __enter__(self) -> Iterator[np.ndarray]:
         self._stream.start()
@@ -48,7 +48,7 @@ class Microphone:
         self._stream.close()
 
     def stop(self) -> None:
-        """The blocks end with what was heard until now."""
+        """End the blocks after what was recorded so far."""
         self._stopped.set()
 
     def _read(self) -> Iterator[np.ndarray]:

@@ -1,4 +1,4 @@
-"""What a session is asked for, as the protocol writes it."""
+"""The configuration of a session, and how the protocol encodes it."""
 
 import uuid
 from dataclasses import dataclass, field
@@ -35,7 +35,7 @@ STATES = {
 
 @dataclass(frozen=True)
 class SessionOptions:
-    """As SessionConfig of the protocol, where every default is explained; None leaves the choice to the server."""
+    """SessionConfig of the protocol, which explains every field and default; None leaves the choice to the server."""
 
     character: str
     sample_rate_hz: int = 16_000
@@ -55,11 +55,11 @@ class SessionOptions:
     request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
 
     def to_config(self) -> session_pb2.SessionConfig:
-        """Raises InputError for a name that is no text."""
+        """Raises InputError for a name that is not valid text."""
         try:
             self.character.encode()
         except UnicodeEncodeError as error:
-            raise InputError(f"no character can be called {self.character!a}: its name is no UTF-8") from error
+            raise InputError(f"the character name {self.character!a} is not valid UTF-8") from error
         config = session_pb2.SessionConfig(
             request_id=self.request_id,
             character=self.character,

@@ -1,6 +1,6 @@
-"""What a session has yet to send, in order. An interrupt overtakes the sound that it makes worthless.
+"""Messages that a session has yet to send, in order. An interrupt overtakes the sound that it makes obsolete.
 
-Pure state; the sessions put a lock around it.
+Pure state; the sessions lock it.
 """
 
 from collections import deque
@@ -12,15 +12,15 @@ from tango_rt.v1 import session_pb2
 
 __all__ = ["Outbox"]
 
-_ROOM_S = 2  # of sound; beyond it senders wait
-_REMEMBERED = 16  # utterances that were interrupted, of which sound may still come
-_MESSAGE_S = 1  # an interrupt overtakes whole messages only; servers take at most 10 s
+_ROOM_S = 2  # of sound; beyond that, senders wait
+_REMEMBERED = 16  # interrupted utterances for which more sound may still arrive
+_MESSAGE_S = 1  # an interrupt only overtakes whole messages; servers take at most 10 s
 
 Request = session_pb2.StreamGesturesRequest
 
 
 class Outbox:
-    """rate_hz, encoding: of the session's sound, which says how much of it is a second."""
+    """rate_hz, encoding: of the session's sound; they give the length of sound in seconds."""
 
     def __init__(self, rate_hz: int, encoding: AudioCoding) -> None:
         self.finished = False
@@ -32,7 +32,7 @@ class Outbox:
         self._put_utterance = ""
         self._interrupted: deque[str] = deque(maxlen=_REMEMBERED)
         self.n_interrupts = 0
-        """So far, of whatever was said."""
+        """Number of interrupts so far, of any utterance."""
 
     @property
     def has_room(self) -> bool:
@@ -43,7 +43,7 @@ class Outbox:
         return not self._waiting
 
     def messages(self, data: bytes, utterance: str, first_sample: int | None) -> Iterator[Request]:
-        """Sound in messages that are short enough; no samples at all are no message."""
+        """Split sound into messages that are short enough; no message for no samples."""
         step = _MESSAGE_S * self._second_bytes
         for start in range(0, len(data), step):
             index = None if first_sample is None else first_sample + start // self._sample_bytes
@@ -53,7 +53,7 @@ class Outbox:
             yield Request(audio=chunk)
 
     def worthless(self, utterance: str, n_interrupts: int) -> bool:
-        """Whether sound that was handed over after n_interrupts belongs to what was interrupted since, or before."""
+        """Whether sound handed over after n_interrupts belongs to an utterance interrupted since, or before."""
         return utterance in self._interrupted or n_interrupts != self.n_interrupts
 
     def put(self, request: Request) -> None:
@@ -63,7 +63,7 @@ class Outbox:
         self._waiting_bytes += len(request.audio.data)
 
     def interrupt(self, mode: InterruptMode, utterance: str) -> None:
-        """The sound that waits and is interrupted is never sent; the server is told before anything else."""
+        """Drop the waiting sound that is interrupted, and send the interrupt before anything else."""
         interrupted = utterance or self._put_utterance
         if interrupted:
             self._interrupted.append(interrupted)
@@ -73,7 +73,7 @@ class Outbox:
         never_begun = bool(utterance) and len(kept) < len(self._waiting) and self._sent_utterance != utterance
         self._waiting = deque(kept)
         self._waiting_bytes = sum(len(request.audio.data) for request in kept)
-        if not never_begun:  # else the server has never heard of it
+        if not never_begun:  # otherwise the server does not know it
             self._waiting.appendleft(
                 Request(interrupt=session_pb2.Interrupt(mode=INTERRUPT_MODES[mode], utterance_id=utterance))
             )
@@ -90,7 +90,7 @@ class Outbox:
 
 
 def _of_utterance(request: Request, utterance: str) -> bool:
-    """Whether a message belongs to an utterance; to any one where it is empty."""
+    """Whether a message belongs to an utterance (empty: to any)."""
     if request.HasField("audio"):
         return not utterance or request.audio.utterance_id == utterance
     return request.HasField("end_of_utterance") and (

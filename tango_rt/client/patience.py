@@ -1,4 +1,4 @@
-"""How long a reader waits for a server that owes it something."""
+"""How long a reader waits for a server that owes it an answer."""
 
 import threading
 import time
@@ -10,18 +10,18 @@ __all__ = ["Patience", "watched"]
 
 
 class Patience:
-    """The time spent waiting since something counted: frames and what tells of utterances, or that we could send.
+    """The time spent waiting since the last progress: a frame, an event of an utterance, or a message that we sent.
 
-    Time in which nobody reads is the reader's own, and a server that only says that it lives gains none.
+    Time in which nobody reads does not count, and mere signs of life from the server do not renew it.
     """
 
     def __init__(self, limit_s: float, owed: Callable[[], bool]) -> None:
         """owed: whether the server must send something soon."""
         self.limit_s = limit_s
         self.tick_s = min(1.0, limit_s / 4)
-        """How often to look."""
+        """How often to check."""
         self.gave_up = False
-        """Whether it was over once: then the call was cancelled."""
+        """Whether it has run out once: the call was then cancelled."""
         self._owed = owed
         self._waited_s = 0.0
         self._since_s: float | None = None
@@ -53,7 +53,7 @@ class Patience:
 
 @contextmanager
 def watched(call: Any, patience: Patience) -> Iterator[None]:
-    """Cancels the call when patience is over: reading from it without asyncio has no time-out of its own."""
+    """Cancel the call when patience runs out: reading from it without asyncio has no timeout of its own."""
     ended = threading.Event()
 
     def watch() -> None:

@@ -1,6 +1,6 @@
 """Frames of any wire format as H.264 pictures for an mp4: passed through, encoded here, or copied from the pack.
 
-The session has looked at the encoding, the size and the first bytes of each (formats.py).
+The session has already checked the encoding, size and first bytes of each (formats.py).
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ Numbered = tuple[int, bytes]
 
 
 class Pictures(Protocol):
-    """Takes frames in order; gives each as (frame_index, picture), maybe later: Annex B without parameter sets."""
+    """Takes frames in order; yields each as (frame_index, picture), maybe later: Annex B without parameter sets."""
 
     @property
     def parameter_sets(self) -> bytes: ...
@@ -37,15 +37,15 @@ class Pictures(Protocol):
 
 
 def open_pictures(accepted: session_pb2.Accepted, pack: CharacterPack | None) -> Pictures:
-    """pack: the character's own, which references need. Raises InputError where it is not the server's."""
+    """pack: that of the character, needed for references. Raises InputError if it is not the server's."""
     encoding = accepted.config.video_encoding
     if encoding == media_pb2.VIDEO_ENCODING_H264:
         return _PassedThrough(accepted.h264_parameter_sets, accepted.width, accepted.height)
     if encoding == media_pb2.VIDEO_ENCODING_REFERENCE:
         if pack is None:
-            raise InputError("references name pictures of the pack: say which pack holds them (--pack)")
+            raise InputError("references point to pictures of a pack: name the pack (--pack)")
         if pack.info.extradata != accepted.h264_parameter_sets:
-            raise InputError(f"{pack.path} is not the pack that the server has as {accepted.config.character!a}")
+            raise InputError(f"{pack.path} is not the pack that the server uses for {accepted.config.character!a}")
         return _Referenced(pack)
     return _Encoded(accepted.width, accepted.height)
 
@@ -75,7 +75,7 @@ class _Referenced:
 
     def _of_pack(self, source: media_pb2.FrameSource) -> bytes:
         if not 0 <= source.node < self._pack.info.n_nodes:
-            raise InputError(f"{self._pack.path} has no node {source.node}: it is not the pack of the server")
+            raise InputError(f"{self._pack.path} has no node {source.node}: it is not the server's pack")
         return self._pack.packets(source.node)[source.frame % FRAMES_PER_NODE]
 
     def flush(self) -> Iterator[Numbered]:
@@ -83,7 +83,7 @@ class _Referenced:
 
 
 class _Encoded:
-    """Pictures that stand alone, encoded in groups of 4; a hole of dropped frames ends a group."""
+    """Independent pictures, encoded in groups of 4; a gap of dropped frames ends a group."""
 
     def __init__(self, width: int, height: int) -> None:
         self._size = (height, width)
@@ -104,7 +104,7 @@ class _Encoded:
             frames = [picture for _, picture in self._waiting]
             frames += frames[-1:] * (FRAMES_PER_NODE - len(frames))
             self._waiting = []
-            # no picture depends on a later one, so that those that fill up the group can be left out
+            # no picture depends on a later one, so those that only fill up the group can be left out
             yield from zip(indices, self._encoder.encode(np.stack(frames)), strict=False)
 
 
@@ -114,10 +114,12 @@ def _decoded(frame: media_pb2.VideoFrame, height: int, width: int) -> np.ndarray
         return np.frombuffer(frame.data, np.uint8).reshape(height, width, 3)
     if frame.encoding == media_pb2.VIDEO_ENCODING_I420:
         return _from_i420(np.frombuffer(frame.data, np.uint8).reshape(height * 3 // 2, width))
-    # the session has looked at the size that it tells: decoding takes no more than that
+    # the session has checked the size in its header, which bounds the cost of decoding
     picture = cv2.imdecode(np.frombuffer(frame.data, np.uint8), cv2.IMREAD_COLOR)
     if picture is None or picture.shape != (height, width, 3):
-        raise BackendError(f"frame {frame.frame_index} of the server, {len(frame.data)} bytes, is no JPEG that decodes")
+        raise BackendError(
+            f"frame {frame.frame_index} from the server, {len(frame.data)} bytes, is not a decodable JPEG"
+        )
     return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
 
 

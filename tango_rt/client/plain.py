@@ -1,4 +1,4 @@
-"""The client without asyncio: a session is iterated in one thread and spoken to from any."""
+"""The client without asyncio: iterate over a session in one thread, send from any."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ from tango_rt.client.answers import Pages, checked_character, checked_info
 from tango_rt.client.channel import ConnectOptions, channel_options, credentials, metadata
 from tango_rt.client.checks import PROGRESS, Checks
 from tango_rt.client.errors import ServerError, late_acceptance, not_accepted, server_error, stalled
-from tango_rt.client.measured import Measured
+from tango_rt.client.measurements import Measurements
 from tango_rt.client.options import STATES, InterruptMode, SessionOptions, State
 from tango_rt.client.outbox import Outbox, Request
 from tango_rt.client.patience import Patience, watched
@@ -24,7 +24,7 @@ __all__ = ["Client", "Session"]
 
 
 class Client:
-    """One connection to a server; use it in a with. All methods raise ServerError where the server refuses."""
+    """One connection to a server; use it in a with. All methods raise ServerError if the server refuses."""
 
     def __init__(self, target: str, options: ConnectOptions | None = None) -> None:
         """Raises InputError for an address or credentials that cannot be used; connects with the first call."""
@@ -65,7 +65,7 @@ class Client:
         return pages.characters
 
     def stream(self, options: SessionOptions, timeout_s: float | None = None) -> "Session":
-        """A live session, to be entered by a with. timeout_s: the whole session ends after so long."""
+        """A live session; enter it by a with. timeout_s: limit for the whole session."""
 
         def start(requests: Iterator[Request]) -> Any:
             return self._stub.StreamGestures(requests, metadata=self._metadata, timeout=timeout_s)
@@ -98,9 +98,9 @@ class Client:
 
 
 class Session:
-    """A live session. Iterate over its events in one thread; send from any other, or from the same.
+    """A live session. Iterate over its events in one thread; send from the same or any other.
 
-    `accepted` is the effective configuration. Leaving the with before the end cancels: the server drops the rest.
+    `accepted` is the effective configuration. Leaving the with early cancels: the server drops the rest.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class Session:
     ) -> None:
         self.options = options
         self.accepted: session_pb2.Accepted
-        self.measured: Measured
+        self.measurements: Measurements
         self._start = start
         self.route = route
         self._timeout_s = connect.timeout_s
@@ -122,7 +122,7 @@ class Session:
 
     def __enter__(self) -> "Session":
         self._outbox.put(Request(config=self.options.to_config()))
-        self.measured = Measured()
+        self.measurements = Measurements()
         self._call = self._start(self._requests())
         if not self._call.add_callback(self._end):
             self._end()
@@ -135,7 +135,7 @@ class Session:
         return self
 
     def _acceptance(self) -> session_pb2.Accepted:
-        # not the deadline of the call, which is the session's whole length
+        # not the deadline of the call, which limits the whole session
         impatience = threading.Timer(self._timeout_s, self._call.cancel)
         impatience.daemon = True
         impatience.start()
@@ -158,11 +158,11 @@ class Session:
         self.cancel()
 
     def send_audio(self, samples: Samples, utterance: str = "", first_sample: int | None = None) -> bool:
-        """Any number of samples: floats in [-1, 1], integers by their full range, or bytes in the session's encoding.
+        """Any number of samples: floats in [-1, 1], integers of full range, or bytes in the session's encoding.
 
-        Waits while the server does not read. Returns False where the utterance was interrupted, before or meanwhile:
-        the rest of it is not wanted. first_sample: its number within the utterance, for the server to check.
-        Raises ServerError where the session is over, InputError for samples that cannot be told (see audio_bytes).
+        Waits while the server does not read. Returns False if the utterance was interrupted, before or meanwhile: do
+        not send the rest. first_sample: its number within the utterance, for the server to check.
+        Raises ServerError if the session is over, InputError for samples that cannot be used (see audio_bytes).
         """
         data = audio_bytes(samples, self.options.audio_encoding)
         n_interrupts = self._outbox.n_interrupts
@@ -172,14 +172,14 @@ class Session:
                 if self._outbox.worthless(utterance, n_interrupts):
                     return False
                 self._put(message)
-            self.measured.sent_audio()
+            self.measurements.sent_audio()
         return True
 
     def end_of_utterance(self, utterance: str = "") -> None:
         self._send(Request(end_of_utterance=session_pb2.EndOfUtterance(utterance_id=utterance)))
 
     def interrupt(self, mode: InterruptMode = "rest", utterance: str = "") -> None:
-        """Stop speaking. Sound of it that was not sent yet never will be, and nothing waits for it."""
+        """Stop speaking. Sound that was not sent yet is discarded; calls that wait to send it return."""
         with self._changed:
             self._check()
             self._outbox.interrupt(mode, utterance)
@@ -192,7 +192,7 @@ class Session:
         self._send(Request(ping=session_pb2.Ping(number=number)))
 
     def finish(self) -> None:
-        """No more will be sent: the server performs what it has and ends the session."""
+        """Send no more: the server performs what it has and ends the session."""
         with self._changed:
             self._outbox.finished = True
             self._checks.finished()
@@ -216,7 +216,7 @@ class Session:
     def _next(self) -> Any:
         """The next event; None: the session is over."""
         event = None
-        while event is None:  # what a newer server may say and we do not know is passed over
+        while event is None:  # skip events of newer servers that we do not know
             response = _read(self._call, self._patience, self.route)
             if response is None:
                 return None
@@ -227,7 +227,7 @@ class Session:
                 raise
         if isinstance(event, PROGRESS):
             self._patience.renew()
-        self.measured.arrived(event)
+        self.measurements.arrived(event)
         return event
 
     def _is_owed(self) -> bool:
@@ -254,7 +254,7 @@ class Session:
             self._changed.notify_all()
 
     def _requests(self) -> Iterator[Request]:
-        """What gRPC's own thread sends."""
+        """The messages that gRPC's own thread sends."""
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: not self._outbox.idle or self._outbox.finished or self._ended)

@@ -1,4 +1,4 @@
-"""Whether pictures of a server can be shown: each is decoded once, or a video might be written that no player plays."""
+"""Decodes every picture from a server once, so that no unplayable video is written."""
 
 import av
 
@@ -6,11 +6,11 @@ from engine.errors import BackendError
 
 __all__ = ["Playable"]
 
-_SPARE_PX = 32  # a side: what is coded is a little larger than what is shown
+_SPARE_PX = 32  # per side: the coded picture is a little larger than the shown one
 
 
 class Playable:
-    """A stream of H.264, one picture a frame, of one size. 2.5 ms a picture of 1280 x 720."""
+    """A stream of H.264, one picture per frame, all of one size. Takes 2.5 ms per picture of 1280 x 720."""
 
     def __init__(self, parameter_sets: bytes, width: int, height: int) -> None:
         self._size = (width, height)
@@ -25,12 +25,12 @@ class Playable:
         }
 
     def checked(self, index: int, picture: bytes) -> bytes:
-        """The picture. Raises BackendError."""
+        """The picture itself. Raises BackendError if it cannot be decoded."""
         try:
             sizes = {(frame.width, frame.height) for frame in self._decoder.decode(av.Packet(picture))}
         except (av.FFmpegError, ValueError):
             sizes = set()
         if sizes != {self._size}:
-            wanted = f"H.264 of {self._size[0]}x{self._size[1]} px that decodes"
-            raise BackendError(f"frame {index} of the server, {len(picture)} bytes, is no {wanted}")
+            wanted = f"decodable H.264 of {self._size[0]}x{self._size[1]} px"
+            raise BackendError(f"frame {index} from the server, {len(picture)} bytes, is not {wanted}")
         return picture

@@ -1,8 +1,8 @@
-"""Which way leads to a server: within this machine, straight, or through the proxy that the environment names.
+"""How a server is reached: within this machine, directly, or through the proxy set in the environment.
 
-gRPC core reads the environment itself, in lower case only: grpc_proxy, else https_proxy, else http_proxy, where set to
-nothing means no proxy; no_grpc_proxy, else no_proxy, lists ends of host names and networks that are reached straight.
-What is said here about proxies follows it.
+gRPC core reads the environment itself, in lower case only: grpc_proxy, else https_proxy, else http_proxy; an empty
+value means no proxy. no_grpc_proxy, else no_proxy, lists host name suffixes and networks that are reached directly.
+This module follows the same rules.
 """
 
 import ipaddress
@@ -24,39 +24,35 @@ _EXCEPTIONS = ("no_grpc_proxy", "no_proxy")
 
 @dataclass(frozen=True)
 class Proxy:
-    """What an environment variable names. address: without user and password. used: gRPC takes http:// alone."""
+    """The proxy set in the environment."""
 
-    variable: str
-    address: str
-    used: bool
+    variable: str  # that names it
+    address: str  # without user and password
+    used: bool  # gRPC only supports http://
 
 
 @dataclass(frozen=True)
 class Route:
-    """The way to a server. str() tells of the proxy too, for errors on the way.
+    """The route to a server. str() mentions the proxy too, for errors of the connection."""
 
-    loopback: it can be nothing but this machine, whatever a name server says. here: it is this machine, also by its own
-    name or one of its addresses; no proxy is asked then.
-    """
-
-    target: str
-    loopback: bool
-    here: bool
+    target: str  # HOST:PORT or unix:PATH
+    loopback: bool  # certainly this machine, whatever a name server says
+    here: bool  # this machine, perhaps by its name or another of its addresses: no proxy is used
     proxy: Proxy | None
 
     def __str__(self) -> str:
         if self.proxy is None:
             return self.target
         if self.proxy.used:
-            around = f"no_grpc_proxy={_host(self.target)} goes around it"
+            around = f"no_grpc_proxy={_host(self.target)} bypasses it"
             return f"{self.target} through the proxy {self.proxy.address} ({self.proxy.variable}; {around})"
-        return f"{self.target} without {self.proxy.variable} ({self.proxy.address}: gRPC takes http:// proxies alone)"
+        return f"{self.target} without {self.proxy.variable} ({self.proxy.address}: gRPC only supports http:// proxies)"
 
 
 def route_to(target: str) -> Route:
-    """Raises InputError where it is no address."""
+    """Raises InputError if target is not an address."""
     if not _TARGET.match(target):
-        raise InputError(f"{target!r} is no address of a server, wanted HOST:PORT")
+        raise InputError(f"{target!r} is not the address of a server, wanted HOST:PORT")
     host = _host(target)
     if host is None or host == "localhost":
         return Route(target, loopback=True, here=True, proxy=None)
@@ -67,7 +63,7 @@ def route_to(target: str) -> Route:
 
 
 def _host(target: str) -> str | None:
-    """In lower case, without brackets, port and the dot at the end; None for a socket in the file system."""
+    """In lower case, without brackets, port and trailing dot; None for a socket in the file system."""
     if target.startswith("unix:"):
         return None
     host = target.rpartition(":")[0].lower()
@@ -80,8 +76,8 @@ def _is_own_name(host: str) -> bool:
 
 
 def _numeric(host: str) -> list[Any]:
-    """As getaddrinfo gives it, of a host that is an address (127.1 too); nothing of names."""
-    for address in (host, host.partition("%")[0]):  # zones are known of link-local addresses alone
+    """The results of getaddrinfo for a host that is an address (127.1 too); empty for names."""
+    for address in (host, host.partition("%")[0]):  # only link-local addresses may have a zone
         try:
             return list(socket.getaddrinfo(address, 0, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST))
         except (OSError, ValueError):  # a name; a name that cannot be one
@@ -96,7 +92,7 @@ def _loops(found: Any) -> bool:
 
 
 def _is_own(found: Any) -> bool:
-    """A socket can be bound to this machine's addresses alone; nothing is sent."""
+    """A socket can only be bound to addresses of this machine; nothing is sent."""
     try:
         with socket.socket(found[0], socket.SOCK_STREAM) as trial:
             trial.bind(found[4])
@@ -117,7 +113,7 @@ def _proxy() -> Proxy | None:
 
 
 def _is_excepted(host: str) -> bool:
-    """By no_grpc_proxy or no_proxy."""
+    """Whether no_grpc_proxy or no_proxy lists the host."""
     listed = next((os.environ[name] for name in _EXCEPTIONS if name in os.environ), "")
     entries = [entry.strip().lower() for entry in listed.split(",") if entry]
     return any(host.endswith(entry) or _is_in(host, entry) for entry in entries)

@@ -1,7 +1,6 @@
-"""Sound as a session sends it, from whatever holds samples: arrays, lists, typed buffers, bytes.
+"""Sound as a session sends it, from arrays, lists, typed buffers or bytes.
 
-Nothing is guessed: numbers whose full scale cannot be told are refused, because the wrong one is heard as noise or as
-silence.
+Nothing is guessed: numbers of unknown full scale are refused, because a wrong guess would sound like noise or silence.
 """
 
 import sys
@@ -18,17 +17,17 @@ BYTES_PER_SAMPLE = {"s16": 2, "float32": 4}
 
 _BUFFER_FORMATS = {"s16": "h", "float32": "f"}
 _FULL_SCALES = {"int8": (0, 2**7), "uint8": (2**7, 2**7), "int16": (0, 2**15), "int32": (0, 2**31)}
-"""Of each integer type that recordings come in: what is silence, and how far full scale lies from it."""
+"""For each integer type of recordings: the value of silence, and its distance to full scale."""
 
 _LIMIT = 1 + 2**-10
-"""Of floats: one step of half precision beyond full scale, and so -32768 / 32767 too, is rounding; servers agree."""
+"""Of floats: one step of half precision beyond full scale is rounding, and so is -32768 / 32767; servers agree."""
 
-_BLOCK = 1 << 16  # converted at once: what is in between takes little memory, however long the sound is
+_BLOCK = 1 << 16  # samples converted at once, to bound the memory for long sound
 _WANTED = "wanted floats from -1 to 1, int16, int32, int8, or uint8 as WAV files hold it"
 
 
 class Arrayable(Protocol):
-    """Arrays of NumPy, and what becomes one: tensors, series, ..."""
+    """NumPy arrays, and anything that converts to one: tensors, series, ..."""
 
     def __array__(self) -> Any: ...
 
@@ -37,14 +36,14 @@ Samples = Arrayable | Sequence[float] | bytes | bytearray | memoryview
 
 
 def audio_bytes(samples: Samples, encoding: AudioCoding) -> bytes:
-    """One channel, little endian, as the session's encoding is written.
+    """One channel in the session's encoding, little endian.
 
-    samples: an array of floats in [-1, 1], or of int8, int16, int32 or uint8 (128 is silence) by their full range, of
-    shape (n,), (n, 1) or (1, n); bytes, and every other buffer of bytes that is no array, hold samples in the session's
+    samples: an array of floats in [-1, 1], or of int8, int16, int32 or uint8 (128 is silence) of full range, of shape
+    (n,), (n, 1) or (1, n). Bytes, and any other buffer of bytes that is not an array, hold samples in the session's
     encoding already. Without NumPy, only those and buffers of the session's own type can be sent.
 
     Raises InputError for anything else: several channels, other types, NaN, floats beyond full scale by more than
-    rounding; BackendError where NumPy is needed and missing.
+    rounding; BackendError if NumPy is needed and missing.
     """
     view = None if hasattr(samples, "__array__") else _view(samples)
     if view is not None and view.format.lstrip("@=<>!") in ("B", "c"):
@@ -71,12 +70,12 @@ def _view(samples: object) -> memoryview | None:
 
 def _as_written(data: bytes, encoding: AudioCoding) -> bytes:
     if len(data) % BYTES_PER_SAMPLE[encoding]:
-        raise InputError(f"{len(data)} bytes are no whole samples of {encoding}")
+        raise InputError(f"{len(data)} bytes are not a whole number of {encoding} samples")
     if encoding == "float32":
         floats = array("f", data)
         if sys.byteorder == "big":
             floats.byteswap()
-        # not by max(): comparisons with NaN are false, so it would hide one
+        # not max(): comparisons with NaN are false, so it could miss one
         _check_peak(next((value for value in floats if not -_LIMIT <= value <= _LIMIT), 0.0))
     return data
 
@@ -94,13 +93,13 @@ def _channel(samples: Any, np: Any) -> Any:
         raise InputError("some of the samples are masked: fill them in first")
     try:
         values = np.asarray(samples)
-    except Exception as error:  # whatever __array__ of a stranger's type raises
+    except Exception as error:  # whatever a foreign __array__ raises
         reason = " ".join(str(error).split())
         raise InputError(f"samples of type {type(samples).__name__} cannot be read as an array ({reason})") from error
     if values.ndim == 2 and 1 in values.shape:
         return values.reshape(-1)
     if values.ndim == 0:
-        raise InputError(f"samples of type {type(samples).__name__} are no array, {_WANTED}")
+        raise InputError(f"samples of type {type(samples).__name__} are not an array, {_WANTED}")
     if values.ndim != 1:
         mixed = ": mix the channels, or send one of them" if values.ndim == 2 else ""
         raise InputError(f"samples have shape {values.shape}, wanted one channel, (n,), (n, 1) or (1, n){mixed}")
@@ -108,12 +107,12 @@ def _channel(samples: Any, np: Any) -> Any:
 
 
 def _scale_of(values: Any) -> tuple[int, int]:
-    """What is silence, and how far full scale lies from it."""
+    """The value of silence, and its distance to full scale."""
     if values.dtype.kind == "f":
         return 0, 1
     if values.dtype.name in _FULL_SCALES:
         return _FULL_SCALES[values.dtype.name]
-    unknown = ", whose full scale cannot be told" if values.dtype.kind in "iu" else ""
+    unknown = ", whose full scale is unknown" if values.dtype.kind in "iu" else ""
     raise InputError(f"samples of type {values.dtype}{unknown}: {_WANTED}")
 
 
@@ -133,12 +132,12 @@ def _encoded(block: Any, encoding: AudioCoding, np: Any) -> bytes:
 
 
 def _check_peak(peak: float) -> None:
-    """InputError for what is NaN, infinite or beyond full scale."""
+    """Raises InputError for a peak that is NaN, infinite or beyond full scale."""
     if abs(peak) <= _LIMIT:
         return
     if abs(peak) < float("inf"):
         raise InputError(
-            f"samples reach {peak:g}, but full scale is 1: divide what holds 16-bit numbers by 32768 (or send it as "
-            "int16), and scale or clip what is too loud"
+            f"samples reach {peak:g}, but full scale is 1: divide 16-bit numbers by 32768 (or send them as int16), and "
+            "scale or clip sound that is too loud"
         )
     raise InputError("samples are NaN or infinite, wanted numbers from -1 to 1")

@@ -1,4 +1,4 @@
-"""Speech to a server, gesture video back, as an mp4: what `tango-rt send` does."""
+"""Send speech to a server and write the gesture video that it returns as an mp4: `tango-rt send`."""
 
 import signal
 import threading
@@ -19,7 +19,7 @@ from tango_rt.client.microphone import Microphone
 from tango_rt.client.options import InterruptMode, SessionOptions
 from tango_rt.client.pictures import open_pictures
 from tango_rt.client.plain import Client, Session
-from tango_rt.client.received import Received, SendResult
+from tango_rt.client.receiver import Receiver, SendResult
 from tango_rt.client.sound import SOUND_RATE, Echo, Sound, Speech
 from tango_rt.client.speaker import Speaker
 from tango_rt.media.container import MAX_HOURS
@@ -38,27 +38,24 @@ _PATIENCE_A_SECOND = 0.05  # of speech
 
 @dataclass(frozen=True)
 class SendOptions:
-    """session: its sound and echo are decided by what is sent. live: the file is paced as a microphone would. idle_s:
-    seconds of rest before and after the speech; None: the speech alone. interrupt_at_s: where in the speech it is
-    interrupted. pack: holds the pictures that references name.
-    """
+    """How to send speech and what to ask the server for."""
 
-    session: SessionOptions
+    session: SessionOptions  # except audio format and echo, which depend on the speech
     connect: ConnectOptions = field(default_factory=ConnectOptions)
-    live: bool = False
-    idle_s: float | None = None
-    interrupt_at_s: float | None = None
+    live: bool = False  # send a file at the pace of a microphone
+    idle_s: float | None = None  # seconds of rest before and after the speech; None: the speech alone
+    interrupt_at_s: float | None = None  # seconds into the speech; None: not at all
     interrupt_mode: InterruptMode = "rest"
-    pack: Path | None = None
+    pack: Path | None = None  # with the pictures that references point to
 
 
 def send(
     target: str, speech: Path | None, output: Path, options: SendOptions, on_progress: OnProgress = silent
 ) -> SendResult:
-    """Write what the server makes of a speech file or pipe; of the microphone where it is None, until Ctrl-C.
+    """Send a speech file or pipe (None: the microphone, until Ctrl-C) and write the video that the server returns.
 
-    Ctrl-C while a file is sent writes what was received, and so does a server that fails or lies on the way. Raises
-    InputError for what cannot be used, ServerError, BackendError for pictures that cannot be shown.
+    After Ctrl-C, or if the server fails or breaks the protocol, the video holds what was received so far. Raises
+    InputError for bad input, ServerError, and BackendError for pictures that cannot be shown.
     """
     _check(speech, output, options)
     if speech is None:
@@ -77,7 +74,7 @@ def _send(
     asked = replace(
         options.session,
         sample_rate_hz=rate_hz,
-        audio_encoding="float32",  # what is heard there is what is heard here, to the last bit
+        audio_encoding="float32",  # the server gets exactly our samples, bit for bit
         idle=echoes,
         audio_echo=echoes,
         stats_period_s=_STATS_S,
@@ -92,23 +89,23 @@ def _send(
         with Mp4Writer(output, pictures.parameter_sets, SOUND_RATE) as writer:
             stopped = False
             with Stage(on_progress, "receiving", total, "frames") as stage:
-                received = Received(writer, pictures, sound, stage.advance)
+                receiver = Receiver(writer, pictures, sound, stage.advance)
                 try:
-                    stopped = _exchange(session, source, received, options)
+                    stopped = _exchange(session, source, receiver, options)
                 except BackendError as error:
-                    if not received.any:
+                    if not receiver.any:
                         raise
                     failure = error
-            received.finish()
+            receiver.finish()
             n_frames = writer.n_frames
-    if failure is not None:  # what came before is worth something
-        failure.args = (f"{failure}; {output} holds the {n_frames / FPS:.1f} s that came until then",)
+    if failure is not None:  # keep what was received before it
+        failure.args = (f"{failure}; {output} holds the {n_frames / FPS:.1f} s received before that",)
         raise failure
-    return received.result(output, n_frames, stopped, session)
+    return receiver.result(output, n_frames, stopped, session)
 
 
 def _patient(connect: ConnectOptions, n_frames: int | None) -> ConnectOptions:
-    """What is heard as a whole is searched as a whole, before the first frame of it comes."""
+    """Allow more time for whole utterances, which are searched as a whole before their first frame."""
     return replace(connect, patience_s=connect.patience_s + _PATIENCE_A_SECOND * (n_frames or 0) / FPS)
 
 
@@ -118,14 +115,14 @@ def _check(speech: Path | None, output: Path, options: SendOptions) -> None:
     if not output.parent.is_dir():
         raise InputError(f"{output}: the folder {output.parent} does not exist")
     if speech is not None and output.exists() and speech.exists() and output.samefile(speech):
-        raise InputError(f"{output} is the speech itself: choose another name for the output")
+        raise InputError(f"{output} is the speech file itself: choose another name for the output")
     fast = options.session.pacing == "fast"
     if fast and (speech is None or options.live or options.idle_s is not None):
-        raise InputError("a microphone, --live and --idle go by the clock: leave out --fast")
+        raise InputError("a microphone, --live and --idle run in real time: leave out --fast")
     if speech is None and options.live:
         raise InputError("a microphone is live already: leave out --live")
     if options.session.video_encoding == "reference" and options.pack is None:
-        raise InputError("references name pictures of the pack: say which pack holds them (--pack)")
+        raise InputError("references point to pictures of a pack: name the pack (--pack)")
 
 
 def _read(speech: Path, rate_hz: int, warn: Warn) -> np.ndarray:
@@ -145,19 +142,19 @@ def _expected_frames(n_samples: int, rate_hz: int, options: SendOptions) -> int:
     return frame_count(n_samples * SAMPLE_RATE // rate_hz) + round(2 * FPS * (options.idle_s or 0))
 
 
-def _exchange(session: Session, source: np.ndarray | Microphone, received: Received, options: SendOptions) -> bool:
-    """Speak and receive until the end. Returns whether Ctrl-C came before it."""
+def _exchange(session: Session, source: np.ndarray | Microphone, receiver: Receiver, options: SendOptions) -> bool:
+    """Speak and receive until the end. Returns whether Ctrl-C ended it early."""
     speaker = Speaker(session, source, options.live)
-    performance = _Performance(session, speaker, received, options)
+    performance = _Performance(session, speaker, receiver, options)
     try:
-        # so does one end what is said into a microphone
+        # Ctrl-C is also how a microphone is ended
         with _ending(speaker.stop) if isinstance(source, Microphone) else nullcontext():
             performance.run()
-        said = session.measured.first_audio_sent_s is not None
-        if not received.finished and (said or not received.any):
+        spoken = session.measurements.first_audio_sent_s is not None
+        if not receiver.finished and (spoken or not receiver.any):
             raise ended_early(session.route)
     except KeyboardInterrupt:
-        if not received.any:
+        if not receiver.any:
             raise
         return True
     finally:
@@ -168,9 +165,9 @@ def _exchange(session: Session, source: np.ndarray | Microphone, received: Recei
 
 @contextmanager
 def _ending(stop: Callable[[], None]) -> Iterator[None]:
-    """The first Ctrl-C (or what counts as one) calls stop; the next one is a KeyboardInterrupt.
+    """The first Ctrl-C (or equivalent signal) calls stop; the next one is a KeyboardInterrupt.
 
-    No exception the first time: a call that is torn out of reading cannot be read on.
+    No exception the first time: a call whose reading was interrupted by one cannot be read any further.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -195,12 +192,12 @@ def _ending(stop: Callable[[], None]) -> Iterator[None]:
 
 
 class _Performance:
-    """When to begin to speak, to interrupt and to end, by the frames that come."""
+    """Decides by the frames that arrive when to start speaking, interrupt and end."""
 
-    def __init__(self, session: Session, speaker: Speaker, received: Received, options: SendOptions) -> None:
+    def __init__(self, session: Session, speaker: Speaker, receiver: Receiver, options: SendOptions) -> None:
         self._session = session
         self._speaker = speaker
-        self._received = received
+        self._receiver = receiver
         self._idle_frames = None if options.idle_s is None else round(options.idle_s * FPS)
         self._interrupt_frame = None if options.interrupt_at_s is None else int(options.interrupt_at_s * FPS)
         self._mode: InterruptMode = options.interrupt_mode
@@ -214,16 +211,16 @@ class _Performance:
             for event in self._session:
                 self._take(event)
         except ServerError:
-            self._speaker.check()  # it ends the session where it fails: then its error is the cause
+            self._speaker.check()  # if it fails it ends the session, and its error is the cause
             raise
         self._speaker.check()
 
     def _take(self, event: Any) -> None:
-        self._received.take(event)
+        self._receiver.take(event)
         if isinstance(event, media_pb2.VideoFrame):
             self._frame(event)
         elif isinstance(event, session_pb2.UtteranceFinished):
-            if self._last_frame is None:  # there is one utterance
+            if self._last_frame is None:  # there is only one utterance
                 self._last_frame = event.frame_index - 1 + (self._idle_frames or 0)
             self._end_after(event.frame_index - 1)
 
@@ -234,7 +231,7 @@ class _Performance:
             self._session.interrupt(self._mode)
             self._interrupt_frame = None
         if not self._finishes and frame.frame_index % _PING_FRAMES == 0 and self._last_frame is None:
-            self._session.ping(frame.frame_index)  # the server ends a session that says nothing
+            self._session.ping(frame.frame_index)  # the server ends a session whose client is silent
         self._end_after(frame.frame_index)
 
     def _speak(self) -> None:

@@ -1,6 +1,6 @@
-"""`tango-rt-client`: the command of the client alone, without the engine and without media libraries.
+"""`tango-rt-client`: the command of the stand-alone client, without the engine and without media libraries.
 
-Speech comes from a WAV file; what is written is the video as the server sends it, H.264 of 30 frames a second.
+Speech comes from a WAV file; the output is the video as the server sends it, H.264 at 30 frames per second.
 """
 
 import argparse
@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from tango_rt import __version__
-from tango_rt.client.connection import add_connection, connection_of, quiet
-from tango_rt.client.printed import printed
+from tango_rt.client.connection import add_connection, connect_options, quiet
+from tango_rt.client.printable import printable
 
 if TYPE_CHECKING:
     from tango_rt.client.errors import ServerError
@@ -33,12 +33,12 @@ _MAX_WARNINGS = 100
 EXAMPLES = """examples:
   tango-rt-client info localhost:50051
   tango-rt-client send localhost:50051 --character anna speech.wav -o out.h264
-  ffmpeg -r 30 -i out.h264 -i speech.wav -c:v copy out.mp4     the picture with its sound
+  ffmpeg -r 30 -i out.h264 -i speech.wav -c:v copy out.mp4     add the sound
 """
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line; leaves through SystemExit with 0, 1 (the server or this machine), 2 (bad input) or 130."""
+    """Run the command line; exits by SystemExit with 0, 1 (the server or this machine), 2 (bad input) or 130."""
     arguments = _parser().parse_args(argv)
     quiet()
     from tango_rt.client.errors import BackendError, TangoError
@@ -65,15 +65,15 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("tango-rt-client", description="Talk to a tango-rt server.", **style)
     parser.add_argument("--version", action="version", version=f"tango-rt-client {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    info = commands.add_parser("info", help="what a server is, and which characters it has", **style)
+    info = commands.add_parser("info", help="show what a server is and which characters it has", **style)
     info.set_defaults(run=_info)
     info.add_argument("server", metavar="HOST:PORT")
-    send = commands.add_parser("send", help="speech to a server, gesture video back, as H.264", **style)
+    send = commands.add_parser("send", help="send speech, write the gesture video that comes back as H.264", **style)
     send.set_defaults(run=_send)
     send.add_argument("server", metavar="HOST:PORT")
     send.add_argument("speech", type=Path, metavar="SPEECH.wav")
     send.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.h264")
-    send.add_argument("--character", required=True, metavar="NAME", help="which of the server's characters")
+    send.add_argument("--character", required=True, metavar="NAME", help="one of the server's characters")
     for command in (info, send):
         command.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
         add_connection(command)
@@ -85,16 +85,16 @@ def _info(arguments: argparse.Namespace) -> None:
 
     from tango_rt.client import Client
 
-    with Client(arguments.server, connection_of(arguments)) as client:
+    with Client(arguments.server, connect_options(arguments)) as client:
         info, characters = client.info(), client.characters()
     if arguments.json:
         told = {"server": MessageToDict(info), "characters": [MessageToDict(one) for one in characters]}
         print(json.dumps(told))
         return
-    version = printed(info.version, _MAX_NAME)
+    version = printable(info.version, _MAX_NAME)
     print(f"{arguments.server}: tango-rt {version}, {info.active_sessions} of {info.max_sessions} sessions")
     for one in characters:
-        name, retrievals = printed(one.id, _MAX_NAME), printed(", ".join(one.retrievals))
+        name, retrievals = printable(one.id, _MAX_NAME), printable(", ".join(one.retrievals))
         print(f"{name}: {one.width}x{one.height}, {one.n_frames / _FPS:.0f} s, {retrievals}")
     if not characters:
         print("no characters")
@@ -109,26 +109,26 @@ def _send(arguments: argparse.Namespace) -> None:
     speech = WavSpeech.open(arguments.speech)
     options = SessionOptions(arguments.character, sample_rate_hz=speech.rate_hz, pacing="fast")
     with (
-        Client(arguments.server, connection_of(arguments)) as client,
+        Client(arguments.server, connect_options(arguments)) as client,
         client.stream(options) as session,
         _whole_file(arguments.output) as file,
     ):
         warnings, failure = _exchange(session, speech, file)
-    n_frames = session.measured.n_frames
-    if failure is not None:  # what came before is worth something
-        failure.args = (f"{failure}; {arguments.output} holds the {n_frames / _FPS:.1f} s that came until then",)
+    n_frames = session.measurements.n_frames
+    if failure is not None:  # keep what was received before it
+        failure.args = (f"{failure}; {arguments.output} holds the {n_frames / _FPS:.1f} s received before that",)
         raise failure
     if speech.n_channels > 1:
-        warnings.insert(0, f"{speech.path}: channel {speech.channel + 1} of {speech.n_channels}, the loudest, was sent")
+        warnings.insert(0, f"{speech.path}: channel {speech.channel + 1} of {speech.n_channels} was sent, the loudest")
     for warning in warnings:
-        print(f"tango-rt-client: warning: {printed(warning)}", file=sys.stderr)
-    measured = session.measured
+        print(f"tango-rt-client: warning: {printable(warning)}", file=sys.stderr)
+    measurements = session.measurements
     told = {
         "output": str(arguments.output),
-        "path": str(arguments.output),  # as it was called in the last release; goes with the next
+        "path": str(arguments.output),  # its name in the last release; removed in the next
         "n_frames": n_frames,
         "duration_s": round(n_frames / _FPS, 4),
-        "first_frame_ms": measured.first_frame_ms,
+        "first_frame_ms": measurements.first_frame_ms,
         "session_id": session.accepted.session_id,
         "warnings": warnings,
     }
@@ -138,7 +138,7 @@ def _send(arguments: argparse.Namespace) -> None:
 
 
 def _exchange(session: "Session", speech: "WavSpeech", file: BinaryIO) -> "tuple[list[str], ServerError | None]":
-    """Speak and write what comes. Returns what the server warns of, and what went wrong when there was something."""
+    """Send the speech and write the frames. Returns the server's warnings, and the failure if there were frames."""
     from tango_rt.client.errors import ServerError, ended_early
     from tango_rt.v1 import media_pb2, session_pb2
 
@@ -156,7 +156,7 @@ def _exchange(session: "Session", speech: "WavSpeech", file: BinaryIO) -> "tuple
         if not finished:
             raise ended_early(session.route)
     except ServerError as error:
-        if not session.measured.n_frames:
+        if not session.measurements.n_frames:
             raise
         return warnings, error
     return warnings, None
@@ -165,18 +165,18 @@ def _exchange(session: "Session", speech: "WavSpeech", file: BinaryIO) -> "tuple
 def _speak(session: "Session", speech: "WavSpeech") -> None:
     from tango_rt.client.errors import ServerError
 
-    with suppress(ServerError, ValueError):  # the session is over: who reads from it is told
+    with suppress(ServerError, ValueError):  # the session is over: reading from it raises the error
         try:
             for block in speech.blocks():
                 session.send_audio(block)
             session.finish()
-        except OSError:  # the file went away: without its rest there is nothing to wait for
+        except OSError:  # the file has gone: without the rest of it there is nothing to wait for
             session.cancel()
 
 
 @contextmanager
 def _whole_file(path: Path) -> Iterator[BinaryIO]:
-    """Written under another name and renamed at the end; gone where the block is left by an error."""
+    """Write under another name and rename at the end; an error removes the file."""
     partial = path.parent / f".tango-rt-{secrets.token_hex(4)}.partial"
     try:
         with partial.open("xb") as file:

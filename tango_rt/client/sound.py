@@ -1,4 +1,4 @@
-"""The sound of received frames: the speech as it was recorded, or what the server echoed."""
+"""The sound for received frames: the original speech, or the server's echo of it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,23 +13,23 @@ from tango_rt.v1 import media_pb2
 __all__ = ["SOUND_RATE", "Echo", "Sound", "Speech"]
 
 SOUND_RATE = 48_000
-"""Of the sound in the video. A whole number of samples a frame."""
+"""Sample rate of the sound in the video, in Hz. A whole number of samples per frame."""
 
 _PER_FRAME = SOUND_RATE // FPS
 
 
 class Sound(Protocol):
     def of(self, frame: media_pb2.VideoFrame, n_missing: int) -> Iterator[np.ndarray]:
-        """float32 (n,) each: of the n_missing frames that were dropped before this one, and of this one."""
+        """float32 (n,) each: for the n_missing frames dropped before this one, then for this one."""
         ...
 
     def rest(self, n_frames: int) -> np.ndarray:
-        """float32 (n,): of the frames behind the last one, up to frame n_frames of the utterance."""
+        """float32 (n,): for the frames after the last one, up to frame n_frames of the utterance."""
         ...
 
 
 class Speech:
-    """A file's own sound, by the number of the frame within the utterance; silence elsewhere."""
+    """The sound of a file, at the frame's number within the utterance; silence between utterances."""
 
     def __init__(self, path: Path) -> None:
         self._blocks: Iterator[np.ndarray] = iter(audio_blocks(path, SOUND_RATE, warn=said_before))
@@ -49,7 +49,7 @@ class Speech:
         return self._stretch(self._next, n_frames)
 
     def _stretch(self, first: int, stop: int) -> np.ndarray:
-        """Frames first .. stop - 1, cut short at the end of the file."""
+        """Sound of frames first .. stop - 1, cut short at the end of the file."""
         wanted = max(0, stop - self._next) * _PER_FRAME
         read = [self._read]
         n_read = len(self._read)
@@ -67,7 +67,7 @@ class Speech:
 
 
 class Echo:
-    """What the server sent back with the frames, float32; nothing of it is ever dropped."""
+    """The sound that the server sent back with the frames, float32; none of it is ever dropped."""
 
     def of(self, frame: media_pb2.VideoFrame, n_missing: int) -> Iterator[np.ndarray]:
         yield np.clip(np.nan_to_num(np.frombuffer(frame.audio.data, "<f4")), -1, 1)
@@ -77,6 +77,6 @@ class Echo:
 
 
 def _silence(n_frames: int) -> Iterator[np.ndarray]:
-    """In pieces: a hole may be as long as a session."""
+    """In pieces: a gap may be as long as a session."""
     for first in range(0, n_frames, FPS):
         yield np.zeros(min(FPS, n_frames - first) * _PER_FRAME, np.float32)

@@ -1,4 +1,4 @@
-"""The side that speaks: a thread that sends a file or a microphone into a session, at once or by the clock."""
+"""The sending side: a thread that sends a file or a microphone into a session, at once or in real time."""
 
 import threading
 import time
@@ -13,14 +13,14 @@ from tango_rt.client.plain import Session
 __all__ = ["Speaker"]
 
 _CHUNKS_A_SECOND = 50
-_UTTERANCE = "speech"  # named, so that what is left of it after an interrupt is known for what it is
+_UTTERANCE = "speech"  # named, so that what arrives after an interrupt is recognised as part of it
 
 
 class Speaker:
-    """Speaks one utterance. What goes wrong here ends the session, and is raised by check()."""
+    """Speaks one utterance. A failure here ends the session and is raised by check()."""
 
     def __init__(self, session: Session, source: np.ndarray | Microphone, live: bool) -> None:
-        """source: float32 (n,) samples at the session's rate. live: 20 ms of them every 20 ms."""
+        """source: float32 (n,) samples at the session's rate. live: send 20 ms of them every 20 ms."""
         self._session = session
         self._source = source
         self._live = live
@@ -30,19 +30,19 @@ class Speaker:
         self._thread = threading.Thread(target=self._run, name="speaker", daemon=True)
 
     def start(self, finish: bool) -> None:
-        """finish: nothing comes behind this utterance. Does nothing where it was started before."""
+        """finish: nothing follows this utterance. Does nothing if already started."""
         if self._thread.ident is None:
             self._finish = finish
             self._thread.start()
 
     def stop(self) -> None:
-        """Say no more; what was said is performed to its end."""
+        """Send no more; what was sent is performed to its end."""
         self._stopped.set()
         if isinstance(self._source, Microphone):
             self._source.stop()
 
     def close(self) -> None:
-        """Once the session is over."""
+        """To be called once the session is over."""
         self.stop()
         if self._thread.ident is not None:
             self._thread.join()
@@ -63,17 +63,17 @@ class Speaker:
             if self._finish:
                 self._session.finish()
         except (ServerError, ValueError):
-            pass  # the session is over: who reads from it is told
+            pass  # the session is over: reading from it raises the error
         except Exception as error:
             self._error = error
             self._session.cancel()
 
     def _say(self, blocks: Iterator[np.ndarray]) -> bool:
-        """Whether all of it was taken: not where it was interrupted."""
+        """Whether all of it was sent, without an interrupt."""
         return all(self._session.send_audio(block, _UTTERANCE) for block in blocks)
 
     def _paced(self, samples: np.ndarray) -> Iterator[np.ndarray]:
-        """Chunk k when its last sample would have been spoken; from integers, so that nothing adds up."""
+        """Yield chunk k when its last sample would have been spoken, computed from k, so that no error accumulates."""
         rate_hz = self._session.options.sample_rate_hz
         size = rate_hz // _CHUNKS_A_SECOND
         started_s = time.monotonic()

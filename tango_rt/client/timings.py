@@ -1,8 +1,8 @@
-"""Where the server says that the time of its frames went."""
+"""How long each stage of a frame took, as reported by the server."""
 
 from collections import deque
 
-from tango_rt.client.measured import percentiles
+from tango_rt.client.measurements import percentiles
 from tango_rt.v1 import media_pb2
 
 __all__ = ["Timings"]
@@ -12,7 +12,7 @@ _KEPT = 108_000
 
 
 class Timings:
-    """VideoFrame.timings of the last hour; latency of frames of speech alone."""
+    """VideoFrame.timings of the last hour; latency only for frames of speech."""
 
     def __init__(self) -> None:
         self._ms: dict[str, deque[float]] = {stage: deque(maxlen=_KEPT) for stage in _STAGES}

@@ -1,4 +1,4 @@
-"""Speech from a WAV file, with nothing but the standard library."""
+"""Speech from a WAV file, using only the standard library."""
 
 import wave
 from array import array
@@ -16,7 +16,7 @@ _BLOCK = 1 << 14  # samples read at once
 
 @dataclass(frozen=True)
 class WavSpeech:
-    """One channel of a file. channel: from 0, the loudest: a mix of opposite phases would be silent."""
+    """One channel of a file. channel: from 0, the loudest; not a mix, because opposite phases would cancel out."""
 
     path: Path
     rate_hz: int
@@ -26,7 +26,7 @@ class WavSpeech:
 
     @classmethod
     def open(cls, path: Path) -> "WavSpeech":
-        """Raises InputError for what is no WAV file of 8, 16, 24 or 32 bits, or has no samples."""
+        """Raises InputError for anything but a WAV file of 8, 16, 24 or 32 bits with samples."""
         if not path.is_file():
             raise InputError(f"{path}: no such file")
         try:
@@ -36,13 +36,13 @@ class WavSpeech:
         except (wave.Error, EOFError, OSError) as error:
             reason = getattr(error, "strerror", None) or str(error) or "it ends early"
             wanted = "wanted WAV of 8 to 32 bits: ffmpeg -i IN -ac 1 -c:a pcm_s16le OUT.wav makes one"
-            raise InputError(f"{path}: cannot be read as WAV ({reason}), {wanted}") from error
+            raise InputError(f"{path}: cannot read it as WAV ({reason}), {wanted}") from error
         if not n_samples:
-            raise InputError(f"{path}: has no samples")
+            raise InputError(f"{path}: no samples in it")
         return cls(path, rate_hz, n_samples, n_channels, loudest)
 
     def blocks(self) -> Iterator[bytes]:
-        """All of it, 16 bits, little endian."""
+        """All samples, 16 bits, little endian."""
         with wave.open(str(self.path)) as file:
             for data in _read(file):
                 yield _channel(data, self.n_channels, self.channel)
@@ -53,7 +53,7 @@ def _read(file: wave.Wave_read) -> Iterator[bytes]:
     to_16 = _to_16(file.getsampwidth())
     n_bytes = file.getsampwidth() * file.getnchannels()
     while data := file.readframes(_BLOCK):
-        yield to_16(data[: len(data) // n_bytes * n_bytes])  # a file that was cut off ends anywhere
+        yield to_16(data[: len(data) // n_bytes * n_bytes])  # a truncated file may end in the middle of a sample
 
 
 def _loudest(file: wave.Wave_read, n_channels: int) -> int:
@@ -71,7 +71,7 @@ def _channel(data: bytes, n_channels: int, channel: int) -> bytes:
 
 
 def _to_16(n_bytes: int) -> Callable[[bytes], bytes]:
-    """From samples of so many bytes to their upper 16 bits; 8 bits are written around 128."""
+    """Converter from samples of n_bytes to their upper 16 bits; 8-bit samples are centred on 128."""
     signed = bytes(value ^ 0x80 for value in range(256))
 
     def from_8(data: bytes) -> bytes:

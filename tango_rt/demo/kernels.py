@@ -177,18 +177,6 @@ def _unseamed(seam: np.float32, t: np.float32) -> np.float32:
     return np.float32(1) - fade * min(np.float32(1), max(np.float32(0), np.float32(2.3) - t * np.float32(6.5)))
 
 
-@njit(fastmath=FASTMATH, forceinline=True)
-def _shade(depth: np.ndarray, y: int, x: int) -> np.float32:
-    """Something nearer close by takes light away: the line between fingers, the shade under a hand."""
-    height, width = depth.shape
-    zero, here = np.float32(0), depth[y, x] + np.float32(4)
-    taken = max(zero, depth[max(0, y - 3), x] - here)
-    taken += max(zero, depth[min(height - 1, y + 3), x] - here)
-    taken += max(zero, depth[y, max(0, x - 3)] - here)
-    taken += max(zero, depth[y, min(width - 1, x + 3)] - here)
-    return np.float32(1) - np.float32(0.015) * min(taken, np.float32(16))
-
-
 @njit(fastmath=FASTMATH)
 def resolve(
     picture: np.ndarray, box: Box, cones: np.ndarray, axes: np.ndarray, palette: Palette, buffers: Buffers
@@ -199,6 +187,7 @@ def resolve(
     depth, owner, normal = buffers.depth, buffers.owner, buffers.normal
     # One flat loop on scalars: handing arrays to a function costs more here than all the shading.
     zero, half, one, pitch = np.float32(0), np.float32(0.5), np.float32(1), np.float32(1 / SUBPIXELS)
+    height, width = depth.shape
     for y in range(y0, y1):
         for x in range(x0, x1):
             sy, sx = y * SUBPIXELS, x * SUBPIXELS
@@ -213,7 +202,13 @@ def resolve(
                 n = owner[yy, xx]
                 if n < 0:
                     continue
-                tone = _shade(depth, yy, xx)
+                # Something nearer close by takes light away: the line between fingers, the shade under a hand.
+                here = depth[yy, xx] + np.float32(4)
+                taken = max(zero, depth[max(0, yy - 3), xx] - here)
+                taken += max(zero, depth[min(height - 1, yy + 3), xx] - here)
+                taken += max(zero, depth[yy, max(0, xx - 3)] - here)
+                taken += max(zero, depth[yy, min(width - 1, xx + 3)] - here)
+                tone = one - np.float32(0.015) * min(taken, np.float32(16))
                 kind = int(cones[n, 8])
                 opacity = share
                 if kind != SKIN:

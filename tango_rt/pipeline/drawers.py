@@ -21,7 +21,7 @@ from engine.blending.blender import Blender
 from engine.character.pack import CharacterPack
 from engine.errors import ArtifactError, BackendError, TangoError
 from engine.motion_graph.graph import Cut
-from tango_rt.interrupts import interrupts_held
+from tango_rt.interrupts import hold_interrupts
 from tango_rt.pipeline.transitions import TransitionMaker, TransitionStore, cache_key
 
 __all__ = ["Drawer", "Job", "draw_ahead"]
@@ -98,7 +98,7 @@ class Drawer:
         context = get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=_serve, args=(theirs, self._stands_back), daemon=True)
-        with interrupts_held():
+        with hold_interrupts():
             process.start()
             self._connection, self._process = ours, process
         theirs.close()
@@ -139,7 +139,7 @@ def _started(n_processes: int) -> list[Drawer]:
     """All of them, or none where the system allows no processes."""
     drawers: list[Drawer] = []
     try:
-        with interrupts_held():
+        with hold_interrupts():
             for _ in range(n_processes):
                 drawers.append(Drawer())
     except OSError as error:

@@ -34,7 +34,8 @@ _PLANNED = 0.1  # of a cut that is taken: what is planned may change, and is req
 class WarmOptions:
     """lookahead_nodes: as the sessions to come will have it; other look-aheads choose other cuts.
 
-    performed_s: of sound, in all, that is performed to rank cuts; half an hour ranks them worse, two take half a minute.
+    performed_s: of sound, in all, that is performed to rank cuts; half an hour ranks them worse, two hours take half a
+    minute.
     """
 
     blender: str = DEFAULT_BLENDER

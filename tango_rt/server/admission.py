@@ -1,8 +1,8 @@
-"""Which sessions are taken: by their number, by the number of each client, and by what their pictures cost.
+"""Which sessions are admitted: limits on their number, in all and per client, and on the cost of their pictures.
 
-H.264 and references are copied, and count as heads alone. JPEG, RGB24 and I420 of sessions in real time have a price,
-and all of them together a budget; what is left of it is for those without a clock (PACING_FAST, RenderClip), which are
-always admitted and give way instead.
+H.264 and references are copied, so only their number counts. JPEG, RGB24 and I420 of sessions in real time have a
+price, and together a budget. The rest of the budget is for calls that are not in real time (PACING_FAST, RenderClip),
+which are always admitted and give way instead.
 """
 
 import asyncio
@@ -18,19 +18,19 @@ from tango_rt.server.config import ServerConfig
 from tango_rt.server.prices import FREE, Cost, Prices
 from tango_rt.server.status import RETRY_S, Refusal, draining
 
-__all__ = ["WRITING_BUDGET", "Admission", "Yielding"]
+__all__ = ["WRITING_BUDGET", "Admission", "UnpacedTurns"]
 
 WRITING_BUDGET = 0.25
-"""Of the event loop: the large pictures of all sessions that are due at once are written within a quarter of a frame,
-so that no other one comes later than that for their sake."""
+"""Share of the event loop: the large pictures of all sessions that are due at once are written within a quarter of a
+frame, so that they delay no other session by more than that."""
 
-_MIN_LEFT = 0.1  # of the budget: those without a clock go on, slowly, however much is reserved
-_COPIED_S = 0.0005  # a frame without a clock that is copied costs the loop and Python's lock about so much
+_MIN_LEFT = 0.1  # share of the budget: unpaced calls go on, slowly, however much is reserved
+_COPIED_S = 0.0005  # about what a copied, unpaced frame costs the loop and Python's lock
 _MAX_AHEAD_S = 0.002  # of the loop, in one go
 
 
 class Admission:
-    """Counts in the event loop of the server. Everything refused is a Refusal that says what would be taken."""
+    """Keeps count in the event loop of the server. Every Refusal says what would be admitted."""
 
     def __init__(self, config: ServerConfig, prices: Prices) -> None:
         making = usable_cores() / 2 if config.picture_cores is None else config.picture_cores
@@ -47,15 +47,15 @@ class Admission:
         self._empty.set()
 
     def drain(self) -> None:
-        """Take no more."""
+        """Admit no more."""
         self._draining = True
 
     async def drained(self) -> None:
-        """Until there is none."""
+        """Wait until no session or clip is left."""
         await self._empty.wait()
 
     def check_open(self) -> None:
-        """Raises Refusal where nobody would be taken, whatever is asked for."""
+        """Raises Refusal if no request at all would be admitted."""
         if self._draining:
             raise draining()
         if self.n_active >= self._most:
@@ -64,10 +64,10 @@ class Admission:
 
     @contextmanager
     def slot(self, client: str) -> Iterator[None]:
-        """Room for one session or clip of a client. Raises Refusal where there is none."""
+        """A slot for one session or clip of a client. Raises Refusal if none is free."""
         self.check_open()
         if self._most_of_client and self._of_client[client] >= self._most_of_client:
-            message = f"this client has {self._most_of_client} sessions already, as many as any may have: end one first"
+            message = f"this client already has {self._most_of_client} sessions, the limit per client: end one first"
             raise _exhausted("TOO_MANY_SESSIONS_OF_CLIENT", message, max_sessions_per_client=str(self._most_of_client))
         self.n_active += 1
         self._of_client[client] += 1
@@ -76,13 +76,13 @@ class Admission:
             yield
         finally:
             self.n_active -= 1
-            self._of_client -= Counter({client: 1})  # forgets who has none
+            self._of_client -= Counter({client: 1})  # drops clients with none
             if not self.n_active:
                 self._empty.set()
 
     @contextmanager
     def reservation(self, plan: SessionPlan, width: int, height: int) -> Iterator[None]:
-        """What the pictures of a session of this size cost, for as long as it lasts. Raises Refusal."""
+        """Reserve what the pictures of a session of this size cost, for as long as it lasts. Raises Refusal."""
         if not plan.realtime:
             yield
             return
@@ -96,11 +96,11 @@ class Admission:
             self.reserved += Cost(-cost.making, -cost.writing)
             self.n_paced -= 1
             if not self.n_paced:
-                self.reserved = FREE  # and no rounding errors
+                self.reserved = FREE  # clears rounding errors
 
     @property
     def left(self) -> Cost:
-        """Of the budget, for those without a clock."""
+        """What is left of the budget for unpaced calls."""
         return Cost(
             max(self.budget.making - self.reserved.making, _MIN_LEFT * self.budget.making),
             max(self.budget.writing - self.reserved.writing, _MIN_LEFT * self.budget.writing),
@@ -122,29 +122,29 @@ class Admission:
             "budget_writing": f"{most.writing:.3f}",
         }
         if cost.making > most.making or cost.writing > most.writing:
-            message = f"{what} is more than this machine can give to pictures made anew: {instead}"
+            message = f"{what} costs more than this machine can spend on encoding pictures: {instead}"
             raise Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_COSTLY", message, metadata=metadata)
         if total.making > most.making or total.writing > most.writing:
-            message = f"there is no room for {what} beside the sessions there are: {instead}, or try again later"
+            message = f"there is no capacity for {what} on top of the current sessions: {instead}, or try again later"
             raise _exhausted("NO_CAPACITY", message, **metadata)
 
 
-class Yielding:
-    """The turns of those without a clock: alone they are as fast as they can be; beside sessions in real time they
-    share what is left of the budget, in the order in which they ask."""
+class UnpacedTurns:
+    """The turns of unpaced calls. If there are no sessions in real time they run at full speed; otherwise they share
+    what is left of the budget, in the order of their requests."""
 
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
         self._free_at_s = 0.0
 
     async def turn(self, plan: SessionPlan, width: int, height: int) -> None:
-        """Wait for the next picture of such a session to be made and written. Others run meanwhile in any case."""
+        """Wait for the turn to make and write the next picture of an unpaced call; others run meanwhile."""
         wait_s = self.due_in_s(plan, width, height, asyncio.get_running_loop().time())
         if wait_s > _MAX_AHEAD_S:
             await asyncio.sleep(wait_s)
 
     def due_in_s(self, plan: SessionPlan, width: int, height: int, now_s: float) -> float:
-        """How long to wait, which is counted as if it were done."""
+        """How long to wait. Counts the turn as taken."""
         if not self._admission.n_paced:
             self._free_at_s = now_s
             return 0.0

@@ -10,7 +10,7 @@ from tango_rt.server.status import bad_field
 from tango_rt.sound.resample import MAX_RATE_HZ, MIN_RATE_HZ
 from tango_rt.v1 import media_pb2, session_pb2
 
-__all__ = ["MAX_ID_CHARACTERS", "SessionPlan", "blender_value", "check_id", "checked_plan"]
+__all__ = ["MAX_ID_CHARACTERS", "SessionPlan", "blender_value", "check_id", "plan_session"]
 
 MAX_ID_CHARACTERS = 64
 MIN_STATS_PERIOD_S = 0.1
@@ -23,23 +23,23 @@ _VIDEO: "dict[media_pb2.VideoEncoding, Encoding]" = {
 
 @dataclass(frozen=True)
 class SessionPlan:
-    """What a session does. lookahead_nodes: None for whole utterances; stats_period_s: None for no Stats."""
+    """What a session does: SessionConfig with every default filled in."""
 
     request_id: str
     character: str
     audio_encoding: "media_pb2.AudioEncoding"
     rate_hz: int
     video_encoding: "media_pb2.VideoEncoding"
-    realtime: bool
-    idle: bool
-    lookahead_nodes: int | None
+    realtime: bool  # paced by the clock; otherwise as fast as the client reads
+    idle: bool  # send frames without speech
+    lookahead_nodes: int | None  # None: whole utterances
     blender: str
     retrieval: RetrievalName
     seed: int
     audio_echo: bool
     timings: bool
-    block: bool
-    stats_period_s: float | None
+    block: bool  # the clock waits for a slow client; otherwise frames are dropped
+    stats_period_s: float | None  # None: no Stats
 
     @property
     def sample_bytes(self) -> int:
@@ -50,7 +50,7 @@ class SessionPlan:
         return _VIDEO[self.video_encoding]
 
     def to_config(self) -> session_pb2.SessionConfig:
-        """As the client is told."""
+        """The effective configuration, for Accepted."""
         config = session_pb2.SessionConfig(
             request_id=self.request_id,
             character=self.character,
@@ -73,15 +73,15 @@ class SessionPlan:
         return config
 
 
-def checked_plan(config: session_pb2.SessionConfig, server: ServerConfig, clip: bool = False) -> SessionPlan:
-    """clip: for RenderClip, which is never paced. Raises Refusal."""
+def plan_session(config: session_pb2.SessionConfig, server: ServerConfig, clip: bool = False) -> SessionPlan:
+    """Check a configuration and fill in its defaults. clip: for RenderClip, which is never paced. Raises Refusal."""
     check_id("request_id", config.request_id)
     if not config.character:
-        raise bad_field("character", "no character is named: give an id of ListCharacters")
+        raise bad_field("character", "no character given: wanted an id from ListCharacters")
     realtime = _realtime(config, clip)
     idle = config.idle if config.HasField("idle") else realtime
     if idle and not realtime:
-        raise bad_field("idle", "idle frames have no end: they need PACING_REALTIME")
+        raise bad_field("idle", "idle frames never end: they need PACING_REALTIME")
     return SessionPlan(
         request_id=config.request_id,
         character=config.character,
@@ -102,7 +102,7 @@ def checked_plan(config: session_pb2.SessionConfig, server: ServerConfig, clip: 
 
 
 def check_id(field: str, text: str) -> None:
-    """Raises Refusal for a text that is too long or would spoil a log."""
+    """Raises Refusal for an id that is too long or would corrupt a log."""
     if len(text) > MAX_ID_CHARACTERS or not text.isprintable():
         raise bad_field(field, f"{field} must be at most {MAX_ID_CHARACTERS} printable characters, found {len(text)}")
 
@@ -136,14 +136,16 @@ def _video_encoding(encoding: "media_pb2.VideoEncoding") -> "media_pb2.VideoEnco
     chosen = encoding or media_pb2.VIDEO_ENCODING_H264
     if chosen not in _VIDEO:
         known = ", ".join(_VIDEO.values())
-        raise bad_field("video_encoding", f"video encoding {encoding} is unknown: there is {known}", "BAD_ENCODING")
+        raise bad_field(
+            "video_encoding", f"video encoding {encoding} is unknown: wanted one of {known}", "BAD_ENCODING"
+        )
     return chosen
 
 
 def _lookahead(config: session_pb2.SessionConfig, default: int, clip: bool) -> int | None:
     given = config.HasField("lookahead_nodes")
     if config.whole_utterance and given:
-        raise bad_field("lookahead_nodes", "a whole utterance has no look-ahead: give one of the two")
+        raise bad_field("lookahead_nodes", "whole_utterance and lookahead_nodes exclude each other: give one of them")
     if config.whole_utterance or (clip and not given):
         return None
     nodes = config.lookahead_nodes if given else default
@@ -153,7 +155,7 @@ def _lookahead(config: session_pb2.SessionConfig, default: int, clip: bool) -> i
 
 
 def blender_value(name: str) -> "media_pb2.Blender":
-    """The value of the protocol for a blender that is in BLENDERS. Raises ValueError where it has none."""
+    """The protocol's value for a blender in BLENDERS. Raises ValueError if it has none."""
     return media_pb2.Blender.Value(f"BLENDER_{name.upper()}")
 
 
@@ -163,7 +165,7 @@ def _blender(blender: "media_pb2.Blender") -> str:
     for name in BLENDERS:
         if blender_value(name) == blender:
             return name
-    raise bad_field("blender", f"blender {blender} is unknown: there is {', '.join(BLENDERS)}")
+    raise bad_field("blender", f"blender {blender} is unknown: wanted one of {', '.join(BLENDERS)}")
 
 
 def _retrieval(name: str) -> RetrievalName:
@@ -171,7 +173,7 @@ def _retrieval(name: str) -> RetrievalName:
         if known == (name or DEFAULT_RETRIEVAL):
             return known
     found = name[:MAX_ID_CHARACTERS]
-    raise bad_field("retrieval", f"retrieval {found!r} is unknown: there is {', '.join(RETRIEVALS)}")
+    raise bad_field("retrieval", f"retrieval {found!r} is unknown: wanted one of {', '.join(RETRIEVALS)}")
 
 
 def _blocks(policy: int) -> bool:
@@ -185,7 +187,7 @@ def _stats_period(config: session_pb2.SessionConfig) -> float | None:
     if not config.HasField("stats_period"):
         return None
     period = config.stats_period
-    # summed by hand: what a client writes into nanos may be no valid Duration at all
+    # summed by hand: with the nanos of an untrusted client it may not be a valid Duration
     seconds = period.seconds + period.nanos / 1e9
     if not MIN_STATS_PERIOD_S <= seconds <= 1e6 or not 0 <= period.nanos < 1e9:
         raise bad_field("stats_period", f"a stats period of {seconds:g} s: wanted {MIN_STATS_PERIOD_S:g} s or more")

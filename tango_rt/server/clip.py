@@ -1,4 +1,4 @@
-"""A whole clip: one utterance in one message, its frames as fast as they are read."""
+"""A whole clip: one utterance in one message, its frames as fast as the client reads."""
 
 import asyncio
 from concurrent.futures import Executor
@@ -6,11 +6,11 @@ from typing import Any
 
 import grpc
 
-from tango_rt.server.admission import Yielding
+from tango_rt.server.admission import UnpacedTurns
 from tango_rt.server.checks import SessionPlan
 from tango_rt.server.config import ServerConfig
 from tango_rt.server.messages import Response
-from tango_rt.server.opening import Opened
+from tango_rt.server.opening import NewSession
 from tango_rt.server.session import Session
 from tango_rt.server.status import Refusal, bad_field, draining
 from tango_rt.v1 import service_pb2, session_pb2
@@ -19,7 +19,7 @@ __all__ = ["ClipStream", "check_length"]
 
 
 def check_length(plan: SessionPlan, audio: bytes, server: ServerConfig) -> None:
-    """Raises Refusal for no sound, or for more than a session may last."""
+    """Raises Refusal for no sound, or for more than the longest session."""
     if not audio:
         raise bad_field("audio", "no sound: wanted one utterance", "BAD_SAMPLES")
     seconds = len(audio) / plan.sample_bytes / plan.rate_hz
@@ -32,23 +32,23 @@ class ClipStream:
     """Renders one clip on one call."""
 
     def __init__(
-        self, opened: Opened, context: Any, executor: Executor, yielding: Yielding, server: ServerConfig
+        self, opened: NewSession, context: Any, executor: Executor, turns: UnpacedTurns, server: ServerConfig
     ) -> None:
         self._opened = opened
         self._context = context
         self._executor = executor
-        self._yielding = yielding
+        self._turns = turns
         self._server = server
         self._limit = asyncio.timeout(None)
         self._cut_off = False
 
     def cut_off(self) -> None:
-        """End now, whatever it waits for."""
+        """End now, whatever the call is waiting for."""
         self._reschedule(asyncio.get_running_loop().time())
         self._cut_off = True
 
     async def run(self, audio: bytes) -> None:
-        """Raises Refusal, also where the client does not read. Not to be cut off before."""
+        """Raises Refusal, also if the client does not read. Do not call cut_off before it."""
         session = self._opened.session
         session.queue.accept(session_pb2.AudioChunk(data=audio), asyncio.get_running_loop().time())
         session.queue.end_open()
@@ -72,7 +72,7 @@ class ClipStream:
             if not await loop.run_in_executor(self._executor, session.prepare):
                 continue
             while session.has_frame:
-                await self._yielding.turn(session.plan, accepted.width, accepted.height)
+                await self._turns.turn(session.plan, accepted.width, accepted.height)
                 for message in session.show(loop.time()):
                     await self._write(_answer(message))
 
@@ -84,7 +84,7 @@ class ClipStream:
         self._reschedule(None)
 
     def _reschedule(self, end_s: float | None) -> None:
-        if not self._cut_off and not self._limit.expired():  # which is the end already
+        if not self._cut_off and not self._limit.expired():  # otherwise it has already ended
             self._limit.reschedule(end_s)
 
 

@@ -12,20 +12,20 @@ from tango_rt.console import add_command
 from tango_rt.server.config import (
     ServerConfig,
     describe,
-    described_values,
-    flag_of,
+    flag_name,
     from_sources,
     misspelt_variables,
     options,
-    variable_of,
+    redacted_values,
+    variable_name,
 )
 
 __all__ = ["add_serve"]
 
-_CUT_SHORT = 130  # as any command that was interrupted
+_CUT_SHORT = 130  # like any interrupted command
 
-EXAMPLES = """Every option is also an environment variable, TANGO_RT_MAX_SESSIONS for example, and a key of the --config
-file, max_sessions; flags go before the environment, the environment before the file.
+EXAMPLES = """Every option is also an environment variable (as in TANGO_RT_MAX_SESSIONS) and a key of the --config
+file (max_sessions). Flags override the environment, which overrides the file.
 
 examples:
   tango-rt serve --characters packs                               on this machine, port 50051
@@ -33,18 +33,18 @@ examples:
   tango-rt serve --characters packs --listen 0.0.0.0:50051 --tls-cert cert.pem --tls-key key.pem --token-file tokens
   tango-rt serve --config server.toml --metrics-listen 9464 --log-format json
 
---json prints one object on standard output when sessions are taken: addresses with real ports, characters, pid.
-SIGTERM: no new sessions, those there are may go on for --grace-s; a second one ends all at once.
-Without a home that can be written to, as in many containers, TANGO_RT_CACHE names a folder for what is slow to make.
+--json prints one object on standard output once sessions are accepted: addresses with real ports, characters, pid.
+SIGTERM: no new sessions; running ones may continue for --grace-s; a second SIGTERM ends all of them at once.
+Without a writable home, as in many containers, set TANGO_RT_CACHE to a folder for cached files.
 """
 
 
 def add_serve(commands: Any) -> None:
-    """The command `serve` of a parser's commands (what add_subparsers gave)."""
+    """Add the command `serve` to a parser's commands (from add_subparsers)."""
     parser: argparse.ArgumentParser = add_command(
-        commands, "serve", "live gesture video for many at once, by gRPC", EXAMPLES, _serve
+        commands, "serve", "serve live gesture video to many clients by gRPC", EXAMPLES, _serve
     )
-    parser.add_argument("--config", type=Path, metavar="FILE", help=f"options in TOML ({variable_of('config')})")
+    parser.add_argument("--config", type=Path, metavar="FILE", help=f"options in TOML ({variable_name('config')})")
     for option in options():
         about = option.metadata["about"]
         default = option.default
@@ -57,7 +57,7 @@ def add_serve(commands: Any) -> None:
         elif isinstance(default, tuple):
             how["action"] = "append"
         parser.add_argument(
-            flag_of(option.name), dest=option.name, default=argparse.SUPPRESS, help=about.replace("%", "%%"), **how
+            flag_name(option.name), dest=option.name, default=argparse.SUPPRESS, help=about.replace("%", "%%"), **how
         )
 
 
@@ -65,14 +65,14 @@ def _serve(arguments: argparse.Namespace) -> None:
     given = vars(arguments)
     flags = {option.name: given[option.name] for option in options() if option.name in given}
     config = from_sources(flags, os.environ, arguments.config)
-    # gRPC's own log is neither text nor JSON of ours, and anybody who connects can fill it
+    # gRPC's own log has neither of our formats, and anybody who connects can fill it
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from tango_rt.server.logs import logging_to
 
     with logging_to(config.log_level, config.log_format):
         try:
             in_order = _run(config, arguments.json)
-        except KeyboardInterrupt:  # before it listened, or when all was over
+        except KeyboardInterrupt:  # before it listened, or after the last session
             in_order = True
     _leave(0 if in_order else _CUT_SHORT)
 
@@ -84,30 +84,30 @@ def _run(config: ServerConfig, as_json: bool) -> bool:
 
     import cv2
 
-    cv2.setNumThreads(1)  # the sessions share the cores already
+    cv2.setNumThreads(1)  # sessions already use all cores
     from tango_rt.server.serve import Ready, serve
 
     def listening() -> None:
         log = logging.getLogger(__name__)
         if config.log_format == "json":
-            log.info("configuration", extra=described_values(config))
+            log.info("configuration", extra=redacted_values(config))
         else:
             print(describe(config), file=sys.stderr, flush=True)
         for name, meant in misspelt_variables(os.environ).items():
             log.warning("unknown environment variable", extra={"variable": name, "meant": meant})
 
-    def ready(said: Ready) -> None:
-        # what is there now stays; to look through all of it again would stop every stream for 45 ms now and then
+    def ready(state: Ready) -> None:
+        # what is allocated now stays; collecting it again and again would stop every stream for 45 ms
         gc.collect()
         gc.freeze()
         if as_json:
-            print(json.dumps(said.to_dict()), flush=True)
+            print(json.dumps(state.to_dict()), flush=True)
 
     return asyncio.run(serve(config, listening, ready))
 
 
 def _leave(code: int) -> None:
-    """Exit, also where a thread compiles or opens a character: nobody waits for what it is at."""
+    """Exit without waiting for threads that compile or open a character."""
     sys.stdout.flush()
     sys.stderr.flush()
     if threading.active_count() > 1:

@@ -1,4 +1,4 @@
-"""What a session counts, for its client."""
+"""The counters of a session, for the Stats sent to its client."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -20,7 +20,7 @@ class Counts:
     transitions: dict[TransitionOrigin, int] = field(default_factory=lambda: {"cached": 0, "computed": 0, "late": 0})
 
     def stats(self, queued_ns: int) -> Response:
-        """queued_ns: length of the speech that waits."""
+        """queued_ns: length of the queued speech."""
         message = Response()
         stats = message.stats
         stats.frames_sent, stats.frames_dropped, stats.underruns = self.n_sent, self.n_dropped, self.n_underruns

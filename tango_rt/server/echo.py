@@ -1,8 +1,8 @@
-"""The sound that goes with the frames: spans that tile the clock of a session without hole or overlap.
+"""The sound sent with the frames: spans that tile the clock of a session without gap or overlap.
 
-Frame k owns samples k * rate // 30 up to (k + 1) * rate // 30. A frame of an utterance is filled from where that
-utterance stands, all others are silent. Frames differ by a sample in length, so the sound may run ahead of the frames
-by at most one sample; it never lags, and nothing accumulates.
+Frame k owns samples k * rate // 30 up to (k + 1) * rate // 30. A frame of an utterance is filled with the next samples
+of that utterance, all others are silent. Frames differ by a sample in length, so the sound may run ahead of the frames
+by at most one sample; it never lags, and the difference does not accumulate.
 """
 
 from tango_rt.server.checks import SessionPlan
@@ -13,7 +13,7 @@ __all__ = ["Echo"]
 
 
 class Echo:
-    """The spans of one session. Those of frames that are not sent are kept for the next one."""
+    """The spans of one session. Those of frames that are not sent are kept for the next frame."""
 
     def __init__(self, plan: SessionPlan) -> None:
         self._rate_hz = plan.rate_hz
@@ -24,7 +24,7 @@ class Echo:
         self._pts = 0  # of self._kept
 
     def play(self, frame: int, speech: Speech | None) -> None:
-        """A frame goes by, of an utterance or silent."""
+        """Add the sound of the next frame: of an utterance, or silence."""
         n_samples = span_start(frame + 1, self._rate_hz) - span_start(frame, self._rate_hz)
         if self._echo:
             sound = b"" if speech is None else speech.sound(speech.n_played, n_samples)
@@ -36,7 +36,7 @@ class Echo:
             speech.play(n_samples)
 
     def attach(self, span: media_pb2.AudioSpan) -> None:
-        """Fill the span of the frame that is sent now."""
+        """Fill the span of the frame that is being sent."""
         span.data = bytes(self._kept)
         span.pts = self._pts
         if self._kept_from is not None:

@@ -1,7 +1,7 @@
 """Health of the server as grpc.health.v1 defines it.
 
-Not the servicer that comes with gRPC: there, of several watchers of a service the others hear no more once one has
-gone, and a watcher that stays holds up the end of the server for the whole grace.
+Not the servicer that comes with gRPC: there, once one of several watchers of a service has gone, the others get no more
+updates, and a watcher that stays delays the shutdown of the server for the whole grace period.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ Check = health_pb2.HealthCheckResponse
 
 
 class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
-    """One status for the server ("") and each of its services: NOT_SERVING until told otherwise."""
+    """One status for the server ("") and each of its services: NOT_SERVING until set otherwise."""
 
     def __init__(self, services: Iterable[str]) -> None:
         self._services = frozenset(["", *services])
@@ -29,7 +29,7 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         self._wake()
 
     def close(self) -> None:
-        """NOT_SERVING for ever; watchers are told and let go."""
+        """NOT_SERVING forever; watchers are notified and released."""
         self._closed = True
         self.set(False)
 

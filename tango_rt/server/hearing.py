@@ -1,4 +1,4 @@
-"""From the sound that came in to the performer: in pieces, resampled, and no faster than it is performed."""
+"""Passes received sound to the performer: in pieces, resampled, and no faster than it is performed."""
 
 import time
 
@@ -15,25 +15,26 @@ from tango_rt.v1 import media_pb2
 __all__ = ["MIN_JITTER_S", "Hearing"]
 
 AHEAD_STEPS = 2 * FPS // FRAMES_PER_NODE
-"""Speech is listened to about 2 s ahead of what is shown: a burst of a minute costs a little at a time."""
+"""Speech is analysed about 2 s ahead of what is shown, so that a burst of a minute costs a little at a time."""
 
 MIN_JITTER_S = 0.02
 _MAX_JITTER_S = 0.1
 _SLACK_S = 0.03
-"""Who sends as fast as it speaks sends the next message only when it was spoken, so speech that begins with the last
-sample it needs runs dry at once. In real time it begins when as much more would have been spoken as its longest message
-holds, between these two, and a little. What came in advance counts: who sends faster than real time does not notice."""
+"""A client that sends in real time sends each message only once it was spoken, so speech that starts with the last
+sample it needs runs dry at once. In real time it therefore starts later, by the length of its longest message, clipped
+to these two bounds, plus the slack. Sound received in advance counts towards it: clients that send faster than real
+time see no delay."""
 
 _PIECE_S = 0.25
 
 
 class Hearing:
-    """Feeds one performer from one queue; for the thread that owns the performer."""
+    """Feeds one performer from one queue; used by the thread that owns the performer."""
 
     def __init__(
         self, queue: SpeechQueue, performer: LivePerformer, plan: SessionPlan, keeps_sound: bool = False
     ) -> None:
-        """keeps_sound: what the performer hears is kept with each Speech."""
+        """keeps_sound: keep the sound that the performer hears in each Speech."""
         self._queue = queue
         self._keeps_sound = keeps_sound
         self._performer = performer
@@ -44,10 +45,10 @@ class Hearing:
         self._resampler: Resampler | None = None
         self._speech: Speech | None = None
         self._n_heard = 0  # of the utterance, at 16 kHz
-        self.held_until_s: float | None = None  # what was heard may begin then
+        self.held_until_s: float | None = None  # when speech that was heard may start
 
     def may_begin(self, now_s: float) -> bool:
-        """Whether speech that was heard may be performed, or should wait a moment so that it does not run dry."""
+        """Whether speech that was heard may be performed now, rather than wait a moment so as not to run dry."""
         waiting = self._queue.all()
         self.held_until_s = None
         if not (self._plan.realtime and waiting) or self._performer.under_way is not None:
@@ -65,7 +66,7 @@ class Hearing:
         return False
 
     def listen(self, budget_s: float) -> bool:
-        """Listen for about so long, at least to one piece. Returns whether there is more to listen to right now."""
+        """Process sound for about budget_s, at least one piece. Returns whether more is waiting."""
         until_s = time.perf_counter() + budget_s
         for speech in self._queue.all():
             while not speech.heard_out:
@@ -78,8 +79,8 @@ class Hearing:
         return False
 
     def _take(self, speech: Speech) -> bool:
-        """The next piece of an utterance, or its end. False: nothing to be had yet."""
-        ended = speech.ended  # before the samples are counted: all are there then
+        """Process the next piece of an utterance, or its end. False: nothing is available yet."""
+        ended = speech.ended  # read before the samples are counted: then all are there
         n_samples = min(speech.n_samples - speech.n_heard, self._piece)
         if n_samples <= 0:
             if ended:
@@ -92,8 +93,8 @@ class Hearing:
 
     def _end(self, speech: Speech) -> None:
         self._push(speech, self._resampler_of(speech).flush())
-        # All of the sound must have a frame to be played in; rounded, its length at 16 kHz may lack the last one, and
-        # every underrun may have cost a sample: frames are not of equal length.
+        # Every sample needs a frame to be played in. Rounding to 16 kHz may lose the last frame, and every underrun may
+        # have cost a sample, because frames differ in length.
         n_frames = -(-(speech.n_samples + speech.n_underruns) * FPS // self._plan.rate_hz)
         if frame_count(self._n_heard) < n_frames:
             self._push(speech, np.zeros(frame_start(n_frames - 1) + 1 - self._n_heard, np.float32))

@@ -1,4 +1,4 @@
-"""The server as an object: addresses, interceptors, health, executors, from the first to the last call."""
+"""The server as an object: addresses, interceptors, health and executors, from start to shutdown."""
 
 import asyncio
 import logging
@@ -21,19 +21,19 @@ from tango_rt.pipeline.ahead import TransitionPool
 from tango_rt.pipeline.captions import check_text
 from tango_rt.pipeline.store import CharacterStore
 from tango_rt.server.config import ServerConfig
-from tango_rt.server.gate import Gate
+from tango_rt.server.gate import DEFAULT_LIMITS, Gate, GateLimits
 from tango_rt.server.health import Health
 from tango_rt.server.metrics import Metrics
-from tango_rt.server.prices import measured_prices
+from tango_rt.server.prices import measure_prices
 from tango_rt.server.security import (
     Address,
     check_free,
     check_plaintext,
-    credentials_of,
-    only_for,
+    load_credentials,
+    load_tokens,
     parse_address,
-    tokens_of,
-    warn_of_files,
+    socket_permissions,
+    warn_about_files,
 )
 from tango_rt.server.service import SERVICE, GestureService
 from tango_rt.server.warm import clear_leftovers
@@ -43,29 +43,31 @@ __all__ = ["GestureServer"]
 
 _log = logging.getLogger(__name__)
 
-_CALLS_BESIDE = 100  # of one connection, which may be a gateway's with all sessions: more wait at the client
-_PING_TOLERANCE = 0.8  # of clocks and networks: a client that pings as often as it may is not cut off
+_OTHER_CALLS = 100  # on one connection, in addition to all sessions (a gateway's): more wait in the client
+_PING_TOLERANCE = 0.8  # for clocks and networks: a client that pings at the limit is not cut off
 _HANDSHAKE_MS = 10_000
 _INT_MAX = 2**31 - 1
 _LAST_S = 0.5  # for the last bytes to leave
 
 
 class GestureServer:
-    """To be used in an `async with`: listens and refuses sessions from the start, takes them after warm_up.
+    """Use it in an `async with`. It listens from the start, and refuses sessions until warm_up is done.
 
-    Raises InputError for a configuration that cannot be served, ArtifactError for a bundle that is damaged or that no
-    verification report vouches for.
+    Raises InputError for an unusable configuration, ArtifactError for a bundle that is damaged or that no verification
+    report vouches for.
     """
 
-    def __init__(self, config: ServerConfig) -> None:
+    def __init__(self, config: ServerConfig, limits: GateLimits = DEFAULT_LIMITS, look_s: float = 2.0) -> None:
+        """look_s: how often the folder of characters is looked at."""
         self.config = config
+        self._limits = limits
         listen = [parse_address(text) for text in config.listen]
         check_plaintext(listen, config)
         self.store = CharacterStore(config.characters)
         self.networks = _open_networks(config)
-        tokens = tokens_of(config)
+        tokens = load_tokens(config)
         self.wants_token = bool(tokens)
-        self._credentials = credentials_of(config)
+        self._credentials = load_credentials(config)
         if config.label is not None:
             check_text(config.label, "label")
         self._metrics_at = _metrics_address(config.metrics_listen)
@@ -77,7 +79,7 @@ class GestureServer:
         self._listen = listen
         self._tokens = tokens
         self._health = Health([SERVICE])
-        self._folder = FolderWatch(self.store, config, self.metrics, self.networks)
+        self._folder = FolderWatch(self.store, config, self.metrics, self.networks, look_s)
         self._tasks: list[asyncio.Task[None]] = []
         self._stack = AsyncExitStack()
 
@@ -87,15 +89,15 @@ class GestureServer:
 
     async def __aenter__(self) -> Self:
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        async with AsyncExitStack() as stack:  # undoes the first half where the second fails
+        async with AsyncExitStack() as stack:  # undoes the first half if the second fails
             if self._metrics_at is not None:
                 endpoint = stack.enter_context(self.metrics.serve(self._metrics_at.host, self._metrics_at.port))
                 self.metrics_address = str(Address(endpoint.host, endpoint.port))
-            stack.enter_context(threadpool_limits(1))  # the sessions share the cores already
+            stack.enter_context(threadpool_limits(1))  # sessions already use all cores
             self._executor = self._threads(stack, self.config.threads, "session")
-            self._opener = self._threads(stack, 1, "opener")  # apart: to open a character takes seconds
+            self._opener = self._threads(stack, 1, "opener")  # separate: opening a character takes seconds
             limit_bytes = self.config.transition_cache_mb << 20
-            # in a thread: the main one would exchange the handlers of signals while it starts processes
+            # in a thread: the main thread would replace signal handlers while it starts processes
             self._pool = await asyncio.get_running_loop().run_in_executor(
                 self._opener, TransitionPool, self.config.draw_workers, limit_bytes
             )
@@ -107,7 +109,14 @@ class GestureServer:
                 self.config, self.store, self._pool, self._executor, self.metrics, self.networks
             )
             stack.callback(self._service.close)
-            self._gate = Gate(self._tokens, self.config, self.metrics, self._service.silent, self._service.refusals)
+            self._gate = Gate(
+                self._tokens,
+                self.config,
+                self.metrics,
+                self._service.silent,
+                self._service.refusals,
+                self._limits,
+            )
             self._server = self._grpc_server()
             self.addresses = tuple(self._bind(address) for address in self._listen)
             await self._server.start()
@@ -122,13 +131,13 @@ class GestureServer:
         await self._stack.aclose()
 
     async def warm_up(self) -> float:
-        """Compile what sessions will call, open all characters, then take sessions. Returns the seconds it took."""
+        """Compile the kernels, open all characters, then accept sessions. Returns the seconds it took."""
         started = time.monotonic()
         looked = asyncio.Event()
         watching = watch_characters(self._folder, self._pool, self.config.draw_workers, self._opener, looked)
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._opener, clear_leftovers, self.config.characters)
-        prices = await loop.run_in_executor(self._opener, measured_prices)
+        prices = await loop.run_in_executor(self._opener, measure_prices)
         self._service.charge(prices)
         await _first_of(self._in_background(watching), looked)
         self._gate.is_warm = True
@@ -138,11 +147,11 @@ class GestureServer:
         return time.monotonic() - started
 
     async def failed(self) -> None:
-        """Waits for ever, or raises BackendError when one of the tasks in the background has died."""
+        """Wait forever, or raise BackendError when a background task has died."""
         await asyncio.shield(self._failed)
 
     async def drain(self) -> bool:
-        """Take no more sessions and wait for those there are; False where config.grace_s was not enough."""
+        """Accept no more sessions and wait for the running ones; False if config.grace_s was not enough."""
         self._health.set(False)
         self.metrics.ready(False)
         self._service.begin_drain()
@@ -159,7 +168,7 @@ class GestureServer:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._health.close()
         if self.active_sessions:
-            self._service.cut_off()  # gRPC would end them without a reason
+            self._service.cut_off()  # gRPC would end them without giving a reason
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._service.drained(), _LAST_S)
         await self._server.stop(None if self.active_sessions else _LAST_S)
@@ -178,7 +187,7 @@ class GestureServer:
         error, name = task.exception(), getattr(task.get_coro(), "__name__", "a task")
         _log.error("a task of the server has died", extra={"task": name}, exc_info=error)
         self._failed.set_exception(BackendError(f"{name} of the server has died ({error!r}): it cannot go on"))
-        self._failed.exception()  # seen, even where nobody waits
+        self._failed.exception()  # marks it as retrieved, even if nobody waits
 
     def _threads(self, stack: AsyncExitStack, n: int, name: str) -> ThreadPoolExecutor:
         executor = ThreadPoolExecutor(n, thread_name_prefix=f"tango-{name}")
@@ -197,25 +206,25 @@ class GestureServer:
     def _bind(self, address: Address) -> str:
         """Listen; returns the address with its real port."""
         try:
-            with only_for(address.path, self.config.socket_mode):
-                if self._credentials is None or address.path:  # files have owners and permissions instead
+            with socket_permissions(address.path, self.config.socket_mode):
+                if self._credentials is None or address.path:  # socket files have permissions instead
                     port = self._server.add_insecure_port(str(address))
                 else:
                     port = self._server.add_secure_port(str(address), self._credentials)
         except RuntimeError as error:
-            check_free(address)  # says so where somebody was quicker
+            check_free(address)  # reports if another process took it meanwhile
             raise InputError(f"cannot listen at {address}: gRPC does not take this address") from error
         return str(address) if address.path else str(Address(address.host, port))
 
     def _warn(self) -> None:
         beyond = [str(address) for address in self._listen if not address.is_local]
         if beyond and self._credentials is None:
-            _log.warning("everything goes over the network readable: no TLS", extra={"addresses": beyond})
+            _log.warning("traffic is not encrypted: no TLS", extra={"addresses": beyond})
         if beyond and not self.wants_token and self.config.tls_client_ca is None:
-            _log.warning("everybody may use this server: no token, no client certificates", extra={"addresses": beyond})
+            _log.warning("anybody can use this server: no token, no client certificates", extra={"addresses": beyond})
         if self._metrics_at is not None and not self._metrics_at.is_local:
-            _log.warning("everybody may read the metrics", extra={"address": self.metrics_address})
-        warn_of_files(self.config)
+            _log.warning("anybody can read the metrics", extra={"address": self.metrics_address})
+        warn_about_files(self.config)
 
 
 def _own_services() -> tuple[Any, Any]:
@@ -225,11 +234,11 @@ def _own_services() -> tuple[Any, Any]:
 
 def _channel_options(config: ServerConfig) -> list[tuple[str, int]]:
     options = [
-        ("grpc.so_reuseport", 0),  # else two servers share a port unnoticed
-        # larger than what is taken, so that the refusal is ours and has a reason; beyond, gRPC reads no further
+        ("grpc.so_reuseport", 0),  # otherwise two servers can share a port unnoticed
+        # larger than our limit, so that the refusal is ours and has a reason; beyond it, gRPC stops reading
         ("grpc.max_receive_message_length", min(config.max_message_bytes * 2, _INT_MAX)),
         ("grpc.max_send_message_length", -1),
-        ("grpc.max_concurrent_streams", config.max_sessions + _CALLS_BESIDE),
+        ("grpc.max_concurrent_streams", config.max_sessions + _OTHER_CALLS),
         ("grpc.max_allowed_incoming_connections", config.max_connections),
         ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
         ("grpc.keepalive_time_ms", _ms(config.keepalive_s)),
@@ -249,7 +258,7 @@ def _ms(seconds: float) -> int:
 
 
 def _open_networks(config: ServerConfig) -> Networks | None:
-    """Of all sessions; only those that a verification report vouches for, unless the user asked for others."""
+    """The networks of all sessions; only verified ones, unless the user asked for others."""
     if config.bundle is None:
         return None
     options = NetworkOptions(
@@ -266,7 +275,7 @@ def _open_networks(config: ServerConfig) -> Networks | None:
 
 
 def _metrics_address(text: str | None) -> Address | None:
-    """A port alone is meant for this machine: to be scraped from elsewhere, the address has to be said."""
+    """A port alone means loopback: to be scraped from other machines, the address must be given."""
     if text is None:
         return None
     address = parse_address(f"127.0.0.1:{text}" if text.isdecimal() else text, "metrics_listen")
@@ -276,7 +285,7 @@ def _metrics_address(text: str | None) -> Address | None:
 
 
 async def _first_of(task: "asyncio.Task[None]", event: asyncio.Event) -> None:
-    """Wait for the event; raises what ends the task before it."""
+    """Wait for the event; raises the error of the task if it ends first."""
     waiting = asyncio.create_task(event.wait())
     try:
         await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)

@@ -1,4 +1,4 @@
-"""What there is: characters, and the server itself."""
+"""What the server reports: its characters, and itself."""
 
 import platform
 from dataclasses import asdict
@@ -12,7 +12,7 @@ from tango_rt.pipeline.listed import Listed, listed
 from tango_rt.pipeline.store import CharacterStore
 from tango_rt.server.config import ServerConfig
 from tango_rt.server.messages import duration
-from tango_rt.server.opening import character_of
+from tango_rt.server.opening import find_character
 from tango_rt.server.status import bad_field
 from tango_rt.v1 import media_pb2, service_pb2
 
@@ -25,11 +25,11 @@ MAX_PAGE = 1000
 def list_characters(
     store: CharacterStore, request: service_pb2.ListCharactersRequest
 ) -> service_pb2.ListCharactersResponse:
-    """A page of the characters that could be used at the last look, ordered by id. Raises Refusal."""
+    """A page of the characters that were usable at the last scan, ordered by id. Raises Refusal."""
     if request.page_size < 0:
         raise bad_field("page_size", f"a page of {request.page_size}: wanted 1 to {MAX_PAGE}, or 0 for {DEFAULT_PAGE}")
     size = min(request.page_size or DEFAULT_PAGE, MAX_PAGE)
-    # the last id of the page before: characters that come and go in between shift nothing
+    # the token is the last id of the page before: added or removed characters shift nothing
     found = [one for one in store.listed.values() if one.id > request.page_token]
     response = service_pb2.ListCharactersResponse(characters=map(_described, found[:size]))
     if len(found) > size:
@@ -40,9 +40,9 @@ def list_characters(
 def get_character(store: CharacterStore, request: service_pb2.GetCharacterRequest) -> service_pb2.Character:
     """Raises Refusal."""
     if not request.id:
-        raise bad_field("id", "no character is named: give an id of ListCharacters")
+        raise bad_field("id", "no character given: wanted an id from ListCharacters")
     known = store.listed.get(request.id) or store.listed.get(canonical(request.id))
-    return _described(known or listed(character_of(store, request.id)))
+    return _described(known or listed(find_character(store, request.id)))
 
 
 def server_info(config: ServerConfig, active_sessions: int, networks: Networks | None) -> service_pb2.ServerInfo:

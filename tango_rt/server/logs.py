@@ -1,7 +1,7 @@
-"""Logs of the server: text or one JSON object a line on standard error, written by a thread of their own.
+"""Logs of the server: text or one JSON object per line on standard error, written by a separate thread.
 
-What belongs to a record is given as `extra`: log.info("session ended", extra={"session_id": ..., "reason": ...}). A
-standard error that nobody reads must not stop the streams, so records beyond a bounded queue are dropped and counted.
+The fields of a record are given as `extra`: log.info("session ended", extra={"session_id": ..., "reason": ...}). A
+blocked standard error must not stop the streams, so records beyond a bounded queue are dropped and counted.
 """
 
 import json
@@ -19,8 +19,8 @@ from typing import Any, Literal, TextIO
 __all__ = ["JsonFormatter", "TextFormatter", "logging_to"]
 
 _MAX_WAITING = 10_000
-_LAST_S = 2.0  # for what is waiting at the end
-_MAX_CHARACTERS = 2000  # of one value: what a client sends ends up here
+_LAST_S = 2.0  # for the records that are queued at the end
+_MAX_CHARACTERS = 2000  # of one value: some come from clients
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -28,7 +28,7 @@ _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "task
 def logging_to(
     level: Literal["debug", "info", "warning", "error"], form: Literal["text", "json"], stream: TextIO | None = None
 ) -> Iterator[None]:
-    """Log all loggers in here to `stream` (standard error) and restore what was before."""
+    """Send all loggers to `stream` (default: standard error) in here, then restore the previous handlers."""
     root = logging.getLogger()
     before, level_before = root.handlers[:], root.level
     writer = logging.StreamHandler(stream or sys.stderr)
@@ -65,7 +65,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One object a line: time, level, logger, message, the fields of `extra`, and trace where there is one."""
+    """One object per line: time, level, logger, message, the fields of `extra`, and the trace if there is one."""
 
     def format(self, record: logging.LogRecord) -> str:
         entry = {
@@ -81,7 +81,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class _Dropping(QueueHandler):
-    """Never waits, and says how many records were lost as soon as there is room again."""
+    """Never waits, and reports how many records were lost as soon as there is room again."""
 
     def __init__(self, waiting: "queue.Queue[logging.LogRecord | None]") -> None:
         super().__init__(waiting)
@@ -89,7 +89,7 @@ class _Dropping(QueueHandler):
         self._waiting = waiting
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
-        record.msg, record.args = record.getMessage(), None  # before what it names changes
+        record.msg, record.args = record.getMessage(), None  # before its arguments change
         return record
 
     def enqueue(self, record: logging.LogRecord) -> None:
@@ -100,7 +100,7 @@ class _Dropping(QueueHandler):
             self.lost += 1
 
     def put_count(self, within_s: float | None = None) -> None:
-        """Put the number of lost records into the queue. Raises queue.Full where there is no room in time."""
+        """Put the number of lost records into the queue. Raises queue.Full if there is no room in time."""
         if self.lost:
             about = {"name": __name__, "levelname": "WARNING", "levelno": logging.WARNING}
             count = logging.makeLogRecord({**about, "msg": "log records lost", "n_lost": self.lost})
@@ -121,7 +121,7 @@ def _short(value: Any) -> Any:
 
 
 def _plain(value: Any) -> str:
-    """A value that a client may have chosen, without a chance to look like another field or another record."""
+    """A value, perhaps chosen by a client, written so that it cannot look like another field or record."""
     if isinstance(value, bool | int | float):
         return str(value).lower()
     if isinstance(value, list | tuple):

@@ -1,6 +1,6 @@
 """What a session tells its client, as messages of the protocol.
 
-Fields are set one by one: half the time of keyword arguments, for every frame of every stream.
+Fields are set one by one, which takes half the time of keyword arguments, for every frame of every stream.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the server counts, for Prometheus."""
+"""The Prometheus metrics of the server."""
 
 from typing import Literal
 
@@ -16,7 +16,7 @@ from tango_rt.server.metrics_endpoint import MetricsEndpoint
 
 __all__ = ["Metrics"]
 
-# around a frame of 33 ms and the bars of 100, 120 and 200 ms
+# around the 33 ms of a frame and the targets of 100, 120 and 200 ms
 _LATENCY_S = (0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.12, 0.15, 0.2, 0.3, 0.5, 1, 2, 5)
 _LATE_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.1, 0.2, 0.5, 1)
 _LENGTH_S = (1, 10, 60, 300, 1800, 3600, 4 * 3600)
@@ -31,7 +31,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
-        self._ready = self._gauge("ready", "1 while the server takes sessions")
+        self._ready = self._gauge("ready", "1 while the server accepts sessions")
         self._characters = self._gauge("characters", "Characters that can be performed")
         self._damaged = self._gauge("characters_damaged", "Packs in the folder that cannot be used")
         self._active = self._gauge("sessions_active", "Sessions and clips under way")
@@ -40,7 +40,7 @@ class Metrics:
         self._refused = self._counter("refused", "Calls that were refused", "reason")
         self._frames = self._counter("frames_sent", "Frames sent", "encoding")
         self._dropped = self._counter("frames_dropped", "Frames not sent because the client reads too slowly")
-        self._underruns = self._counter("underruns", "Times that speech did not arrive in time")
+        self._underruns = self._counter("underruns", "Number of times that speech did not arrive in time")
         self._transitions = self._counter("transitions", "Transitions sent, by where they came from", "source")
         self._first_frame = self._histogram("first_frame_seconds", "Configuration to first frame", _LATENCY_S)
         self._speech = self._histogram(
@@ -48,9 +48,9 @@ class Metrics:
             "From the last sample that speech waited for to its first frame",
             _LATENCY_S,
         )
-        self._late = self._histogram("frame_late_seconds", "Frames sent after their due time", _LATE_S)
+        self._late = self._histogram("frame_late_seconds", "How long after their due time frames were sent", _LATE_S)
         self._length = self._histogram("session_seconds", "Length of sessions", _LENGTH_S)
-        self._lag = self._gauge("event_loop_lag_seconds", "Most that the event loop was late in the last seconds")
+        self._lag = self._gauge("event_loop_lag_seconds", "Largest delay of the event loop in the last seconds")
 
     def ready(self, is_ready: bool) -> None:
         self._ready.set(int(is_ready))
@@ -98,11 +98,11 @@ class Metrics:
         self._lag.set(seconds)
 
     def text(self) -> str:
-        """All of it in the text format of Prometheus."""
+        """All metrics in the text format of Prometheus."""
         return generate_latest(self.registry).decode()
 
     def serve(self, host: str, port: int) -> MetricsEndpoint:
-        """Answer by HTTP from a thread. Raises InputError where the port cannot be had."""
+        """Serve HTTP from a thread. Raises InputError if the port is not available."""
         return MetricsEndpoint(self.registry, host, port)
 
     def _counter(self, name: str, about: str, *labels: str) -> Counter:

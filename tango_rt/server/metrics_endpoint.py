@@ -1,4 +1,4 @@
-"""Metrics by HTTP, for scrapers: in few threads, whoever connects and says nothing."""
+"""Metrics by HTTP, for scrapers; silent connections cannot take up more than a few threads."""
 
 import socket
 import threading
@@ -16,16 +16,16 @@ from engine.errors import InputError
 __all__ = ["MetricsEndpoint"]
 
 _MAX_CONNECTIONS = 8
-_SILENT_S = 5.0
 
 
 class MetricsEndpoint:
-    """`port` is the real one. Raises InputError where it cannot be had."""
+    """`port` is the real one. Raises InputError if it is not available."""
 
-    def __init__(self, registry: CollectorRegistry, host: str, port: int) -> None:
+    def __init__(self, registry: CollectorRegistry, host: str, port: int, max_silent_s: float = 5.0) -> None:
+        """max_silent_s: a connection that says nothing for so long is closed."""
         try:
             family, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-            self._server = _server_of(family)(place[:2], _Handler)
+            self._server = _server_class(family)(place[:2], _handler_of(max_silent_s))
         except OSError as error:
             raise InputError(f"metrics cannot be served at {host}:{port}: {error.strerror or error}") from error
         self._server.set_app(make_wsgi_app(registry))
@@ -45,14 +45,12 @@ class MetricsEndpoint:
 
 
 class _Handler(WSGIRequestHandler):
-    timeout = _SILENT_S
-
     def log_message(self, format: str, *arguments: Any) -> None:
-        """Nothing: this is no part of the log."""
+        """Nothing: requests are not logged."""
 
 
 class _Server(ThreadingMixIn, WSGIServer):
-    """A thread a connection. Beyond so many the oldest is closed: who scrapes is done in milliseconds."""
+    """One thread per connection. Beyond the limit the oldest is closed: a scrape takes only milliseconds."""
 
     daemon_threads = True
     block_on_close = False
@@ -76,9 +74,13 @@ class _Server(ThreadingMixIn, WSGIServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Nothing: whoever hangs up is no error."""
+        """Nothing: a client that hangs up is not an error."""
 
 
-def _server_of(family: int) -> type[_Server]:
-    """HTTPServer itself listens by IPv4 alone."""
+def _server_class(family: int) -> type[_Server]:
+    """HTTPServer itself only listens on IPv4."""
     return type("_Server", (_Server,), {"address_family": family})
+
+
+def _handler_of(timeout_s: float) -> type[_Handler]:
+    return type("_Handler", (_Handler,), {"timeout": timeout_s})

@@ -1,4 +1,4 @@
-"""Fields of an options dataclass that know their help and how to read their value from text or from TOML."""
+"""Fields of an options dataclass that carry their help and a reader for values from text or TOML."""
 
 import math
 import re
@@ -9,22 +9,22 @@ from typing import Any
 
 from engine.errors import InputError
 
-__all__ = ["addresses", "checked", "choice", "mode", "number", "path", "seconds", "switch", "text", "whole"]
+__all__ = ["addresses", "choice", "mode", "number", "path", "read_option", "seconds", "switch", "text", "whole"]
 
 _WHOLE = re.compile(r"-?[0-9]{1,18}")
 _MODE = re.compile(r"0?[0-7]{3}")
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
-def checked(option: Field[Any], value: Any, said_by: str) -> Any:
-    """A value of an option, read and checked. Raises InputError that names who said it."""
+def read_option(option: Field[Any], value: Any, origin: str) -> Any:
+    """The value of an option, read and checked. Raises InputError that names its origin."""
     if value is None and option.default is None:
         return None
     try:
         return option.metadata["read"](value)
     except ValueError as error:
         found = "" if option.metadata["secret"] else f" is {value!r}"
-        raise InputError(f"{said_by}{found}: expected {error}") from None
+        raise InputError(f"{origin}{found}: expected {error}") from None
 
 
 def whole(default: int, least: int, most: int, about: str) -> Any:
@@ -59,11 +59,11 @@ def _measured(default: float | None, least: float, most: float, about: str, meta
 
 
 def mode(default: str, about: str) -> Any:
-    """Permissions of a file, in octal digits as chmod takes them."""
+    """Permissions of a file, in octal digits as for chmod."""
 
     def read(value: Any) -> str:
         if not isinstance(value, str) or not _MODE.fullmatch(value.strip()):
-            raise ValueError("permissions in octal digits, as '0600'")
+            raise ValueError("permissions in octal digits, such as '0600'")
         return value.strip()
 
     return _option(default, "MODE", about, read)
@@ -89,7 +89,7 @@ def choice(default: str | None, allowed: tuple[str, ...], about: str) -> Any:
 
 
 def text(metavar: str, about: str, secret: bool = False) -> Any:
-    """secret: its value is never shown, not even where it is wrong."""
+    """secret: the value is never shown, not even if it is invalid."""
 
     def read(value: Any) -> str:
         if not isinstance(value, str) or not value.strip():
@@ -109,7 +109,7 @@ def path(metavar: str, about: str, required: bool = False) -> Any:
 
 
 def addresses(default: tuple[str, ...], about: str) -> Any:
-    """Several texts: a list in TOML, commas between them in the environment."""
+    """Several addresses: a list in TOML, separated by commas in the environment."""
 
     def read(value: Any) -> tuple[str, ...]:
         parts = value.split(",") if isinstance(value, str) else value

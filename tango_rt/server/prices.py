@@ -1,8 +1,8 @@
-"""What pictures cost on this machine: measured when the server starts, so that admission can count with it.
+"""What pictures cost on this machine, measured for admission when the server starts.
 
-A picture that is copied (H.264, reference) costs nothing to speak of. One that is decoded and encoded anew costs a core
-some milliseconds, in a thread beside the others; and a large one costs the event loop, which all sessions share, the
-time in which it is copied into the connection.
+A copied picture (H.264, reference) costs next to nothing. One that is decoded and encoded again costs a few
+milliseconds of a core, in a separate thread. A large one also costs the event loop, which all sessions share, the time
+to copy it into the connection.
 """
 
 import time
@@ -17,21 +17,21 @@ from tango_rt.v1 import media_pb2, session_pb2
 from tango_rt.video.codecs import DECODED, Decoded, decoded_pictures, is_decoded
 from tango_rt.video.gop import GopDecoder, GopEncoder
 
-__all__ = ["FREE", "Cost", "Price", "Prices", "measured_prices"]
+__all__ = ["FREE", "Cost", "Price", "Prices", "measure_prices"]
 
 _WIDTH, _HEIGHT = 640, 480
 _TRIALS = 3
 _COPIES = 2.0
-"""gRPC copies a message once more than protobuf does, and hands it to the kernel: its call that writes one takes about
-as long as putting it together."""
+"""gRPC copies a message once more than protobuf does and passes it to the kernel: writing a message takes about as long
+as building it."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """making: cores in threads of their own; writing: share of the event loop. Both of a stream, or seconds a frame."""
+    """The cost of a stream (as fractions) or of a frame (in seconds)."""
 
-    making: float = 0.0
-    writing: float = 0.0
+    making: float = 0.0  # cores, in separate threads
+    writing: float = 0.0  # share of the event loop
 
     def __add__(self, other: "Cost") -> "Cost":
         return Cost(self.making + other.making, self.writing + other.writing)
@@ -42,7 +42,7 @@ FREE = Cost()
 
 @dataclass(frozen=True)
 class Price:
-    """Seconds a pixel."""
+    """Seconds per pixel."""
 
     making_s: float
     writing_s: float
@@ -50,7 +50,7 @@ class Price:
 
 @dataclass(frozen=True)
 class Prices:
-    """Of encodings that are made anew; all others cost nothing."""
+    """Prices of the encodings that are not copied; all others cost nothing."""
 
     of: Mapping[Decoded, Price]
 
@@ -62,13 +62,13 @@ class Prices:
         return Cost(price.making_s * width * height, price.writing_s * width * height)
 
     def stream(self, encoding: Encoding, width: int, height: int) -> Cost:
-        """Of a session in real time, none of whose pictures was made for another one."""
+        """The cost of a session in real time that shares no pictures with others."""
         frame = self.frame_s(encoding, width, height)
         return Cost(frame.making * FPS, frame.writing * FPS)
 
 
-def measured_prices() -> Prices:
-    """In the time of the processor, which does not depend on what else goes on; takes about 0.3 s."""
+def measure_prices() -> Prices:
+    """Measured in CPU time, which does not depend on other load; takes about 0.3 s."""
     encoder = GopEncoder(_WIDTH, _HEIGHT)
     packets = encoder.encode(_pictures())
     decoder = GopDecoder(encoder.extradata, _WIDTH, _HEIGHT)
@@ -84,7 +84,7 @@ def _price(decoder: GopDecoder, encoding: Decoded, packets: list[bytes]) -> Pric
 
 
 def _message(picture: bytes) -> bytes:
-    """As a session puts it together."""
+    """A frame as a session builds it."""
     message = session_pb2.StreamGesturesResponse()
     message.frame.data, message.frame.encoding = picture, media_pb2.VIDEO_ENCODING_RGB24
     return message.SerializeToString()

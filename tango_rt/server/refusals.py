@@ -1,6 +1,6 @@
-"""Refusals in the log: the first ones of a kind as they come, then their number now and then.
+"""Refusals in the log: the first few of a kind individually, then their number from time to time.
 
-Anybody who can connect can be refused, thousands of times a second: what one line says a hundred need not repeat.
+Anybody who can connect can cause thousands of refusals per second, which must not fill the log.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ class RefusalLog:
         self._n: Counter[str] = Counter()
 
     def refused(self, reason: str, **about: Any) -> None:
-        """One call was refused; about: further fields of the record."""
+        """Log one refused call; about: further fields of the record."""
         if not self._n[reason]:
             asyncio.get_running_loop().call_later(self._period_s, self._sum_up, reason)
         self._n[reason] += 1

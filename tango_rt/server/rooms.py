@@ -1,4 +1,4 @@
-"""Room for calls beside the sessions: each kind has its own, so that none of them takes what another one needs."""
+"""Limits on calls other than sessions: each kind has its own, so that none can starve another."""
 
 import asyncio
 from collections import Counter, deque
@@ -13,10 +13,10 @@ __all__ = ["Room", "SilentCalls"]
 
 
 class Room:
-    """For calls of one kind: so many at once, and so many of them on one connection."""
+    """The limits on calls of one kind: how many at once, and how many of them on one connection."""
 
     def __init__(self, reason: str, what: str, most: int, most_of_connection: int | None = None) -> None:
-        """reason: of the refusal; what: the calls, in plural."""
+        """reason: of the refusal; what: the calls, in the plural."""
         self.n_inside = 0
         self._reason = reason
         self._what = what
@@ -26,18 +26,18 @@ class Room:
 
     @contextmanager
     def place(self, connection: str) -> Iterator[None]:
-        """Raises Refusal where there is none."""
+        """A place for one call. Raises Refusal if none is free."""
         if self.n_inside >= self._most:
-            raise self._refusal(f"{self._most} {self._what} are under way, as many as this server takes")
+            raise self._refusal(f"{self._most} {self._what} are in progress, the limit of this server")
         if self._of_connection[connection] >= self._most_of_connection:
-            raise self._refusal(f"{self._most_of_connection} {self._what} are under way on this connection already")
+            raise self._refusal(f"{self._most_of_connection} {self._what} are already in progress on this connection")
         self.n_inside += 1
         self._of_connection[connection] += 1
         try:
             yield
         finally:
             self.n_inside -= 1
-            self._of_connection -= Counter({connection: 1})  # forgets who has none
+            self._of_connection -= Counter({connection: 1})  # drops connections with none
 
     def _refusal(self, message: str) -> Refusal:
         metadata = {"max": str(self._most), "max_of_connection": str(self._most_of_connection)}
@@ -46,8 +46,8 @@ class Room:
 
 
 class SilentCalls:
-    """Calls that have said nothing yet. Where too many are, the one that has been silent for longest is given up:
-    who means it speaks at once, and silent calls in any number keep nobody out."""
+    """Calls that have sent nothing yet. If there are too many, the one that has been silent longest is dropped: real
+    clients send at once, and no number of silent calls can keep others out."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -58,7 +58,7 @@ class SilentCalls:
 
     @asynccontextmanager
     async def patience(self, seconds: float) -> AsyncIterator[None]:
-        """Raises TimeoutError when it is over."""
+        """Raises TimeoutError when the time is up, or the call is dropped."""
         async with asyncio.timeout(seconds) as limit:
             self._waiting.append(limit)
             if len(self._waiting) > self._most:

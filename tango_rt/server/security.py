@@ -17,17 +17,17 @@ import grpc
 
 from engine.errors import InputError
 from engine.files import read_plain
-from tango_rt.server.config import ServerConfig, flag_of, variable_of
+from tango_rt.server.config import ServerConfig, flag_name, variable_name
 
 __all__ = [
     "Address",
     "check_free",
     "check_plaintext",
-    "credentials_of",
-    "only_for",
+    "load_credentials",
+    "load_tokens",
     "parse_address",
-    "tokens_of",
-    "warn_of_files",
+    "socket_permissions",
+    "warn_about_files",
 ]
 
 _log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class Address:
 
     @property
     def is_local(self) -> bool:
-        """Whether only this machine can reach it. A name counts as local where all that it stands for is."""
+        """Whether only this machine can reach it. A name is local if all of its addresses are."""
         if self.path:
             return True
         try:
@@ -84,12 +84,12 @@ def parse_address(text: str, option: str = "listen") -> Address:
     if not colon or not bare or {*"[]"} & {*bare} or (":" in bare) != bracketed or not 0 <= number <= _MAX_PORT:
         raise InputError(f"{option} is {text!r}: expected HOST:PORT (0.0.0.0:50051, [::1]:50051) or unix:PATH")
     if _is_short_for_an_address(bare):
-        raise InputError(f"{option} is {text!r}: expected an address in full, four numbers as in 127.0.0.1:50051")
+        raise InputError(f"{option} is {text!r}: expected a full address of four numbers, such as 127.0.0.1:50051")
     return Address(bare, number)
 
 
 def _is_short_for_an_address(host: str) -> bool:
-    """127.1, 0x7f000001 and the like: some take them for an address and others for a name."""
+    """127.1, 0x7f000001 and the like: some libraries take them for addresses and others for names."""
     try:
         socket.inet_aton(host)
     except OSError:
@@ -104,13 +104,13 @@ def check_plaintext(addresses: Iterable[Address], config: ServerConfig) -> None:
     for address in addresses:
         if not address.is_local:
             raise InputError(
-                f"{address} can be reached from other machines, and everything would go over it readable: "
-                "give --tls-cert and --tls-key, or --insecure where the network itself is trusted"
+                f"{address} can be reached from other machines, and traffic would not be encrypted: "
+                "give --tls-cert and --tls-key, or --insecure if the network itself is trusted"
             )
 
 
 def check_free(address: Address) -> None:
-    """Raises InputError where the address cannot be listened at: gRPC does not say why, and takes over live sockets."""
+    """Raises InputError if listening is impossible: gRPC does not say why, and takes over sockets in use."""
     try:
         if address.path:
             _check_socket_file(address.path)
@@ -126,8 +126,8 @@ def check_free(address: Address) -> None:
 
 
 @contextmanager
-def only_for(path: str, mode: str) -> Iterator[None]:
-    """A Unix socket that is bound meanwhile has these permissions from its first moment on, in octal digits."""
+def socket_permissions(path: str, mode: str) -> Iterator[None]:
+    """A Unix socket bound in here has these permissions (octal digits) from its first moment."""
     if not path:
         yield
         return
@@ -154,8 +154,8 @@ def _check_socket_file(path: str) -> None:
     raise OSError(errno.EADDRINUSE, "")
 
 
-def tokens_of(config: ServerConfig) -> tuple[str, ...]:
-    """The tokens that are accepted; none: everybody may come. Raises InputError for a file without one."""
+def load_tokens(config: ServerConfig) -> tuple[str, ...]:
+    """The tokens that are accepted; empty: no token is required. Raises InputError for a file without tokens."""
     if config.token is not None:
         return (config.token,)
     if config.token_file is None:
@@ -163,29 +163,29 @@ def tokens_of(config: ServerConfig) -> tuple[str, ...]:
     try:
         lines = read_plain(config.token_file, _MAX_FILE_BYTES).decode("utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{config.token_file}: tokens cannot be read ({_reason(error)})") from error
+        raise InputError(f"{config.token_file}: cannot read tokens ({_reason(error)})") from error
     tokens = tuple(line.strip() for line in lines if line.strip() and not line.startswith("#"))
     if not tokens:
-        raise InputError(f"{config.token_file}: no token in it, expected one a line")
+        raise InputError(f"{config.token_file}: no token in it, expected one per line")
     return tokens
 
 
-def warn_of_files(config: ServerConfig) -> None:
-    """Log which secrets others on this machine can read or change."""
+def warn_about_files(config: ServerConfig) -> None:
+    """Warn about secrets that other users of this machine can read or change."""
     said_in = config.origins.get("token", "")
-    written = said_in not in ("", flag_of("token"), variable_of("token"))  # in a file of options
+    written = said_in not in ("", flag_name("token"), variable_name("token"))  # in a file of options
     files = [config.tls_key, config.token_file, Path(said_in) if written else None]
     for file in files:
         with suppress(OSError):
             if file is not None and (mode := file.stat().st_mode) & _OTHERS:
                 about = {"file": str(file), "mode": stat.filemode(mode)}
-                _log.warning("others on this machine can read or change a secret: chmod 600 it", extra=about)
+                _log.warning("other users of this machine can read or change a secret: chmod 600 it", extra=about)
 
 
-def credentials_of(config: ServerConfig) -> grpc.ServerCredentials | None:
-    """TLS as configured, None for plaintext. Certificates that change on disk count for the next connections.
+def load_credentials(config: ServerConfig) -> grpc.ServerCredentials | None:
+    """TLS as configured; None: plaintext. Certificates that change on disk are used for new connections.
 
-    Raises InputError for files that cannot be read or do not belong together.
+    Raises InputError for files that cannot be read or do not match.
     """
     if config.tls_cert is None or config.tls_key is None:
         return None
@@ -203,7 +203,7 @@ class _Certificates:
         self._seen = self._times()
 
     def read(self) -> Any:
-        """What gRPC wants. Raises InputError."""
+        """The configuration for gRPC. Raises InputError."""
         cert, key, *authority = (_read_pem(file) for file in self._files)
         _check_pair(self._files[0], self._files[1])
         if problem := _problem_of_date(self._files[0], self._files[1]):
@@ -213,14 +213,14 @@ class _Certificates:
         return grpc.ssl_server_certificate_configuration([(key, cert)], authority[0] if authority else None)
 
     def renewed(self) -> Any:
-        """Called at every handshake: the new configuration, or None for the one before."""
+        """Called at every handshake: the new configuration, or None if unchanged."""
         times = self._times()
         if times == self._seen:
             return None
         self._seen = times
         try:
             configuration = self.read()
-        except InputError as error:  # half-written perhaps: the next change will complete it
+        except InputError as error:  # perhaps half-written: the next change will complete it
             _log.warning("certificates not renewed", extra={"error": str(error)})
             return None
         _log.info("certificates renewed", extra={"file": str(self._files[0])})
@@ -244,7 +244,7 @@ def _read_pem(file: Path) -> bytes:
 
 
 def _check_pair(cert: Path, key: Path) -> None:
-    """gRPC takes anything and then fails every handshake."""
+    """Checked here because gRPC accepts anything and then fails every handshake."""
 
     def no_password() -> str:
         raise InputError(f"{key}: the key is encrypted, expected one without a passphrase")
@@ -252,11 +252,13 @@ def _check_pair(cert: Path, key: Path) -> None:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, no_password)
     except (ssl.SSLError, OSError) as error:
-        raise InputError(f"{cert} and {key}: no certificate and its private key in PEM ({_reason(error)})") from error
+        raise InputError(
+            f"{cert} and {key}: not a certificate and its private key in PEM ({_reason(error)})"
+        ) from error
 
 
 def _problem_of_date(cert: Path, key: Path) -> str:
-    """Empty for a certificate of today: a client here, who trusts it as it is, shakes hands with a server there."""
+    """Empty if the certificate is valid today: checked by a handshake with a client that trusts it."""
     server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     server.load_cert_chain(cert, key)
     client.check_hostname = False

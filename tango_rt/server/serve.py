@@ -1,4 +1,4 @@
-"""The server as a process: it serves until a signal asks it to end, then lets its sessions end first."""
+"""The server as a process: it serves until a signal asks it to stop, then waits for its sessions."""
 
 import asyncio
 import logging
@@ -26,13 +26,13 @@ _OTHER_FILES = 256  # of sockets, workers and libraries
 
 @dataclass(frozen=True)
 class Ready:
-    """What a server says once it takes sessions. addresses: with their real ports."""
+    """The state of a server once it accepts sessions."""
 
-    addresses: tuple[str, ...]
-    metrics: str | None
+    addresses: tuple[str, ...]  # with their real ports
+    metrics: str | None  # address; None: not served
     characters: tuple[str, ...]
     tls: bool
-    token: bool
+    token: bool  # whether one is required
     warm_up_s: float
     pid: int
     version: str
@@ -46,11 +46,11 @@ async def serve(
     listening: Callable[[], None] | None = None,
     ready: Callable[[Ready], None] | None = None,
 ) -> bool:
-    """Run until SIGTERM, SIGINT or SIGHUP, then let sessions go on for at most config.grace_s.
+    """Run until SIGTERM, SIGINT or SIGHUP, then let sessions continue for at most config.grace_s.
 
-    listening: called when all addresses are bound; ready: when sessions are taken.
-    Returns False where a second signal cut that short. Raises InputError for what cannot be served, BackendError where
-    a part of the server has died without which it would serve nobody.
+    listening: called when all addresses are bound; ready: when sessions are accepted.
+    Returns False if a second signal cut that short. Raises InputError for an unusable configuration, BackendError if an
+    essential part of the server has died.
     """
     bound_heaps(max(usable_cores(), 2))
     _allow_descriptors(config)
@@ -72,8 +72,8 @@ async def serve(
 
 
 def _allow_descriptors(config: ServerConfig) -> None:
-    """Raise the limit of open files as far as this user may; say where it is low for the connections admitted."""
-    with suppress(ImportError):  # systems that have no such limit
+    """Raise the limit of open files as far as allowed; warn if it is too low for the connections admitted."""
+    with suppress(ImportError):  # systems without such a limit
         import resource
 
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -85,7 +85,7 @@ def _allow_descriptors(config: ServerConfig) -> None:
                 soft = most
         needed = config.max_connections + MAX_OPEN + _OTHER_FILES
         if soft != unlimited and soft < needed:
-            _log.warning("few files may be open, see 'ulimit -n'", extra={"limit": soft, "wanted": needed})
+            _log.warning("the limit of open files is low, see 'ulimit -n'", extra={"limit": soft, "wanted": needed})
 
 
 async def _start(server: GestureServer, ready: Callable[[Ready], None] | None) -> None:
@@ -106,7 +106,7 @@ async def _start(server: GestureServer, ready: Callable[[Ready], None] | None) -
 
 
 async def _first(starting: "asyncio.Task[None]", signals: "asyncio.Queue[int]", server: GestureServer) -> int:
-    """The first signal; it may come while the server is starting. Raises what went wrong with the start, or since."""
+    """The first signal, perhaps while the server is starting. Raises the error of the start, or of the server since."""
     asked, failing = asyncio.create_task(signals.get()), asyncio.create_task(server.failed())
     try:
         await asyncio.wait({starting, asked, failing}, return_when=asyncio.FIRST_COMPLETED)
@@ -124,7 +124,7 @@ async def _first(starting: "asyncio.Task[None]", signals: "asyncio.Queue[int]", 
 
 @contextmanager
 def _signals() -> "Iterator[asyncio.Queue[int]]":
-    """The signals that come, instead of what they would do. Those that are ignored (nohup) stay so."""
+    """A queue of the signals that arrive, in place of their usual effect. Ignored ones (nohup) stay ignored."""
     heard: asyncio.Queue[int] = asyncio.Queue()
     loop = asyncio.get_running_loop()
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}

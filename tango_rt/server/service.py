@@ -1,6 +1,6 @@
-"""The service: who may come, what becomes of failures, and which thread does what.
+"""The service: admission, handling of failures, and which thread does what.
 
-A slot is taken when the configuration is there, and given back as soon as the work is over, before the client is told
+A slot is taken when the configuration has arrived, and released as soon as the work is over, before the client is told
 why.
 """
 
@@ -20,9 +20,9 @@ from engine.inference.networks import Networks
 from tango_rt.pipeline.ahead import TransitionPool
 from tango_rt.pipeline.captions import text_stages
 from tango_rt.pipeline.store import CharacterStore
-from tango_rt.server.admission import Admission, Yielding
-from tango_rt.server.checks import checked_plan
-from tango_rt.server.clients import client_of
+from tango_rt.server.admission import Admission, UnpacedTurns
+from tango_rt.server.checks import plan_session
+from tango_rt.server.clients import identify_client
 from tango_rt.server.clip import ClipStream, check_length
 from tango_rt.server.config import ServerConfig
 from tango_rt.server.listing import get_character, list_characters, server_info
@@ -31,9 +31,9 @@ from tango_rt.server.metrics import Metrics
 from tango_rt.server.opening import Opener
 from tango_rt.server.prices import Prices
 from tango_rt.server.refusals import RefusalLog
-from tango_rt.server.requests import check_readable, opening, reader
+from tango_rt.server.requests import check_readable, reader, receive_config
 from tango_rt.server.rooms import SilentCalls
-from tango_rt.server.status import abort, refusal_of
+from tango_rt.server.status import abort, refusal_for
 from tango_rt.server.stream import LiveStream
 from tango_rt.server.threads import Threads
 from tango_rt.v1 import service_pb2, session_pb2
@@ -51,7 +51,7 @@ T = TypeVar("T")
 
 
 class GestureService:
-    """Made and called in the event loop of the server. pool: None, transitions are made here and now."""
+    """Created and called in the event loop of the server. pool: None: transitions are drawn on the spot."""
 
     def __init__(
         self,
@@ -74,29 +74,29 @@ class GestureService:
         )
         self._threads = Threads(executor, config.threads)
         self._admission = Admission(config, Prices({}))
-        self._yielding = Yielding(self._admission)
+        self._turns = UnpacedTurns(self._admission)
         self._streams: set[LiveStream] = set()
         self._clips: set[ClipStream] = set()
         self._draining = False
 
     @property
     def active_sessions(self) -> int:
-        """Sessions and clips under way."""
+        """Number of sessions and clips in progress."""
         return self._admission.n_active
 
     def charge(self, prices: Prices) -> None:
-        """From now on pictures cost so much; before, nothing."""
+        """Charge for pictures from now on; before, they are free."""
         self._admission.prices = prices
 
     def begin_drain(self) -> None:
-        """Take no more sessions; those there are end as soon as what they were told so far is performed."""
+        """Accept no more sessions; running ones end as soon as the speech received so far is performed."""
         self._draining = True
         self._admission.drain()
         for stream in self._streams:
             stream.drain()
 
     async def drained(self) -> None:
-        """Until there is no session."""
+        """Wait until no session is left."""
         await self._admission.drained()
 
     def cut_off(self) -> None:
@@ -107,11 +107,11 @@ class GestureService:
             clip.cut_off()
 
     def close(self) -> None:
-        """Drop what waits for a thread."""
+        """Drop the work that waits for a thread."""
         self._threads.close()
 
     def register(self, server: "grpc.aio.Server") -> None:
-        """Not as generated code would: there, a message that cannot be read ends a call without a reason."""
+        """Unlike the generated code, where an unreadable message ends the call without a reason."""
         messages, sessions = service_pb2, session_pb2
         most = self._config.max_message_bytes
         unary, stream = grpc.unary_unary_rpc_method_handler, grpc.unary_stream_rpc_method_handler
@@ -157,10 +157,10 @@ class GestureService:
     async def _stream(self, context: Any) -> None:
         loop = asyncio.get_running_loop()
         self._admission.check_open()
-        config = await opening(context, self.silent, self._config.config_timeout_s)
+        config = await receive_config(context, self.silent, self._config.config_timeout_s)
         configured_s = loop.time()
         with self._slot(context) as about:
-            plan = checked_plan(config, self._config)
+            plan = plan_session(config, self._config)
             about.update(character=plan.character, request_id=plan.request_id)
             open_, session_id = self._opener.open, about["session_id"]
             opened = await loop.run_in_executor(
@@ -168,9 +168,7 @@ class GestureService:
             )
             executor = self._threads.of(plan)
             with self._admission.reservation(plan, opened.accepted.width, opened.accepted.height):
-                stream = LiveStream(
-                    opened, context, executor, self._yielding, self._config, self._metrics, configured_s
-                )
+                stream = LiveStream(opened, context, executor, self._turns, self._config, self._metrics, configured_s)
                 await context.write(Response(accepted=opened.accepted))
                 self._streams.add(stream)
                 try:
@@ -184,13 +182,13 @@ class GestureService:
     async def _clip(self, request: Any, context: Any) -> None:
         check_readable(request)
         with self._slot(context) as about:
-            plan = checked_plan(request.config, self._config, clip=True)
+            plan = plan_session(request.config, self._config, clip=True)
             about.update(character=plan.character, request_id=plan.request_id)
             check_length(plan, request.audio, self._config)
             opened = await asyncio.get_running_loop().run_in_executor(
                 self._threads.opening, self._opener.open, plan, about["session_id"], self._config.max_session_s
             )
-            clip = ClipStream(opened, context, self._threads.of(plan), self._yielding, self._config)
+            clip = ClipStream(opened, context, self._threads.of(plan), self._turns, self._config)
             self._clips.add(clip)
             try:
                 await clip.run(request.audio)
@@ -204,8 +202,8 @@ class GestureService:
 
     @contextmanager
     def _slot(self, context: Any) -> Iterator[dict[str, Any]]:
-        """Room for one session, and a record of it. Raises Refusal where there is none."""
-        with self._admission.slot(client_of(context, self._config)):
+        """A slot for one session, and its record for the log. Raises Refusal if none is free."""
+        with self._admission.slot(identify_client(context, self._config)):
             self._metrics.session_opened()
             start_s = time.monotonic()
             about: dict[str, Any] = {"session_id": uuid.uuid4().hex, "peer": context.peer()}
@@ -216,7 +214,7 @@ class GestureService:
                 reason = "CANCELLED"
                 raise
             except BaseException as error:
-                reason, told = refusal_of(error).reason, _hidden(error) is not None
+                reason, told = refusal_for(error).reason, _hidden(error) is not None
                 raise
             finally:
                 duration_s = time.monotonic() - start_s
@@ -227,15 +225,15 @@ class GestureService:
                     self.refusals.refused(reason, **about)
 
     async def _answered(self, context: Any, answer: Awaitable[T]) -> T | None:
-        """Every failure becomes a status with a reason; the log keeps what the client is not told."""
+        """Turn every failure into a status with a reason; the log has the details that the client must not see."""
         try:
             return await answer
-        except grpc.aio.InternalError:  # of gRPC: what was written could not leave, for the client has gone
+        except grpc.aio.InternalError:  # a write failed because the client has gone
             return None
         except Exception as error:
-            if context.cancelled() or context.done():  # nobody is there to be told
+            if context.cancelled() or context.done():  # there is nobody left to tell
                 return None
-            refusal, hidden = refusal_of(error), _hidden(error)
+            refusal, hidden = refusal_for(error), _hidden(error)
             if refusal.reason == "INTERNAL":
                 _log.error("call failed", exc_info=error)
             elif hidden is not None:
@@ -246,6 +244,6 @@ class GestureService:
 
 
 def _hidden(error: BaseException) -> BaseException | None:
-    """What is behind a refusal, for the log alone."""
-    hidden = error if refusal_of(error) is not error else error.__cause__
+    """The cause of a refusal, for the log only."""
+    hidden = error if refusal_for(error) is not error else error.__cause__
     return None if isinstance(hidden, TimeoutError) else hidden

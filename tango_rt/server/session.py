@@ -1,7 +1,7 @@
 """One session without its clock and its connection: speech in, steps of 4 frames out, messages for the client.
 
-Two hands touch it. The event loop takes requests and shows frames; `prepare` may run in a thread, as long as nobody
-interrupts, shows or closes meanwhile.
+Two threads use it. The event loop takes requests and shows frames; `prepare` may run in another thread, as long as
+nothing interrupts, shows or closes meanwhile.
 """
 
 import math
@@ -32,30 +32,28 @@ ATTENTION: dict[int, float] = {
     session_pb2.SetState.STATE_LISTENING: 0.25,
     session_pb2.SetState.STATE_SPEAKING: 0.6,
 }
-"""How much the idle steps of a state are like speech: at 0 being away from rest costs most, at 1 nothing."""
+"""How much idle steps in a state resemble speech: at 0, leaving rest costs most; at 1, nothing."""
 
-_PACED_BUDGET_S = 0.01  # of listening, a step: the next frame must not wait
-_FAST_BUDGET_S = 0.05  # others want the thread, too
+_FAST_BUDGET_S = 0.05  # other sessions need the thread too
 
 
 @dataclass(slots=True)
 class _Shown:
-    """The step whose frames are being shown. drawn: None, they are dropped. speech: whose frames they are, None from an
-    interrupt on. starved: the utterance whose sound was late, so that this step was put in."""
+    """The step whose frames are being shown."""
 
     step: Step
-    drawn: Drawn | None
+    drawn: Drawn | None  # None: its frames are dropped
     pictures: Sequence[bytes]
-    speech: Speech | None
-    starved: Speech | None
+    speech: Speech | None  # that the frames belong to; None after an interrupt
+    starved: Speech | None  # the utterance whose sound was late, if this step was inserted for it
     n_frames: int
     clip: int
     timings: media_pb2.FrameTimings | None
-    n_done: int = 0
+    n_done: int = 0  # frames shown
 
 
 class Session:
-    """State of one session. `show` turns the next frame into messages, in the order in which they must be sent."""
+    """The state of one session. `show` turns the next frame into messages, in the order in which to send them."""
 
     def __init__(
         self,
@@ -67,14 +65,16 @@ class Session:
         coder: FrameCoder,
         clip_start: np.ndarray,
         metrics: Metrics,
+        paced_budget_s: float = 0.01,
     ) -> None:
-        """clip_start: first node of each clip."""
+        """clip_start: first node of each clip. paced_budget_s: for analysis per step in real time: the next frame must
+        not wait."""
         self.plan = plan
         self.queue = queue
         self.n_frames = 0
         self.attention = ATTENTION[session_pb2.SetState.STATE_IDLE]
-        self.speaking = False  # the frame shown last was of an utterance
-        self.unheard = False  # there is more to listen to than prepare took the time for
+        self.speaking = False  # whether the last frame shown belongs to an utterance
+        self.unheard = False  # whether `prepare` left sound to be analysed
         self._counts = Counts()
         self._performer = performer
         self._pictures = pictures
@@ -82,6 +82,7 @@ class Session:
         self._coder = coder
         self._clip_start = clip_start
         self._metrics = metrics
+        self._paced_budget_s = paced_budget_s
         self._hearing = Hearing(queue, performer, plan, keeps_sound=stages.lookahead_s is not None)
         self._echo = Echo(plan)
         self._shown: _Shown | None = None
@@ -99,24 +100,24 @@ class Session:
 
     @property
     def held_until_s(self) -> float | None:
-        """When speech may begin that was heard and does not for fear of running dry, by the clock of the requests."""
+        """When speech that is held back so as not to run dry may start, by the clock of the requests."""
         return self._hearing.held_until_s
 
     @property
     def over(self) -> bool:
-        """Nothing more will come, and all speech was performed."""
+        """The client has half-closed, and all speech was performed."""
         return self.queue.closed and not len(self.queue)
 
     @property
     def under_way(self) -> Speech | None:
-        """The utterance that has begun; where no step can be had, its sound is late."""
+        """The utterance that has started; if no step is available, its sound is late."""
         name = self._performer.under_way
         return None if name is None else self.queue.find(name)
 
     def prepare(self, now_s: float = math.inf, draw: bool = True, due_in_s: float | None = None) -> bool:
-        """Decide the next step and draw it; False where there is none yet. Without draw its frames are dropped.
+        """Decide the next step and draw it; False if there is none yet. Without draw its frames are dropped.
 
-        now_s: by the clock of the requests. due_in_s: until its first frame is needed; None: whenever it is ready.
+        now_s: by the clock of the requests. due_in_s: time until its first frame is due; None: no deadline.
 
         Raises ArtifactError for a damaged pack.
         """
@@ -145,7 +146,7 @@ class Session:
         return True
 
     def show(self, now_s: float, late_s: float = 0.0) -> list[Response]:
-        """The next frame goes by: what the client is told of it."""
+        """Show the next frame: the messages to the client."""
         shown = self._shown
         assert shown is not None
         messages: list[Response] = []
@@ -178,7 +179,7 @@ class Session:
         return messages
 
     def skip(self, now_s: float, n_steps: int) -> "list[_Shown]":
-        """Decide so many steps, as far as there are any, for nobody to see. Pass them over one by one."""
+        """Decide up to n_steps steps that will not be shown. Pass each of them to pass_over."""
         skipped: list[_Shown] = []
         while len(skipped) < n_steps and self.prepare(now_s, draw=False):
             assert self._shown is not None
@@ -187,16 +188,16 @@ class Session:
         return skipped
 
     def pass_over(self, skipped: "_Shown") -> None:
-        """The frames of a step that was skipped go by next."""
+        """Make a skipped step the current one: its frames pass without being sent."""
         self._shown = skipped
 
     def drop(self) -> None:
-        """What is left of the step is dropped."""
+        """Drop the remaining frames of the step."""
         if self._shown is not None:
             self._shown.drawn = None
 
     def interrupt(self, mode: int, name: str) -> list[Response]:
-        """Stop speaking, with the next frame. Raises Refusal for an utterance that was never heard of."""
+        """Stop speaking from the next frame on. Raises Refusal for an unknown utterance."""
         dropped = self.queue.interrupt(name)
         cut = mode == session_pb2.Interrupt.MODE_CUT
         if self._shown is not None and not self._shown.n_done:
@@ -211,7 +212,7 @@ class Session:
         return [self._end(speech, interrupted=True) for speech in dropped]
 
     def starve(self, speech: Speech, n_frames: int) -> Response:
-        """Sound of speech that is under way came too late: so many frames are put in."""
+        """The sound of the current utterance is late: n_frames frames are inserted."""
         speech.n_underruns += n_frames > 0
         self._counts.n_underruns += 1
         self._metrics.underrun()
@@ -221,7 +222,7 @@ class Session:
         return self._counts.stats(self.queue.n_queued * 10**9 // self.plan.rate_hz)
 
     def _heard_step(self, now_s: float) -> Step | None:
-        """The next step of the speech. What is under way is listened to for as long as its next step takes."""
+        """The next step of speech. The current utterance is analysed for as long as its next step needs."""
         self._listen()
         if not self._hearing.may_begin(now_s):
             return None
@@ -237,11 +238,11 @@ class Session:
 
     def _listen(self) -> None:
         start_s = time.perf_counter()
-        self.unheard = self._hearing.listen(_PACED_BUDGET_S if self.plan.realtime else _FAST_BUDGET_S)
+        self.unheard = self._hearing.listen(self._paced_budget_s if self.plan.realtime else _FAST_BUDGET_S)
         self._heard_s += time.perf_counter() - start_s
 
     def _begin(self, shown: _Shown, messages: list[Response]) -> None:
-        """The first frame of a step goes by."""
+        """The first frame of a step is shown."""
         if shown.starved is not None and self.queue.find(shown.starved.name) is shown.starved:
             messages.append(self.starve(shown.starved, shown.n_frames))
         drawn = shown.drawn
@@ -251,7 +252,7 @@ class Session:
             self._metrics.transition(source)
 
     def _ready_s(self, step: Step, speech: Speech) -> float:
-        """When all that a step had to wait for was there."""
+        """When all sound that a step had to wait for had arrived."""
         heard = -(-step.heard_samples * self.plan.rate_hz // SAMPLE_RATE)
         arrived = speech.arrived(min(speech.n_samples, heard))
         return max(speech.held_until_s, 0.0 if arrived is None else arrived[1])
@@ -296,7 +297,7 @@ class Session:
 
 
 def _timings(heard_s: float, decided_s: float, since_s: float) -> media_pb2.FrameTimings:
-    """decided_s: hearing and search together; since_s: when they were done."""
+    """decided_s: duration of hearing and search together; since_s: when they were done."""
     timings = media_pb2.FrameTimings()
     timings.hear.FromNanoseconds(round(heard_s * 1e9))
     timings.search.FromNanoseconds(round((decided_s - heard_s) * 1e9))

@@ -1,7 +1,7 @@
-"""Speech as it comes in: the sound of utterances, in order, and how far each was heard and performed.
+"""Speech as it arrives: the sound of utterances, in order, and how far each was heard and performed.
 
-Every number is a count of samples at the rate of the session. The event loop writes here, a thread reads while it
-listens: sound is only ever added at the end, and dropped at the front while no thread listens.
+All numbers count samples at the rate of the session. The event loop writes, and a thread reads while it analyses: sound
+is only ever added at the end, and only dropped at the front while no thread analyses.
 """
 
 from collections import OrderedDict, deque
@@ -19,7 +19,7 @@ __all__ = ["Speech", "SpeechQueue", "span_start"]
 
 MAX_REMEMBERED = 1000  # ids of utterances that are over
 FULL_SCALE = 1 + 2**-10
-"""Of float32; one step of half precision beyond 1 is rounding, which hearing clips."""
+"""Limit of float32 samples; one step of half precision beyond 1 is rounding, and Hearing clips it."""
 
 _SAME_MOMENT_S = 0.001  # chunks of one sample would otherwise make a list of times as long as the sound
 
@@ -30,27 +30,27 @@ def span_start(frame: int, rate_hz: int) -> int:
 
 
 class Speech:
-    """One utterance: sound, and three places in it. n_samples came, n_heard were listened to, n_played performed."""
+    """One utterance: its sound, and how far it was received, heard and performed."""
 
     def __init__(self, name: str, plan: SessionPlan) -> None:
         self.name = name
-        self.n_samples = 0
-        self.n_heard = 0
-        self.n_played = 0
-        self.n_frames = 0
+        self.n_samples = 0  # received
+        self.n_heard = 0  # passed to the performer
+        self.n_played = 0  # performed
+        self.n_frames = 0  # performed
         self.n_underruns = 0
-        self.longest_burst = 0  # samples that came at once
-        self.held_until_s = 0.0  # before, it was not allowed to begin
+        self.longest_burst = 0  # samples that arrived at once
+        self.held_until_s = 0.0  # when it may start
         self.started = False
         self.ended = False
-        self.heard_out = False  # the performer knows of its end
-        self.heard: HeardSound | None = None  # what it was told, where it is kept
+        self.heard_out = False  # the performer knows that it ended
+        self.heard: HeardSound | None = None  # what the performer was given, if that is kept
         self._bytes = plan.sample_bytes
         self._echo = plan.audio_echo
         self._data = bytearray()
         self._first = 0  # sample of self._data[0]
         self._burst_from = 0
-        self._arrivals: deque[tuple[int, float]] = deque()  # samples there were then, time
+        self._arrivals: deque[tuple[int, float]] = deque()  # (samples received so far, time)
 
     def append(self, data: bytes, now_s: float) -> None:
         n_samples = self.n_samples + len(data) // self._bytes
@@ -61,21 +61,21 @@ class Speech:
             self._arrivals.append((n_samples, now_s))
             self._burst_from = self.n_samples
         self.longest_burst = max(self.longest_burst, n_samples - self._burst_from)
-        self.n_samples = n_samples  # last: who reads it in a thread finds all the rest
+        self.n_samples = n_samples  # set last: a thread that reads it then sees consistent data
 
     def sound(self, first: int, n_samples: int) -> bytes:
-        """Samples first .. first + n_samples - 1, as far as they came; of those that were not dropped."""
+        """Samples first .. first + n_samples - 1, as far as they have arrived; none of them may have been dropped."""
         start = (first - self._first) * self._bytes
         return bytes(self._data[start : start + n_samples * self._bytes])
 
     def play(self, n_samples: int) -> None:
-        """A frame of so many samples was performed."""
+        """Count a performed frame of n_samples."""
         self.n_played = min(self.n_played + n_samples, self.n_samples)
         self.n_frames += 1
 
     def arrived(self, n_samples: int) -> tuple[int, float] | None:
-        """How many samples there were when so many were there first, and when; None if they are not. Ask for more and
-        more: what was before is forgotten."""
+        """The first arrival that completed n_samples: how many there were then, and when; None if not yet. n_samples
+        must not decrease from call to call: earlier arrivals are forgotten."""
         if n_samples > self.n_samples:
             return None
         while self._arrivals[0][0] < n_samples:
@@ -83,14 +83,14 @@ class Speech:
         return self._arrivals[0]
 
     def forget(self) -> None:
-        """Drop what nobody will ask for again. Not while a thread listens."""
+        """Drop sound that is not needed any more. Not while a thread analyses."""
         spent = min(self.n_heard, self.n_played) if self._echo else self.n_heard
         del self._data[: (spent - self._first) * self._bytes]
         self._first = spent
 
 
 class SpeechQueue:
-    """The utterances of a session that are not over, in order. Whatever breaks the protocol raises Refusal."""
+    """The utterances of a session that are not over, in order. Breaches of the protocol raise Refusal."""
 
     def __init__(self, plan: SessionPlan, max_chunk_s: float) -> None:
         self._plan = plan
@@ -107,24 +107,26 @@ class SpeechQueue:
         return list(self._waiting.values())
 
     def find(self, name: str) -> Speech | None:
-        """None for one that is over."""
+        """The utterance of this name; None if it is over."""
         return self._waiting.get(name)
 
     @property
     def n_queued(self) -> int:
-        """Samples that came and were not performed."""
+        """Number of samples received and not yet performed."""
         return sum(speech.n_samples - speech.n_played for speech in self._waiting.values())
 
     def check_whole(self, most: int) -> None:
-        """Raises Refusal where the open utterance has more samples: performed as a whole, it would never begin."""
+        """Raises Refusal if the open utterance has more samples: performed as a whole, it would never start."""
         opened = self._opened()
         if opened is not None and opened.n_samples > most:
             seconds = most / self._plan.rate_hz
-            message = f"an utterance that is performed as a whole may have {seconds:g} s: end it, or give a look-ahead"
+            message = (
+                f"an utterance that is performed as a whole may last {seconds:g} s: end it, or set lookahead_nodes"
+            )
             raise Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "CLIP_TOO_LONG", message)
 
     def accept(self, chunk: session_pb2.AudioChunk, now_s: float) -> None:
-        """The next sound. Empty chunks open nothing."""
+        """Add the next sound. Empty chunks do not open an utterance."""
         self._check(chunk.data)
         check_id("audio.utterance_id", chunk.utterance_id)
         opened = self._opened()
@@ -144,7 +146,7 @@ class SpeechQueue:
         opened.append(chunk.data, now_s)
 
     def end(self, name: str) -> None:
-        """No more sound of an utterance; empty: of the open one."""
+        """End the sound of an utterance; empty: of the open one."""
         check_id("end_of_utterance.utterance_id", name)
         opened = self._opened()
         if opened is not None and name in ("", opened.name):
@@ -160,7 +162,7 @@ class SpeechQueue:
             opened.ended = True
 
     def interrupt(self, name: str) -> list[Speech]:
-        """What an interrupt ends, in order; it is over then. Empty: all. One that is over already is no mistake."""
+        """End the named utterance (empty: all) and return those that ended, in order. It may already be over."""
         check_id("interrupt.utterance_id", name)
         if name and name not in self._waiting and name not in self._over:
             raise _unknown(name)
@@ -170,14 +172,14 @@ class SpeechQueue:
         return dropped
 
     def finish(self, speech: Speech) -> None:
-        """It is over: its name will not be taken again for a long while."""
+        """The utterance is over: its name is refused for a long while."""
         del self._waiting[speech.name]
         self._over[speech.name] = None
         if len(self._over) > MAX_REMEMBERED:
             self._over.popitem(last=False)
 
     def _opened(self) -> Speech | None:
-        """Sound may be added to the last one alone."""
+        """The utterance that sound can be added to: only ever the last."""
         last = next(reversed(self._waiting.values()), None)
         return None if last is None or last.ended else last
 
@@ -192,18 +194,18 @@ class SpeechQueue:
         n_samples, rest = divmod(len(data), self._plan.sample_bytes)
         if rest:
             wanted = f"samples of {self._plan.sample_bytes} bytes"
-            raise bad_field("audio.data", f"{len(data)} bytes are no whole samples: wanted {wanted}", "BAD_SAMPLES")
+            raise bad_field("audio.data", f"{len(data)} bytes are not whole samples: wanted {wanted}", "BAD_SAMPLES")
         if n_samples > self._max_chunk_s * self._plan.rate_hz:
             seconds = n_samples / self._plan.rate_hz
-            message = f"{seconds:.2f} s of sound in one message: at most {self._max_chunk_s:g} s are taken"
+            message = f"{seconds:.2f} s of sound in one message: wanted at most {self._max_chunk_s:g} s"
             raise bad_field("audio.data", message, "CHUNK_TOO_LONG")
         if self._plan.audio_encoding == media_pb2.AUDIO_ENCODING_FLOAT32:
             _check_floats(np.frombuffer(data, "<f4"))
 
 
 def _check_floats(samples: np.ndarray) -> None:
-    """Beyond 1 is no sound that was recorded too loud, but something else that is taken for sound."""
-    peak = float(np.abs(samples).max(initial=0.0))  # NaN where one is
+    """Samples beyond 1 are not a recording that was too loud, but data that is not sound in this encoding."""
+    peak = float(np.abs(samples).max(initial=0.0))  # NaN if any sample is
     if not peak <= FULL_SCALE:
         found = f"samples up to {peak:g}" if np.isfinite(peak) else "samples that are NaN or infinite"
         raise bad_field("audio.data", f"{found}: wanted numbers from -1 to 1", "BAD_SAMPLES")
@@ -215,12 +217,12 @@ def _ended(name: str) -> Refusal:
 
 
 def _unknown(name: str) -> Refusal:
-    message = f"no utterance {name!r} is known here" if name else "no utterance is open"
+    message = f"utterance {name!r} is unknown" if name else "no utterance is open"
     return Refusal(grpc.StatusCode.FAILED_PRECONDITION, "UNKNOWN_UTTERANCE", message)
 
 
 def _gap(name: str, wanted: int, found: int) -> Refusal:
     what = f"utterance {name!r}" if name else "a new utterance"
-    message = f"sound of {what} goes on with sample {wanted}, found {found}: nothing may be left out or sent twice"
+    message = f"{what} continues with sample {wanted}, found {found}: samples may not be left out or sent twice"
     metadata = {"wanted": str(wanted), "found": str(found)}
     return Refusal(grpc.StatusCode.OUT_OF_RANGE, "SAMPLE_GAP", message, metadata=metadata)

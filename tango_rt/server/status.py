@@ -1,7 +1,7 @@
-"""Why a call is refused: a canonical gRPC status whose details say it to machines.
+"""Why a call is refused: a canonical gRPC status with machine-readable details.
 
-Every status carries google.rpc.ErrorInfo (reason, domain); fields that are wrong are named by BadRequest, and where it
-makes sense to try again, RetryInfo says when. Nothing of the server's insides goes out: no trace, no path.
+Every status carries google.rpc.ErrorInfo (reason, domain); BadRequest names wrong fields, and if it makes sense to try
+again, RetryInfo says when. Nothing internal to the server is exposed: no trace, no path.
 """
 
 from collections.abc import Mapping
@@ -16,13 +16,13 @@ from grpc_status import rpc_status
 from engine.errors import ArtifactError, InputError
 from tango_rt.pipeline.store import UnknownCharacter
 
-__all__ = ["DOMAIN", "RETRY_S", "Refusal", "abort", "bad_field", "draining", "refusal_of"]
+__all__ = ["DOMAIN", "RETRY_S", "Refusal", "abort", "bad_field", "draining", "refusal_for"]
 
 DOMAIN = "tango-rt"
 RETRY_S = 1.0
-"""After how long to try again what was refused because of what goes on here."""
+"""When to retry a call that was refused because of the state of the server, in seconds."""
 
-MAX_MESSAGE_CHARACTERS = 500  # it travels twice, in headers that gRPC bounds at 8 KiB
+MAX_MESSAGE_CHARACTERS = 500  # it is sent twice, in headers that gRPC limits to 8 KiB
 
 
 class Refusal(Exception):
@@ -47,7 +47,7 @@ class Refusal(Exception):
 
     @cached_property
     def answer(self) -> Any:
-        """As gRPC sends it; put together once for what is refused again and again."""
+        """The status for gRPC; built once for a refusal that is sent again and again."""
         return rpc_status.to_status(self.to_status())
 
     def to_status(self) -> status_pb2.Status:
@@ -65,18 +65,18 @@ class Refusal(Exception):
 
 
 def bad_field(field: str, message: str, reason: str = "BAD_FIELD") -> Refusal:
-    """A field of the request cannot be used. message: what is wanted, what was found."""
+    """A field of the request is invalid. message: what was found, what is wanted."""
     return Refusal(grpc.StatusCode.INVALID_ARGUMENT, reason, message, field=field)
 
 
 def draining() -> Refusal:
-    """No more sessions, and those there are end."""
-    message = "the server is going down: connect anew"
+    """The server accepts no more sessions and ends the running ones."""
+    message = "the server is shutting down: reconnect"
     return Refusal(grpc.StatusCode.UNAVAILABLE, "DRAINING", message, retry_s=RETRY_S)
 
 
-def refusal_of(error: BaseException) -> Refusal:
-    """What the caller is told about any error."""
+def refusal_for(error: BaseException) -> Refusal:
+    """The refusal to send for any error."""
     if isinstance(error, Refusal):
         return error
     if isinstance(error, UnknownCharacter):
@@ -84,7 +84,7 @@ def refusal_of(error: BaseException) -> Refusal:
     if isinstance(error, InputError):
         return Refusal(grpc.StatusCode.INVALID_ARGUMENT, "BAD_FIELD", str(error))
     if isinstance(error, ArtifactError):
-        message = "the character cannot be performed as it is: its pack must be rebuilt (the server's log says why)"
+        message = "the character cannot be performed: its pack must be rebuilt (the server's log says why)"
         return Refusal(grpc.StatusCode.FAILED_PRECONDITION, "CHARACTER_UNUSABLE", message)
     return Refusal(grpc.StatusCode.INTERNAL, "INTERNAL", "the server failed; its log says why")
 

@@ -1,8 +1,8 @@
 """The clock and the connection of a live session.
 
-Three tasks: one reads requests, one shows frames, one watches the limits. Whatever fails in one ends the others. The
-steps are decided in a thread, one at a time: while that goes on nobody else touches the performer. Frame k is due at
-t0 + k / 30, computed from k, so that nothing drifts.
+Three tasks: one reads requests, one shows frames, one watches the limits. A failure in one ends the others. Steps are
+decided in a thread, one at a time; nothing else touches the performer meanwhile. Frame k is due at t0 + k / 30,
+computed from k, so that the clock does not drift.
 """
 
 import asyncio
@@ -14,23 +14,23 @@ from typing import Any
 import grpc
 
 from engine.timebase import FPS, FRAMES_PER_NODE
-from tango_rt.server.admission import Yielding
+from tango_rt.server.admission import UnpacedTurns
 from tango_rt.server.config import ServerConfig
 from tango_rt.server.messages import Response, pong, warning
 from tango_rt.server.metrics import Metrics
-from tango_rt.server.opening import Opened
-from tango_rt.server.requests import kind_of
+from tango_rt.server.opening import NewSession
+from tango_rt.server.requests import request_kind
 from tango_rt.server.session import ATTENTION
 from tango_rt.server.status import Refusal, bad_field, draining
 from tango_rt.v1 import session_pb2
 
 __all__ = ["LiveStream"]
 
-MAX_WAITING = 64  # utterances, and answers that were not sent: beyond, nothing more is read
+MAX_WAITING = 64  # utterances, and answers not yet sent: beyond that, no more requests are read
 _WATCH_S = 0.25
-_LEAD_S = 0.008  # a step is decided as late as possible, so that it knows the latest speech: this, and
-_LEAD_STEPS = 1.5  # so many times as long as the slowest of the latest steps took, before it is due
-_FORGETS = 0.95  # a step
+_LEAD_S = 0.008  # a step is decided as late as possible, so that it uses the latest speech: this long before it
+_LEAD_STEPS = 1.5  # is due, plus this many times the duration of the slowest of the latest steps
+_FORGETS = 0.95  # decay of that duration, per step
 _MAX_SKIPPED = 60  # steps at once: 8 s
 
 
@@ -39,20 +39,20 @@ class LiveStream:
 
     def __init__(
         self,
-        opened: Opened,
+        opened: NewSession,
         context: Any,
         executor: Executor,
-        yielding: Yielding,
+        turns: UnpacedTurns,
         server: ServerConfig,
         metrics: Metrics,
         configured_s: float,
     ) -> None:
-        """configured_s: when the configuration came, by the loop's clock."""
+        """configured_s: when the configuration arrived, by the loop's clock."""
         self._session = opened.session
         self._size = opened.accepted.width, opened.accepted.height
         self._context = context
         self._executor = executor
-        self._yielding = yielding
+        self._turns = turns
         self._server = server
         self._metrics = metrics
         self._max_queued = opened.max_queued
@@ -61,20 +61,20 @@ class LiveStream:
         self._outbox: deque[Response] = deque()
         self._performing = asyncio.Lock()
         self._interrupts = 0  # waiting for the performer
-        self._room: asyncio.Event | None = None  # for which reading waits
+        self._room: asyncio.Event | None = None  # that reading waits for
         self._waker: asyncio.Future[bool] | None = None
         self._woken = False
         self._paused = False
         self._t0_s = 0.0
         self._step_s = 0.0  # how long the slowest of the latest steps took to decide
-        self._active_s = self._loop.time()  # when the client spoke last, or was performed
-        self._writing_s: float | None = None  # since when
+        self._active_s = self._loop.time()  # when the client last sent something, or was being performed
+        self._writing_s: float | None = None  # when the current write started
         self._deciding_s: float | None = None
         self._draining = False
         self._cut_off = False
 
     async def run(self) -> None:
-        """Raises Refusal where the client breaks the protocol or a limit."""
+        """Raises Refusal if the client breaks the protocol or exceeds a limit."""
         try:
             async with asyncio.TaskGroup() as group:
                 helpers = [group.create_task(self._read()), group.create_task(self._watch())]
@@ -82,12 +82,12 @@ class LiveStream:
                 for helper in helpers:
                     helper.cancel()
         except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from None  # the cause: what the others say comes of it
+            raise errors.exceptions[0] from None  # the first is the cause of the others
 
     def drain(self) -> None:
-        """End as soon as what was said so far is performed."""
+        """End as soon as the speech received so far is performed."""
         self._draining = True
-        self._say(warning("DRAINING", "the server is going down: this session ends when its speech is over"))
+        self._say(warning("DRAINING", "the server is shutting down: this session ends when its speech is over"))
 
     def cut_off(self) -> None:
         """End now."""
@@ -96,7 +96,7 @@ class LiveStream:
     async def _read(self) -> None:
         while (request := await self._context.read()) is not grpc.aio.EOF:
             self._active_s = self._loop.time()
-            await self._take(request, kind_of(request))
+            await self._take(request, request_kind(request))
             if not self._has_room():
                 self._room = asyncio.Event()
                 await self._room.wait()
@@ -110,7 +110,7 @@ class LiveStream:
             queue.accept(request.audio, self._loop.time())
             if self._session.plan.lookahead_nodes is None:
                 queue.check_whole(self._max_queued)
-            if not self._session.plan.idle:  # else the clock finds it
+            if not self._session.plan.idle:  # otherwise the clock picks it up
                 self._wake()
         elif kind == "end_of_utterance":
             queue.end(request.end_of_utterance.utterance_id)
@@ -125,7 +125,7 @@ class LiveStream:
         elif kind == "ping":
             self._say(pong(request.ping.number))
         else:
-            message = "the configuration came a second time: open another stream for another one"
+            message = "a second configuration arrived: open another stream for it"
             raise Refusal(grpc.StatusCode.FAILED_PRECONDITION, "CONFIG_REPEATED", message)
 
     async def _interrupt(self, interrupt: session_pb2.Interrupt) -> None:
@@ -163,8 +163,8 @@ class LiveStream:
                 await self._deliver()
             else:
                 if not realtime:
-                    await self._yielding.turn(session.plan, *self._size)
-                if session.has_frame:  # an interrupt may have come with the very moment
+                    await self._turns.turn(session.plan, *self._size)
+                if session.has_frame:  # an interrupt may have arrived just now
                     await self._show()
         if session.plan.stats_period_s is not None:
             self._outbox.append(session.stats())
@@ -189,16 +189,15 @@ class LiveStream:
             self._metrics.first_frame(self._loop.time() - self._configured_s)
 
     async def _catch_up(self, late_s: float) -> float:
-        """The client reads too slowly, or the machine is too slow. BLOCK: the clock waits. DROP: frames are dropped up
-        to a key frame that is not over yet; which of them are idle makes no difference, for the time of all of them has
-        passed. How late the next frame is then."""
+        """The client or the machine is too slow. BLOCK: the clock waits. DROP: frames are dropped, idle ones too, up to
+        the first key frame that is not over yet. Returns how late the next frame then is."""
         session = self._session
         if session.plan.block:
             self._t0_s += late_s
             return 0.0
         session.drop()
         self._pass_by()
-        # In one go: where the machine is too slow, a turn in a thread takes longer than the step for which one waits.
+        # In one go: if the machine is too slow, a round trip through a thread takes longer than the step itself.
         n_steps = int((self._loop.time() - self._due_s()) * FPS / FRAMES_PER_NODE)
         async with self._performing:
             skip = partial(session.skip, self._loop.time(), min(n_steps, _MAX_SKIPPED))
@@ -221,12 +220,12 @@ class LiveStream:
             ready = await self._loop.run_in_executor(self._executor, self._session.prepare, now_s, True, due_in_s)
             self._step_s = max(self._loop.time() - now_s, _FORGETS * self._step_s)
             self._deciding_s = None
-        if self._interrupts:  # it was here first
+        if self._interrupts:  # they arrived first
             await asyncio.sleep(0)
         return ready and self._session.has_frame
 
     async def _wait_for_speech(self) -> None:
-        """Without idle frames the clock stands still while nobody speaks."""
+        """Without idle frames the clock stops while there is no speech."""
         await self._deliver()
         if self._session.over:
             return
@@ -240,7 +239,7 @@ class LiveStream:
         await self._sleep(self._session.held_until_s)
 
     def _resume(self) -> None:
-        """The clock goes on with the frame that is ready."""
+        """Restart the clock with the frame that is ready."""
         if self._paused:
             self._t0_s += max(0.0, self._loop.time() - self._due_s())
             self._paused = False
@@ -252,7 +251,7 @@ class LiveStream:
         return min(_LEAD_S + _LEAD_STEPS * self._step_s, 1 / FPS)
 
     async def _sleep(self, until_s: float | None) -> bool:
-        """Until then, or until woken: False."""
+        """Wait until then (True), or until woken (False)."""
         if until_s is not None and until_s <= self._loop.time():
             return True
         if self._woken:
@@ -268,7 +267,7 @@ class LiveStream:
                 timer.cancel()
 
     def _wake(self) -> None:
-        """The clock has news to look at."""
+        """Let the clock look at new input."""
         if self._waker is None:
             self._woken = True
         else:
@@ -288,7 +287,7 @@ class LiveStream:
             self._room = None
 
     async def _watch(self) -> None:
-        """Limits of time, and Stats."""
+        """Enforce time limits and send Stats."""
         start_s = self._loop.time()
         period_s = self._session.plan.stats_period_s
         stats_s = start_s + (period_s or 0.0)
@@ -303,14 +302,16 @@ class LiveStream:
 
     def _check(self, now_s: float, start_s: float) -> None:
         limit_s = self._server.idle_timeout_s
-        if self._deciding_s is not None and now_s - self._deciding_s > _WATCH_S:  # long utterances heard as a whole
+        if self._deciding_s is not None and now_s - self._deciding_s > _WATCH_S:  # hearing a long utterance as a whole
             self._active_s = now_s
         if self._writing_s is not None and now_s - self._writing_s > limit_s:
             raise _over("SLOW_READER", f"nothing was read for {limit_s:g} s")
         if now_s - start_s > self._server.max_session_s:
-            raise _over("MAX_SESSION", f"the session has lasted {self._server.max_session_s:g} s, as long as any may")
+            raise _over(
+                "MAX_SESSION", f"the session has lasted {self._server.max_session_s:g} s, the limit of this server"
+            )
         if self._writing_s is None and not self._session.queue.closed and now_s - self._active_s > limit_s:
-            raise _over("IDLE_TIMEOUT", f"nothing came for {limit_s:g} s: a Ping now and then keeps a session open")
+            raise _over("IDLE_TIMEOUT", f"nothing was received for {limit_s:g} s: regular Pings keep a session open")
         said = self._writing_s is None and not self._outbox
         if self._cut_off or (self._draining and said and not len(self._session.queue)):
             raise draining()

@@ -1,4 +1,4 @@
-"""Before the first session: what sessions call is called once, so that nobody waits for a compiler."""
+"""Before the first session: calls everything that sessions call once, so that none waits for a compiler."""
 
 import logging
 import time
@@ -42,7 +42,7 @@ _SHOULDER_PX = 20.0
 
 
 def clear_leftovers(characters: Path) -> None:
-    """Remove what servers and builds that were killed have left behind, beside the packs and among temporary files."""
+    """Remove what killed servers and builds have left behind, next to the packs and among temporary files."""
     places = [(characters, HELPER)]
     if (root := temporary_root()) is not None:
         places.append((root, _SCRATCH))
@@ -60,22 +60,22 @@ def rehearse(pool: TransitionPool, n_workers: int) -> None:
             blender = open_blender(DEFAULT_BLENDER)
             source = PictureSource(character.pack, blender, pool)
             cuts = [(first, first + _N_NODES // 2) for first in range(min(n_workers, _N_NODES // 2))]
-            for cut in cuts:  # one for each worker, while the others are at theirs
+            for cut in cuts:  # one for each worker, at the same time
                 pool.request(pool.store(character.pack, blender), cut)
             _perform(character, LiveOptions())
             Resampler(MAX_RATE_HZ).push(np.zeros(MAX_RATE_HZ, np.float32))
             for node, target in cuts:
                 source.draw(Step(node=node, cut_to=target))
-    except (InputError, OSError) as error:  # nowhere to write: the first sessions will wait a little instead
+    except (InputError, OSError) as error:  # no writable folder: the first sessions will wait a little instead
         _log.warning("kernels are not compiled ahead", extra={"error": str(error)})
         return
     _log.info("kernels compiled", extra={"duration_s": time.monotonic() - started})
 
 
 def prepare(character: Character, config: ServerConfig, networks: Networks | None = None) -> None:
-    """Open what sessions share and let the character say something unseen.
+    """Open what sessions share and perform some sound with the character, unseen.
 
-    Raises InputError and ArtifactError where it cannot be performed as sessions do by default.
+    Raises InputError or ArtifactError if it cannot be performed with the default options of sessions.
     """
     performed = PerformOptions(RetrievalOptions(networks=networks))
     _perform(character, LiveOptions(config.lookahead_nodes, perform=performed))
@@ -92,7 +92,7 @@ def _perform(character: Character, options: LiveOptions) -> None:
 
 
 def blank_pack(path: Path) -> CharacterPack:
-    """A pack of some seconds in which a grey picture does not move. Raises InputError where it cannot be written."""
+    """A pack of a few seconds of a still, grey picture. Raises InputError if it cannot be written."""
     n_frames = _N_NODES * FRAMES_PER_NODE
     clip_start = np.array([0, _N_NODES])
     arrays = {
@@ -133,7 +133,7 @@ def blank_pack(path: Path) -> CharacterPack:
 
 
 def _edges() -> dict[str, np.ndarray]:
-    """From every node on to the next, and to one far away from which the path goes on until it may cut again."""
+    """From every node an edge to the next, and to a distant one with enough nodes after it to cut again."""
     half, last = _N_NODES // 2, _N_NODES - MIN_DWELL
     targets: list[list[tuple[int, int, float]]] = [
         [*([(node + 1, CONTINUE, 0.0)] if node + 1 < _N_NODES else []), ((node + half) % (last + 1), CUT, 0.1)]

@@ -1,4 +1,4 @@
-"""What the server keeps an eye on: the folder of characters, and whether the event loop is on time."""
+"""What the server monitors: the folder of characters, and the delay of the event loop."""
 
 import asyncio
 import logging
@@ -23,15 +23,14 @@ __all__ = ["FolderWatch", "watch_characters", "watch_loop"]
 
 _log = logging.getLogger(__name__)
 
-_LOOK_S = 2.0
-_REST = 20.0  # times as long as a look takes, of thousands of packs, nobody looks: a twentieth of a core is enough
+_REST = 20.0  # pause between scans, as a multiple of their duration: for thousands of packs, 1/20 of a core is enough
 _LAG_S = 0.1
 _LAGS_KEPT = 100  # 10 s
 _LAG_TOLD_S = 0.25
 
 
 async def watch_loop(metrics: Metrics) -> None:
-    """Measure how late the event loop is: what makes it wait, makes every stream wait."""
+    """Measure how late the event loop is: whatever delays it delays every stream."""
     lags: deque[float] = deque(maxlen=_LAGS_KEPT)
     told = 0.0
     while True:
@@ -48,7 +47,7 @@ async def watch_loop(metrics: Metrics) -> None:
 async def watch_characters(
     folder: "FolderWatch", pool: TransitionPool, n_workers: int, executor: Executor, looked: asyncio.Event
 ) -> None:
-    """Compile kernels, open all characters, set `looked`; from then on open what is added and tell what is gone."""
+    """Compile kernels, open all characters, set `looked`; then keep opening new ones and reporting those removed."""
     loop = asyncio.get_running_loop()
     await loop.run_in_executor(executor, rehearse, pool, n_workers)
     while True:
@@ -57,15 +56,22 @@ async def watch_characters(
         took_s = loop.time() - began_s
         looked.set()
         await loop.run_in_executor(executor, folder.verify)
-        await asyncio.sleep(max(_LOOK_S, _REST * took_s))
+        await asyncio.sleep(max(folder.look_s, _REST * took_s))
 
 
 class FolderWatch:
-    """Opens characters before anybody asks for them, so that no session waits for that."""
+    """Opens characters ahead of time, so that no session waits for it."""
 
     def __init__(
-        self, store: CharacterStore, config: ServerConfig, metrics: Metrics, networks: Networks | None = None
+        self,
+        store: CharacterStore,
+        config: ServerConfig,
+        metrics: Metrics,
+        networks: Networks | None = None,
+        look_s: float = 2.0,
     ) -> None:
+        """look_s: from one look to the next, at the least."""
+        self.look_s = look_s
         self.ending = threading.Event()
         self._store = store
         self._config = config
@@ -77,17 +83,17 @@ class FolderWatch:
         self._n_prepared = 0
 
     def look(self) -> None:
-        """Once over the folder. Returns early where `ending` is set."""
+        """Scan the folder once. Returns early if `ending` is set."""
         self._store.look(self._prepare, self.ending)
         if not self.ending.is_set():
             self._tell()
 
     def verify(self) -> None:
-        """Read what was opened since the last time as a whole, for as long as a look may wait."""
-        until_s = time.monotonic() + _LOOK_S
+        """Read newly opened packs completely, for at most the time between two scans."""
+        until_s = time.monotonic() + self.look_s
         while self._unverified and time.monotonic() < until_s and not self.ending.is_set():
             character_id, _ = self._unverified.popitem(last=False)
-            with suppress(TangoError):  # the next look tells of it
+            with suppress(TangoError):  # the next scan reports it
                 self._store.verify(character_id)
 
     def _tell(self) -> None:
@@ -101,7 +107,7 @@ class FolderWatch:
         self._metrics.characters(len(listed), len(problems))
 
     def _prepare(self, character: Character) -> None:
-        """A character was opened: as far as those that stay open go, let it perform before anybody waits for that."""
+        """Let a newly opened character perform, unless there are more than stay open."""
         started = time.monotonic()
         about = {"character": character.id, "sha256": character.sha256[:12], "nodes": character.pack.info.n_nodes}
         self._unverified[character.id] = None
@@ -109,9 +115,9 @@ class FolderWatch:
         try:
             if self._n_prepared <= self._store.most_open:
                 prepare(character, self._config, self._networks)
-        except TangoError as error:  # by the default retrieval; another may do
+        except TangoError as error:  # with the default retrieval; another may work
             _log.warning("character cannot be performed by default", extra={**about, "problem": str(error)})
-        except Exception:  # a fault of ours; the watch goes on
+        except Exception:  # our fault; the watch goes on
             _log.exception("character cannot be performed by default", extra=about)
         else:
             _log.info("character opened", extra={**about, "duration_s": time.monotonic() - started})

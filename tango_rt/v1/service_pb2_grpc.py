@@ -73,7 +73,7 @@ class GestureServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def RenderClip(self, request, context):
-        """One speech in one message, its frames as fast as they are read.
+        """One speech in one message, its frames as fast as the client reads.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -19,7 +19,7 @@ from pathlib import Path
 from export.cli import _parser as tango_export_parser
 from tango_rt.cli import _parser as tango_rt_parser
 from tango_rt.client.small_command import _parser as client_parser
-from tango_rt.server.config import options, variable_of
+from tango_rt.server.config import options, variable_name
 from tango_rt.server.metrics import Metrics
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -261,7 +261,7 @@ def _constants() -> frozenset[str]:
     """Every word in capitals of code, protocol and tests, and the variables of the server's options."""
     files = [file for room in ROOMS for ending in ("py", "proto") for file in (ROOT / room).rglob(f"*.{ending}")]
     words = {word for file in files for word in _CONSTANT.findall(file.read_text("utf-8"))}
-    return frozenset(words | {variable_of(option.name) for option in options()})
+    return frozenset(words | {variable_name(option.name) for option in options()})
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Where the bones of an arm take the points around them."""
+"""How the bones of an arm move the points around them."""
 
 import math
 
@@ -13,8 +13,8 @@ __all__ = ["skin"]
 def skin(bones: np.ndarray, half_width: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     """Rigid motion of bones spread over their surroundings.
 
-    `bones` is float32 (n, 4, 2): both ends in A, both ends in B. Returns the flow, float32 (h, w, 2), and how much
-    a point belongs to a bone, float32 (h, w) in 0..1.
+    `bones` is float32 (n, 4, 2): both ends in A, both ends in B. Returns the flow, float32 (h, w, 2), and how far each
+    point belongs to a bone, float32 (h, w) in 0..1.
     """
     flow = np.zeros((height, width, 2), np.float32)
     belongs = np.zeros((height, width), np.float32)
@@ -37,7 +37,7 @@ def skin(bones: np.ndarray, half_width: np.ndarray, height: int, width: int) -> 
                     continue
                 best = max(best, w)
                 w = w * w * w
-                # Foreshortened bones say nothing about their own direction.
+                # The direction of a foreshortened bone is unknown.
                 if min(la, lb) < half_width[i]:
                     px, py = bones[i, 2, 0] + dx, bones[i, 2, 1] + dy
                 else:

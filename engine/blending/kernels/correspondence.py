@@ -8,10 +8,10 @@ from engine.jit import FASTMATH, njit
 
 __all__ = ["N_CHANNELS", "agreement", "pool", "settle", "splat"]
 
-# Channels of the correspondence field of `splat`: where to read picture A, where to read picture B, seen by A,
-# seen by B.
+# Channels of the correspondence field of `splat`: where to read picture A (2), where to read picture B (2), visible in
+# A, visible in B.
 N_CHANNELS = 6
-# Weight of a vector that its counterpart contradicts: it still fills places that nothing else reaches.
+# Weight of a vector that its counterpart contradicts: it still fills points that nothing else reaches.
 _FLOOR = 0.02
 
 
@@ -39,7 +39,7 @@ def agreement(forward: np.ndarray, backward: np.ndarray, slack_px: float) -> np.
             px, py = x + u, y + v
             du = u + _bilinear(backward, px, py, 0)
             dv = v + _bilinear(backward, px, py, 1)
-            # A vector that leaves the box has no counterpart to ask.
+            # A vector that leaves the box has no counterpart.
             outside = max(max(-px, px - (width - 1)), max(-py, py - (height - 1)))
             tolerance = slack_px + 0.05 * math.sqrt(u * u + v * v)
             error = (du * du + dv * dv) / (tolerance * tolerance)
@@ -63,8 +63,8 @@ def splat(
     Parameters
     ----------
     flow: float32 (h, w, 2), to the other picture.
-    moved: float32 (h, w, 2), the part of the way that is done at the instant.
-    trust: float32 (h, w), agreement of the two flows: is the point seen in the other picture?
+    moved: float32 (h, w, 2), the displacement at the instant.
+    trust: float32 (h, w), agreement of the two flows: is the point visible in the other picture?
     weight: nearness in time of this picture.
     reverse: the flow runs from B to A.
     total: float32 (h, w, 7), weighted sums of the field's channels, then the sum of weights.
@@ -105,7 +105,7 @@ def splat(
 
 @njit(fastmath=FASTMATH)
 def pool(total: np.ndarray, block: int) -> np.ndarray:
-    """Means over blocks of `block` points a side, the last row and column of blocks over what is left of them."""
+    """Sums over blocks of `block` x `block` points, divided by the size of a full block."""
     height, width, channels = total.shape
     rows, columns = -(-height // block), -(-width // block)
     out = np.zeros((rows, columns, channels), np.float32)
@@ -118,8 +118,8 @@ def pool(total: np.ndarray, block: int) -> np.ndarray:
 
 @njit(fastmath=FASTMATH)
 def settle(total: np.ndarray, coarse: np.ndarray, block: int, share: float) -> np.ndarray:
-    """Weighted means from sums: of a point's 3 x 3 neighbourhood and, by `share`, of its surroundings at `block`
-    times the size.
+    """Weighted means from sums: over a point's 3 x 3 neighbourhood and, with weight `share`, over the coarse blocks
+    around it.
     """
     height, width, channels = total.shape
     rows, columns = coarse.shape[0], coarse.shape[1]

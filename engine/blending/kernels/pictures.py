@@ -1,4 +1,4 @@
-"""From a correspondence to the picture: which of the two is shown where, and the morph itself."""
+"""From a correspondence to the picture: which of the two pictures is shown where, and the morph itself."""
 
 import math
 
@@ -8,9 +8,10 @@ from engine.jit import FASTMATH, njit
 
 __all__ = ["render", "select"]
 
-# Grey levels between which averaging turns into choosing, then into choosing at once, and the powers of the odds that
+# Grey levels between which averaging turns into choosing, then into choosing abruptly, and the powers of the odds that
 # this adds: a power of 5 leaves 25 % of the other picture in the two middle frames, one of 9 leaves 12 %. Small
-# differences change over softly: there a quick change is seen as a jump, in great ones any mixture is seen as a ghost.
+# differences change gradually, because a quick change looks like a jump; large ones quickly, because any mixture looks
+# like a ghost.
 _LIKE, _UNLIKE, _FOREIGN = 16.0, 48.0, 96.0
 _DECISION, _HASTE = 4.0, 4.0
 _STILL_PX = 0.03
@@ -25,11 +26,10 @@ def _smooth_step(x: float) -> float:
 
 @njit(fastmath=FASTMATH)
 def select(field: np.ndarray, unlike: np.ndarray, seen: np.ndarray, time: float, scale: np.ndarray) -> np.ndarray:
-    """Weight of B at every point, from its nearness in time and from what is seen in which picture.
+    """Weight of B at every point, from its nearness in time and from the visibility in both pictures.
 
-    Log odds of B are those of `time` plus `seen`. Where the two pictures look `unlike` (grey levels), the odds of
-    time are raised to a power: a mixture of two different things is a ghost, so the picture nearer in time takes
-    it all.
+    Log odds of B are those of `time` plus `seen`. Where the two pictures look `unlike` (grey levels), the odds of time
+    are raised to a power: a mixture of two different things looks like a ghost, so the picture nearer in time wins.
 
     Returns float32 (h, w, 5): offsets into A and into B times `scale` (x, y), and the weight.
     """
@@ -64,7 +64,7 @@ def _cubic(f: np.float32) -> tuple[np.float32, np.float32, np.float32, np.float3
 
 @njit(fastmath=FASTMATH)
 def _dot(flat: np.ndarray, k: np.uint64, w: tuple[np.float32, ...]) -> np.float32:
-    # Unsigned indices spare Numba the test for counting from the end.
+    # With unsigned indices, Numba omits the check for negative ones.
     return (
         w[0] * np.float32(flat[k])
         + w[1] * np.float32(flat[k + np.uint64(3)])
@@ -91,8 +91,8 @@ def _near_border(
 def _sample(
     flat: np.ndarray, height: int, width: int, x: int, dx: np.float32, y: int, dy: np.float32
 ) -> tuple[np.float32, np.float32, np.float32]:
-    """Colour of a picture at (x + dx, y + dy), the border going on outwards; `flat` is uint8 (height * width * 3,)."""
-    # Truncation of what is surely positive is the cheapest floor.
+    """Colour of a picture at (x + dx, y + dy), with replicated border; `flat` is uint8 (height * width * 3,)."""
+    # Truncating a number that is certainly positive is the cheapest floor.
     whole_x, whole_y = int(dx + np.float32(_FAR_PX)) - _FAR_PX, int(dy + np.float32(_FAR_PX)) - _FAR_PX
     x0, y0 = x + whole_x, y + whole_y
     fx, fy = dx - np.float32(whole_x), dy - np.float32(whole_y)
@@ -145,10 +145,10 @@ def render(
     soft_px: int,
     out: np.ndarray,
 ) -> None:
-    """Write the morph of a and b into the box of `out`, which holds their cross-fade.
+    """Write the morph of a and b into the box of `out`, which holds their crossfade.
 
     `field` is float32 (h, w, 5) on the grid: offsets in picture pixels at which to read a and b, and the weight of b.
-    The morph fades into what `out` holds over the last `soft_px` pixels of the box, except along the edges of the
+    The morph fades into the content of `out` over the last `soft_px` pixels of the box, except along the edges of the
     picture. All pictures are uint8 (height, width, 3) and contiguous.
     """
     height, width = out.shape[0], out.shape[1]
@@ -181,7 +181,7 @@ def render(
             bx = row[i0, 2] + fx * (row[i1, 2] - row[i0, 2])
             by = row[i0, 3] + fx * (row[i1, 3] - row[i0, 3])
             weight = row[i0, 4] + fx * (row[i1, 4] - row[i0, 4])
-            # What stands still is copied: sharper than any interpolation, and most of a picture.
+            # Still pixels, most of a picture, are copied: sharper than any interpolation.
             if abs(ax) < still and abs(ay) < still:
                 ax = ay = zero
             if abs(bx) < still and abs(by) < still:

@@ -1,1 +1,1 @@
-"""Numba kernels of speech and motion features; they check nothing."""
+"""Numba kernels of speech and motion features; they do not check their arguments."""

@@ -1,4 +1,4 @@
-"""What lies around a frame, as a row of numbers: rhythms that are compared, means that are projected, loudness."""
+"""The context of a frame as a row of numbers: rhythms to compare, means to project, loudness."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from engine.jit import FASTMATH, njit
 
 __all__ = ["BIN_FRAMES", "contexts", "project", "window_means"]
 
-BIN_FRAMES = 4  # that a number of a projected context is the mean of
+BIN_FRAMES = 4  # averaged into each number of a projected context
 NOISE_VARIANCE = 0.05  # a context that varies less than this is noise, not rhythm: its vector shrinks
 
 
@@ -46,8 +46,8 @@ def contexts(
 
 @njit(fastmath=FASTMATH)
 def project(padded: np.ndarray, projection: np.ndarray, places: np.ndarray, quiet: float, low: np.ndarray) -> None:
-    """low (n, D): the context of frame f has its bins at rows f + place of padded; short vectors stay short."""
-    # one frame after the other and in a fixed order: a matrix product rounds differently for other numbers of rows
+    """low (n, D): the bins of the context of frame f are at rows f + place of padded; short vectors stay short."""
+    # one frame at a time and in a fixed order: rounding in a matrix product depends on the number of rows
     n_columns, n_directions = padded.shape[1], projection.shape[1]
     total = np.empty(n_directions)
     for f in range(low.shape[0]):
@@ -70,6 +70,6 @@ def project(padded: np.ndarray, projection: np.ndarray, places: np.ndarray, quie
 
 @njit(fastmath=FASTMATH)
 def window_means(values: np.ndarray, first: np.ndarray, last: np.ndarray, means: np.ndarray) -> None:
-    """means float64 (n,): of values float64 (F,) from first up to last, each (n,)."""
+    """means float64 (n,) of values float64 (F,) over [first, last), each (n,)."""
     for row in range(first.shape[0]):
         means[row] = values[first[row] : last[row]].sum() / (last[row] - first[row])

@@ -11,8 +11,8 @@ __all__ = ["angular_velocities", "swings"]
 def swings(
     bones: np.ndarray, bone_of: np.ndarray, reference_of: np.ndarray, sides: np.ndarray, rows: np.ndarray
 ) -> None:
-    """Into rows (F, J, 6): the smallest rotation that turns bone reference_of[j] (the x axis on its side, where there
-    is none) into bone bone_of[j]."""
+    """Into rows (F, J, 6): the smallest rotation that turns bone reference_of[j] (the x axis on its side, if there is
+    none) into bone bone_of[j]."""
     n_frames, n_joints = bones.shape[:2]
     a, b, v = np.empty(3), np.empty(3), np.empty(3)
     matrix = np.empty((3, 3))
@@ -57,7 +57,7 @@ def _unit(vector: np.ndarray, out: np.ndarray) -> None:
 
 @njit(fastmath=FASTMATH)
 def _half_turn(a: np.ndarray, axis: np.ndarray, matrix: np.ndarray) -> None:
-    """Rotation by pi about an axis perpendicular to a, chosen by a alone: R = 2 n n' - I."""
+    """Rotation by pi about an axis perpendicular to a, which depends only on a: R = 2 n n' - I."""
     least = 0
     for i in range(1, 3):
         if abs(a[i]) < abs(a[least]):
@@ -74,7 +74,7 @@ def _half_turn(a: np.ndarray, axis: np.ndarray, matrix: np.ndarray) -> None:
 
 @njit(fastmath=FASTMATH)
 def angular_velocities(rows: np.ndarray, fps: float, out: np.ndarray) -> None:
-    """Into out (F, J, 3), a second: central differences of rotations as `swings` writes them, one-sided at the ends."""
+    """Into out (F, J, 3), per second: central differences of the rotations of `swings`, one-sided at the ends."""
     n_frames, n_joints = rows.shape[:2]
     before, after, turn = np.empty((3, 3)), np.empty((3, 3)), np.empty((3, 3))
     for frame in range(n_frames):
@@ -108,6 +108,6 @@ def _rotation_vector(matrix: np.ndarray, scale: float, out: np.ndarray) -> None:
     sine = 0.5 * np.sqrt(x * x + y * y + z * z)
     cosine = 0.5 * (matrix[0, 0] + matrix[1, 1] + matrix[2, 2] - 1.0)
     angle = np.arctan2(sine, cosine)
-    # near a half turn the axis is lost in noise; only a tracking error brings joints there, so no turn is claimed
+    # near a half turn the axis is lost in noise; only tracking errors turn joints so far, so the result is zero
     factor = 0.5 * scale * (angle / sine if sine > 1e-6 else (1.0 if cosine > 0.0 else 0.0))
     out[0], out[1], out[2] = x * factor, y * factor, z * factor

@@ -1,6 +1,6 @@
-"""What is heard in a spectrum: levels and pitch of a frame, whether somebody speaks, and the row of numbers of it.
+"""From spectra to rows: levels and pitch of a frame, whether somebody speaks, and its row of numbers.
 
-All levels are relative to what was heard of this speaker so far, which is a running state of numbers.
+All levels are relative to what was heard of this speaker so far, kept as a running state of numbers.
 """
 
 from typing import NamedTuple
@@ -35,71 +35,70 @@ __all__ = [
     "speech_rows",
 ]
 
-# Columns of a row: energies, flux and pitch in standard deviations of this speaker's speech, rates in the same a
-# frame, and 0..1 for speaking (somebody speaks from 0.5 on). Energy and flux are blind to what lies under the voice,
-# loudness and novelty are the same and see into the pauses; pitch is 0 where there is none.
+# Columns of a row: energies, flux and pitch in standard deviations of this speaker's speech, rates in the same unit per
+# frame, and 0..1 for speaking (somebody speaks from 0.5 on). Energy and flux ignore everything quieter than the voice;
+# loudness and novelty are the same but include the pauses; pitch is 0 if there is none.
 ENERGY, ENERGY_RATE, FLUX, FLUX_RATE, SMOOTH_ENERGY, SMOOTH_ENERGY_RATE, SPEAKING, LOUDNESS, NOVELTY, PITCH = range(10)
 N_COLUMNS = 10
 
-SUSTAIN_FRAMES = 3  # what is shorter is a click, not a voice
+SUSTAIN_FRAMES = 3  # shorter sounds are clicks, not voices
 LEAD_FRAMES = 2  # speech counts from this long before it is heard: hands start first
-# what the decision sees beyond its frame; the smoothing takes as much on both sides
+# frames after its own that the decision uses; the smoothing uses as many on both sides
 LOOKAHEAD_FRAMES = LEAD_FRAMES + SUSTAIN_FRAMES - 1
 
 MIN_SPEECH_DB = -75.0  # whatever the noise
-SILENT_DB = -100.0  # below the noise of 16 bits nothing was recorded: tells nothing about the room
+SILENT_DB = -100.0  # below the noise of 16 bits nothing was recorded: says nothing about the room
 
-FLOOR_RISE_DB = 3.0 / FPS  # of the room noise; it falls by half the distance at once
-STEADY_DB = 5.0  # spread of a noise over the frames ahead
-START_FRAMES = 60  # at first the floor rises faster, START_FRAMES / frames heard, until it is known
+FLOOR_RISE_DB = 3.0 / FPS  # of the room noise per frame; it falls by half the distance in one frame
+STEADY_DB = 5.0  # spread of noise over the frames ahead
+START_FRAMES = 60  # at first the floor rises faster, by START_FRAMES / frames heard, until it is known
 PEAK_FALL_DB = 1.0 / FPS  # so that a quiet voice after a loud one is heard within seconds
-NOISE_MARGIN_DB = 9.0  # speech stands out of the noise by this much
-SPEECH_RANGE_DB = 25.0  # and lies at most this far below its own peaks
-MEAN_RANGE_DB = 18.0  # and its mean at most this far: else that was not speech
+NOISE_MARGIN_DB = 9.0  # speech is louder than the noise by this much
+SPEECH_RANGE_DB = 25.0  # and at most this far below its own peaks
+MEAN_RANGE_DB = 18.0  # and its mean at most this far: otherwise it was not speech
 HYSTERESIS_DB = 4.0
-HANG_FRAMES = 6  # after the last voice: gaps inside a sentence are no pauses
+HANG_FRAMES = 6  # after the last voice: gaps inside a sentence are not pauses
 RELEASE_FRAMES = 8  # HANG + RELEASE / 2 = 0.33 s: a pause of 0.4 s lets the person calm down
 ATTACK_FRAMES = 3
-BAND_RANGE_DB = 14.0  # bands this far under the threshold take no part in the flux: noise flutters
-PRIOR_FRAMES = 15  # half a second of assumed speech weighs against the speaker's own
+BAND_RANGE_DB = 14.0  # bands this far below the threshold do not count in the flux: noise fluctuates
+PRIOR_FRAMES = 15  # half a second of assumed speech, weighed against the speaker's own
 PRIOR_ENERGY_SD_DB, PRIOR_FLUX_DB, PRIOR_FLUX_SD_DB = 7.0, 3.0, 3.0
 PRIOR_PITCH_SD = 0.25  # octaves
 MEMORY_FRAMES = 20 * FPS  # a speaker's level is that of the last 20 s of voice
 FLUX_CLIP_HIGH = 5.0
-CLIP_LOW, CLIP_HIGH = -2.5, 3.0  # a pause is a pause, however quiet the room
+CLIP_LOW, CLIP_HIGH = -2.5, 3.0  # pauses are equal, however quiet the room
 CLIP_LOUDNESS_LOW = -5.0
 CLIP_PITCH = 2.5
 
 MIN_STRENGTH = 0.5  # of the peak of the autocorrelation, for a frame to count as voiced
 
-# Slots of the running state; energy, flux, novelty and pitch hold frames heard, mean, variance.
+# Slots of the running state; energy, flux, novelty and pitch have three each: frames heard, mean, variance.
 _N_SLOTS = 18
 _HEARD, _FLOOR, _PEAK, _ON, _HOLD, _SOFT = range(6)
 _ENERGY_N, _ENERGY_MEAN, _ENERGY_VAR, _FLUX_N, _FLUX_MEAN, _FLUX_VAR = range(6, 12)
 _NOVELTY_N, _NOVELTY_MEAN, _NOVELTY_VAR, _PITCH_N, _PITCH_MEAN, _PITCH_VAR = range(12, _N_SLOTS)
-# Columns of what is known of a frame before it is compared with others: dB of the voice, pitch, strength, bands
+# Columns of the levels of a frame, before comparison with others: dB of the voice, pitch, strength, bands
 DB, TONE, STRENGTH, BANDS = range(4)
 
 
 class Bands(NamedTuple):
-    """Of each FFT bin: its lower mel band int64 (-1: none), the share of the band above, 1.0 where the voice is; and
-    what a squared amplitude is multiplied with."""
+    """How FFT bins are summed into bands."""
 
-    below: np.ndarray
-    share: np.ndarray
-    voice: np.ndarray
-    power_scale: float
+    below: np.ndarray  # int64: lower mel band of each bin, -1 for none
+    share: np.ndarray  # share of each bin that goes to the band above
+    voice: np.ndarray  # 1.0 for bins in the range of voices
+    power_scale: float  # factor of squared amplitudes
 
 
 class Smoothing(NamedTuple):
-    """Weights of the frames around one, float64 (2 * LOOKAHEAD_FRAMES + 1,): for its smoothed level, and its rate."""
+    """Weights of the frames around one, float64 (2 * LOOKAHEAD_FRAMES + 1,)."""
 
-    values: np.ndarray
-    rates: np.ndarray
+    values: np.ndarray  # for the smoothed level
+    rates: np.ndarray  # for its rate of change
 
 
 def new_state() -> np.ndarray:
-    """Of a speaker who was not heard yet, float64: slots as above."""
+    """State of a speaker not heard yet, float64, with the slots above."""
     state = np.zeros(_N_SLOTS)
     state[_FLOOR], state[_PEAK] = np.nan, SILENT_DB
     state[_ENERGY_N], state[_ENERGY_VAR] = PRIOR_FRAMES, PRIOR_ENERGY_SD_DB**2
@@ -130,7 +129,7 @@ def band_levels(spectrum: np.ndarray, bands: Bands, levels: np.ndarray) -> None:
 
 @njit(fastmath=FASTMATH)
 def _flux(levels: np.ndarray, i: int, least: float) -> float:
-    """Mean rise over the bands between two frames, in dB; what lies under `least` is noise."""
+    """Mean rise over the bands between two frames, in dB; levels below `least` are noise."""
     total = 0.0
     for column in range(BANDS, levels.shape[1]):
         total += max(max(levels[i, column], least) - max(levels[i - 1, column], least), 0.0)
@@ -139,7 +138,7 @@ def _flux(levels: np.ndarray, i: int, least: float) -> float:
 
 @njit(fastmath=FASTMATH)
 def _learn(state: np.ndarray, slot: int, value: float) -> None:
-    """Running mean and variance that start from a prior and forget."""
+    """Update a running mean and variance, which start from a prior and forget."""
     state[slot] = min(state[slot] + 1, MEMORY_FRAMES)
     off = value - state[slot + 1]
     state[slot + 1] += off / state[slot]
@@ -148,12 +147,12 @@ def _learn(state: np.ndarray, slot: int, value: float) -> None:
 
 @njit(fastmath=FASTMATH)
 def _threshold(state: np.ndarray, before: float, ahead: np.ndarray, high: float) -> float:
-    """Move noise floor and speech peak on by one frame -> the level above which it is speech."""
-    # digital silence, and the window half in it, tells nothing about the room
+    """Advance noise floor and speech peak by one frame -> the level above which it is speech."""
+    # digital silence, also in half a window, says nothing about the room
     if min(before, ahead[0]) > SILENT_DB:
         state[_HEARD] += 1
         unsteady = ahead.max() - ahead.min() - STEADY_DB
-        if state[_HEARD] == 2:  # steady is noise, unsteady is speech that had begun before the recording
+        if state[_HEARD] == 2:  # steady sound is noise, unsteady sound is speech that began before the recording
             state[_FLOOR] = ahead.min() - min(max(3 * unsteady, 0.0), 20.0)
         elif ahead[0] < state[_FLOOR]:
             state[_FLOOR] += 0.5 * (ahead[0] - state[_FLOOR])
@@ -168,7 +167,7 @@ def _threshold(state: np.ndarray, before: float, ahead: np.ndarray, high: float)
 
 @njit(fastmath=FASTMATH)
 def _decide(state: np.ndarray, low: float, high: float, threshold: float) -> float:
-    """Hysteresis, hang-over, soft edges -> how surely somebody speaks, 0..1."""
+    """Hysteresis, hangover, soft edges -> certainty that somebody speaks, 0..1."""
     state[_ON] = 1.0 if high > threshold or (state[_ON] > 0 and low > threshold - HYSTERESIS_DB) else 0.0
     if state[_ON] > 0:
         state[_HOLD] = HANG_FRAMES + LEAD_FRAMES
@@ -182,7 +181,7 @@ def _decide(state: np.ndarray, low: float, high: float, threshold: float) -> flo
 
 @njit(fastmath=FASTMATH)
 def _pitch(state: np.ndarray, tone: float, strength: float, heard: bool) -> float:
-    """Pitch in deviations of this speaker's; only what is surely a voice is learned from."""
+    """Pitch in this speaker's standard deviations; learns only from clearly voiced frames."""
     if not heard or strength < MIN_STRENGTH:
         return 0.0
     if state[_PITCH_N] == PRIOR_FRAMES:
@@ -193,7 +192,7 @@ def _pitch(state: np.ndarray, tone: float, strength: float, heard: bool) -> floa
 
 @njit(fastmath=FASTMATH)
 def speech_rows(levels: np.ndarray, state: np.ndarray, smoothing: Smoothing, rows: np.ndarray) -> None:
-    """Levels of frames t .. t + n, LOOKAHEAD_FRAMES more on either side -> rows; moves `state` on."""
+    """Levels of frames t .. t + n, and LOOKAHEAD_FRAMES more on either side -> rows; advances `state`."""
     smooth, smooth_rate = smoothing.values, smoothing.rates
     z = np.empty(2 * LOOKAHEAD_FRAMES + 1)
     for row in range(rows.shape[0]):
@@ -203,7 +202,7 @@ def speech_rows(levels: np.ndarray, state: np.ndarray, smoothing: Smoothing, row
         low, high = ahead.max(), ahead.min()
         threshold = _threshold(state, near[LOOKAHEAD_FRAMES - 1], near[LOOKAHEAD_FRAMES:], high)
         rows[row, SPEAKING] = _decide(state, low, high, threshold)
-        if state[_ENERGY_N] == PRIOR_FRAMES:  # nothing learned yet: speech is what stands above the threshold
+        if state[_ENERGY_N] == PRIOR_FRAMES:  # nothing learned yet: speech is whatever is above the threshold
             state[_ENERGY_MEAN] = max(threshold + 6.0, low - 6.0)
         elif state[_ENERGY_MEAN] < state[_PEAK] - MEAN_RANGE_DB:  # that was noise, or somebody far away
             state[_ENERGY_N], state[_ENERGY_VAR] = PRIOR_FRAMES, PRIOR_ENERGY_SD_DB**2
@@ -232,7 +231,7 @@ def speech_rows(levels: np.ndarray, state: np.ndarray, smoothing: Smoothing, row
 
 @njit(fastmath=FASTMATH)
 def peaks(correlation: np.ndarray, first_lag: int, octave_cost: float, found: np.ndarray) -> None:
-    """correlation (n, lags) from first_lag on -> found (n, 2): log2 of the frequency in Hz, height; zeros: none."""
+    """correlation (n, lags) from first_lag on -> found (n, 2): log2 of the frequency in Hz, height; zeros if none."""
     for row in range(correlation.shape[0]):
         r = correlation[row]
         best = -1.0
@@ -244,6 +243,6 @@ def peaks(correlation: np.ndarray, first_lag: int, octave_cost: float, found: np
             if score > best:
                 best = score
                 bend = r[k - 1] - 2 * r[k] + r[k + 1]
-                beside = 0.5 * (r[k - 1] - r[k + 1]) / bend if bend < 0 else 0.0
-                found[row, 0] = np.log2(SAMPLE_RATE / (first_lag + k + beside))
+                offset = 0.5 * (r[k - 1] - r[k + 1]) / bend if bend < 0 else 0.0
+                found[row, 0] = np.log2(SAMPLE_RATE / (first_lag + k + offset))
                 found[row, 1] = r[k]

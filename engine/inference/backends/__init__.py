@@ -1,4 +1,4 @@
-"""What runs a network: one object a library, in a file of its own; libraries are imported only when asked for."""
+"""The libraries that run networks: one object per library, each in its own file; libraries are imported on demand."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,23 +18,23 @@ __all__ = ["BACKENDS", "REFERENCE", "Backend", "find_backend", "open_graph"]
 BACKENDS: dict[str, Backend] = {
     backend.name: backend for backend in (OnnxRuntime(), OpenVino(), TENSORRT, TENSORRT_RTX)
 }
-"""By name; of those that run ONNX files the first that can is preferred."""
+"""By name; of those that run ONNX files, the first that is runnable is preferred."""
 
 REFERENCE = "onnxruntime"
-"""In fp32 from ONNX it is what bundles are compared with torch in, and what engines are compared with."""
+"""Its fp32 results from ONNX are compared with torch when a bundle is made, and engines are compared with them."""
 
 
 def find_backend(name: str) -> Backend:
-    """Raises InputError where there is none of this name."""
+    """The back end of this name. Raises InputError if there is none."""
     if name not in BACKENDS:
         raise InputError(f"backend {name!r} is unknown: choose from {', '.join(BACKENDS)}")
     return BACKENDS[name]
 
 
 def open_graph(file: Path, spec: "GraphSpec", backend: str, options: "RunOptions | None" = None) -> "Session":
-    """Open one network from its file; engine.inference.networks opens those of a bundle and sees to what may be run.
+    """Open one network from its file, without checking whether it may be run; engine.inference.networks does that.
 
-    Raises InputError for an unknown back end, else as Backend.open.
+    Raises InputError for an unknown back end, otherwise like Backend.open.
     """
     from engine.inference.session import RunOptions
 

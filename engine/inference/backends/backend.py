@@ -1,4 +1,4 @@
-"""The seam to the libraries that run networks: one object each says all that is known of its library."""
+"""The interface to the libraries that run networks: one object holds everything known about its library."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from engine.inference.machine import Machine
 from engine.inference.target import Precision
 
-if TYPE_CHECKING:  # they need NumPy, which a command line's help does without
+if TYPE_CHECKING:  # they need NumPy, which a command line's help should not import
     from engine.inference.manifest import GraphSpec
     from engine.inference.session import RunOptions, Session
 
@@ -15,35 +15,35 @@ __all__ = ["Backend"]
 
 
 class Backend(Protocol):
-    """A library that runs networks. It is imported only to answer what it alone knows, and to open a network.
+    """A library that runs networks. It is imported only if a question needs it, and to open a network.
 
-    All reasons are one line; None where there is nothing in the way.
+    All reasons are one line; None means that nothing prevents it.
     """
 
     @property
     def name(self) -> str:
-        """In options, records and names of folders."""
+        """As used in options, records and folder names."""
 
     @property
     def extra(self) -> str:
-        """The extra of pip that installs it."""
+        """The pip extra that installs it."""
 
     @property
     def onnx_precisions(self) -> tuple[Precision, ...]:
-        """In which it runs ONNX files as they are; none where it runs only what was compiled."""
+        """Precisions in which it runs ONNX files directly; empty if it runs only compiled engines."""
 
     @property
     def build_options(self) -> Mapping[str, str | int | bool]:
-        """What its compiler is told apart from precision and shapes; part of the key of every engine."""
+        """Options of its compiler other than precision and shapes; part of the key of every engine."""
 
     def version(self) -> str:
-        """Of the library. Raises BackendError where it is not installed."""
+        """Version of the library. Raises BackendError if it is not installed."""
 
     def machine(self) -> Machine:
-        """This machine as the library sees it: the CPU, or the GPU where it runs on that. Never raises."""
+        """This machine as the library sees it: the CPU, or the GPU if it runs on that. Never raises."""
 
     def why_not_runnable(self) -> str | None:
-        """Why no network can be run with it here, with what to install."""
+        """Why no network can be run with it here, and what to install."""
 
     def why_not_buildable(self) -> str | None:
         """Why no engine can be compiled with it here."""
@@ -51,12 +51,12 @@ class Backend(Protocol):
     def why_no_precision(self, precision: Precision) -> str | None:
         """Why it does not compute in `precision` on this machine.
 
-        Raises BackendError where the library has to be asked and is not installed.
+        Raises BackendError if the library is needed to answer and is not installed.
         """
 
     def open(self, file: Path, spec: "GraphSpec", options: "RunOptions") -> "Session":
         """Open one network from its file.
 
-        Raises BackendError where the library is not installed or cannot do what is asked, ArtifactError where the file
+        Raises BackendError if the library is not installed or does not support the options, ArtifactError if the file
         is damaged or made for another machine.
         """

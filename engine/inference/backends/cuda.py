@@ -17,7 +17,7 @@ _GIB = float(1 << 30)
 
 
 class CudaGraph:
-    """Recorded launches of a stream; freed by `close` or when nobody holds it any longer."""
+    """Recorded launches of a stream; freed by `close` or when garbage-collected."""
 
     def __init__(self, runtime: Any, executable: Any) -> None:
         self.executable = executable
@@ -28,18 +28,18 @@ class CudaGraph:
 
 
 class Cuda:
-    """A stream and what is allocated for it; freed by `close` or when nobody holds it any longer.
+    """A stream and the memory allocated for it; freed by `close` or when garbage-collected.
 
-    Copies and launches are only queued: their memory must stay as it is until `synchronize`. Every call raises
-    BackendError with what CUDA says.
+    Copies and launches are only queued: their memory must not change until `synchronize`. Every call raises
+    BackendError with CUDA's message.
     """
 
     def __init__(self, backend: str) -> None:
-        """Raises BackendError where cuda-bindings, which the extra of `backend` brings, or a GPU are missing."""
+        """Raises BackendError if there is no GPU or cuda-bindings (in the extra of `backend`) are missing."""
         self._runtime = cuda_runtime(backend)
         self._owned = contextlib.ExitStack()
-        # work of others on the default stream must not wait for ours, nor ours for theirs
-        self._stream = self._ask("make a stream", "cudaStreamCreateWithFlags", self._runtime.cudaStreamNonBlocking)
+        # our work and work on the default stream must not wait for each other
+        self._stream = self._ask("create a stream", "cudaStreamCreateWithFlags", self._runtime.cudaStreamNonBlocking)
         self._owned.callback(self._runtime.cudaStreamDestroy, self._stream)
         self._free = weakref.finalize(self, self._owned.close)
 
@@ -49,20 +49,20 @@ class Cuda:
         return int(self._stream)
 
     def device_buffer(self, n_bytes: int) -> int:
-        """Address of memory on the GPU. Raises BackendError where there is not enough of it."""
+        """Address of new memory on the GPU. Raises BackendError if there is not enough."""
         error, address = self._runtime.cudaMalloc(max(1, n_bytes))
         if error == self._runtime.cudaError_t.cudaErrorMemoryAllocation:
-            self._runtime.cudaGetLastError()  # else the next launch would report it once more
+            self._runtime.cudaGetLastError()  # else the next launch would report it again
             raise BackendError(
-                f"the GPU is out of memory: {n_bytes / _GIB:.2f} GiB were asked for, {self.free_memory()}; close what "
-                "else uses it or take a smaller profile"
+                f"the GPU is out of memory: {n_bytes / _GIB:.2f} GiB needed, {self.free_memory()}; close other "
+                "programs that use it, or use a smaller profile"
             )
         self._check("allocate memory", error)
         self._owned.callback(self._runtime.cudaFree, address)
         return int(address)
 
     def host_buffer(self, n_bytes: int) -> np.ndarray:
-        """Page-locked memory of this machine, uint8, shape (n_bytes,); not to be touched after `close`."""
+        """Page-locked host memory, uint8, shape (n_bytes,); must not be used after `close`."""
         address = self._ask(
             f"lock {n_bytes} bytes of memory", "cudaHostAlloc", max(1, n_bytes), self._runtime.cudaHostAllocDefault
         )
@@ -84,9 +84,9 @@ class Cuda:
         self._ask("copy from the GPU", "cudaMemcpyAsync", _address(host), address, host.nbytes, kind, self._stream)
 
     def record(self, launches: Callable[[], None]) -> CudaGraph | None:
-        """Record what `launches` puts on the stream, without running it; None where CUDA or the caller refuses that."""
+        """Record the work that `launches` queues, without running it; None if CUDA or `launches` refuses."""
         runtime = self._runtime
-        # only calls of this thread can spoil the recording: other sessions may open and run meanwhile
+        # only calls of this thread can invalidate the recording: other sessions may open and run meanwhile
         mode = runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         self._ask("record", "cudaStreamBeginCapture", self._stream, mode)
         refused = False
@@ -94,7 +94,7 @@ class Cuda:
             launches()
         except BackendError:
             refused = True
-        finally:  # the stream must not stay in this state, whatever happens
+        finally:  # always end the capture
             error, graph = runtime.cudaStreamEndCapture(self._stream)
         executable = None
         if error == runtime.cudaError_t.cudaSuccess and not refused:
@@ -107,21 +107,21 @@ class Cuda:
         return CudaGraph(runtime, executable)
 
     def launch(self, graph: CudaGraph) -> None:
-        """Run what was recorded once more."""
+        """Replay a recording."""
         self._ask("launch a graph", "cudaGraphLaunch", graph.executable, self._stream)
 
     def synchronize(self) -> None:
-        """Wait until all that was queued is done."""
+        """Wait until all queued work is done."""
         self._ask("run a network", "cudaStreamSynchronize", self._stream)
 
     def free_memory(self) -> str:
-        """As "1.20 of 23.68 GiB are free"."""
+        """For example "1.20 of 23.68 GiB are free"."""
         error, free, total = self._runtime.cudaMemGetInfo()
         known = error == self._runtime.cudaError_t.cudaSuccess
-        return f"{free / _GIB:.2f} of {total / _GIB:.2f} GiB are free" if known else "how much is free is unknown"
+        return f"{free / _GIB:.2f} of {total / _GIB:.2f} GiB are free" if known else "free memory unknown"
 
     def close(self) -> None:
-        """Free everything; nothing of it may be used any longer."""
+        """Free the stream and all its memory, which must not be used afterwards."""
         self._free()
 
     def _ask(self, purpose: str, name: str, *arguments: Any) -> Any:
@@ -135,21 +135,21 @@ class Cuda:
 
 
 def is_frozen(array: np.ndarray) -> bool:
-    """Whether nobody can write to an array: it is read-only, and so is all that it is a view of.
+    """Whether an array cannot be written to: it and every array that it is a view of are read-only.
 
-    Who marks an array as read-only promises not to change it by views that were taken before.
+    Marking an array read-only is a promise not to change it through views taken earlier.
     """
-    shown: Any = array
-    while isinstance(shown, np.ndarray):
-        if shown.flags.writeable:
+    owner: Any = array
+    while isinstance(owner, np.ndarray):
+        if owner.flags.writeable:
             return False
-        shown = shown.base
-    return shown is None  # memory that is not NumPy's may change
+        owner = owner.base
+    return owner is None  # memory not owned by NumPy may change
 
 
 @dataclass(frozen=True)
 class _Memory:
-    """Memory by its address, for NumPy to look at."""
+    """Memory at an address, as NumPy's array interface."""
 
     address: int
     n_bytes: int

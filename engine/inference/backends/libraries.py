@@ -1,4 +1,4 @@
-"""The libraries that run networks on a CPU as modules: each is imported here alone, and reports to nobody."""
+"""The libraries that run networks on a CPU: imported only here, with their telemetry off."""
 
 import functools
 import importlib.util
@@ -19,60 +19,60 @@ __all__ = [
     "why_not_installed",
 ]
 
-_OPENVINO_REPORTS = "openvino_telemetry"
+_OPENVINO_TELEMETRY = "openvino_telemetry"
 
 
 def import_onnxruntime() -> ModuleType:
-    """The module onnxruntime. Raises BackendError where it is not installed or broken.
+    """The module onnxruntime. Raises BackendError if it is not installed or broken.
 
-    From its first session on it would keep a database in the home of the user and send what it notes there to its
-    maker. ORT_DISABLE_TELEMETRY, if it is set to anything, is left as it is.
+    By default, from its first session on, it keeps a database of telemetry in the user's home and sends it to its
+    maker. If ORT_DISABLE_TELEMETRY is set to anything, it is left unchanged.
     """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    return _imported("onnxruntime")
+    return _import("onnxruntime")
 
 
 def import_openvino() -> ModuleType:
-    """The module openvino. Raises BackendError where it is not installed or broken.
+    """The module openvino. Raises BackendError if it is not installed or broken.
 
-    Its import would send a note to its maker and keep a number of this user in the home. Without the package that does
-    so it takes a stub of its own, for good; who imports that package afterwards gets it. A program that has imported
-    openvino before is left as it is.
+    By default its import reports to its maker and stores a user id in the home folder. If the telemetry package is
+    missing during the import, openvino permanently uses a stub instead; other code can still import the package later.
+    Has no effect if the program has imported openvino already.
     """
-    before = sys.modules.get(_OPENVINO_REPORTS)
-    sys.modules[_OPENVINO_REPORTS] = None  # type: ignore[assignment]  # what the import system takes for "not there"
+    before = sys.modules.get(_OPENVINO_TELEMETRY)
+    sys.modules[_OPENVINO_TELEMETRY] = None  # type: ignore[assignment]  # the import system takes None for missing
     try:
-        return _imported("openvino")
+        return _import("openvino")
     finally:
-        del sys.modules[_OPENVINO_REPORTS]
+        del sys.modules[_OPENVINO_TELEMETRY]
         if before is not None:
-            sys.modules[_OPENVINO_REPORTS] = before
+            sys.modules[_OPENVINO_TELEMETRY] = before
 
 
 @functools.cache
 def shared_core() -> Any:
     """The one openvino.Core of this process.
 
-    Where the CPU has AMX, each Core sets a stack for signals and puts the one before it back when it is freed. Of two
-    that are freed in the order of their making the second puts back memory that is gone: the next signal, Ctrl-C for
-    example, would kill the process.
+    On CPUs with AMX, each Core installs a signal stack and restores the previous one when it is freed. If two Cores are
+    freed in the order of creation, the second restores memory that is already freed, and the next signal, for example
+    Ctrl-C, kills the process.
     """
     return import_openvino().Core()
 
 
 def why_not_installed(name: str) -> str | None:
-    """None where there is a module of this name, which is not imported; else one line with what to install."""
+    """One line with what to install if there is no module of this name, else None. The module is not imported."""
     try:
         found = importlib.util.find_spec(name) is not None
-    except ValueError:  # it was taken out of sys.modules on purpose
+    except ValueError:  # it was removed from sys.modules on purpose
         found = False
     return None if found else str(not_installed(name, name))
 
 
 def installed_version(name: str, *distributions: str) -> str:
-    """Version of the first distribution that is there, "" where pip did not install any.
+    """Version of the first of the distributions that is installed, "" if pip installed none.
 
-    Raises BackendError where the module that they bring is missing.
+    Raises BackendError if their module is missing.
     """
     if why_not_installed(name) is not None:
         raise not_installed(name, name)
@@ -80,7 +80,7 @@ def installed_version(name: str, *distributions: str) -> str:
 
 
 def distribution_version(name: str) -> str:
-    """Version of what pip installed by this name; "" where it did not."""
+    """Version of the distribution that pip installed under this name; "" if there is none."""
     from importlib import metadata
 
     try:
@@ -89,7 +89,7 @@ def distribution_version(name: str) -> str:
         return ""
 
 
-def _imported(name: str) -> ModuleType:
+def _import(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

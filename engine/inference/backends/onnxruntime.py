@@ -1,4 +1,4 @@
-"""ONNX Runtime: on the CPU in float32, on a GPU in what the graph says."""
+"""ONNX Runtime: in float32 on the CPU, in the types of the graph on a GPU."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,7 +26,7 @@ _FOR_GPUS = "onnxruntime-gpu"  # another distribution of the same module
 
 
 class OnnxRuntime:
-    """Satisfies engine.inference.backends.backend.Backend."""
+    """Implements engine.inference.backends.backend.Backend."""
 
     name = extra = "onnxruntime"
     onnx_precisions: tuple[Precision, ...] = ("fp32",)
@@ -34,7 +34,7 @@ class OnnxRuntime:
 
     def version(self) -> str:
         found = installed_version(self.name, _FOR_GPUS, self.name)
-        return found or str(import_onnxruntime().__version__)  # one that was built from source
+        return found or str(import_onnxruntime().__version__)  # built from source
 
     def machine(self) -> Machine:
         return _gpu() or this_cpu()
@@ -49,12 +49,12 @@ class OnnxRuntime:
         if precision == "fp32":
             return None
         if precision == "bf16":
-            return "onnxruntime computes in fp32, on a GPU in fp16, never in bf16: take another back end or fp32"
+            return "onnxruntime computes in fp32, on a GPU also in fp16, never in bf16: use another back end or fp32"
         if _gpu() is not None:
             return None
         return (
-            "onnxruntime computes fp16 on a GPU alone, on a CPU it is slower than fp32: "
-            f"{install_line(_FOR_GPUS)} where there is a GPU, or take fp32"
+            "onnxruntime computes in fp16 only on a GPU, on a CPU that is slower than fp32: "
+            f"{install_line(_FOR_GPUS)} if there is a GPU, or use fp32"
         )
 
     def open(self, file: Path, spec: "GraphSpec", options: "RunOptions") -> "Session":
@@ -64,7 +64,7 @@ class OnnxRuntime:
 
 
 def _gpu() -> Machine | None:
-    """The GPU that it computes on: its package is the one for GPUs, and there is one."""
+    """The GPU that it runs on; None unless the GPU package is installed and there is a GPU."""
     if not distribution_version(_FOR_GPUS):
         return None
     try:

@@ -1,4 +1,4 @@
-"""A network in ONNX Runtime: on the CPU in float32, on a GPU in what the graph says."""
+"""A network in ONNX Runtime: in float32 on the CPU, in the types of the graph on a GPU."""
 
 import contextlib
 import io
@@ -21,26 +21,26 @@ from engine.inference.target import Precision
 __all__ = ["OnnxRuntimeSession"]
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
-_FATAL = 4  # of its log levels: everything else reaches the caller as an exception
+_FATAL = 4  # log level: everything below reaches the caller as an exception
 
 _log = logging.getLogger(__name__)
 
 
 class OnnxRuntimeSession:
-    """A network in ONNX Runtime; satisfies engine.inference.session.Session.
+    """A network in ONNX Runtime; implements engine.inference.session.Session.
 
-    On a GPU, an input that is the very array of the call before and that nobody can write to is not copied again.
+    On a GPU, an input that is the same read-only array object as in the previous call is not copied again.
     """
 
     def __init__(self, file: Path, spec: GraphSpec, options: RunOptions, on_gpu: bool = False) -> None:
-        """Raises BackendError where it is not installed or lacks the precision, ArtifactError for a damaged file."""
+        """Raises BackendError if it is not installed or lacks the precision, ArtifactError for a damaged file."""
         self.spec = spec
         self._profile = options.profile
         self._session: Any = _open(file, options, on_gpu)
         self.provider: str = self._session.get_providers()[0]  # CPU or CUDA
         if self.provider == CPU and options.precision != "fp32":
             raise BackendError(
-                f"onnxruntime computes in fp32 on a CPU, not in {options.precision}: openvino and GPUs do that"
+                f"onnxruntime computes only in fp32 on a CPU, not in {options.precision}: use openvino or a GPU"
             )
         found = [tensor.name for tensor in (*self._session.get_inputs(), *self._session.get_outputs())]
         check_names(file, spec, found)
@@ -74,7 +74,7 @@ class OnnxRuntimeSession:
 
 
 class DeviceBinding:
-    """Inputs and outputs of a session that stay where they are on a device as long as shapes do not change."""
+    """Inputs and outputs of a session kept in the same device memory as long as shapes do not change."""
 
     def __init__(self, session: Any, spec: GraphSpec, device: str = "cuda") -> None:
         self._session = session
@@ -88,7 +88,7 @@ class DeviceBinding:
     def run(self, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """Outputs in the order of the spec, as copies."""
         with self._lock:
-            held, self._held = self._held, {}  # nothing is held when an upload or a run fails
+            held, self._held = self._held, {}  # hold nothing if an upload or a run fails
             shapes = {name: array.shape for name, array in feeds.items()}
             if shapes != self._shapes:
                 self._shapes, held = {}, {}
@@ -99,7 +99,7 @@ class DeviceBinding:
                     self._values[name].update_inplace(array)
             self._session.run_with_iobinding(self._binding)
             found = [self._values[name].numpy() for name in self._outputs]
-            # memory of the CPU is shown, not copied
+            # on the CPU, numpy() returns a view, not a copy
             outputs = [array if array.flags.owndata else array.copy() for array in found]
             self._held = {name: array for name, array in feeds.items() if is_frozen(array)}
             return outputs
@@ -115,7 +115,7 @@ class DeviceBinding:
             self._binding.bind_ortvalue_input(name, self._values[name])
         for name in self._outputs:
             self._binding.bind_output(name, self._device, 0)
-        # one run that is not recorded tells how large the outputs are
+        # one run without recording finds the sizes of the outputs
         unrecorded = onnxruntime.RunOptions()
         unrecorded.add_run_config_entry("gpu_graph_id", "-1")
         self._session.run_with_iobinding(self._binding, unrecorded)
@@ -127,8 +127,8 @@ class DeviceBinding:
 
 
 def _on_gpu(precision: Precision, cuda_graph: bool = False) -> list[Any]:
-    """What to open a session with: the GPU before the CPU."""
-    # TensorFloat32 has 10 bits of mantissa: not what fp32 promises
+    """Execution providers of a session: the GPU before the CPU."""
+    # TensorFloat32 has only 10 bits of mantissa, less than fp32 promises
     settings = {"use_tf32": int(precision != "fp32"), "enable_cuda_graph": int(cuda_graph)}
     return [(CUDA, {name: str(value) for name, value in settings.items()}), CPU]
 
@@ -139,9 +139,9 @@ def _open(file: Path, options: RunOptions, on_gpu: bool) -> Any:
     settings.log_severity_level = _FATAL
     settings.intra_op_num_threads = options.n_threads
     settings.inter_op_num_threads = 1
-    # threads that wait by spinning take the cores from everything else of a live session
+    # spinning threads would take cores from the rest of a live session
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if options.compiled:  # it was optimised when it was compiled
+    if options.compiled:  # already optimised when it was compiled
         settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     pinned = bool(options.profile) and all(least == most for least, _, most in (options.profile or {}).values())
     providers: list[Any] = [CPU]
@@ -154,10 +154,10 @@ def _open(file: Path, options: RunOptions, on_gpu: bool) -> Any:
             try:
                 recording = _on_gpu(options.precision, cuda_graph=True)
                 return onnxruntime.InferenceSession(str(file), settings, providers=recording)
-            except Exception as error:  # it refuses where any node has to run on the CPU
-                _log.warning("%s cannot be recorded as a CUDA graph, it runs without: %s", file.name, one_line(error))
+            except Exception as error:  # it refuses if any node has to run on the CPU
+                _log.warning("%s cannot be recorded as a CUDA graph, running without: %s", file.name, one_line(error))
     try:
         return onnxruntime.InferenceSession(str(file), settings, providers=providers)
     except Exception as error:  # the library's own errors have no common base
         advice = ": run 'tango-export compile --backend onnxruntime'" if options.compiled else ""
-        raise ArtifactError(f"{file} is no network that onnxruntime can open ({one_line(error)}){advice}") from error
+        raise ArtifactError(f"{file} is not a network that onnxruntime can open ({one_line(error)}){advice}") from error

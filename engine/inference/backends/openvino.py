@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU: float32, or a low precision inside where the CPU has it."""
+"""OpenVINO on the CPU: in float32, or internally in a low precision that the CPU supports."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +18,7 @@ __all__ = ["OpenVino", "cpu_precisions"]
 
 
 class OpenVino:
-    """Satisfies engine.inference.backends.backend.Backend."""
+    """Implements engine.inference.backends.backend.Backend."""
 
     name = extra = "openvino"
     onnx_precisions: tuple[Precision, ...] = ("fp32", "bf16")
@@ -26,7 +26,7 @@ class OpenVino:
 
     def version(self) -> str:
         found = installed_version(self.name, self.name)
-        return found or str(import_openvino().__version__)  # one that was built from source
+        return found or str(import_openvino().__version__)  # built from source
 
     def machine(self) -> Machine:
         return this_cpu()
@@ -40,7 +40,7 @@ class OpenVino:
     def why_no_precision(self, precision: Precision) -> str | None:
         if precision == "fp32" or precision in cpu_precisions():
             return None
-        return f"openvino does not compute in {precision} on this CPU, which has no instructions for it: take fp32"
+        return f"openvino does not compute in {precision} on this CPU, which has no instructions for it: use fp32"
 
     def open(self, file: Path, spec: "GraphSpec", options: "RunOptions") -> "Session":
         from engine.inference.backends.openvino_session import OpenVinoSession
@@ -51,6 +51,6 @@ class OpenVino:
 
 
 def cpu_precisions() -> frozenset[str]:
-    """In what this CPU computes, as the library says; a precision that it lacks would be taken for fp32 in silence."""
+    """Precisions of this CPU according to the library, which silently uses fp32 in place of any other."""
     found = {str(name).lower() for name in shared_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")}
     return frozenset(found & set(PRECISIONS))

@@ -1,4 +1,4 @@
-"""TensorRT 10.x and 11.x and TensorRT-RTX, which run what they compiled for a GPU."""
+"""TensorRT 10.x and 11.x and TensorRT-RTX, which run only engines that they compiled for a GPU."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 __all__ = ["TENSORRT", "TENSORRT_RTX", "TensorRt"]
 
-MIN_MAJOR_FOR_BF16 = 8  # of the compute capability: GPUs before Ampere have none
+MIN_MAJOR_FOR_BF16 = 8  # of the compute capability: GPUs before Ampere have no bf16
 
 
 @dataclass(frozen=True)
 class TensorRt:
-    """One of the two; satisfies engine.inference.backends.backend.Backend."""
+    """One of the two libraries; implements engine.inference.backends.backend.Backend."""
 
     name: str
     build_options: Mapping[str, str | int | bool]
-    tries_kernels: bool  # when it compiles, which takes the GPU
+    tries_kernels: bool  # its compiler times kernels, so it needs the GPU
     onnx_precisions: tuple[Precision, ...] = ()
 
     @property
@@ -49,12 +49,12 @@ class TensorRt:
         return self._why_not(needs_gpu=self.tries_kernels)
 
     def why_no_precision(self, precision: Precision) -> str | None:
-        """Where there is no GPU to be asked, engines may be built for another machine."""
+        """None without a GPU: engines may be built for another machine."""
         if precision != "bf16":
             return None
         capability = self.machine().compute_capability
         if capability and int(capability.partition(".")[0]) < MIN_MAJOR_FOR_BF16:
-            return f"{self.name} does not compute in bf16 on this GPU, of compute capability {capability}: take fp16"
+            return f"{self.name} does not compute in bf16 on this GPU of compute capability {capability}: use fp16"
         return None
 
     def open(self, file: Path, spec: "GraphSpec", options: "RunOptions") -> "Session":
@@ -72,7 +72,7 @@ class TensorRt:
         return None
 
 
-# TF32 has 10 bits of mantissa: float32 parity of 1e-4 is out of its reach
+# TF32 has 10 bits of mantissa, too few for float32 parity of 1e-4
 TENSORRT = TensorRt(
     "tensorrt", MappingProxyType({"strongly_typed": True, "tf32": False, "optimization_level": 3}), tries_kernels=True
 )

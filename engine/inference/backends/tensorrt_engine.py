@@ -1,4 +1,4 @@
-"""Reading a compiled engine of TensorRT or TensorRT-RTX, and finding out whether it is the network that is wanted."""
+"""Reading a compiled engine of TensorRT or TensorRT-RTX, and checking that it is the expected network."""
 
 import mmap
 from pathlib import Path
@@ -17,12 +17,12 @@ _DTYPES = {"FLOAT": "float32", "INT32": "int32", "INT64": "int64", "BOOL": "bool
 
 
 def read_engine(file: Path, backend: str, cuda: Cuda) -> Any:
-    """An ICudaEngine. Raises ArtifactError for a file of another version or GPU, BackendError without room for it."""
+    """An ICudaEngine. Raises ArtifactError for a file of another version or GPU, BackendError if it does not fit."""
     library = load(backend)
     errors = error_log(library)
     errors.take()
     try:
-        # mapped: an engine of a few GB is not held twice
+        # mapped, so that an engine of a few GB is not in memory twice
         with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
             engine = library.Runtime(errors).deserialize_cuda_engine(content)
     except (OSError, ValueError) as error:  # ValueError: an empty file
@@ -32,16 +32,16 @@ def read_engine(file: Path, backend: str, cuda: Cuda) -> Any:
         if "memory" in reason.lower():
             raise BackendError(f"no room on the GPU for {file.name} ({cuda.free_memory()}): {reason}")
         raise ArtifactError(
-            f"{file} is no engine for {backend} {library.__version__} on {find_gpu(backend).gpu} "
+            f"{file} is not an engine for {backend} {library.__version__} on {find_gpu(backend).gpu} "
             f"({reason or 'no reason given'}): run {compile_command(backend)}"
         )
     return engine
 
 
 def check_engine(engine: Any, file: Path, spec: GraphSpec, wanted: Profile | None, backend: str) -> Profile:
-    """The sizes that the engine is to be given: `wanted`, or all that it was compiled for.
+    """The sizes that the engine will be used with: `wanted`, or all that it was compiled for.
 
-    Raises ArtifactError where it is another network or was compiled for other sizes.
+    Raises ArtifactError if it is another network or was compiled for other sizes.
     """
     check_names(file, spec, [engine.get_tensor_name(at) for at in range(engine.num_io_tensors)])
     _check_tensors(engine, file, spec, backend)
@@ -57,7 +57,7 @@ def check_engine(engine: Any, file: Path, spec: GraphSpec, wanted: Profile | Non
 
 
 def compile_command(backend: str) -> str:
-    """What to run for an engine of this machine."""
+    """The command that compiles engines for this machine."""
     return f"'tango-export compile --backend {backend}'"
 
 
@@ -69,7 +69,7 @@ def _check_tensors(engine: Any, file: Path, spec: GraphSpec, backend: str) -> No
         fits = len(shape) == len(tensor.shape) and all(
             isinstance(size, str) or found in (-1, size) for found, size in zip(shape, tensor.shape, strict=True)
         )
-        # in the host's memory it would be a size for the engine to read: none of our networks has such an input
+        # an input in host memory would hold a size or shape: none of our networks has one
         if not fits or _DTYPES.get(dtype) != tensor.dtype or engine.get_tensor_location(tensor.name) != on_gpu:
             raise ArtifactError(
                 f"{file} has {tensor.name} as {dtype}{list(shape)}, want {tensor.dtype}{list(tensor.shape)}: "
@@ -81,7 +81,7 @@ def _compiled_profile(engine: Any, spec: GraphSpec) -> Profile:
     profile: dict[str, tuple[int, int, int]] = {}
     for tensor in spec.inputs:
         shape = tuple(engine.get_tensor_shape(tensor.name))
-        # one that is fixed has no bounds of its own
+        # a fixed shape has no profile
         bounds = engine.get_tensor_profile_shape(tensor.name, 0) if -1 in shape else (shape, shape, shape)
         for symbol, *sizes in zip(tensor.shape, *(tuple(bound) for bound in bounds), strict=True):
             if isinstance(symbol, str):

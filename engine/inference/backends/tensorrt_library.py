@@ -1,4 +1,4 @@
-"""TensorRT and TensorRT-RTX as Python modules: two names for one API, loaded quietly, with one log for their errors."""
+"""TensorRT and TensorRT-RTX as Python modules: two names for one API, loaded quietly, with one error log each."""
 
 import contextlib
 import importlib
@@ -15,7 +15,7 @@ from engine.extras import install_line, not_installed
 
 __all__ = ["ErrorLog", "error_log", "load", "version"]
 
-# NVIDIA's own installer calls the module tensorrt_rtx, the packages of the index call it tensorrt_rtx_bindings
+# NVIDIA's own installer calls the module tensorrt_rtx, the PyPI packages call it tensorrt_rtx_bindings
 _MODULES = {"tensorrt": ("tensorrt",), "tensorrt-rtx": ("tensorrt_rtx_bindings", "tensorrt_rtx")}
 _LIBRARIES = {"tensorrt_rtx_bindings": "tensorrt_rtx_libs"}
 _MAX_ERRORS = 8
@@ -28,7 +28,7 @@ class ErrorLog(Protocol):
     """A logger for every object of the library; nothing reaches the terminal."""
 
     def take(self) -> str:
-        """What went wrong since the last call, in one line; "" where the library gave no reason."""
+        """Errors since the last call, in one line; "" if the library gave no reason."""
 
 
 def load(backend: str) -> Any:
@@ -43,14 +43,14 @@ def load(backend: str) -> Any:
 
 
 def version(backend: str) -> str:
-    """Version of the library, as "10.13.2.6". Raises BackendError where it is missing."""
+    """Version of the library, for example "10.13.2.6". Raises BackendError if it is missing."""
     return str(load(backend).__version__)
 
 
 def error_log(library: Any) -> Any:
-    """The ErrorLog of a loaded module, one in a process.
+    """The ErrorLog of a loaded module, one per process.
 
-    The library keeps the first logger that it is given for all that comes later, so each object must be given this one.
+    The library keeps using the first logger that it is given, so every object must be given this one.
     """
     with _loading:
         if library not in _logs:
@@ -62,11 +62,11 @@ def _import(backend: str, name: str) -> Any:
     if sys.modules.get(name) is not None:
         return sys.modules[name]
     try:
-        # the modules warn of old CUDA versions and print where they found their libraries
+        # the modules warn about old CUDA versions and print where they found their libraries
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             if name in _LIBRARIES:
-                with contextlib.suppress(ModuleNotFoundError):  # then the system may have them
+                with contextlib.suppress(ModuleNotFoundError):  # the system may have them instead
                     importlib.import_module(_LIBRARIES[name])
             return importlib.import_module(name)
     except ModuleNotFoundError as error:

@@ -1,8 +1,8 @@
 """TensorRT 10.x and 11.x and TensorRT-RTX: a compiled engine on its own stream, buffers allocated once.
 
-Contexts, their addresses and a recorded CUDA graph are kept for each set of shapes, because a graph is only valid as
-long as nobody changes the context that it was recorded from. All contexts of a session share one block of memory for
-what lies between the layers: they run one after the other.
+A context, its addresses and a recorded CUDA graph are kept for each set of shapes, because a graph is only valid while
+the context that it was recorded from does not change. All contexts of a session share one block of memory for
+activations, because they run one after the other.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ from engine.inference.session import RunOptions, check_inputs, failed_run, one_l
 
 __all__ = ["TensorRtSession"]
 
-MAX_SHAPES = 8  # sets of shapes that stay warm; opening one costs some 10 ms and more
+MAX_SHAPES = 8  # sets of shapes that stay warm; opening one costs 10 ms or more
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class _Buffer:
     tensor: TensorSpec
     device: int
     host: np.ndarray  # uint8
-    held: np.ndarray | None = None  # what is on the GPU, where nobody can change it
+    held: np.ndarray | None = None  # the read-only array that is now on the GPU
 
     def view(self, shape: Shape) -> np.ndarray:
         dtype = np.dtype(self.tensor.dtype)
@@ -58,20 +58,20 @@ class _Shaped:
 
 
 class TensorRtSession:
-    """A compiled engine; satisfies engine.inference.session.Session.
+    """A compiled engine; implements engine.inference.session.Session.
 
-    An input that is the very array of the call before and that nobody can write to (`array.setflags(write=False)`, and
-    what it is a view of as well) is on the GPU already: it is not copied again.
+    An input that is the same read-only array object as in the previous call (`array.setflags(write=False)`, also on
+    arrays that it is a view of) is on the GPU already and not copied again.
     """
 
     def __init__(self, file: Path, spec: GraphSpec, options: RunOptions, backend: str) -> None:
         """Opens and warms the engine.
 
-        Raises BackendError where library or GPU are missing or the GPU has too little memory, ArtifactError for a file
-        that is no engine of this GPU and this version, or not of this network and profile.
+        Raises BackendError if the library or a GPU is missing or the GPU has too little memory, ArtifactError for a
+        file that is not an engine for this GPU and version, or not for this network and profile.
         """
         if not options.compiled:
-            raise ArtifactError(f"{file} is no engine: {backend} runs what {compile_command(backend)} makes of it")
+            raise ArtifactError(f"{file} is not an engine: {backend} runs the output of {compile_command(backend)}")
         self.spec = spec
         self._backend = backend
         self._options = options
@@ -87,7 +87,7 @@ class TensorRtSession:
         self._cuda = Cuda(backend)
         try:
             self._open(file)
-        except RuntimeError as error:  # what the library's bindings raise
+        except RuntimeError as error:  # raised by the library's bindings
             self.close()
             raise BackendError(f"network {spec.name} cannot be opened by {backend}: {one_line(error)}") from error
         except BaseException:
@@ -96,7 +96,7 @@ class TensorRtSession:
 
     @property
     def n_graphs(self) -> int:
-        """Number of recorded CUDA graphs; TensorRT-RTX keeps its own."""
+        """Number of recorded CUDA graphs; TensorRT-RTX manages its own."""
         return sum(shaped.graph is not None for shaped in self._shaped.values())
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -107,10 +107,10 @@ class TensorRtSession:
                 raise ValueError(f"the session of network {self.spec.name} is closed")
             try:
                 return self._run(inputs)
-            except (BackendError, RuntimeError) as error:  # RuntimeError: what the library's bindings raise
+            except (BackendError, RuntimeError) as error:  # RuntimeError: raised by the library's bindings
                 for buffer in self._inputs:
                     buffer.held = None
-                with contextlib.suppress(BackendError):  # host buffers are written again only when nobody reads them
+                with contextlib.suppress(BackendError):  # host buffers must not be written while they are read
                     self._cuda.synchronize()
                 raise failed_run(self.spec, inputs, error) from error
 
@@ -171,7 +171,7 @@ class TensorRtSession:
         self._at(usual)
 
     def _shapes(self, at: int) -> tuple[Shape, ...]:
-        """Shapes of all inputs at the least (0), the usual (1) or the largest (2) sizes of the profile."""
+        """Shapes of all inputs at the smallest (0), usual (1) or largest (2) sizes of the profile."""
         return tuple(
             tuple(self._profile[size][at] if isinstance(size, str) else size for size in tensor.shape)
             for tensor in self.spec.inputs
@@ -184,7 +184,7 @@ class TensorRtSession:
         return buffer
 
     def _runtime_config(self) -> Any:
-        """For TensorRT-RTX, which compiles kernels and records CUDA graphs itself; None where the library does not."""
+        """For TensorRT-RTX, which compiles kernels and records CUDA graphs itself; None for TensorRT."""
         if not hasattr(self._trt, "CudaGraphStrategy"):
             return None
         strategies = self._trt.CudaGraphStrategy
@@ -193,7 +193,7 @@ class TensorRtSession:
         config.cuda_graph_strategy = (
             strategies.WHOLE_GRAPH_CAPTURE if self._options.cuda_graphs else strategies.DISABLED
         )
-        # compiled while it is opened, not beside the first frames
+        # compile while opening, not during the first frames
         config.dynamic_shapes_kernel_specialization_strategy = self._trt.DynamicShapesKernelSpecializationStrategy.EAGER
         config.set_runtime_cache(config.create_runtime_cache())  # one for the contexts of all shapes
         return config
@@ -220,7 +220,7 @@ class TensorRtSession:
         return context, outputs
 
     def _at(self, shapes: tuple[Shape, ...]) -> _Shaped:
-        """The warm engine at these shapes; the one that was not used for longest makes room."""
+        """The warm engine at these shapes; the least recently used one is closed to make room."""
         if shapes in self._shaped:
             self._shaped.move_to_end(shapes)
             return self._shaped[shapes]
@@ -240,7 +240,7 @@ class TensorRtSession:
             shaped.graph = self._cuda.record(lambda: self._enqueue(shaped))
             if shaped.graph is None:
                 self._recording = False
-                _log.warning("network %s cannot be recorded as a CUDA graph, it runs without", self.spec.name)
+                _log.warning("network %s cannot be recorded as a CUDA graph, running without", self.spec.name)
         return shaped
 
     def _enqueue(self, shaped: _Shaped) -> None:

@@ -1,1 +1,1 @@
-"""Numba kernels of graph and search. Public wrappers check; the jitted functions below them check nothing."""
+"""Numba kernels of graph and search. Public wrappers check their arguments, the jitted functions below them do not."""

@@ -1,9 +1,8 @@
-"""Lower bounds of the distance of two nodes that cost a fiftieth of it.
+"""Lower bounds of the distance between two nodes, at a fiftieth of its cost.
 
-A mean of lengths is never below the length of the mean: joints that move together form a group, and
-the distance of two group means (over joints and frames) bounds their part of d_pose. And 1 - IoU is a metric,
-so is its mean over frames: with distances to a few pivot nodes p known, d_iou(a, b) >= |d_iou(a, p) -
-d_iou(b, p)|.
+A mean of lengths is never below the length of the mean: joints that move together form a group, and the distance
+between two group means (over joints and frames) bounds their part of d_pose. And 1 - IoU is a metric, as is its mean
+over frames: with the distances to a few pivot nodes p known, d_iou(a, b) >= |d_iou(a, p) - d_iou(b, p)|.
 """
 
 from typing import NamedTuple
@@ -14,26 +13,26 @@ from engine.jit import FASTMATH, njit
 
 __all__ = ["N_BINS", "SLACK", "NodeBounds", "by_bound", "pair_bound", "row_bounds"]
 
-_BLOCK = 256  # columns whose bounds stay in the first-level cache while the groups add up
+_BLOCK = 256  # columns whose bounds stay in the L1 cache while the groups are summed
 N_BINS = 64
-SLACK = np.float32(1 - 1e-5)  # a bound is a sum of rounded numbers: it must never exceed the distance
+SLACK = np.float32(1 - 1e-5)  # a bound is a sum of rounded numbers, and must never exceed the distance
 
 
 class NodeBounds(NamedTuple):
-    """group_means float32 (N, 2 G, 3) and pivots float32 (N, K): those of NodeFeatures, a node in one place."""
+    """Arrays of NodeFeatures, transposed so that the data of a node is contiguous."""
 
-    group_means: np.ndarray
-    pivots: np.ndarray
+    group_means: np.ndarray  # float32 (N, 2 G, 3)
+    pivots: np.ndarray  # float32 (N, K)
 
 
 @njit(nogil=True, fastmath=FASTMATH)
 def row_bounds(group_means: np.ndarray, pivots: np.ndarray, i: int, pose_bound: np.ndarray, bound: np.ndarray) -> None:
-    """Bounds between node i and every other: of d_pose, and of the whole distance."""
+    """Bounds of d_pose and of the whole distance, between node i and every other."""
     n_nodes = pose_bound.shape[0]
     for start in range(0, n_nodes, _BLOCK):
         stop = min(start + _BLOCK, n_nodes)
-        # Slices count from 0: with range(start, stop) the compiler allows for negative indices and gives up
-        # vector code.
+        # Slices, because with indices in range(start, stop) the compiler allows for negative ones and does not
+        # vectorise.
         of_pose, of_all = pose_bound[start:stop], bound[start:stop]
         of_pose[:] = 0
         of_all[:] = 0
@@ -58,8 +57,8 @@ def row_bounds(group_means: np.ndarray, pivots: np.ndarray, i: int, pose_bound: 
 
 @njit(nogil=True)
 def by_bound(bound: np.ndarray, limit: np.float32, order: np.ndarray, bin_end: np.ndarray) -> int:
-    """Columns whose bound is within the limit, into `order`, ascending by bound but for the width of a
-    bin."""
+    """Columns whose bound is within the limit, into `order`, ascending by bound to within the width of a bin; returns
+    their number."""
     scale = np.float32(N_BINS) / limit if limit > 0 else np.float32(0)
     bin_end[:] = 0
     for b in range(bound.shape[0]):

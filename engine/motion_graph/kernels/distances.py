@@ -1,4 +1,4 @@
-"""The distance of two nodes; see engine/motion_graph/kernels/bounds.py for what is known of it beforehand.
+"""The distance between two nodes; see engine/motion_graph/kernels/bounds.py for its lower bounds.
 
 d(a, b) = d_pose + d_iou (paper, section 3.1), over the 4 frames of both nodes:
     d_pose  mean over frames of the weighted mean over joints of position distance + velocity distance
@@ -25,45 +25,32 @@ __all__ = [
     "surface_distance",
 ]
 
-# Of the pairs of a real minute 6.7 % are admissible; 8 groups and 4 pivots pass 15 %. Positions alone: 37 %,
-# 4 groups: 20 %.
+# Of the pairs in a real minute of video 6.7 % are admissible; 8 groups and 4 pivots pass 15 %. Positions alone pass
+# 37 %, 4 groups 20 %.
 _N_GROUPS = 8
 _N_PIVOTS = 4
 _GROUPING_FRAMES = 512
-_LANES = 32  # floats in one unrolled vector step: rows padded to it have no slow scalar tail
+_LANES = 32  # floats in one unrolled vector step: rows padded to a multiple have no slow scalar tail
 
 
 class Surface(NamedTuple):
-    """What lies where in the picture, N nodes of 4 frames.
+    """Where the person and the hands are in the picture, for N nodes of 4 frames."""
 
-    words   uint64 (N, 4, W)
-    n_bits  int32 (N, 4): bits set in each frame
-    scale   float32: what the sum of 1 - IoU over the 4 frames is multiplied with
-    """
-
-    words: np.ndarray
-    n_bits: np.ndarray
-    scale: np.float32
+    words: np.ndarray  # uint64 (N, 4, W)
+    n_bits: np.ndarray  # int32 (N, 4): bits set in each frame
+    scale: np.float32  # factor of the sum of 1 - IoU over the 4 frames
 
 
 class NodeFeatures(NamedTuple):
-    """What the kernels read. N nodes, P numbers (4 frames x joints, padded), G groups, K pivots.
+    """Input of the kernels. N nodes, P numbers (4 frames x joints, padded), G groups, K pivots."""
 
-    pose         float32 (N, 6, P): position x, y, z, velocity x, y, z; scaled so that lengths simply add up
-    surface      see Surface
-    group_means  float32 (2 G, 3, N): position means of the groups, then their velocity means
-    pivots       float32 (K, N): d_iou to each pivot
-    clip         int32 (N,): number of the clip
-    clip_first   bool (N,) and clip_last bool (N,)
-    """
-
-    pose: np.ndarray
+    pose: np.ndarray  # float32 (N, 6, P): position x, y, z, velocity x, y, z; scaled so that lengths simply add up
     surface: Surface
-    group_means: np.ndarray
-    pivots: np.ndarray
-    clip: np.ndarray
-    clip_first: np.ndarray
-    clip_last: np.ndarray
+    group_means: np.ndarray  # float32 (2 G, 3, N): position means of the groups, then their velocity means
+    pivots: np.ndarray  # float32 (K, N): d_iou to each pivot
+    clip: np.ndarray  # int32 (N,): number of the clip
+    clip_first: np.ndarray  # bool (N,)
+    clip_last: np.ndarray  # bool (N,)
 
 
 def node_features(
@@ -73,10 +60,10 @@ def node_features(
     clip_start: np.ndarray,
     surface_weight: float,
 ) -> NodeFeatures:
-    """Lay frames out for the kernels.
+    """Arrange frames for the kernels.
 
-    position and velocity float32 (F, J, 3), scaled already by everything they are to be weighted with;
-    surface uint64 (F, W); clip_start int (n_clips + 1), in nodes; F = 4 clip_start[-1].
+    position and velocity float32 (F, J, 3), with all weights already applied; surface uint64 (F, W); clip_start int
+    (n_clips + 1), in nodes; F = 4 clip_start[-1].
     """
     n_joints = position.shape[1]
     n_nodes = len(position) // FRAMES_PER_NODE
@@ -103,7 +90,7 @@ def node_features(
 
 
 def distance(features: NodeFeatures, a: int, b: int) -> float:
-    """d(a, b) of two nodes."""
+    """d(a, b) of nodes a and b."""
     return float(pose_distance(features.pose, a, b) + surface_distance(features.surface, a, b))
 
 
@@ -113,12 +100,12 @@ def natural_distances(features: NodeFeatures) -> np.ndarray:
 
 
 def cut_distances(features: NodeFeatures, source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """float32 (E,): what each cut source -> target int (E,) costs, with its window where it has one."""
+    """float32 (E,): the cost of each cut source -> target, both int (E,), with its window if it has one."""
     return _cut_distances(features, source.astype(np.int64), target.astype(np.int64))
 
 
 def _joint_groups(position: np.ndarray) -> np.ndarray:
-    """int (J,): joints that move alike share a number. Any grouping gives true bounds, a good one high ones."""
+    """int (J,): joints that move alike share a number. Any grouping gives valid bounds, a good one tight bounds."""
     n_joints = position.shape[1]
     if n_joints <= _N_GROUPS:
         return np.arange(n_joints)
@@ -137,7 +124,7 @@ def _group_means(values: np.ndarray, group: np.ndarray) -> np.ndarray:
 
 
 def _pivot_distances(surface: Surface) -> np.ndarray:
-    """float32 (K, N): every next pivot is the node farthest from those before it."""
+    """float32 (K, N): each pivot is the node farthest from the previous pivots."""
     pivots = np.empty((_N_PIVOTS, len(surface.words)), np.float32)
     pivot = 0
     for k in range(_N_PIVOTS):
@@ -148,7 +135,7 @@ def _pivot_distances(surface: Surface) -> np.ndarray:
 
 @intrinsic
 def _popcount(typingctx: Any, word: Any) -> Any:
-    # Numba has no population count of its own; LLVM makes one vector instruction for many words of this one.
+    # Numba has no population count; LLVM vectorises this one.
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.ctpop(args[0])
 
@@ -167,7 +154,7 @@ def pose_distance(pose: np.ndarray, a: int, b: int) -> np.float32:
     return total
 
 
-@njit(nogil=True, fastmath=FASTMATH, forceinline=True)  # else every call counts references to the arrays: 15 %
+@njit(nogil=True, fastmath=FASTMATH, forceinline=True)  # else every call counts references to the arrays: 15 % slower
 def surface_distance(surface: Surface, a: int, b: int) -> np.float32:
     """d_iou of nodes a and b; two empty frames are equal."""
     return _words_apart(surface.words, surface.n_bits, surface.scale, a, b)

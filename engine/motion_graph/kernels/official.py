@@ -1,5 +1,4 @@
-"""Kernels of the research release's rules. No fast mathematics here: the choices must be equal to the last
-bit."""
+"""Kernels of the research release's rules. No fastmath here: the results must be equal to the last bit."""
 
 from typing import NamedTuple
 
@@ -20,50 +19,42 @@ __all__ = [
 ]
 
 _OFFSETS = (-4, -3, -2, -1, 1, 2, 3, 4)
-_ONE = np.uint64(1)  # unsigned indices spare the kernel the code for negative ones
-_TERMS = 32  # of a dot product at a time: so many columns stay in the first-level cache
+_ONE = np.uint64(1)  # with unsigned indices, Numba omits the code for negative ones
+_TERMS = 32  # of a dot product at a time: this many columns stay in the L1 cache
 
 
 class Points(NamedTuple):
-    """values float32 (N, 3, K) of N frames, and limits float32 (N, K): from what *squared* distance on, exclusive, a
-    point of another frame is like that of this one."""
+    """Points of N frames."""
 
-    values: np.ndarray
-    limits: np.ndarray
+    values: np.ndarray  # float32 (N, 3, K)
+    limits: np.ndarray  # float32 (N, K): points of another frame are alike below this *squared* distance
 
 
 class Moves(NamedTuple):
-    """Edges into n are start[n] .. start[n + 1] - 1, int64 (N + 1,), in move uint64 (E,): 2 * source + 1 if the edge is
-    a jump."""
+    """The edges, by target."""
 
-    start: np.ndarray
-    move: np.ndarray
+    start: np.ndarray  # int64 (N + 1,): edges into n are start[n] .. start[n + 1] - 1
+    move: np.ndarray  # uint64 (E,): 2 * source, plus 1 if the edge is a jump
 
 
 class Prices(NamedTuple):
-    """revisit float64 (T + 1,): what showing a node costs that the path has shown c times, revisit[0] = 0. jump: a jump
-    costs that for each on the path so far."""
+    """The penalties of a path."""
 
-    revisit: np.ndarray
-    jump: float
+    revisit: np.ndarray  # float64 (T + 1,): cost of showing a node that the path has shown c times; revisit[0] = 0
+    jump: float  # cost per step of each jump on the path so far
 
 
 class Generations(NamedTuple):
-    """The best k paths to each node, in two generations that take turns.
+    """The best k paths to each node, in two alternating generations."""
 
-    cost    float64 (2, n, k), ascending, inf where there is no entry
-    jumps   int64 (2, n, k)
-    visits  unsigned (2, n, k, n): how often the path of an entry has shown each node
-    """
-
-    cost: np.ndarray
-    jumps: np.ndarray
-    visits: np.ndarray
+    cost: np.ndarray  # float64 (2, n, k), ascending, inf if there is no entry
+    jumps: np.ndarray  # int64 (2, n, k)
+    visits: np.ndarray  # unsigned (2, n, k, n): how often the path of an entry has shown each node
 
 
 @njit()
 def _length(values: np.ndarray, i: int, j: int, k: int) -> np.float32:
-    """float32 length of the difference of points k, the squares added as (x + y) + z."""
+    """float32 length of the difference between points k, with the squares added as (x + y) + z."""
     dx = values[i, 0, k] - values[j, 0, k]
     dy = values[i, 1, k] - values[j, 1, k]
     dz = values[i, 2, k] - values[j, 2, k]
@@ -72,10 +63,10 @@ def _length(values: np.ndarray, i: int, j: int, k: int) -> np.float32:
 
 @njit()
 def thresholds(values: np.ndarray, previous: np.ndarray, following: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean distance of every frame to its neighbours 1 to 4 frames away, and how many of these counted.
+    """Mean distance of every frame to its neighbours 1 to 4 frames away, and how many of them were used.
 
-    values float32 (N, 3, K); returns float64 (N, K) and int64 (N,). Only the frame at a clip's end is left
-    out of the average; frames beyond it, of the next clip, are in it.
+    values float32 (N, 3, K); returns float64 (N, K) and int64 (N,). Of a clip boundary, only the frame at the clip's
+    end is left out of the average; frames beyond it, in the next clip, are included.
     """
     n_frames, _, n_points = values.shape
     total, used = np.zeros((n_frames, n_points)), np.zeros(n_frames, np.int64)
@@ -150,8 +141,8 @@ def strong_components(
 ) -> np.ndarray:
     """Strongly connected component of each vertex, int64 (n,), numbered as the release's graph library does.
 
-    Depth-first along outgoing edges, starts and neighbours ascending, gives a finishing order; in its
-    reverse, each vertex still free collects along incoming edges the next component.
+    Depth-first search along outgoing edges, starts and neighbours ascending, gives a finishing order; in its reverse,
+    each vertex still free collects the next component along incoming edges.
     """
     n = len(out_start) - 1
     seen, finished, n_finished = np.zeros(n, np.bool_), np.empty(n, np.int64), 0
@@ -195,8 +186,8 @@ def advance(
 ) -> None:
     """One step per row of increments float64 (B, n).
 
-    `now` (0 or 1) is the current generation before the block, (now + B) % 2 after it. back (B, n, k) integer, out:
-    number of the edge, by target, * k + rank of the predecessor.
+    `now` (0 or 1) is the current generation before the block, (now + B) % 2 after it. back (B, n, k) integer is output:
+    the number of the edge, by target, * k + the rank of the predecessor.
     """
     in_start, in_move, revisit = moves.start, moves.move, prices.revisit
     cost, jumps, visits = generations.cost, generations.jumps, generations.visits
@@ -217,7 +208,7 @@ def advance(
                 for k in range(into.shape[0]):
                     move = into[k]
                     s = move >> _ONE
-                    # revisit[0] is 0: adding it saves a branch that no processor predicts.
+                    # revisit[0] is 0: adding it avoids an unpredictable branch.
                     base = costs[s] + revisit[seen[s]]
                     offers[k * n_ranks + rank] = (base + added) + dues[move]
             for rank in range(n_ranks):
@@ -230,8 +221,8 @@ def advance(
                 s = in_move[k] >> _ONE
                 jumps[new, n, rank] = jumps_before[s, before] + np.int64(in_move[k] & _ONE)
                 back[t, n, rank] = k * n_ranks + before
-                # Number by number: Numba assigns a slice ten times slower. (Handing rows on without a copy where a
-                # predecessor has one heir was slower too.)
+                # One by one: slice assignment in Numba is ten times slower. (Passing rows on without a copy if a
+                # predecessor has a single successor was slower too.)
                 theirs, ours = visits_before[s, before], visits[new, n, rank]
                 for m in range(ours.shape[0]):
                     ours[m] = theirs[m]
@@ -240,7 +231,7 @@ def advance(
 
 @njit()
 def _price_moves(jumps: np.ndarray, jump_price: float, due: np.ndarray) -> None:
-    """Into due (k, 2 n): what an entry pays for its jumps if it goes on, and if it jumps."""
+    """Into due (k, 2 n): the cost of an entry's jumps if it goes on, and if it jumps."""
     for s in range(jumps.shape[0]):
         for rank in range(jumps.shape[1]):
             due[rank, 2 * s] = jump_price * jumps[s, rank]
@@ -249,7 +240,7 @@ def _price_moves(jumps: np.ndarray, jump_price: float, due: np.ndarray) -> None:
 
 @njit(forceinline=True)
 def _least(offers: np.ndarray, n: int) -> tuple[int, float]:
-    """Of the first n: the first of equal ones, as in a stable sort."""
+    """Index and value of the least of the first n; ties go to the first, as in a stable sort."""
     pick, least = 0, np.inf
     for m in range(n):
         if offers[m] < least:
@@ -257,13 +248,12 @@ def _least(offers: np.ndarray, n: int) -> tuple[int, float]:
     return pick, least
 
 
-# Fused, but in the order written: equal vectors then have equal products, and equal nodes tie as they do in the
-# release.
+# Fused, but in the order written: equal vectors then have equal products, and equal nodes tie as in the release.
 @njit(fastmath={"contract"})
 def dot_products(rows: np.ndarray, columns: np.ndarray, out: np.ndarray) -> None:
-    """out[t, n] = rows[t] . columns[:, n], in the type of `out`; the number of terms a multiple of 4.
+    """out[t, n] = rows[t] . columns[:, n], in the type of `out`; the number of terms must be a multiple of 4.
 
-    A matrix product of this size loses more by waking its threads up than it takes.
+    For a matrix product of this size, waking up threads takes longer than the product itself.
     """
     out[:] = 0
     for first in range(0, columns.shape[0], _TERMS):

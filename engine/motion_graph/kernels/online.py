@@ -1,7 +1,7 @@
-"""The search of one stream, one node at a time: an exact plan over the rows that are known, sparse.
+"""The search of one stream, one node at a time: an exact, sparse plan over the known rows.
 
-States are (node, dwell) as in engine/motion_graph/kernels/paths.py. Only those within reach of where the stream is are
-looked at, and a node is priced when it is reached first. Equal input gives equal choices in every process.
+States are (node, dwell) as in engine/motion_graph/kernels/paths.py. Only those within reach of the present node are
+examined, and a node is priced when it is first reached. Equal input gives equal choices in every process.
 """
 
 from typing import NamedTuple
@@ -23,21 +23,21 @@ from engine.motion_graph.kernels.tables import Outlook, Planning, Starts, Tables
 
 __all__ = ["beginnings", "plan"]
 
-_FIRST_ROOM = 512  # states; grows where more are reached
+_FIRST_ROOM = 512  # states; grows if more are reached
 
 
 class States(NamedTuple):
-    """States that a plan has reached, layer by layer: node, dwell, parent int32 (S,), cost float64 (S,)."""
+    """States that a plan has reached, layer by layer."""
 
-    node: np.ndarray
-    dwell: np.ndarray
-    cost: np.ndarray
-    parent: np.ndarray
+    node: np.ndarray  # int32 (S,)
+    dwell: np.ndarray  # int32 (S,)
+    cost: np.ndarray  # float64 (S,)
+    parent: np.ndarray  # int32 (S,)
 
 
 @njit(nogil=True)
 def beginnings(tables: Tables, outlook: Outlook, nodes: np.ndarray) -> np.ndarray:
-    """float64 (S,): what it costs to begin at each of `nodes` and what is expected after it, by the first row alone."""
+    """float64 (S,): cost of beginning at each of `nodes`, plus the expected cost after it, from the first row alone."""
     sums = later_steps(outlook, 0)
     depth = tables.values.speech.shape[0]
     totals = np.empty(nodes.shape[0])
@@ -51,9 +51,9 @@ def beginnings(tables: Tables, outlook: Outlook, nodes: np.ndarray) -> np.ndarra
 
 @njit(nogil=True)
 def plan(planning: Planning, starts: Starts) -> tuple[np.ndarray, np.ndarray]:
-    """The cheapest plan from any of `starts` over the known rows, some guessed ones, and what is expected after them.
+    """The cheapest plan from any of `starts`, by the costs of known rows, of guessed ones, and those expected later.
 
-    Returns nodes and dwells int32 (known + guessed steps + 1,), from the start on; -1 where no path goes on.
+    Returns nodes and dwells int32 (R + n_guessed,), from the start on; all -1 if no path is long enough.
     """
     history, shown_at, step = planning.history, planning.scratch.shown_at, planning.step
     n_layers = planning.outlook.speaking.shape[0] + planning.outlook.n_guessed
@@ -84,7 +84,7 @@ def _first_layer(planning: Planning, starts: Starts) -> States:
 
 @njit(nogil=True)
 def _next_layer(planning: Planning, states: States, begin: int, end: int, layer: int) -> tuple[States, int]:
-    """Append the states that those of places begin .. end - 1 lead to; returns the states and their new end."""
+    """Append the successors of the states at begin .. end - 1; returns the states and their new end."""
     edges, scratch, speaking = planning.tables.edges, planning.scratch, planning.outlook.speaking
     n_nodes, depth = edges.goes_on.shape[0], planning.tables.values.speech.shape[0]
     silent = 1.0 - np.float64(speaking[min(layer, speaking.shape[0] - 1)])
@@ -95,7 +95,7 @@ def _next_layer(planning: Planning, states: States, begin: int, end: int, layer:
         n, d, so_far = states.node[k], states.dwell[k], states.cost[k]
         n_cuts = edges.cut_start[n + 1] - edges.cut_start[n] if d == depth else 0
         states = _with_room(states, new_end + n_cuts + 1)
-        # -1 is the continue edge: of equal offers the first stays
+        # -1 is the continue edge: of equal costs the first wins
         for e in range(-1 if edges.goes_on[n] else 0, n_cuts):
             j, dwell, offer = n + 1, min(d + 1, depth), so_far
             if e >= 0:
@@ -135,7 +135,7 @@ def _with_room(states: States, needed: int) -> States:
 
 @njit(nogil=True)
 def _cheapest(planning: Planning, states: States, begin: int, end: int, step: int) -> int:
-    """The place of the last state, at `step`, from which all in all the least is to be expected; -1 for none."""
+    """The index of the last state, at `step`, with the lowest expected total cost; -1 if there is none."""
     sums = later_steps(planning.outlook, planning.outlook.n_guessed)
     best, pick = np.inf, -1
     for k in range(begin, end):
@@ -147,7 +147,7 @@ def _cheapest(planning: Planning, states: States, begin: int, end: int, step: in
 
 @njit(nogil=True)
 def _worth(planning: Planning, sums: np.ndarray, step: int, n: int, d: int) -> np.float64:
-    """What is to be expected after the plan's last step, `step`, in the state (n, d)."""
+    """Expected cost after the plan's last step, `step`, in the state (n, d)."""
     tables, outlook, shown_at = planning.tables, planning.outlook, planning.scratch.shown_at
     n_guessed, last_row = outlook.n_guessed, outlook.speaking.shape[0] - 1
     total = going_on(tables.values, outlook, last_row, d, n)
@@ -163,7 +163,7 @@ def _worth(planning: Planning, sums: np.ndarray, step: int, n: int, d: int) -> n
 
 @njit(nogil=True)
 def _traced(states: States, pick: int, n_layers: int) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes and dwells that lead to the state at place `pick`."""
+    """Nodes and dwells that lead to the state at index `pick`."""
     nodes, dwells = np.full(n_layers, -1, np.int32), np.full(n_layers, -1, np.int32)
     if pick >= 0:
         for layer in range(n_layers - 1, -1, -1):

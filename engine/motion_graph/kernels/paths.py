@@ -1,10 +1,10 @@
 """The Viterbi recursion over states (node, nodes since the last cut), one step per row of costs.
 
-With D the minimum dwell, states are (n, 1) .. (n, D), D standing for "D or more":
-    (n, 1)          by a cut from some (i, D): the number of the cut, in the list of cuts into n, is remembered
-    (n, d), 1<d<D   only from (n - 1, d - 1): nothing to remember
+With D the minimum dwell, states are (n, 1) .. (n, D), where D means "D or more":
+    (n, 1)          by a cut from some (i, D): the number of the cut, in the list of cuts into n, is stored
+    (n, d), 1<d<D   only from (n - 1, d - 1): nothing to store
     (n, D)          from (n - 1, D) or (n - 1, D - 1): one bit
-so a step of N nodes leaves behind N numbers and N bits.
+so a step of N nodes stores N numbers and N bits.
 """
 
 from typing import NamedTuple
@@ -17,29 +17,19 @@ __all__ = ["Choices", "Incoming", "advance", "trace_back"]
 
 
 class Incoming(NamedTuple):
-    """The edges of N nodes, by target.
+    """The edges of N nodes, by target."""
 
-    arrives     bool (N,): n - 1 continues to n
-    cut_start   int64 (N + 1,): cuts into n are cut_start[n] .. cut_start[n + 1] - 1
-    cut_source  int32 (C,), ascending for each node
-    cut_cost    float64 (C,)
-    """
-
-    arrives: np.ndarray
-    cut_start: np.ndarray
-    cut_source: np.ndarray
-    cut_cost: np.ndarray
+    arrives: np.ndarray  # bool (N,): n - 1 continues to n
+    cut_start: np.ndarray  # int64 (N + 1,): cuts into n are cut_start[n] .. cut_start[n + 1] - 1
+    cut_source: np.ndarray  # int32 (C,), ascending for each node
+    cut_cost: np.ndarray  # float64 (C,)
 
 
 class Choices(NamedTuple):
-    """What the steps of a block leave behind.
+    """The choices of the steps of a block, for tracing back."""
 
-    cut    unsigned (B, N): the cut taken into (n, 1), counted from cut_start[n]
-    dwelt  uint8 (B, ceil(N / 8)), the bit of (n, D): set if it came from (n - 1, D)
-    """
-
-    cut: np.ndarray
-    dwelt: np.ndarray
+    cut: np.ndarray  # unsigned (B, N): the cut taken into (n, 1), counted from cut_start[n]
+    dwelt: np.ndarray  # uint8 (B, ceil(N / 8)), the bit of (n, D): set if it came from (n - 1, D)
 
 
 @njit(nogil=True)
@@ -51,10 +41,10 @@ def advance(
     incoming: Incoming,
     choices: Choices,
 ) -> None:
-    """Carry the state over the rows of a block.
+    """Advance the state over the rows of a block.
 
-    costs float32 (B, N); jitter float32 (P, N) and jitter_row int64 (B,): row jitter_row[t] is added to
-    costs[t]; state float64 (D, N), updated in place; choices: filled, its bits are unset before.
+    costs float32 (B, N); jitter float32 (P, N) and jitter_row int64 (B,): row jitter_row[t] is added to costs[t]; state
+    float64 (D, N), updated in place; choices: output, its bits must be zero before.
     """
     arrives, cut_start = incoming.arrives, incoming.cut_start
     cut_source, cut_cost = incoming.cut_source, incoming.cut_cost
@@ -67,7 +57,7 @@ def advance(
         for n in range(n_nodes):
             cost = np.float64(costs[t, n]) + jitter[jitter_row[t], n]
             best, pick = np.inf, 0
-            # Every cut is looked at: stopping early in lists sorted by cost was slower, for its branches.
+            # Examine every cut: stopping early in lists sorted by cost was slower, because of its branches.
             for k in range(cut_start[n], cut_start[n + 1]):
                 offer = settled[cut_source[k]] + cut_cost[k]
                 if offer < best:
@@ -102,8 +92,8 @@ def trace_back(
 ) -> tuple[int, int]:
     """Follow the choices of one block backwards from (node, dwell) at its last row.
 
-    Fills nodes int32 (B,) and by_cut bool (B,), whether the row was entered by a cut; returns the state
-    before the block.
+    Fills nodes int32 (B,) and by_cut bool (B,), whether the row was entered by a cut; returns the state before the
+    block.
     """
     cut_start, cut_source = incoming.cut_start, incoming.cut_source
     chosen, dwelt = choices.cut, choices.dwelt

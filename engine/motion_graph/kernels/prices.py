@@ -1,6 +1,6 @@
-"""What it is expected to cost to show a node some steps ahead: by what is heard, by what is guessed, by repetition.
+"""The expected cost of showing a node some steps ahead, from known speech, estimates and repetition.
 
-No fast mathematics and no matrix products: every sum has one order, so equal input gives equal prices in every process.
+No fastmath and no matrix products: every sum has a fixed order, so equal input gives equal prices in every process.
 """
 
 import numpy as np
@@ -25,7 +25,7 @@ _ONE = np.float32(1)
 
 @njit(nogil=True, forceinline=True)
 def step_price(planning: Planning, layer: int, n: int) -> np.float64:
-    """What node n is expected to cost `layer` steps behind the first row."""
+    """Expected cost of node n `layer` steps after the first row."""
     tables, step = planning.tables, planning.step + layer
     price = _price(tables, planning.outlook, layer, n)
     price += np.float64(repetition(planning.history, planning.scratch.shown_at, step, n))
@@ -36,7 +36,7 @@ def step_price(planning: Planning, layer: int, n: int) -> np.float64:
 
 @njit(nogil=True, forceinline=True)
 def _price(tables: Tables, outlook: Outlook, layer: int, n: int) -> np.float64:
-    """By its row, or by how its stretch fits the last row."""
+    """From its row, or from how its stretch fits the last row."""
     last_row = outlook.speaking.shape[0] - 1
     if layer <= last_row:
         if outlook.trust == 1.0:
@@ -51,27 +51,27 @@ def _price(tables: Tables, outlook: Outlook, layer: int, n: int) -> np.float64:
 
 @njit(nogil=True, forceinline=True)
 def usual(means: BySpeech, outlook: Outlook, t: int, n: int) -> np.float64:
-    """What node n costs on average at a time that speaks as row t does."""
+    """Average cost of node n when the speech is like row t in how much it speaks."""
     speaking = np.float64(outlook.speaking[t])
     return speaking * means.speech[n] + (1.0 - speaking) * means.silence[n]
 
 
 @njit(nogil=True, forceinline=True)
 def unusual(tables: Tables, outlook: Outlook, t: int, n: int) -> np.float64:
-    """What node n costs at row t more than it does on average."""
+    """Cost of node n at row t above its average."""
     return np.float64(_node_cost(tables.costs, outlook, t, n)) - usual(tables.means, outlook, t, n)
 
 
 @njit(nogil=True, forceinline=True)
 def going_on(values: BySpeech, outlook: Outlook, t: int, dwell: int, n: int) -> np.float64:
-    """The value of the state (n, dwell) at a time that speaks as row t does."""
+    """The value of the state (n, dwell) when the speech is like row t in how much it speaks."""
     speaking = np.float64(outlook.speaking[t])
     return speaking * values.speech[dwell - 1, n] + (1.0 - speaking) * values.silence[dwell - 1, n]
 
 
 @njit(nogil=True, forceinline=True)
 def later_steps(outlook: Outlook, n_planned: int) -> np.ndarray:
-    """Sums of keeps behind the first n_planned steps, float64 (K + 1,)."""
+    """Cumulative sums of keeps after the first n_planned steps, float64 (K + 1,)."""
     sums = np.zeros(outlook.keeps.shape[0])
     for k in range(n_planned + 1, sums.shape[0]):
         sums[k] = sums[k - 1] + outlook.keeps[k]
@@ -93,7 +93,7 @@ def _node_cost(costs: NodeCosts, outlook: Outlook, t: int, n: int) -> np.float32
 
 @njit(nogil=True, forceinline=True)
 def _product(a: np.ndarray, b: np.ndarray) -> np.float32:
-    # Eight sums side by side, in an order that is written down: one sum alone waits for every addition.
+    # Eight parallel sums in a fixed order: a single sum would wait for every addition.
     n = a.shape[0] // 8 * 8
     s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = np.float32(0)
     for k in range(0, n, 8):
@@ -129,7 +129,7 @@ def _mixed(word: np.uint64) -> np.uint64:
 
 @njit(nogil=True, forceinline=True)
 def repetition(history: History, shown_at: np.ndarray, step: int, n: int) -> np.float32:
-    """What engine.motion_graph.variety adds for a node that was shown lately; shown_at as note_until leaves it."""
+    """The cost that engine.motion_graph.variety adds for a node shown recently; shown_at as set by note_until."""
     since = step - shown_at[n]
     if shown_at[n] < 0 or since < history.same_steps or since > history.reach:
         return np.float32(0)
@@ -138,9 +138,9 @@ def repetition(history: History, shown_at: np.ndarray, step: int, n: int) -> np.
 
 @njit(nogil=True, forceinline=True)
 def note_until(history: History, shown_at: np.ndarray, noted: int, now: int) -> int:
-    """Write down what was shown before step `now` and is another moment; returns the first step that is not noted.
+    """Record in shown_at the steps before `now` that count as another moment; returns the first step not recorded.
 
-    shown_at int64 (N,): the last step of each node, or -1; noted: the first step that is not there yet.
+    shown_at int64 (N,): the last step of each node, or -1; noted: the first step not recorded yet.
     """
     end = max(noted, min(history.n_shown, now - history.same_steps + 1))
     _note(history, shown_at, noted, end, False)
@@ -149,7 +149,7 @@ def note_until(history: History, shown_at: np.ndarray, noted: int, now: int) -> 
 
 @njit(nogil=True, forceinline=True)
 def wipe(history: History, shown_at: np.ndarray, first: int, end: int) -> None:
-    """Take back what note_until wrote of steps first .. end - 1."""
+    """Undo note_until for steps first .. end - 1."""
     _note(history, shown_at, first, end, True)
 
 

@@ -1,4 +1,4 @@
-"""How far a stretch goes on, and what going on for ever costs: what the online search knows of a graph beforehand."""
+"""How far stretches go on, and the cost of going on for ever: precomputed for the online search."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ __all__ = ["discounted_values", "run_lengths"]
 
 @njit(nogil=True)
 def run_lengths(goes_on: np.ndarray) -> np.ndarray:
-    """int32 (N,): how many continue edges follow one another from each node."""
+    """int32 (N,): the number of consecutive continue edges from each node."""
     lengths = np.zeros(goes_on.shape[0], np.int32)
     for n in range(goes_on.shape[0] - 2, -1, -1):
         if goes_on[n]:
@@ -22,8 +22,8 @@ def run_lengths(goes_on: np.ndarray) -> np.ndarray:
 def discounted_values(edges: Edges, node_cost: np.ndarray, discount: float, tolerance: float, depth: int) -> np.ndarray:
     """float64 (depth, N): discount times the least discounted cost of going on for ever from (n, dwell d + 1).
 
-    node_cost float64 (N,); silent_cut is not looked at. inf where no path goes on for ever. Sweeps run backwards, so
-    that one of them carries values along whole stretches.
+    node_cost float64 (N,); silent_cut is ignored. inf if no path goes on for ever. Sweeps run backwards, so that one
+    sweep carries values along whole stretches.
     """
     goes_on, cut_start, cut_target, cut_cost = edges.goes_on, edges.cut_start, edges.cut_target, edges.cut_cost
     n_nodes = goes_on.shape[0]

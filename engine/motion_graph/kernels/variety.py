@@ -1,4 +1,4 @@
-"""What it costs to show again what was shown a few seconds ago."""
+"""The cost of repeating what was shown a few seconds ago."""
 
 from typing import NamedTuple
 
@@ -8,28 +8,22 @@ from engine.jit import FASTMATH, njit
 
 __all__ = ["NEAR_NODES", "SAME_MOMENT_STEPS", "Repetitions", "add_repetitions", "costs_along"]
 
-NEAR_NODES = 1  # a node beside one that was shown is the same moment to a viewer
-SAME_MOMENT_STEPS = 4  # and one that is still being shown is no repetition
+NEAR_NODES = 1  # to a viewer, a node next to one that was shown is the same moment
+SAME_MOMENT_STEPS = 4  # and a moment that is still being shown is not a repetition
 
 
 class Repetitions(NamedTuple):
-    """Paths, and what it costs to repeat them.
+    """Paths, and the cost of repeating them."""
 
-    shown  int32 (K, T): nodes of K paths
-    fades  float32 (K,): how much each of them counts
-    away   float32 (N,): what a node costs that has just been shown
-    reach  steps within which it counts
-    """
-
-    shown: np.ndarray
-    fades: np.ndarray
-    away: np.ndarray
-    reach: int
+    shown: np.ndarray  # int32 (K, T): nodes of K paths
+    fades: np.ndarray  # float32 (K,): weight of each path
+    away: np.ndarray  # float32 (N,): cost of a node that has just been shown
+    reach: int  # steps within which a repetition counts
 
 
 @njit(fastmath=FASTMATH)
 def add_repetitions(block: np.ndarray, first: int, repetitions: Repetitions) -> None:
-    """Add to block (B, N), steps first .. first + B - 1, the most that the paths shown add to each node."""
+    """Add to block (B, N), steps first .. first + B - 1, the largest cost that one of the paths adds to each node."""
     shown, fades = repetitions.shown, repetitions.fades
     away, reach = repetitions.away, repetitions.reach
     extra = np.zeros(away.shape[0], np.float32)
@@ -46,7 +40,7 @@ def add_repetitions(block: np.ndarray, first: int, repetitions: Repetitions) -> 
 
 @njit(fastmath=FASTMATH)
 def costs_along(repetitions: Repetitions, steps: np.ndarray, nodes: np.ndarray) -> float:
-    """The sum of what add_repetitions adds at steps (P,), nodes (P,)."""
+    """Sum of the costs that add_repetitions adds at steps (P,), nodes (P,)."""
     shown, fades = repetitions.shown, repetitions.fades
     away, reach = repetitions.away, repetitions.reach
     total = np.float64(0)

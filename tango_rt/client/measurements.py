@@ -1,4 +1,4 @@
-"""What a client sees of a session's timing: when frames came, which were missing."""
+"""The timing of a session as the client sees it: when frames arrived, which were missing."""
 
 import time
 from collections import deque
@@ -7,13 +7,13 @@ from typing import Any
 
 from tango_rt.v1 import media_pb2, session_pb2
 
-__all__ = ["Measured", "percentiles"]
+__all__ = ["Measurements", "percentiles"]
 
-_KEPT = 108_000  # an hour of frames: a session may go on for ever
+_KEPT = 108_000  # an hour of frames: a session may go on forever
 
 
 def percentiles(values: Iterable[float]) -> dict[str, float]:
-    """p50, p95, p99 and max, interpolated; nothing of no values."""
+    """p50, p95, p99 and max, interpolated; empty if there are no values."""
     in_order = sorted(values)
     if not in_order:
         return {}
@@ -28,8 +28,8 @@ def _quantile(in_order: list[float], part: float) -> float:
     return in_order[low] + (place - low) * (in_order[high] - in_order[low])
 
 
-class Measured:
-    """Updated by the session with everything that arrives; seconds are of time.monotonic()."""
+class Measurements:
+    """Updated by the session with every event; seconds are of time.monotonic()."""
 
     def __init__(self) -> None:
         self.config_sent_s = time.monotonic()
@@ -73,7 +73,7 @@ class Measured:
 
     @property
     def interval_ms(self) -> dict[str, float]:
-        """Percentiles of the time between frames, of the last hour."""
+        """Percentiles of the time between frames over the last hour."""
         return percentiles(1000 * interval_s for interval_s in self._intervals_s)
 
     @property
@@ -83,7 +83,7 @@ class Measured:
 
     @property
     def first_speech_frame_ms(self) -> float | None:
-        """From the first sample that was handed over to the first frame of an utterance."""
+        """From the first sample handed over to the first frame of an utterance."""
         return _ms(self.first_audio_sent_s, self.first_speech_frame_s)
 
 

@@ -1,4 +1,4 @@
-"""What `tango-rt send` receives: written into an mp4 as it comes, and told as figures at the end."""
+"""The receiving half of `tango-rt send`: writes frames into an mp4 as they arrive, and sums them up at the end."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.timebase import FPS, FRAMES_PER_NODE, SAMPLE_RATE
-from tango_rt.client.measured import Measured
+from tango_rt.client.measurements import Measurements
 from tango_rt.client.pictures import Numbered, Pictures
 from tango_rt.client.plain import Session
 from tango_rt.client.sound import Sound
@@ -14,7 +14,7 @@ from tango_rt.client.timings import Timings
 from tango_rt.v1 import media_pb2, session_pb2
 from tango_rt.video.mp4 import Mp4Writer
 
-__all__ = ["Received", "SendResult"]
+__all__ = ["Receiver", "SendResult"]
 
 _MAX_WARNINGS = 100
 _LONGEST_WARNING = 1000  # characters
@@ -22,34 +22,33 @@ _LONGEST_WARNING = 1000  # characters
 
 @dataclass(frozen=True)
 class SendResult:
-    """nodes: one a group of 4 frames, None where all four were dropped. Milliseconds: first_frame from the
-    configuration, first_speech_frame from the first sample that was handed over. stopped: by Ctrl-C."""
+    """What was written, and the timing of the session."""
 
-    output: str
+    output: str  # the mp4
     n_frames: int
     duration_s: float
-    first_frame_ms: float | None
-    first_speech_frame_ms: float | None
-    interval_ms: dict[str, float]
+    first_frame_ms: float | None  # after the configuration was sent
+    first_speech_frame_ms: float | None  # after the first sample was handed over
+    interval_ms: dict[str, float]  # between frames: p50, p95, p99, max
     underruns: int
-    dropped: int
-    transitions: dict[str, int] | None
+    dropped: int  # frames
+    transitions: dict[str, int] | None  # cached, computed, late; None: the server sent no Stats
     interrupted: bool
-    stopped: bool
-    nodes: list[int | None]
+    stopped: bool  # by Ctrl-C
+    nodes: list[int | None]  # one per group of 4 frames; None: all four were dropped
     retrieval: str
     lookahead_ms: float
     server_version: str
     session_id: str
     warnings: list[str]
-    timings_ms: dict[str, dict[str, float]] | None
+    timings_ms: dict[str, dict[str, float]] | None  # percentiles by stage; None: not asked for
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
-class Received:
-    """Writes what comes into the mp4, and remembers what the result tells."""
+class Receiver:
+    """Writes frames into the mp4 as they arrive, and collects the figures of the result."""
 
     def __init__(self, writer: Mp4Writer, pictures: Pictures, sound: Sound, progress: Callable[[int], object]) -> None:
         self._writer = writer
@@ -69,7 +68,7 @@ class Received:
 
     @property
     def finished(self) -> bool:
-        """Whether the server has said how far the speech was performed."""
+        """Whether the server has reported how far the speech was performed."""
         return self._finished is not None
 
     def take(self, event: Any) -> None:
@@ -94,7 +93,7 @@ class Received:
 
     def _write(self, pictures: Iterator[Numbered]) -> None:
         for index, picture in pictures:
-            # the picture before a hole stays on the screen for as long as the hole is: sound and video stay together
+            # the picture before a gap stays on the screen for its length: sound and video stay in sync
             self._writer.skip_to(index)
             self._writer.write_video([picture])
 
@@ -105,20 +104,20 @@ class Received:
 
     def _left_out(self) -> Iterator[str]:
         if self._n_warnings > _MAX_WARNINGS:
-            yield f"{self._n_warnings - _MAX_WARNINGS} more warnings of the server were left out"
+            yield f"{self._n_warnings - _MAX_WARNINGS} more warnings from the server were left out"
 
     def result(self, output: Path, n_frames: int, stopped: bool, session: Session) -> SendResult:
-        accepted, measured = session.accepted, session.measured
+        accepted, measurements = session.accepted, session.measurements
         return SendResult(
             output=str(output),
             n_frames=n_frames,
             duration_s=round(n_frames / FPS, 4),
-            first_frame_ms=measured.first_frame_ms,
-            first_speech_frame_ms=measured.first_speech_frame_ms,
-            interval_ms=measured.interval_ms,
-            underruns=measured.n_underruns,
-            dropped=measured.n_dropped,
-            transitions=_transitions(measured),
+            first_frame_ms=measurements.first_frame_ms,
+            first_speech_frame_ms=measurements.first_speech_frame_ms,
+            interval_ms=measurements.interval_ms,
+            underruns=measurements.n_underruns,
+            dropped=measurements.n_dropped,
+            transitions=_transitions(measurements),
             interrupted=self._finished is not None and self._finished.interrupted,
             stopped=stopped,
             nodes=[self._nodes.get(step) for step in range(max(self._nodes, default=-1) + 1)],
@@ -131,8 +130,8 @@ class Received:
         )
 
 
-def _transitions(measured: Measured) -> dict[str, int] | None:
-    stats = measured.stats
+def _transitions(measurements: Measurements) -> dict[str, int] | None:
+    stats = measurements.stats
     if stats is None:
         return None
     return {

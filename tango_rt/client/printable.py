@@ -1,12 +1,12 @@
-"""What somebody else wrote, made fit for a terminal."""
+"""Makes untrusted text safe to print in a terminal."""
 
-__all__ = ["printed"]
+__all__ = ["printable"]
 
 _MAX_CHARACTERS = 500
 
 
-def printed(text: str, most: int = _MAX_CHARACTERS) -> str:
-    """One line of bounded length, in which nothing steers a terminal: what cannot be printed is shown escaped."""
+def printable(text: str, most: int = _MAX_CHARACTERS) -> str:
+    """One line of bounded length without control characters: unprintable ones are escaped."""
     line = " ".join(text[: 2 * most].split())
     shown = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
     return shown if len(shown) <= most and len(text) <= 2 * most else f"{shown[:most]}..."
