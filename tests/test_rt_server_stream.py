@@ -17,7 +17,7 @@ import pytest
 from tango_rt.pipeline.ahead import TransitionPool
 from tango_rt.pipeline.store import CharacterStore
 from tango_rt.server.admission import Admission, UnpacedTurns
-from tango_rt.server.checks import checked_plan
+from tango_rt.server.checks import plan_session
 from tango_rt.server.config import ServerConfig
 from tango_rt.server.metrics import Metrics
 from tango_rt.server.opening import Opener
@@ -252,7 +252,7 @@ def test_an_interrupt_in_the_moment_in_which_a_frame_is_due(
         loop = asyncio.get_running_loop()
         call_at = loop.call_at
         opener = Opener(server, CharacterStore(characters), None, metrics)
-        opened = opener.open(checked_plan(config().config, server), "s", server.max_chunk_s)
+        opened = opener.open(plan_session(config().config, server), "s", server.max_chunk_s)
         session = opened.session
 
         def timed(when_s: float, callback: Any, *arguments: Any, **context: Any) -> Any:
