@@ -9,7 +9,8 @@ from engine.address_space import THREAD_BYTES, address_space
 
 __all__ = ["limit_library_threads", "usable_cores"]
 
-_PROC = Path("/proc/self")
+PROC = Path("/proc/self")
+"""Where Linux tells a process of its control groups."""
 
 _MAX_LEVELS = 64  # of nested groups
 _VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
@@ -17,7 +18,7 @@ _VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPE
 
 def usable_cores() -> int:
     """At least 1. A quota of 1.5 cores counts as 2. Reads Linux control groups, version 1 and 2."""
-    return min((_bound_cores(), *(-(-quota // period) for quota, period in _quotas(_PROC))))
+    return min((_bound_cores(), *(-(-quota // period) for quota, period in _quotas(PROC))))
 
 
 def limit_library_threads() -> None:

@@ -21,6 +21,7 @@ import numba
 from numba.core.caching import CompileResultCacheImpl, FunctionCache
 
 from engine.folders import cache_folder, private_folder, temporary_places, why_no_cache
+from engine.warn import warn_once
 
 __all__ = ["FASTMATH", "kernel_folder", "njit"]
 
@@ -138,10 +139,9 @@ def _sources_digest() -> str:
     return digest.hexdigest()
 
 
-@functools.cache
 def _warn(text: str) -> None:
     if multiprocessing.parent_process() is None:  # once, not in every worker
-        _log.warning(text)
+        warn_once(_log, text)
 
 
 def _warn_not_kept(reason: str) -> None:

@@ -89,3 +89,14 @@ def test_what_tests_share_lives_in_their_helpers() -> None:
     files = [file for folder in ("tests", "benchmarks") for file in (ROOT / folder).rglob("*.py")]
     borrowers = [file.name for file in files if re.search(r"(from|import) tests\.test_", file.read_text("utf-8"))]
     assert len(files) > 100 and borrowers == []
+
+
+def test_private_names_are_not_patched() -> None:
+    """They may change without a test: what one has to replace is a parameter, or a public name."""
+    # an object or a path in dots, one part of which is private; the new value may say what it likes
+    private = re.compile(r"(?:set|del)attr\(\s*(?:[\w.]*\._|[\w.]+,\s*[\"']_|[\"'][\w.]*\._)[a-zA-Z]")
+    patches = ('setattr(gate, "_ROOM", 1)', 'setattr(\n    "a.b._c", 1)', "delattr(a._B, 'c')")
+    others = ('setattr(os, "open", self._open)', 'setattr("a.b", lambda c, *_: d._e)', 'setattr(A, "__init__", 1)')
+    assert all(map(private.search, patches)) and not any(map(private.search, others))
+    files = [file for file in (ROOT / "tests").rglob("*.py") if file != Path(__file__).resolve()]
+    assert len(files) > 100 and [file.name for file in files if private.search(file.read_text("utf-8"))] == []

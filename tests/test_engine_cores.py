@@ -21,7 +21,7 @@ OTHER_V1 = "33 31 0:30 / {mount} rw - cgroup cgroup rw,memory"
 @pytest.fixture(autouse=True)
 def eight_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
-    monkeypatch.setattr(cores, "_PROC", tmp_path / "proc")
+    monkeypatch.setattr(cores, "PROC", tmp_path / "proc")
 
 
 def limit(folder: Path, quota: str, period: str = "100000", version: int = 2) -> None:

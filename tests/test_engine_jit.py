@@ -5,6 +5,8 @@ import multiprocessing
 import os
 import shutil
 import stat
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import pytest
 
 from engine import jit
 from engine.jit import njit
+from engine.warn import warn_once
 from tests.helpers.surroundings import unset_cache
 
 OWN = f"kernels-{os.geteuid()}"
@@ -29,9 +32,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     place = tmp_path / "kernels"
     place.mkdir(mode=0o700)
     monkeypatch.setattr(jit, "kernel_folder", lambda: place)
-    jit._say.cache_clear()
+    warn_once.cache_clear()
     yield place
-    jit._say.cache_clear()
+    warn_once.cache_clear()
 
 
 def compiled() -> Any:
@@ -54,12 +57,34 @@ def test_kernels_are_found_again(folder: Path) -> None:
     assert [stat.S_IMODE(place.stat().st_mode) for place in folder.iterdir()] == [0o700]
 
 
-def test_a_change_anywhere_compiles_anew(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+FOUND = """
+from engine.jit import njit
+
+def doubled(x):
+    return x + x
+
+kernel = njit()(doubled)
+assert kernel(21) == 42
+print(sum(kernel.stats.cache_hits.values()))
+"""
+
+
+def test_a_change_anywhere_compiles_anew(tmp_path: Path) -> None:
     """A kernel holds what it calls in other files; Numba itself looks at its own alone."""
-    compiled()
-    monkeypatch.setattr(jit, "_sources_digest", lambda: "of other sources")
-    assert not was_found() and was_found()
-    assert len(files(folder, ".nbc")) == 1, "what is stale is replaced"
+    shutil.copytree(Path(jit.__file__).parent, tmp_path / "engine", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "program.py").write_text(FOUND)
+    (tmp_path / "kept").mkdir(mode=0o700)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "kept")}
+
+    def found() -> bool:
+        command = [sys.executable, tmp_path / "program.py"]
+        return subprocess.run(command, env=environment, capture_output=True, check=True).stdout == b"1\n"
+
+    assert not found()
+    with next((tmp_path / "engine").rglob("kernels/*.py")).open("a") as another:
+        another.write("# a word more\n")
+    assert not found() and found()
+    assert len(files(tmp_path / "kept", ".nbc")) == 1, "what is stale is replaced"
 
 
 def beyond(values: np.ndarray) -> float:
@@ -122,7 +147,7 @@ def full(*_: Any) -> None:
 def chosen(caplog: pytest.LogCaptureFixture) -> tuple[Path | None, list[str]]:
     """The folder that a new process would choose, and what it would say."""
     caplog.clear()
-    jit._say.cache_clear()
+    warn_once.cache_clear()
     with caplog.at_level(logging.WARNING):
         found = jit.kernel_folder.__wrapped__()
     return found, caplog.messages

@@ -302,9 +302,15 @@ def test_pipes_hold_nobody_up(bundle: Bundle, name: str) -> None:
 def test_pipes_that_come_after_the_look_hold_nobody_up(
     bundle: Bundle, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Path, "is_file", lambda path: True)
-    monkeypatch.setattr(Bundle, "_check_place", lambda *_: None)
-    (bundle.folder / name).unlink()
-    os.mkfifo(bundle.folder / name)
+    real = os.open
+
+    def late(path: Path, *flags: int) -> int:
+        """The file becomes a pipe in the very moment in which it is opened."""
+        if path == bundle.folder / name:
+            path.unlink()
+            os.mkfifo(path)
+        return real(path, *flags)
+
+    monkeypatch.setattr(os, "open", late)
     with pytest.raises(ArtifactError, match="not a regular file"):
         Bundle.open(bundle.folder).file(name)

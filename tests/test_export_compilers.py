@@ -102,22 +102,23 @@ def test_a_signal_ends_a_build(tmp_path: Path) -> None:
 @RTX
 def test_out_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the library says and does when it has too little, at the step where it does so."""
-    from export.compilers import tensorrt
-
     library = load("tensorrt-rtx")
     full = job(tmp_path, "tensorrt-rtx")
 
-    def build(said: str) -> Any:
-        def fail(*_: Any) -> Any:
+    def saying(said: str) -> Any:
+        def fail(**_: Any) -> Any:
             error_log(library).log(library.ILogger.Severity.ERROR, said)
             raise RuntimeError("no engine")
 
         return fail
 
-    monkeypatch.setattr(tensorrt, "_settings", build("[allocator.cpp] Error Code 2: OutOfMemory (Requested size 9)"))
+    compile_network(full)  # and polygraphy is imported for this library
+    from polygraphy.backend import trt as loaders
+
+    monkeypatch.setattr(loaders, "CreateConfig", saying("[allocator.cpp] Error Code 2: OutOfMemory (Requested size 9)"))
     with pytest.raises(BackendError, match=r"network net: out of memory while tensorrt-rtx built it for batch 2, fram"):
         compile_network(full)
-    monkeypatch.setattr(tensorrt, "_settings", build("Error Code 9: something else"))
+    monkeypatch.setattr(loaders, "CreateConfig", saying("Error Code 9: something else"))
     with pytest.raises(BackendError, match="network net: tensorrt-rtx cannot build it: Error Code 9: something else"):
         compile_network(full)
 

@@ -19,11 +19,11 @@ from engine.blending.blender import open_blender
 from engine.character.pack import CharacterPack
 from engine.errors import ArtifactError
 from engine.motion_graph.graph import Cut
-from tango_rt.pipeline import transition_cache
 from tango_rt.pipeline.ahead import FadePart, TransitionPool
 from tango_rt.pipeline.lane import Lane
 from tango_rt.pipeline.transition_cache import TransitionCache
 from tango_rt.pipeline.transitions import TransitionMaker, TransitionStore, cache_key
+from tests.helpers.deadly import Deadly
 from tests.helpers.fakes import make_pack
 from tests.helpers.stored_transitions import PICTURES, pack_at
 
@@ -162,7 +162,6 @@ def test_the_limit_holds_over_keys_and_processes_and_remnants_go(tmp_path: Path)
 def test_what_cannot_be_written_is_kept_in_memory_within_bounds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: str
 ) -> None:
-    monkeypatch.setattr(transition_cache, "_MEMORY_LIMIT_BYTES", 5 * 800)
     if trouble == "read-only":
         (tmp_path / "transitions").write_text("in the way")
     elif trouble == "full disk":
@@ -172,8 +171,9 @@ def test_what_cannot_be_written_is_kept_in_memory_within_bounds(
             os.close(descriptor)
             raise OSError(errno.ENOSPC, "no space left on device")
 
-        monkeypatch.setattr(transition_cache.os, "fdopen", full)
-    cache = TransitionCache(pack_at(tmp_path), "key", limit_bytes=0 if trouble == "no room" else 1 << 30)
+        monkeypatch.setattr("tango_rt.pipeline.transition_cache.os.fdopen", full)
+    limit_bytes = 0 if trouble == "no room" else 1 << 30
+    cache = TransitionCache(pack_at(tmp_path), "key", limit_bytes, memory_bytes=5 * 800)
     for k in range(9):
         cache.keep((k, 0), PICTURES)
     assert [k for k in range(9) if (k, 0) in cache] == [4, 5, 6, 7, 8]
@@ -226,34 +226,24 @@ def test_parts_of_a_crossfade(pool: TransitionPool, pack: CharacterPack) -> None
 
 
 def test_a_worker_that_dies_is_replaced_and_its_work_done_again(
-    pool: TransitionPool, pack: CharacterPack, caplog: pytest.LogCaptureFixture
+    pool: TransitionPool, pack: CharacterPack, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    worker = pool._workers[0]
-    lost = pool.counts().n_workers_lost
-    pool.request(pool.store(pack, FLOW), CUTS[0])
-    worker._process.kill()
-    assert pool.transition(pool.store(pack, FLOW), CUTS[0], None) is not None
+    (tmp_path / "deaths").write_text("1")
+    store, lost = pool.store(pack, Deadly(tmp_path / "deaths")), pool.counts().n_workers_lost
+    pool.request(store, CUTS[0])
+    assert pool.transition(store, CUTS[0], None) == TransitionMaker(pack, FLOW).make(CUTS[0])
     assert pool.counts().n_workers_lost == lost + 1
     assert "died (exit code -9)" in caplog.text
 
 
-def test_a_cut_that_kills_its_workers_is_remembered(
-    pool: TransitionPool, pack: CharacterPack, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = pool.store(pack, FLOW)
-    worker, failed = pool._workers[0], pool.counts().n_failed
-    original = worker._start
-
-    def start() -> None:
-        original()
-        worker._process.kill()
-
-    monkeypatch.setattr(worker, "_start", start)
-    worker._process.kill()
+def test_a_cut_that_kills_its_workers_is_remembered(pool: TransitionPool, pack: CharacterPack, tmp_path: Path) -> None:
+    (tmp_path / "deaths").write_text("9")
+    store, before = pool.store(pack, Deadly(tmp_path / "deaths")), pool.counts()
     pool.request(store, CUTS[1])
     assert pool.transition(store, CUTS[1], None) is None and pool.failed(store, CUTS[1])
-    assert pool.counts().n_failed == failed + 1
-    monkeypatch.undo()
+    after = pool.counts()
+    assert (after.n_failed, after.n_workers_lost) == (before.n_failed + 1, before.n_workers_lost + 2)
+    (tmp_path / "deaths").write_text("0")
     pool.request(store, CUTS[1])  # not tried again
     pool.request(store, CUTS[2])
     assert pool.transition(store, CUTS[2], None) is not None
@@ -287,11 +277,11 @@ def test_a_pack_built_anew_is_not_mixed_up_with_its_predecessor(
 
 
 PARENT = """
-import sys, time
+import multiprocessing, time
 from tango_rt.pipeline.ahead import TransitionPool
 if __name__ == "__main__":
     pool = TransitionPool(2, 1 << 30)
-    print(*(worker._process.pid for worker in pool._workers), flush=True)
+    print(*(worker.pid for worker in multiprocessing.active_children()), flush=True)
     time.sleep(60)
 """
 

@@ -25,10 +25,11 @@ from engine import leftovers
 from engine.errors import BackendError, InputError
 from engine.folders import sibling_folder
 from tango_rt.cli import main
-from tango_rt.server import gate, metrics_endpoint
 from tango_rt.server import listening as listening_module
+from tango_rt.server import metrics_endpoint
 from tango_rt.server.clients import identify_client as client
 from tango_rt.server.config import ServerConfig, from_sources
+from tango_rt.server.gate import Gate, GateLimits
 from tango_rt.server.metrics import Metrics
 from tango_rt.server.refusals import RefusalLog
 from tango_rt.server.rooms import SilentCalls
@@ -72,7 +73,7 @@ def test_watchers_are_few_and_keep_no_session_out(packs: Path) -> None:
                 for _ in range(20)
             ]
             reasons = await settled(calls)
-            assert set(reasons) == {"TOO_MANY_WATCHERS"} and len(reasons) == len(calls) - gate._MAX_WATCHERS
+            assert set(reasons) == {"TOO_MANY_WATCHERS"} and len(reasons) == len(calls) - GateLimits().watchers
             assert (await health_of(channels[0])).status != NOT_SERVING
             metadata = (("authorization", "Bearer sesam"),)
             session = service_pb2_grpc.GestureServiceStub(channels[1]).StreamGestures(metadata=metadata)
@@ -88,11 +89,11 @@ def test_watchers_are_few_and_keep_no_session_out(packs: Path) -> None:
     within(work)
 
 
-def test_reflection_streams_are_few_and_end(packs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gate, "_REFLECTION_S", 0.5)
+def test_reflection_streams_are_few_and_end(packs: Path) -> None:
+    brief = GateLimits(reflection_s=0.5)
 
     async def work() -> None:
-        async with listening(packs) as server, grpc.aio.insecure_channel(server.addresses[0]) as to:
+        async with listening(packs, brief) as server, grpc.aio.insecure_channel(server.addresses[0]) as to:
             stub = reflection_pb2_grpc.ServerReflectionStub(to)
             calls = [stub.ServerReflectionInfo() for _ in range(5)]
             for call in calls:
@@ -107,11 +108,11 @@ def test_reflection_streams_are_few_and_end(packs: Path, monkeypatch: pytest.Mon
     within(work)
 
 
-def test_short_calls_have_room_of_their_own(packs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gate, "_MAX_SHORT", 0)
+def test_short_calls_have_room_of_their_own(packs: Path) -> None:
+    full = GateLimits(short_calls=0)
 
     async def work() -> None:
-        async with listening(packs) as server, grpc.aio.insecure_channel(server.addresses[0]) as to:
+        async with listening(packs, full) as server, grpc.aio.insecure_channel(server.addresses[0]) as to:
             await server.warm_up()
             stub = service_pb2_grpc.GestureServiceStub(to)
             info = stub.GetServerInfo(service_pb2.GetServerInfoRequest())
@@ -264,7 +265,7 @@ def test_a_client_that_leaves_before_it_is_answered_is_no_failure(packs: Path, s
 
     async def work() -> None:
         config = ServerConfig(packs)
-        door = gate.Gate([], config, Metrics(), SilentCalls(10), RefusalLog())
+        door = Gate([], config, Metrics(), SilentCalls(10), RefusalLog())
         answer = grpc.unary_unary_rpc_method_handler(lambda *_: asyncio.sleep(0, "answer"))
         with pytest.raises(asyncio.CancelledError):
             await door._counted("/tango_rt.v1.GestureService/GetServerInfo", answer).stream_stream(None, context)
@@ -325,10 +326,9 @@ def test_silent_connections_do_not_use_up_the_metrics(monkeypatch: pytest.Monkey
                 connection.close()
 
 
-def test_a_silent_connection_to_the_metrics_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics_endpoint._Handler, "timeout", 0.2)
+def test_a_silent_connection_to_the_metrics_ends() -> None:
     with (
-        Metrics().serve("127.0.0.1", 0) as endpoint,
+        metrics_endpoint.MetricsEndpoint(Metrics().registry, "127.0.0.1", 0, max_silent_s=0.2) as endpoint,
         socket.create_connection((endpoint.host, endpoint.port), timeout=10) as silent,
     ):
         assert silent.recv(1) == b""

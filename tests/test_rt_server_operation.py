@@ -85,11 +85,9 @@ def test_reflection_tells_the_services(packs: Path, told: bool) -> None:
     within(work)
 
 
-def test_packs_come_and_go_while_serving(packs: Path, made_packs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "_LOOK_S", 0.05)
-
+def test_packs_come_and_go_while_serving(packs: Path, made_packs: Path) -> None:
     async def work() -> None:
-        async with listening(packs) as server, grpc.aio.insecure_channel(server.addresses[0]) as to:
+        async with listening(packs, look_s=0.05) as server, grpc.aio.insecure_channel(server.addresses[0]) as to:
             await server.warm_up()
             stub = service_pb2_grpc.GestureServiceStub(to)
 

@@ -10,7 +10,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tango_rt.pipeline.store import CharacterStore
-from tango_rt.server import session as session_module
 from tango_rt.server.checks import SessionPlan, plan_session
 from tango_rt.server.config import ServerConfig
 from tango_rt.server.metrics import Metrics
@@ -26,12 +25,11 @@ RATES = (8000, 16_000, 22_050, 44_100, 48_000)
 
 
 @pytest.fixture(scope="module")
-def opener(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opener]:
+def opener(tmp_path_factory: pytest.TempPathFactory) -> Opener:
     folder = tmp_path_factory.mktemp("packs")
     make_pack(folder / "anna.tango")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session_module, "_PACED_BUDGET_S", 100.0)  # what is heard must not depend on the machine
-        yield Opener(ServerConfig(characters=folder), CharacterStore(folder), None, Metrics())
+    # what is heard must not depend on the machine
+    return Opener(ServerConfig(characters=folder), CharacterStore(folder), None, Metrics(), paced_budget_s=100.0)
 
 
 def a_plan(server: ServerConfig, rate_hz: int = 16_000, **fields: Any) -> SessionPlan:

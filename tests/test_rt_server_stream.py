@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,13 @@ import numpy as np
 import pytest
 
 from tango_rt.pipeline.ahead import TransitionPool
+from tango_rt.pipeline.store import CharacterStore
+from tango_rt.server.admission import Admission, UnpacedTurns
+from tango_rt.server.checks import plan_session
+from tango_rt.server.config import ServerConfig
+from tango_rt.server.metrics import Metrics
+from tango_rt.server.opening import Opener
+from tango_rt.server.prices import Prices
 from tango_rt.server.session import Session
 from tango_rt.server.speech import span_start
 from tango_rt.server.stream import LiveStream
@@ -220,26 +228,59 @@ def test_what_was_decided_before_an_interrupt_came_is_not_shown(
     assert len(heard.frames) == heard.finished[0].played_frames == 4 and heard.finished[0].interrupted
 
 
+class Talk:
+    """A call without a network: requests are heard in the turn of the loop in which they are put."""
+
+    def __init__(self) -> None:
+        self.requests: asyncio.Queue[Any] = asyncio.Queue()
+        self.read = self.requests.get
+        self.heard = Heard()
+
+    async def write(self, response: Any) -> None:
+        self.heard.take(response)
+
+
 @pytest.mark.parametrize("at", [4, 6])
 def test_an_interrupt_in_the_moment_in_which_a_frame_is_due(
     characters: Path, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
     """Before the first frame of a step is shown, or in its middle: what was ready is not there any more."""
-    sleep = LiveStream._sleep
-    cut = session_pb2.Interrupt(mode=session_pb2.Interrupt.MODE_CUT)
+    server, metrics = ServerConfig(characters=characters), Metrics()
+    talk, ready_when_due = Talk(), []
 
-    async def interrupted(self: LiveStream, until_s: float | None) -> bool:
-        in_time = await sleep(self, until_s)
-        session = self._session
-        if in_time and session.has_frame and session.under_way is not None and session.n_frames >= at:
-            await self._interrupt(cut)
-            assert not session.has_frame
-        return in_time
+    async def perform() -> None:
+        loop = asyncio.get_running_loop()
+        call_at = loop.call_at
+        opener = Opener(server, CharacterStore(characters), None, metrics)
+        opened = opener.open(plan_session(config().config, server), "s", server.max_chunk_s)
+        session = opened.session
 
-    monkeypatch.setattr(LiveStream, "_sleep", interrupted)
-    heard = said(characters, config(), audio(speech(2.0), "u"), end(), 0.5)
-    assert heard.code is grpc.StatusCode.OK, heard.text
-    assert len(heard.finished) == 1 and heard.finished[0].interrupted
+        def timed(when_s: float, callback: Any, *arguments: Any, **context: Any) -> Any:
+            def due() -> None:
+                if (
+                    session.has_frame
+                    and session.under_way is not None
+                    and session.n_frames >= at
+                    and not ready_when_due
+                ):
+                    for request in (interrupt("MODE_CUT"), grpc.aio.EOF):
+                        talk.requests.put_nowait(request)
+                    loop.call_soon(lambda: ready_when_due.append(session.has_frame))
+                callback(*arguments)  # after what was put
+
+            is_frame = callback.__module__ == LiveStream.__module__  # and not the sleep of a limit
+            return call_at(when_s, due if is_frame else callback, *(() if is_frame else arguments), **context)
+
+        monkeypatch.setattr(loop, "call_at", timed)
+        for request in (audio(speech(2.0), "u"), end()):
+            talk.requests.put_nowait(request)
+        with ThreadPoolExecutor(1) as executor:
+            turns = UnpacedTurns(Admission(server, Prices({})))
+            await LiveStream(opened, talk, executor, turns, server, metrics, loop.time()).run()
+
+    asyncio.run(asyncio.wait_for(perform(), 30))
+    assert ready_when_due == [False], "it was there first"
+    assert len(talk.heard.finished) == 1 and talk.heard.finished[0].interrupted
 
 
 def test_any_cut_leaves_a_stream_that_decodes(characters: Path) -> None:

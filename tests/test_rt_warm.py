@@ -1,5 +1,6 @@
 """Warming a pack: the cuts that are likely, drawn before anybody waits for them."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,6 @@ from engine.blending.blender import open_blender
 from engine.character.pack import CharacterPack
 from engine.motion_graph.graph import CONTINUE
 from tango_rt.cli import main
-from tango_rt.pipeline import warm as warm_module
 from tango_rt.pipeline.character import open_character
 from tango_rt.pipeline.drawers import draw_ahead
 from tango_rt.pipeline.live import LiveOptions
@@ -21,9 +21,8 @@ from tests.helpers.fakes import make_pack
 from tests.helpers.speech import write_speech
 
 
-@pytest.fixture(autouse=True)
-def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(warm_module, "_PERFORMED_S", 30)
+def brief(n_cuts: int) -> WarmOptions:
+    return WarmOptions(n_cuts=n_cuts, performed_s=30)
 
 
 @pytest.fixture
@@ -34,7 +33,7 @@ def path(tmp_path: Path) -> Path:
 def test_likely_cuts_are_edges_and_hold_those_of_the_speech(path: Path, tmp_path: Path) -> None:
     character = open_character(path)
     speech = read_audio(write_speech(tmp_path / "speech.wav", 6))
-    cuts = likely_cuts(character, [speech], 10_000)
+    cuts = likely_cuts(character, [speech], brief(10_000))
     graph = character.pack.graph
     cut = graph.kind != CONTINUE
     edges = set(zip(graph.sources[cut].tolist(), graph.indices[cut].tolist(), strict=True))
@@ -49,24 +48,27 @@ def test_likely_cuts_are_edges_and_hold_those_of_the_speech(path: Path, tmp_path
         if step.cut_to is not None:
             taken.add((step.node, step.cut_to))
     assert taken <= set(cuts)
-    assert likely_cuts(character, [speech], 3) == likely_cuts(open_character(path), [speech], 3)
-    assert len(likely_cuts(character, [np.zeros(0, np.float32)], 2)) == 2
+    assert likely_cuts(character, [speech], brief(3)) == likely_cuts(open_character(path), [speech], brief(3))
+    assert len(likely_cuts(character, [np.zeros(0, np.float32)], brief(2))) == 2
 
 
 def test_warm_transitions_are_ready(path: Path) -> None:
-    result = warm_transitions(path, [], WarmOptions(n_cuts=5))
+    result = warm_transitions(path, [], brief(5))
     assert (result.n_cuts, result.n_computed, result.n_cached) == (5, 5, 0)
-    again = warm_transitions(path, [], WarmOptions(n_cuts=6))
+    again = warm_transitions(path, [], brief(6))
     assert (again.n_cuts, again.n_computed, again.n_cached) == (6, 1, 5)
     store = TransitionStore(CharacterPack.open(path), open_blender("flow"))
-    assert all(map(store.is_cached, likely_cuts(open_character(path), [], 6)))
+    assert all(map(store.is_cached, likely_cuts(open_character(path), [], brief(6))))
 
 
 def run(*arguments: object) -> None:
     main(["character", *map(str, arguments)])
 
 
-def test_command(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tango_rt.pipeline.warm.WarmOptions", partial(WarmOptions, performed_s=30))
     options = "--cuts", 2, "--jobs", 1, "--blender=crossfade"
     result = run_json(capsys, "character", "warm", path, write_speech(tmp_path / "speech.wav", 3), *options)
     assert (result["n_cuts"], result["n_computed"], result["blender"]) == (2, 2, "crossfade")
@@ -89,7 +91,7 @@ def test_without_workers_one_process_draws(
 
     monkeypatch.setattr("multiprocessing.context.SpawnProcess.start", refused)
     character = open_character(make_pack(tmp_path / "anna.tango", (20, 12)).path)
-    cuts = likely_cuts(character, [], 6)
+    cuts = likely_cuts(character, [], brief(6))
     store = TransitionStore(character.pack, open_blender("crossfade"))
     assert list(draw_ahead(store, cuts, 2)) == cuts and all(map(store.is_cached, cuts))
     assert caplog.messages == ["transitions are drawn in this process only: no others can be started (no more)"]

@@ -222,7 +222,8 @@ def test_without_shared_memory_the_processes_that_track_poses_say_so(monkeypatch
     def refused(*_: object) -> None:
         raise OSError(30, "Read-only file system", "/dev/shm/pym-1-x")
 
-    monkeypatch.setattr(Workers, "_start", refused)
+    monkeypatch.setattr("tango_rt.characters.pose_workers.ensure_models", Path)
+    monkeypatch.setattr("multiprocessing.context.BaseContext.RawArray", refused)
     said = r"processes that track poses cannot be started \(Read-only file system\): they need shared memory"
     with Workers(1) as workers, pytest.raises(BackendError, match=said):
         workers.slot(100)

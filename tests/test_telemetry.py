@@ -55,9 +55,9 @@ def clean(found: Watched) -> bool:
 @pytest.mark.parametrize("tracing", [True, False])
 def test_the_watcher_sees_what_it_looks_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracing: bool) -> None:
     """Nothing leaves this machine for it: a datagram socket that is connected has sent nothing."""
-    if tracing and not watcher._can_trace():
+    if tracing and not watcher.can_trace():
         pytest.skip("strace is not installed or not allowed here: only Python code can be watched")
-    monkeypatch.setattr(watcher, "_can_trace", lambda: tracing)
+    monkeypatch.setattr(watcher, "can_trace", lambda: tracing)
     code = """
 import os, pathlib, socket, subprocess, sys
 for address in ("192.0.2.1", "127.0.0.1"):
@@ -82,9 +82,9 @@ open(os.devnull, "w").close()
 @pytest.mark.parametrize("family", ["AF_INET", "AF_INET6"])
 def test_native_code_without_a_tracer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str) -> None:
     """No hook of Python's sees it: the kernel does."""
-    if not watcher._can_seal():
+    if not watcher.can_seal():
         pytest.skip("no seccomp here: of native code only what it leaves in the home is seen")
-    monkeypatch.setattr(watcher, "_can_trace", lambda: False)
+    monkeypatch.setattr(watcher, "can_trace", lambda: False)
     code = f"import ctypes, socket; ctypes.CDLL(None).socket(int(socket.{family}), 2, 0)"
     found = watch(python(code), tmp_path / "asking", [])
     assert found.asked == ("a socket of the network",)

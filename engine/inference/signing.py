@@ -22,15 +22,21 @@ from typing import Any
 from engine.files import open_plain, read_plain
 from engine.folders import private_folder, state_place
 from engine.inference.engine_key import content_digest
+from engine.warn import warn_once
 
 __all__ = ["KEY", "is_own", "sign"]
 
 KEY = "engines.key"
 KEY_BYTES = 32
 _FIELD = "signature"
-_MACHINE_ID = Path("/etc/machine-id")
+MACHINE_ID = Path("/etc/machine-id")
 _MAX_ID_BYTES = 1 << 10
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+_NOT_KEPT = (
+    "no signing key can be stored, so other processes run these engines only with --trust-engines: there is no "
+    "writable home folder, set XDG_STATE_HOME to one"
+)
 
 _log = logging.getLogger(__name__)
 
@@ -42,28 +48,29 @@ def sign(content: Mapping[str, Any]) -> dict[str, Any]:
     """
     key = _kept_key() or _new_key()
     if key is None:
-        _say_not_kept()
+        warn_once(_log, _NOT_KEPT)
     return {**content, _FIELD: _signature(key or _process_key(), content)}
 
 
-def is_own(content: Mapping[str, Any]) -> bool:
+def is_own(content: Mapping[str, Any], machine_id: Path = MACHINE_ID) -> bool:
     """Whether a JSON object was signed by this user on this machine, and is unchanged."""
     found = content.get(_FIELD)
     try:
-        wanted = _signature(_kept_key() or _process_key(), {name: content[name] for name in content if name != _FIELD})
+        rest = {name: content[name] for name in content if name != _FIELD}
+        wanted = _signature(_kept_key() or _process_key(), rest, machine_id)
     except (ValueError, RecursionError):  # values that JSON reads but does not write, such as NaN
         return False
     return isinstance(found, str) and hmac.compare_digest(wanted.encode(), found.encode("utf-8", "replace"))
 
 
-def _signature(key: bytes, content: Mapping[str, Any]) -> str:
-    return hmac.new(key, _machine_id() + content_digest(content).encode(), "sha256").hexdigest()
+def _signature(key: bytes, content: Mapping[str, Any], machine_id: Path = MACHINE_ID) -> str:
+    return hmac.new(key, _number_in(machine_id) + content_digest(content).encode(), "sha256").hexdigest()
 
 
-def _machine_id() -> bytes:
+def _number_in(machine_id: Path) -> bytes:
     """Empty if there is none, as in many containers: then the key alone decides."""
     with suppress(OSError):
-        return read_plain(_MACHINE_ID, _MAX_ID_BYTES).strip()
+        return read_plain(machine_id, _MAX_ID_BYTES).strip()
     return b""
 
 
@@ -106,11 +113,3 @@ def _of_this_user_alone(status: os.stat_result) -> bool:
 @functools.cache
 def _process_key() -> bytes:
     return secrets.token_bytes(KEY_BYTES)
-
-
-@functools.cache
-def _say_not_kept() -> None:
-    _log.warning(
-        "no signing key can be stored, so other processes run these engines only with --trust-engines: there is no "
-        "writable home folder, set XDG_STATE_HOME to one"
-    )

@@ -1,6 +1,5 @@
 """One tracked reference video: joints, shots and voice. The slow part, so it is cached by the file's content."""
 
-import functools
 import hashlib
 import logging
 import os
@@ -20,6 +19,7 @@ from engine.features.archive import read_arrays
 from engine.features.motion import smplx_motion_vectors
 from engine.files import read_plain
 from engine.folders import cache_folder, why_no_cache
+from engine.warn import warn_once
 from tango_rt.characters.pose import BLOCK_FRAMES, MASK_ROWS, RawPose, estimate_poses
 from tango_rt.characters.shots import ShotDetector
 from tango_rt.characters.smplx import joint_positions, read_body_model, read_smplx
@@ -244,6 +244,5 @@ def _save(folder: Path | None, name: str, found: _Found) -> None:
                 os.unlink(partial)
 
 
-@functools.cache
 def _say_not_kept(reason: str) -> None:
-    _log.warning("the tracking result is not cached, so the next build of this video will take as long: %s", reason)
+    warn_once(_log, f"the tracking result is not cached, so the next build of this video will take as long: {reason}")

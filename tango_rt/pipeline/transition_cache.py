@@ -29,7 +29,6 @@ __all__ = ["CACHE_LIMIT_BYTES", "FOLDER", "TransitionCache"]
 
 CACHE_LIMIT_BYTES = 2 << 30
 """Per pack: about 14,000 transitions of 1280x720."""
-_MEMORY_LIMIT_BYTES = 32 << 20
 
 FOLDER = "transitions"
 _N_PICTURES = 2 * FRAMES_PER_NODE
@@ -47,11 +46,15 @@ _PARTIAL_S = 3600.0  # a partial file this old will not be finished
 class TransitionCache:
     """The transitions of one pack under one key. Threads may share it."""
 
-    def __init__(self, pack: CharacterPack, key: str, limit_bytes: int = CACHE_LIMIT_BYTES) -> None:
+    def __init__(
+        self, pack: CharacterPack, key: str, limit_bytes: int = CACHE_LIMIT_BYTES, memory_bytes: int = 32 << 20
+    ) -> None:
+        """limit_bytes: on disk, of all of the pack; memory_bytes: of what cannot be written."""
         self._root = pack.path / FOLDER
         self._secret = bytes.fromhex(pack.sha256)
         self._folder = self._root / key
         self._limit_bytes = limit_bytes
+        self._memory_bytes = memory_bytes
         self._unsaved: OrderedDict[Cut, list[bytes]] = OrderedDict()
         self._unsaved_bytes = 0
         self._known_bytes: int | None = None  # total size of the pack's cache
@@ -128,7 +131,7 @@ class TransitionCache:
         self._forget(cut)
         self._unsaved[cut] = pictures
         self._unsaved_bytes += sum(map(len, pictures))
-        while self._unsaved_bytes > _MEMORY_LIMIT_BYTES and len(self._unsaved) > 1:
+        while self._unsaved_bytes > self._memory_bytes and len(self._unsaved) > 1:
             self._forget(next(iter(self._unsaved)))
 
     def _forget(self, cut: Cut) -> None:

@@ -27,7 +27,6 @@ _IDLE_STEPS = 450  # per round; 1 minute
 # The speech is rearranged in pieces of this length: unchanged, a voice keeps to the motion that belongs to it.
 # Of 0.7, 1.5 and 3 s, this length found the most cuts of unseen speech.
 _PIECE = 3 * SAMPLE_RATE // 2
-_PERFORMED_S = 7200  # of sound in total, which takes half a minute; half an hour of sound ranks cuts worse
 _PLANNED = 0.1  # weight relative to a cut that is taken: planned cuts may change, but are requested all the same
 
 
@@ -39,6 +38,7 @@ class WarmOptions:
     n_cuts: int = 400
     lookahead_nodes: int = 2  # that of the sessions to come; other look-aheads choose other cuts
     n_workers: int = 1  # processes
+    performed_s: float = 7200.0  # of sound that ranks the cuts; takes half a minute, and half an hour ranks worse
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def warm_transitions(
         sounds.append(read_audio(speech, warn=heard.append))
         check_audible(sounds[-1], speech)
         warnings += [f"{speech.name}: {text}" for text in heard]
-    cuts = likely_cuts(character, sounds, options.n_cuts, options.lookahead_nodes)
+    cuts = likely_cuts(character, sounds, options)
     store = TransitionStore(character.pack, open_blender(options.blender))
     n_missing = sum(not store.is_cached(cut) for cut in cuts)
     with (
@@ -96,23 +96,21 @@ def warm_transitions(
     )
 
 
-def likely_cuts(
-    character: Character, speeches: Sequence[np.ndarray], n_cuts: int, lookahead_nodes: int = 2
-) -> list[Cut]:
+def likely_cuts(character: Character, speeches: Sequence[np.ndarray], options: WarmOptions) -> list[Cut]:
     """At most n_cuts cuts, most frequent first: those of its own voice and of speeches (float32, 16 kHz), and of the
     same rearranged, with rests in between."""
-    live = character.performer(LiveOptions(lookahead_nodes=lookahead_nodes))
+    live = character.performer(LiveOptions(lookahead_nodes=options.lookahead_nodes))
     sounds = [character.pack.recording.samples, *speeches]
     seen: dict[Cut, float] = defaultdict(float)
     rng = np.random.default_rng(0)
     round_s = max(1.0, sum(map(len, sounds)) / SAMPLE_RATE)
-    for number in range(ceil(_PERFORMED_S / round_s)):
+    for number in range(ceil(options.performed_s / round_s)):
         for step in _performed(live, sounds if number == 0 else [_rearranged(sound, rng) for sound in sounds]):
             if step.cut_to is not None:
                 seen[step.node, step.cut_to] += 1
             for cut in step.planned:
                 seen[cut] += _PLANNED
-    return sorted(seen, key=lambda cut: (-seen[cut], cut))[:n_cuts]
+    return sorted(seen, key=lambda cut: (-seen[cut], cut))[: options.n_cuts]
 
 
 def _performed(live: LivePerformer, sounds: Sequence[np.ndarray]) -> Iterator[Step]:

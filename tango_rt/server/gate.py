@@ -10,6 +10,7 @@ import hmac
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -22,18 +23,13 @@ from tango_rt.server.requests import receive_request
 from tango_rt.server.rooms import Room, SilentCalls
 from tango_rt.server.status import Refusal, abort
 
-__all__ = ["Gate"]
+__all__ = ["DEFAULT_LIMITS", "Gate", "GateLimits"]
 
 _HEALTH = "/grpc.health.v1.Health/"
 _WATCH = _HEALTH + "Watch"
 _REFLECTION = "/grpc.reflection."
 _OURS = "/tango_rt.v1."
 _WARM_UP_S = 2.0
-
-_MAX_WATCHERS, _MAX_WATCHERS_OF_CONNECTION = 32, 4
-_MAX_REFLECTIONS, _MAX_REFLECTIONS_OF_CONNECTION = 8, 2
-_MAX_SHORT = 100
-_REFLECTION_S = 30.0
 
 _MISSING = Refusal(
     grpc.StatusCode.UNAUTHENTICATED,
@@ -49,26 +45,48 @@ _WARMING_UP = Refusal(
 )
 
 
+@dataclass(frozen=True)
+class GateLimits:
+    """Calls at once of each kind but sessions and clips."""
+
+    watchers: int = 32  # of health; as many as sessions, where those are more
+    watchers_per_connection: int = 4
+    reflections: int = 8
+    reflections_per_connection: int = 2
+    reflection_s: float = 30.0  # how long one may last
+    short_calls: int = 100
+
+
+DEFAULT_LIMITS = GateLimits()
+
+
 class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]
     """tokens: those that are accepted; empty: no token is required."""
 
     def __init__(
-        self, tokens: Iterable[str], config: ServerConfig, metrics: Metrics, silent: SilentCalls, log: RefusalLog
+        self,
+        tokens: Iterable[str],
+        config: ServerConfig,
+        metrics: Metrics,
+        silent: SilentCalls,
+        log: RefusalLog,
+        limits: GateLimits = DEFAULT_LIMITS,
     ) -> None:
         """silent: shared with the service, whose sessions also wait for a first message."""
         self.is_warm = False
         self._digests = [_digest(token) for token in tokens]
         self._config = config
+        self._reflection_s = limits.reflection_s
         self._metrics = metrics
         self._silent = silent
         self._log = log
         # clients that check the health of their connections hold a watcher on each
-        most_watchers = max(_MAX_WATCHERS, config.max_sessions)
-        self._watchers = Room("TOO_MANY_WATCHERS", "health watchers", most_watchers, _MAX_WATCHERS_OF_CONNECTION)
+        most_watchers = max(limits.watchers, config.max_sessions)
+        self._watchers = Room("TOO_MANY_WATCHERS", "health watchers", most_watchers, limits.watchers_per_connection)
         self._reflections = Room(
-            "TOO_MANY_REFLECTIONS", "reflection streams", _MAX_REFLECTIONS, _MAX_REFLECTIONS_OF_CONNECTION
+            "TOO_MANY_REFLECTIONS", "reflection streams", limits.reflections, limits.reflections_per_connection
         )
-        self._short = Room("TOO_MANY_CALLS", "short calls", _MAX_SHORT)
+        self._short = Room("TOO_MANY_CALLS", "short calls", limits.short_calls)
 
     async def intercept_service(
         self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any
@@ -100,12 +118,12 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]
                 if not handler.request_streaming:
                     requests = await receive_request(context, self._silent, self._config.idle_timeout_s)
                 with self._room(method, peer_address(context)):
-                    async with asyncio.timeout(_REFLECTION_S if method.startswith(_REFLECTION) else None) as limit:
+                    async with asyncio.timeout(self._reflection_s if method.startswith(_REFLECTION) else None) as limit:
                         await _answer(behave, requests, context)
             except TimeoutError:
                 if not limit.expired():
                     raise
-                message = f"a reflection stream may last {_REFLECTION_S:g} s: open another one"
+                message = f"a reflection stream may last {self._reflection_s:g} s: open another one"
                 refusal = Refusal(grpc.StatusCode.DEADLINE_EXCEEDED, "REFLECTION_TIMEOUT", message)
                 await self._refuse(refusal, method, context)
             except Refusal as refusal:

@@ -21,7 +21,7 @@ from tango_rt.pipeline.ahead import TransitionPool
 from tango_rt.pipeline.captions import check_text
 from tango_rt.pipeline.store import CharacterStore
 from tango_rt.server.config import ServerConfig
-from tango_rt.server.gate import Gate
+from tango_rt.server.gate import DEFAULT_LIMITS, Gate, GateLimits
 from tango_rt.server.health import Health
 from tango_rt.server.metrics import Metrics
 from tango_rt.server.prices import measure_prices
@@ -57,8 +57,10 @@ class GestureServer:
     report vouches for.
     """
 
-    def __init__(self, config: ServerConfig) -> None:
+    def __init__(self, config: ServerConfig, limits: GateLimits = DEFAULT_LIMITS, look_s: float = 2.0) -> None:
+        """look_s: how often the folder of characters is looked at."""
         self.config = config
+        self._limits = limits
         listen = [parse_address(text) for text in config.listen]
         check_plaintext(listen, config)
         self.store = CharacterStore(config.characters)
@@ -77,7 +79,7 @@ class GestureServer:
         self._listen = listen
         self._tokens = tokens
         self._health = Health([SERVICE])
-        self._folder = FolderWatch(self.store, config, self.metrics, self.networks)
+        self._folder = FolderWatch(self.store, config, self.metrics, self.networks, look_s)
         self._tasks: list[asyncio.Task[None]] = []
         self._stack = AsyncExitStack()
 
@@ -107,7 +109,14 @@ class GestureServer:
                 self.config, self.store, self._pool, self._executor, self.metrics, self.networks
             )
             stack.callback(self._service.close)
-            self._gate = Gate(self._tokens, self.config, self.metrics, self._service.silent, self._service.refusals)
+            self._gate = Gate(
+                self._tokens,
+                self.config,
+                self.metrics,
+                self._service.silent,
+                self._service.refusals,
+                self._limits,
+            )
             self._server = self._grpc_server()
             self.addresses = tuple(self._bind(address) for address in self._listen)
             await self._server.start()

@@ -16,16 +16,16 @@ from engine.errors import InputError
 __all__ = ["MetricsEndpoint"]
 
 _MAX_CONNECTIONS = 8
-_SILENT_S = 5.0
 
 
 class MetricsEndpoint:
     """`port` is the real one. Raises InputError if it is not available."""
 
-    def __init__(self, registry: CollectorRegistry, host: str, port: int) -> None:
+    def __init__(self, registry: CollectorRegistry, host: str, port: int, max_silent_s: float = 5.0) -> None:
+        """max_silent_s: a connection that says nothing for so long is closed."""
         try:
             family, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-            self._server = _server_class(family)(place[:2], _Handler)
+            self._server = _server_class(family)(place[:2], _handler_of(max_silent_s))
         except OSError as error:
             raise InputError(f"metrics cannot be served at {host}:{port}: {error.strerror or error}") from error
         self._server.set_app(make_wsgi_app(registry))
@@ -45,8 +45,6 @@ class MetricsEndpoint:
 
 
 class _Handler(WSGIRequestHandler):
-    timeout = _SILENT_S
-
     def log_message(self, format: str, *arguments: Any) -> None:
         """Nothing: requests are not logged."""
 
@@ -82,3 +80,7 @@ class _Server(ThreadingMixIn, WSGIServer):
 def _server_class(family: int) -> type[_Server]:
     """HTTPServer itself only listens on IPv4."""
     return type("_Server", (_Server,), {"address_family": family})
+
+
+def _handler_of(timeout_s: float) -> type[_Handler]:
+    return type("_Handler", (_Handler,), {"timeout": timeout_s})

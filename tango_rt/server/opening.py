@@ -56,6 +56,7 @@ class Opener:
     networks: Networks | None = None  # of all sessions
     pictures: SharedPictures | None = None  # of all sessions
     stages: Callable[[PackInfo], Sequence[PictureStage]] = lambda _: ()  # for a new session
+    paced_budget_s: float = 0.01  # of listening, a step in real time
 
     def open(self, plan: SessionPlan, session_id: str, max_chunk_s: float) -> NewSession:
         """Raises Refusal for a character or a retrieval that is not available."""
@@ -78,6 +79,7 @@ class Opener:
             FrameCoder(plan.encoding, info, self.pictures),
             character.pack["clip_start"],
             self.metrics,
+            self.paced_budget_s,
         )
         answer = accepted(
             session_id,

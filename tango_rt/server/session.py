@@ -34,7 +34,6 @@ ATTENTION: dict[int, float] = {
 }
 """How much idle steps in a state resemble speech: at 0, leaving rest costs most; at 1, nothing."""
 
-_PACED_BUDGET_S = 0.01  # of analysis per step: the next frame must not wait
 _FAST_BUDGET_S = 0.05  # other sessions need the thread too
 
 
@@ -66,8 +65,10 @@ class Session:
         coder: FrameCoder,
         clip_start: np.ndarray,
         metrics: Metrics,
+        paced_budget_s: float = 0.01,
     ) -> None:
-        """clip_start: first node of each clip."""
+        """clip_start: first node of each clip. paced_budget_s: for analysis per step in real time: the next frame must
+        not wait."""
         self.plan = plan
         self.queue = queue
         self.n_frames = 0
@@ -81,6 +82,7 @@ class Session:
         self._coder = coder
         self._clip_start = clip_start
         self._metrics = metrics
+        self._paced_budget_s = paced_budget_s
         self._hearing = Hearing(queue, performer, plan, keeps_sound=stages.lookahead_s is not None)
         self._echo = Echo(plan)
         self._shown: _Shown | None = None
@@ -236,7 +238,7 @@ class Session:
 
     def _listen(self) -> None:
         start_s = time.perf_counter()
-        self.unheard = self._hearing.listen(_PACED_BUDGET_S if self.plan.realtime else _FAST_BUDGET_S)
+        self.unheard = self._hearing.listen(self._paced_budget_s if self.plan.realtime else _FAST_BUDGET_S)
         self._heard_s += time.perf_counter() - start_s
 
     def _begin(self, shown: _Shown, messages: list[Response]) -> None:

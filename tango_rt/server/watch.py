@@ -23,7 +23,6 @@ __all__ = ["FolderWatch", "watch_characters", "watch_loop"]
 
 _log = logging.getLogger(__name__)
 
-_LOOK_S = 2.0
 _REST = 20.0  # pause between scans, as a multiple of their duration: for thousands of packs, 1/20 of a core is enough
 _LAG_S = 0.1
 _LAGS_KEPT = 100  # 10 s
@@ -57,15 +56,22 @@ async def watch_characters(
         took_s = loop.time() - began_s
         looked.set()
         await loop.run_in_executor(executor, folder.verify)
-        await asyncio.sleep(max(_LOOK_S, _REST * took_s))
+        await asyncio.sleep(max(folder.look_s, _REST * took_s))
 
 
 class FolderWatch:
     """Opens characters ahead of time, so that no session waits for it."""
 
     def __init__(
-        self, store: CharacterStore, config: ServerConfig, metrics: Metrics, networks: Networks | None = None
+        self,
+        store: CharacterStore,
+        config: ServerConfig,
+        metrics: Metrics,
+        networks: Networks | None = None,
+        look_s: float = 2.0,
     ) -> None:
+        """look_s: from one look to the next, at the least."""
+        self.look_s = look_s
         self.ending = threading.Event()
         self._store = store
         self._config = config
@@ -84,7 +90,7 @@ class FolderWatch:
 
     def verify(self) -> None:
         """Read newly opened packs completely, for at most the time between two scans."""
-        until_s = time.monotonic() + _LOOK_S
+        until_s = time.monotonic() + self.look_s
         while self._unverified and time.monotonic() < until_s and not self.ending.is_set():
             character_id, _ = self._unverified.popitem(last=False)
             with suppress(TangoError):  # the next scan reports it

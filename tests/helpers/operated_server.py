@@ -15,6 +15,7 @@ from grpc_status import rpc_status
 
 from engine.timebase import SAMPLE_RATE
 from tango_rt.server.config import ServerConfig
+from tango_rt.server.gate import DEFAULT_LIMITS, GateLimits
 from tango_rt.server.listening import GestureServer
 from tango_rt.v1 import media_pb2, service_pb2_grpc, session_pb2
 
@@ -23,10 +24,12 @@ NOT_SERVING, SERVING = health_pb2.HealthCheckResponse.NOT_SERVING, health_pb2.He
 
 
 @contextlib.asynccontextmanager
-async def listening(characters: Path, **options: Any) -> AsyncIterator[GestureServer]:
+async def listening(
+    characters: Path, limits: GateLimits = DEFAULT_LIMITS, look_s: float = 2.0, **options: Any
+) -> AsyncIterator[GestureServer]:
     """A server in this process that is not warm yet."""
     options.setdefault("listen", ("127.0.0.1:0",))
-    async with GestureServer(ServerConfig(characters, **options)) as server:
+    async with GestureServer(ServerConfig(characters, **options), limits, look_s) as server:
         yield server
 
 

@@ -105,12 +105,12 @@ def watch(
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("TANGO_", "XDG_", "MPL"))}
     told = {"HOME": str(home), "TMPDIR": str(temporary), "PYTHONDONTWRITEBYTECODE": "1"}
     words = [str(word) for word in command]
-    tracing = _can_trace()
+    tracing = can_trace()
     if tracing:
         words = [*_STRACE, "-o", str(log / "of"), *words]
     else:
         told |= _audit(log)
-        if not sockets and _can_seal():
+        if not sockets and can_seal():
             words = [sys.executable, "-S", "-E", "-c", _SEALED, *words]
     done = subprocess.run(words, env={**kept, **told, **environment}, cwd=folder, capture_output=True, text=True)
     asked, wrote, ran = _traced(log) if tracing else _audited(log)
@@ -125,7 +125,7 @@ def watch(
 
 
 @cache
-def _can_trace() -> bool:
+def can_trace() -> bool:
     """It may be absent, and a container may forbid it."""
     if shutil.which("strace") is None:
         return False
@@ -134,7 +134,7 @@ def _can_trace() -> bool:
 
 
 @cache
-def _can_seal() -> bool:
+def can_seal() -> bool:
     return subprocess.run([sys.executable, "-S", "-E", "-c", _SEALED, "true"], capture_output=True).returncode == 0
 
 
