@@ -46,11 +46,11 @@ def test_what_is_no_prior_is_refused(tmp_path: Path) -> None:
     whole = file.read_bytes()
     wrong = [replace(QUICK, mouth=True), replace(QUICK, scales=(8, 32))]
     for options in wrong:
-        with pytest.raises(ArtifactError, match="is no prior for a fit"):
+        with pytest.raises(ArtifactError, match="is not a prior for a fit"):
             load_prior(file, options)
     for content in (b"", b"hello", whole[:500], whole[:-100], whole.replace(b"8/both", b"8/loth")):
         file.write_bytes(content)
-        with pytest.raises(ArtifactError, match="is no prior for a fit") as refused:
+        with pytest.raises(ArtifactError, match="is not a prior for a fit") as refused:
             load_prior(file, QUICK)
         assert "\n" not in str(refused.value)
     np.savez(file, **{"8/voice": np.full((15, 15), np.nan, np.float32)})

@@ -123,9 +123,9 @@ def test_silence_of_no_length() -> None:
 
 def test_refusals() -> None:
     stream = WindowedStream(network, WIDTHS, WindowPlan(4, 0, 0), int, (3,))
-    with pytest.raises(ValueError, match=r"\(5,\), want \(n, 3\)"):
+    with pytest.raises(ValueError, match=r"\(5,\), expected \(n, 3\)"):
         stream.push(np.zeros(5, np.float32))
-    with pytest.raises(ValueError, match=r"want \(n, 3\)"):
+    with pytest.raises(ValueError, match=r"expected \(n, 3\)"):
         stream.push(np.zeros((5, 2), np.float32))
     stream.flush()
     with pytest.raises(RuntimeError, match="over"):

@@ -147,7 +147,7 @@ def test_bundle_gives_the_features_of_the_network(tmp_path: Path, config: MiniCo
     embedding.close()
     manifest = tmp_path / "mini" / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"name": "mini"', '"name": "other"'))
-    with pytest.raises(ArtifactError, match="bundle of 'other', want 'mini'"):
+    with pytest.raises(ArtifactError, match="bundle of 'other', expected 'mini'"):
         MiniEmbedding.of(Networks.open(tmp_path / "mini"))
 
 
