@@ -79,7 +79,7 @@ def test_a_full_disk_leaves_the_old_one(pack: CharacterPack, monkeypatch: pytest
 
 @pytest.mark.parametrize("name", [*(name for name in NAMES if name != "onset"), "", "../embeddings/onset", "/etc"])
 def test_what_is_not_there_is_named(pack: CharacterPack, name: str) -> None:
-    with pytest.raises(InputError, match=f"no motion features of {name!r}.*character refresh"):
+    with pytest.raises(InputError, match=f"no motion features for {name!r}.*character refresh"):
         read_embedding(pack, name)
 
 

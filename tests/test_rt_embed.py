@@ -161,7 +161,7 @@ def test_what_the_pack_does_not_hold_is_named(
 ) -> None:
     speech = write_speech(tmp_path / "speech.wav", 1)
     said = refusal(capsys, "render", pack.path, speech, "-o", tmp_path / "out.mp4", "--retrieval", "generic")
-    assert "no motion features of 'generic'" in said
+    assert "no motion features for 'generic'" in said
 
 
 def test_no_lips(pack: CharacterPack, capsys: pytest.CaptureFixture[str]) -> None:
@@ -201,7 +201,7 @@ def test_networks_of_a_bundle(pack: CharacterPack, tmp_path: Path, capsys: pytes
     bundle, other = mini_bundle(tmp_path / "bundle"), mini_bundle(tmp_path / "other", 0.2)
     speech, out = write_speech(tmp_path / "speech.wav", 3), tmp_path / "out.mp4"
     render = ("render", pack.path, speech, "-o", out, "--blender", "cut", "--jobs", 1)
-    assert "no motion features of 'mini'" in refusal(capsys, *render, "--bundle", bundle)
+    assert "no motion features for 'mini'" in refusal(capsys, *render, "--bundle", bundle)
     figures = run_json(capsys, "character", "refresh", pack.path, "--bundle", bundle)
     assert set(figures["retrieval"]) == {"onset", "fitted", "mini"}
     told = run_json(capsys, *render, "--bundle", bundle)
