@@ -137,9 +137,9 @@ def test_a_key_that_is_not_for_this_user_alone_is_made_anew(state: Path, damage:
 
 WITHOUT = """
 import json, sys
-from engine.inference.signing import is_own, signed
-said = signed({"passed": True})
-signed({"passed": False})
+from engine.inference.signing import is_own, sign
+said = sign({"passed": True})
+sign({"passed": False})
 print(json.dumps([said, is_own(said)]))
 """
 
