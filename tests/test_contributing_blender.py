@@ -19,8 +19,9 @@ from tango_rt.pipeline.transitions import TransitionStore, cache_key
 from tango_rt.server.checks import blender_value
 from tango_rt.v1 import media_pb2
 from tango_rt.video.gop import GopDecoder
+from tests.helpers.commands import run_json
 from tests.helpers.fakes import HEIGHT, WIDTH, make_pack
-from tests.test_rt_cli import run_json, write_speech
+from tests.helpers.speech import write_speech
 
 CUTS: list[Cut] = [(5, 12), (9, 3), (14, 6), (7, 15)]
 

@@ -30,9 +30,10 @@ from tango_rt.video.codecs import StepPictures
 from tango_rt.video.gop import GopDecoder, GopEncoder
 from tango_rt.video.reader import VideoReader
 from tango_rt.video.shared_pictures import SharedPictures
+from tests.helpers.commands import refusal
 from tests.helpers.fakes import HEIGHT, WIDTH, make_pack
 from tests.helpers.live_server import speech as sound_of
-from tests.test_rt_cli import refusal, write_speech
+from tests.helpers.speech import write_speech
 
 LABEL = "AI-made"
 
