@@ -128,7 +128,7 @@ def test_refusals() -> None:
     with pytest.raises(ValueError, match=r"expected \(n, 3\)"):
         stream.push(np.zeros((5, 2), np.float32))
     stream.flush()
-    with pytest.raises(RuntimeError, match="over"):
+    with pytest.raises(RuntimeError, match="has ended"):
         stream.push(np.zeros((5, 3), np.float32))
     with pytest.raises(InputError, match="hop"):
         WindowPlan(0, 1, 1)

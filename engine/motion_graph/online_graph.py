@@ -1,4 +1,4 @@
-"""A motion graph, prepared for the search of engine.motion_graph.online: all that depends on no speech."""
+"""A motion graph prepared for the search of engine.motion_graph.online: everything that does not depend on speech."""
 
 from dataclasses import dataclass
 
@@ -15,47 +15,47 @@ from engine.timebase import FPS, FRAMES_PER_NODE
 
 __all__ = ["OnlineGraph", "OnlineOptions", "fixed"]
 
-_FADE_POWER = 1.5  # of the fading of a match, exp(-(k / persistence)^1.5): what the measured shares follow
-_FADED = 3.0  # in persistences: less than 1 % is left
+_FADE_POWER = 1.5  # a match fades as exp(-(k / persistence)^1.5), which fits the measured shares
+_FADED = 3.0  # in persistences: after this, less than 1 % is left
 _VALUE_TOLERANCE = 1e-4
 _MEAN_LEVEL, _LEVEL_VARIANCE = 0.5, 1 / 12  # of speech: levels are ranks, 0..1
 
 
 @dataclass(frozen=True)
 class OnlineOptions:
-    """What is known, and what is expected of the rest.
+    """How far the search looks ahead, and what it expects beyond that.
 
-    Persistence and trust are measured (see engine.motion_graph.online), the others tuned on five people and seven
-    voices not theirs by regret against engine.motion_graph.variety with everything known. It is flat: 0.83 to 0.89 a
-    step for persistence 6 to 8, trust 0.6 to 1, hesitation 0 to 1.5 and plans of 2 to 5 nodes; what is best on four
-    people gives 0.85 on the fifth, these values 0.84. idle_cut and idle_repeat were tuned on a minute of silence.
+    Persistence and trust are measured (see engine.motion_graph.online), the others tuned on five people and seven other
+    voices by regret against engine.motion_graph.variety with everything known. The optimum is flat: 0.83 to 0.89 per
+    step for persistence 6 to 8, trust 0.6 to 1, hesitation 0 to 1.5 and plans of 2 to 5 nodes; the best values for four
+    people give 0.85 on the fifth, these values 0.84. idle_cut and idle_repeat were tuned on a minute of silence.
     """
 
     lookahead_nodes: int = 2
-    """Rows known beside that of the current node, at most."""
+    """Known rows after that of the current node, at most."""
     plan_nodes: int = 3
-    """Plans are at least so long: steps behind the known rows are planned at what they are expected to cost."""
+    """Minimum length of a plan: steps after the known rows are planned at their expected costs."""
     persistence_nodes: float = 7.0
-    """How long a match goes on; 0: not at all."""
+    """How long a match continues; 0: not at all."""
     trust: float = 0.8
-    """Share of a similarity, heard with little look-ahead, that remains when everything was heard."""
+    """Share of a similarity, heard with little look-ahead, that remains once everything is heard."""
     hesitation: float = 0.75
-    """What a cut costs more here: it gives away the next nodes' freedom to cut, when more will be known. Without it
-    there are 0.63 cuts a second, with it 0.55 (0.44 with everything known), and regret is 0.03 to 0.04 less."""
+    """Extra cost of a cut: it takes away the next nodes' freedom to cut, when more will be known. Without it there are
+    0.63 cuts a second, with it 0.55 (0.44 with everything known), and regret is 0.03 to 0.04 lower."""
     repeat_keep: float = 0.92
-    """Share of stretches that go on for another node: expected repetitions count by it."""
+    """Share of stretches that go on for another node: expected repetitions are weighted by it."""
     discount: float = 0.97
-    """Of values, a node; 0: nothing behind the plan counts."""
+    """Of values, per node; 0: nothing after the plan counts."""
     idle_cut: float = 2.0
-    """What a cut costs more in silence, times how near to rest it begins: nothing is gained by it."""
+    """Extra cost of a cut in silence, times how near to rest it begins: such cuts gain nothing."""
     idle_repeat: float = 0.05
-    """Distance from rest that a repetition is priced by at least: rest is no loop of half a second. At 0.2 one person
-    gestured a quarter of the time when nobody spoke, because what came next was no repetition; at 0.05 never, and six
+    """Minimum distance from rest in the cost of a repetition, so that rest does not become a loop of half a second. At
+    0.2 one person gestured a quarter of the time while nobody spoke, to avoid repetitions; at 0.05 never, and six
     others moved as before."""
 
 
 class OnlineGraph:
-    """A graph, prepared to be searched. Read-only: one for all streams and threads of a character and its options."""
+    """A graph prepared for search. Read-only: all streams and threads of a character with equal options share one."""
 
     def __init__(
         self,
@@ -67,9 +67,9 @@ class OnlineGraph:
         variety: VarietyOptions,
         options: OnlineOptions,
     ) -> None:
-        """rest float32 (N,): engine.features.rest.rest_distance. costs.similarity_weight: times that of the embedding.
+        """rest float32 (N,): engine.features.rest.rest_distance. costs.similarity_weight: includes the embedding's.
 
-        Raises ValueError where arrays and graph do not belong together, InputError where options are out of range.
+        Raises ValueError if arrays and graph do not match, InputError if options are out of range.
         """
         _check(graph, motion, rest, search, options)
         self.options = options
@@ -80,8 +80,8 @@ class OnlineGraph:
         away = fixed(rest, np.float32)
         edges = _edges(graph, search, options, away)
         nodes = _nodes(graph, edges, motion, costs, away)
-        dearer = np.repeat(edges.silent_cut, np.diff(edges.cut_start))
-        silent_edges = edges._replace(cut_cost=fixed(edges.cut_cost + dearer, np.float64))
+        extra = np.repeat(edges.silent_cut, np.diff(edges.cut_start))
+        silent_edges = edges._replace(cut_cost=fixed(edges.cut_cost + extra, np.float64))
         self.tables = Tables(
             edges=edges,
             nodes=nodes,
@@ -120,7 +120,7 @@ def _edges(graph: MotionGraph, search: SearchOptions, options: OnlineOptions, aw
 
 
 def _nodes(graph: MotionGraph, edges: Edges, motion: MotionVectors, costs: CostOptions, away: np.ndarray) -> Nodes:
-    """On average similarities are 0 while somebody speaks; silence is that of engine.motion_graph.costs.resting."""
+    """Averages assume that similarities are 0 in speech, and silence as in engine.motion_graph.costs.resting."""
     unlike = costs.similarity_weight * (2 if motion.high.shape[1] else 1)
     level = motion.level.astype(np.float64)
     apart = (level - _MEAN_LEVEL) ** 2 + _LEVEL_VARIANCE
@@ -142,14 +142,14 @@ def _nodes(graph: MotionGraph, edges: Edges, motion: MotionVectors, costs: CostO
 
 
 def _keeps(options: OnlineOptions) -> np.ndarray:
-    """float64 (K + 1,): the share of an unusual cost that is left k nodes on."""
+    """float64 (K + 1,): the share of a node's excess cost that is left after k nodes."""
     ahead = np.arange(1, int(_FADED * options.persistence_nodes) + 1)
     fades = np.exp(-((ahead / max(options.persistence_nodes, 1e-9)) ** _FADE_POWER))
     return fixed(np.concatenate([[1.0], options.trust * fades]), np.float64)
 
 
 def fixed(array: np.ndarray, dtype: type) -> np.ndarray:
-    """Contiguous, of this type, and read-only: one kind for the kernels, whatever the arrays came from."""
+    """Contiguous, read-only and of this type, so that kernels are compiled for one kind of array only."""
     fixed = np.ascontiguousarray(array, dtype).view(np.ndarray)
     fixed.setflags(write=False)
     return fixed
@@ -167,7 +167,7 @@ def _check(
         raise InputError(f"min_dwell is {search.min_dwell}; two cuts need 2 nodes or more between them")
     if options.lookahead_nodes < 0 or options.plan_nodes < 1:
         raise InputError(
-            f"a look-ahead of {options.lookahead_nodes} nodes, plans of {options.plan_nodes}: wanted 0 and 1, or more"
+            f"a look-ahead of {options.lookahead_nodes} nodes, plans of {options.plan_nodes}; expected at least 0 and 1"
         )
     if not 0 <= options.discount < 1:
-        raise InputError(f"a discount of {options.discount}; wanted 0 or more, below 1")
+        raise InputError(f"a discount of {options.discount}; expected 0 or more, below 1")

@@ -1,9 +1,8 @@
-"""Which cuts are cheap: search over all pairs of nodes, exact, without ever holding all pairs.
+"""Exact search for cheap cuts over all pairs of nodes, without ever holding all pairs in memory.
 
-A cut i -> j shows the frames of nodes i, i+1 morphing into those of j-1, j, so it costs the *window* distance
-(d(i, j-1) + d(i+1, j)) / 2. Where i ends its clip or j starts its own there is no such window, and it costs
-d(i, j). Bounds of kernels/bounds.py rule most pairs out; the rest are looked at in the order of their
-bounds.
+A cut i -> j shows the frames of nodes i, i+1 morphing into those of j-1, j, so its cost is the *window* distance
+(d(i, j-1) + d(i+1, j)) / 2. If i ends its clip or j starts its own, there is no such window, and its cost is d(i, j).
+Bounds of kernels/bounds.py rule out most pairs; the rest are examined in the order of their bounds.
 """
 
 from typing import Any, NamedTuple
@@ -17,14 +16,14 @@ from engine.motion_graph.kernels.distances import NodeFeatures, pose_distance, s
 __all__ = ["NO_NODE", "cheapest_cuts", "nearest_cuts", "spread_out"]
 
 NO_NODE = -1
-"""Fills the places of cuts that do not exist."""
+"""Marks cuts that do not exist."""
 
 
 class Grouped(NamedTuple):
-    """nodes int64 (M,): those that have a group; group int64 (N,)."""
+    """Nodes in groups."""
 
-    nodes: np.ndarray
-    group: np.ndarray
+    nodes: np.ndarray  # int64 (M,): those that have a group
+    group: np.ndarray  # int64 (N,)
 
 
 def nearest_cuts(
@@ -32,10 +31,9 @@ def nearest_cuts(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The n_best cheapest cuts out of each node of `rows` among those that cost at most limits[node].
 
-    limits float32 (N,). Targets i-1 .. i+min_skip of the same clip are left out. Not windowed: every cut
-    costs d(i, j). Returns targets int32 (len(rows), n_best) filled with NO_NODE, and costs float32 of the
-    same shape filled with inf, in no order of use; of equal costs the lower target is kept. Releases the GIL:
-    threads may share the rows out.
+    limits float32 (N,). Targets i-1 .. i+min_skip of the same clip are left out. Not windowed: every cut costs d(i, j).
+    Returns targets int32 (len(rows), n_best) padded with NO_NODE, and costs float32 of the same shape padded with inf,
+    in no particular order; of equal costs the lower target is kept. Releases the GIL: threads may share the rows.
     """
     targets = np.full((len(rows), n_best), NO_NODE, np.int32)
     costs = np.full((len(rows), n_best), np.inf, np.float32)
@@ -49,9 +47,9 @@ def cheapest_cuts(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The one cheapest cut from each group of source nodes to each group of target nodes, whatever it costs.
 
-    source_group and target_group int (N,): the number of the group, negative for nodes that may not serve.
-    Targets i-1 .. i+min_skip of the same clip are left out. Returns sources and targets int32
-    (n_source_groups, n_target_groups), NO_NODE where no pair is allowed, and costs float32, inf there.
+    source_group and target_group int (N,): the number of the group, negative for nodes that must not be used. Targets
+    i-1 .. i+min_skip of the same clip are left out. Returns sources and targets int32 (n_source_groups,
+    n_target_groups), NO_NODE if no pair is allowed, and costs float32, then inf.
     """
     shape = (int(source_group.max()) + 1, int(target_group.max()) + 1)
     sources, targets = np.full(shape, NO_NODE, np.int32), np.full(shape, NO_NODE, np.int32)
@@ -67,11 +65,10 @@ def cheapest_cuts(
 
 
 def spread_out(targets: np.ndarray, costs: np.ndarray, n_keep: int, radius: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of each row the n_keep cheapest cuts to different places; then, if places run out, the cheapest of the
-    others.
+    """In each row, the n_keep cheapest cuts to different places; then, if there are too few, the cheapest others.
 
-    Two targets at most `radius` nodes apart are the same place. Takes what nearest_cuts returns and returns
-    the same with n_keep columns. (2 radius + 1) n_keep columns are enough to lose nothing.
+    Two targets at most `radius` nodes apart are the same place. Takes the result of nearest_cuts and returns the same
+    with n_keep columns. With (2 radius + 1) n_keep columns given, nothing is lost.
     """
     kept_targets = np.full((len(targets), n_keep), NO_NODE, np.int32)
     kept_costs = np.full((len(targets), n_keep), np.inf, np.float32)
@@ -80,28 +77,28 @@ def spread_out(targets: np.ndarray, costs: np.ndarray, n_keep: int, radius: int)
 
 
 @njit(nogil=True)
-def _dearer(cost: np.float32, target: int, than_cost: np.float32, than_target: int) -> Any:
+def _worse(cost: np.float32, target: int, than_cost: np.float32, than_target: int) -> Any:
     return cost > than_cost or (cost == than_cost and target > than_target)
 
 
 @njit(nogil=True)
 def _offer(costs: np.ndarray, targets: np.ndarray, n_held: int, cost: np.float32, target: int) -> int:
-    """Keep the cheapest pairs in a heap whose root is the dearest; returns how many are held."""
+    """Keep the cheapest pairs in a heap whose root is the most expensive; returns how many it holds."""
     if n_held < costs.shape[0]:
         k = n_held
-        while k > 0 and _dearer(cost, target, costs[(k - 1) // 2], targets[(k - 1) // 2]):
+        while k > 0 and _worse(cost, target, costs[(k - 1) // 2], targets[(k - 1) // 2]):
             costs[k], targets[k] = costs[(k - 1) // 2], targets[(k - 1) // 2]
             k = (k - 1) // 2
         costs[k], targets[k] = cost, target
         return n_held + 1
-    if not _dearer(costs[0], targets[0], cost, target):
+    if not _worse(costs[0], targets[0], cost, target):
         return n_held
     k = 0
     while 2 * k + 1 < n_held:
         child = 2 * k + 1
-        if child + 1 < n_held and _dearer(costs[child + 1], targets[child + 1], costs[child], targets[child]):
+        if child + 1 < n_held and _worse(costs[child + 1], targets[child + 1], costs[child], targets[child]):
             child += 1
-        if not _dearer(costs[child], targets[child], cost, target):
+        if not _worse(costs[child], targets[child], cost, target):
             break
         costs[k], targets[k] = costs[child], targets[child]
         k = child

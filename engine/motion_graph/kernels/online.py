@@ -1,7 +1,7 @@
-"""The search of one stream, one node at a time: an exact plan over the rows that are known, sparse.
+"""The search of one stream, one node at a time: an exact, sparse plan over the known rows.
 
-States are (node, dwell) as in engine/motion_graph/kernels/paths.py. Only those within reach of where the stream is are
-looked at, and a node is priced when it is reached first. Equal input gives equal choices in every process.
+States are (node, dwell) as in engine/motion_graph/kernels/paths.py. Only those within reach of the present node are
+examined, and a node is priced when it is first reached. Equal input gives equal choices in every process.
 """
 
 from typing import NamedTuple
@@ -24,21 +24,21 @@ from engine.motion_graph.kernels.tables import History, Moment, Outlook, Plannin
 
 __all__ = ["beginnings", "plan"]
 
-_FIRST_ROOM = 512  # states; grows where more are reached
+_FIRST_ROOM = 512  # states; grows if more are reached
 
 
 class States(NamedTuple):
-    """States that a plan has reached, layer by layer: node, dwell, parent int32 (S,), cost float64 (S,)."""
+    """States that a plan has reached, layer by layer."""
 
-    node: np.ndarray
-    dwell: np.ndarray
-    cost: np.ndarray
-    parent: np.ndarray
+    node: np.ndarray  # int32 (S,)
+    dwell: np.ndarray  # int32 (S,)
+    cost: np.ndarray  # float64 (S,)
+    parent: np.ndarray  # int32 (S,)
 
 
 @njit(nogil=True)
 def beginnings(tables: Tables, outlook: Outlook, candidates: np.ndarray) -> np.ndarray:
-    """float64 (S,): what it costs to begin at each candidate and what is expected after it, by the first row alone."""
+    """float64 (S,): cost of beginning at each candidate, plus the expected cost after it, from the first row alone."""
     nodes, moment = tables.nodes, moment_at(outlook, 0)
     sums = later_steps(outlook, 0)
     depth = tables.value_speech.shape[0]
@@ -55,10 +55,10 @@ def beginnings(tables: Tables, outlook: Outlook, candidates: np.ndarray) -> np.n
 def plan(
     tables: Tables, outlook: Outlook, history: History, scratch: Scratch, step: int, starts: Starts
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The cheapest plan from any of `starts` over the known rows, some guessed ones, and what is expected after them.
+    """The cheapest plan from any of `starts`, by the costs of known rows, of guessed ones, and those expected later.
 
-    step: the number of the step of `starts`, to which row 0 of the outlook belongs. Returns nodes and dwells int32
-    (known + guessed steps + 1,), from the start on; -1 where no path goes on.
+    step: the number of the step of `starts` and of row 0 of the outlook. Returns nodes and dwells int32
+    (R + n_guessed,), from the start on; all -1 if no path is long enough.
     """
     planning, shown_at = Planning(tables, outlook, history, scratch, step), scratch.shown_at
     n_layers = outlook.speaking.shape[0] + outlook.n_guessed
@@ -91,7 +91,7 @@ def _first_layer(planning: Planning, starts: Starts) -> States:
 
 @njit(nogil=True)
 def _next_layer(planning: Planning, states: States, begin: int, end: int, layer: int) -> tuple[States, int]:
-    """Append the states that those of places begin .. end - 1 lead to; returns the states and their new end."""
+    """Append the successors of the states at begin .. end - 1; returns the states and their new end."""
     edges, nodes, noise = planning.tables.edges, planning.tables.nodes, planning.tables.noise
     history, scratch, shown_at = planning.history, planning.scratch, planning.scratch.shown_at
     moment, step = moment_at(planning.outlook, layer), planning.step + layer
@@ -107,7 +107,7 @@ def _next_layer(planning: Planning, states: States, begin: int, end: int, layer:
         n, d, so_far = states.node[k], states.dwell[k], states.cost[k]
         n_cuts = cut_start[n + 1] - cut_start[n] if d == depth else 0
         states = _with_room(states, new_end + n_cuts + 1)
-        # -1 is the continue edge: of equal offers the first stays
+        # -1 is the continue edge: of equal costs the first wins
         for e in range(-1 if goes_on[n] else 0, n_cuts):
             j, dwell, offer = n + 1, min(d + 1, depth), so_far
             if e >= 0:
@@ -146,7 +146,7 @@ def _with_room(states: States, needed: int) -> States:
 
 @njit(nogil=True)
 def _cheapest(planning: Planning, states: States, begin: int, end: int, layer: int) -> int:
-    """The place of the last state from which all in all the least is to be expected; -1 for none."""
+    """The index of the last state with the lowest expected total cost; -1 if there is none."""
     sums = later_steps(planning.outlook, planning.outlook.n_guessed)
     moment = moment_at(planning.outlook, layer)
     best, pick = np.inf, -1
@@ -159,7 +159,7 @@ def _cheapest(planning: Planning, states: States, begin: int, end: int, layer: i
 
 @njit(nogil=True, forceinline=True)
 def _worth(planning: Planning, moment: Moment, sums: np.ndarray, layer: int, n: int, d: int) -> np.float64:
-    """What is to be expected after the plan's last layer in the state (n, d)."""
+    """Expected cost after the plan's last layer in the state (n, d)."""
     nodes, outlook, step = planning.tables.nodes, planning.outlook, planning.step + layer
     n_guessed = outlook.n_guessed
     total = going_on(planning.tables, moment, d, n)
@@ -175,7 +175,7 @@ def _worth(planning: Planning, moment: Moment, sums: np.ndarray, layer: int, n: 
 
 @njit(nogil=True)
 def _traced(states: States, pick: int, n_layers: int) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes and dwells that lead to the state at place `pick`."""
+    """Nodes and dwells that lead to the state at index `pick`."""
     nodes, dwells = np.full(n_layers, -1, np.int32), np.full(n_layers, -1, np.int32)
     if pick >= 0:
         for layer in range(n_layers - 1, -1, -1):

@@ -1,6 +1,6 @@
-"""What it is expected to cost to show a node some steps ahead: by what is heard, by what is guessed, by repetition.
+"""The expected cost of showing a node some steps ahead, from known speech, estimates and repetition.
 
-No fast mathematics and no matrix products: every sum has one order, so equal input gives equal prices in every process.
+No fastmath and no matrix products: every sum has a fixed order, so equal input gives equal prices in every process.
 """
 
 import numpy as np
@@ -26,7 +26,7 @@ _ONE = np.float32(1)
 
 @njit(nogil=True)
 def moment_at(outlook: Outlook, layer: int) -> Moment:
-    """The step that lies `layer` steps behind the first row."""
+    """The step that is `layer` steps after the first row."""
     row = min(layer, outlook.speaking.shape[0] - 1)
     ahead, share = layer - row, outlook.trust
     if ahead > 0:
@@ -34,13 +34,13 @@ def moment_at(outlook: Outlook, layer: int) -> Moment:
     return Moment(outlook.low[row], outlook.high[row], outlook.level[row], outlook.speaking[row], ahead, share)
 
 
-# Every array of a tuple is counted when a function takes it, which costs as much as a price: so these are inlined, and
+# Passing a tuple counts a reference to each of its arrays, which takes as long as a price: so these are inlined, and
 # take no tuples of tuples.
 @njit(nogil=True, forceinline=True)
 def step_price(
     nodes: Nodes, moment: Moment, history: History, noise: Noise, shown_at: np.ndarray, step: int, n: int
 ) -> np.float64:
-    """What node n is expected to cost at a moment, which has the number `step`."""
+    """Expected cost of node n at a moment with the number `step`."""
     price = _price(nodes, moment, n)
     price += np.float64(repetition(history, shown_at, step, n))
     if noise.variation != 0.0:
@@ -50,7 +50,7 @@ def step_price(
 
 @njit(nogil=True, forceinline=True)
 def _price(nodes: Nodes, moment: Moment, n: int) -> np.float64:
-    """By its row, or by how its stretch fits the last row."""
+    """From its row, or from how its stretch fits the last row."""
     ahead = moment.ahead
     if ahead == 0 and moment.share == 1.0:
         return np.float64(_node_cost(nodes, moment, n))
@@ -62,27 +62,27 @@ def _price(nodes: Nodes, moment: Moment, n: int) -> np.float64:
 
 @njit(nogil=True, forceinline=True)
 def usual(nodes: Nodes, moment: Moment, n: int) -> np.float64:
-    """What node n costs on average at a time that speaks as the moment's row does."""
+    """Average cost of node n when the speech is like the moment's row in how much it speaks."""
     speaking = np.float64(moment.speaking)
     return speaking * nodes.usual_speech[n] + (1.0 - speaking) * nodes.usual_silence[n]
 
 
 @njit(nogil=True, forceinline=True)
 def unusual(nodes: Nodes, moment: Moment, n: int) -> np.float64:
-    """What node n costs at the moment's row more than it does on average."""
+    """Cost of node n at the moment's row above its average."""
     return np.float64(_node_cost(nodes, moment, n)) - usual(nodes, moment, n)
 
 
 @njit(nogil=True, forceinline=True)
 def going_on(tables: Tables, moment: Moment, dwell: int, n: int) -> np.float64:
-    """The value of the state (n, dwell) at a time that speaks as the moment's row does."""
+    """The value of the state (n, dwell) when the speech is like the moment's row in how much it speaks."""
     speaking = np.float64(moment.speaking)
     return speaking * tables.value_speech[dwell - 1, n] + (1.0 - speaking) * tables.value_silence[dwell - 1, n]
 
 
 @njit(nogil=True)
 def later_steps(outlook: Outlook, n_planned: int) -> np.ndarray:
-    """Sums of keeps behind the first n_planned steps, float64 (K + 1,)."""
+    """Cumulative sums of keeps after the first n_planned steps, float64 (K + 1,)."""
     sums = np.zeros(outlook.keeps.shape[0])
     for k in range(n_planned + 1, sums.shape[0]):
         sums[k] = sums[k - 1] + outlook.keeps[k]
@@ -104,7 +104,7 @@ def _node_cost(nodes: Nodes, moment: Moment, n: int) -> np.float32:
 
 @njit(nogil=True)
 def _product(a: np.ndarray, b: np.ndarray) -> np.float32:
-    # Eight sums side by side, in an order that is written down: one sum alone waits for every addition.
+    # Eight parallel sums in a fixed order: a single sum would wait for every addition.
     n = a.shape[0] // 8 * 8
     s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = np.float32(0)
     for k in range(0, n, 8):
@@ -140,7 +140,7 @@ def _mixed(word: np.uint64) -> np.uint64:
 
 @njit(nogil=True, forceinline=True)
 def repetition(history: History, shown_at: np.ndarray, step: int, n: int) -> np.float32:
-    """What engine.motion_graph.variety adds for a node that was shown lately; shown_at as note_until leaves it."""
+    """The cost that engine.motion_graph.variety adds for a node shown recently; shown_at as set by note_until."""
     since = step - shown_at[n]
     if shown_at[n] < 0 or since < history.same_steps or since > history.reach:
         return np.float32(0)
@@ -149,9 +149,9 @@ def repetition(history: History, shown_at: np.ndarray, step: int, n: int) -> np.
 
 @njit(nogil=True)
 def note_until(history: History, shown_at: np.ndarray, noted: int, now: int) -> int:
-    """Write down what was shown before step `now` and is another moment; returns the first step that is not noted.
+    """Record in shown_at the steps before `now` that count as another moment; returns the first step not recorded.
 
-    shown_at int64 (N,): the last step of each node, or -1; noted: the first step that is not there yet.
+    shown_at int64 (N,): the last step of each node, or -1; noted: the first step not recorded yet.
     """
     end = max(noted, min(history.n_shown, now - history.same_steps + 1))
     _note(history, shown_at, noted, end, False)
@@ -160,7 +160,7 @@ def note_until(history: History, shown_at: np.ndarray, noted: int, now: int) -> 
 
 @njit(nogil=True)
 def wipe(history: History, shown_at: np.ndarray, first: int, end: int) -> None:
-    """Take back what note_until wrote of steps first .. end - 1."""
+    """Undo note_until for steps first .. end - 1."""
     _note(history, shown_at, first, end, True)
 
 
