@@ -247,7 +247,7 @@ def test_what_cannot_be_searched_is_said() -> None:
     with pytest.raises(InputError, match="of 3 and 2 numbers"):
         search.advance(make_steps(2, 0, width=4))
     for options in (OnlineOptions(lookahead_nodes=-1), OnlineOptions(plan_nodes=0), OnlineOptions(discount=1)):
-        with pytest.raises(InputError, match="wanted"):
+        with pytest.raises(InputError, match="expected"):
             prepare(graph, options=options)
     with pytest.raises(ValueError, match="the graph has"):
         motion, rest = make_motion(3, 0)
