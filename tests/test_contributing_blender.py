@@ -99,7 +99,7 @@ def test_the_pool_of_a_server_draws_with_it(pack: CharacterPack) -> None:
 
 def test_the_table_opens_what_it_names_and_refuses_the_rest() -> None:
     assert {name: open_blender(name).name for name in BLENDERS} == {name: name for name in BLENDERS}
-    with pytest.raises(InputError, match="blender 'iris' is unknown: choose flow, crossfade, cut, wipe"):
+    with pytest.raises(InputError, match="blender 'iris' is unknown: choose from flow, crossfade, cut, wipe"):
         open_blender("iris")
 
 

@@ -203,7 +203,7 @@ def test_the_cpu_is_used_without_a_gpu(tmp_path: Path) -> None:
     session = OnnxRuntimeSession(tmp_path / "linear.onnx", LINEAR, RunOptions())
     assert session.provider == "CPUExecutionProvider"
     for precision in ("fp16", "bf16"):
-        with pytest.raises(BackendError, match=f"computes in fp32 on a CPU, not in {precision}"):
+        with pytest.raises(BackendError, match=f"computes only in fp32 on a CPU, not in {precision}"):
             OnnxRuntimeSession(tmp_path / "linear.onnx", LINEAR, RunOptions(precision))  # type: ignore[arg-type]
 
 

@@ -211,7 +211,7 @@ def test_what_is_known_of_inputs_is_kept(tmp_path: Path) -> None:
     assert [tensor.below for tensor in spec.inputs] == [50, None]
     assert spec.profiles == profiles and spec.keep_fp32
     for symbols in ({"batch": (1, 1, 1)}, {**profiles["short"], "frames": (1, 1, 1)}):
-        with pytest.raises(ValueError, match=r"profile short of graph lookup bounds .* want \['batch', 'tokens'\]"):
+        with pytest.raises(ValueError, match=r"profile short of graph lookup bounds .* wanted \['batch', 'tokens'\]"):
             export_graph(replace(graph, profiles={"short": symbols}), tmp_path / "lookup.onnx")
 
 
