@@ -42,7 +42,12 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    try:
+        return getattr(import_module(_HOMES[name]), name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and error.name.partition(".")[0] in ("engine", "tango_rt"):
+            raise AttributeError(f"tango_rt.{name} needs all of tango-rt, and only the client is installed") from error
+        raise
 
 
 def __dir__() -> list[str]:
