@@ -41,13 +41,13 @@ class Character:
         with self._lock:
             retrieval = self._retrieval(options.perform.retrieval)
             n_search, n_features = _shared_lookahead(options.lookahead_nodes)
-            hurried = replace(retrieval, embedding=retrieval.embedding.with_lookahead(n_features))
+            limited = replace(retrieval, embedding=retrieval.embedding.with_lookahead(n_features))
             graph = self._graph(retrieval, options.perform, n_search)
 
         def plan(samples: np.ndarray, start: tuple[int, int] | None) -> Performance:
             return perform(self.pack, samples, options.perform, retrieval, start)
 
-        return LivePerformer(hurried, graph, options, plan)
+        return LivePerformer(limited, graph, options, plan)
 
     def _retrieval(self, options: RetrievalOptions) -> Retrieval:
         if options not in self._opened:
