@@ -25,7 +25,7 @@ from tango_rt.characters.build import BuildOptions, build_character
 from tango_rt.characters.embed import EmbedOptions
 from tango_rt.characters.groups import Keep
 from tango_rt.client.samples import Samples, audio_bytes
-from tango_rt.options import DEFAULT_LOOKAHEAD_NODES
+from tango_rt.options import DEFAULT_LIVE_CUTS, DEFAULT_LOOKAHEAD_NODES
 from tango_rt.pipeline.captions import text_stages
 from tango_rt.pipeline.character import character_from_pack
 from tango_rt.pipeline.live import LiveOptions, Step
@@ -67,6 +67,7 @@ def build(
     keep: Keep = "largest",
     words: PathLike | None = None,
     mouth: bool = True,
+    live_cuts: float = DEFAULT_LIVE_CUTS,
     jobs: int | None = None,
     on_progress: OnProgress = silent,
 ) -> "Character":
@@ -77,6 +78,7 @@ def build(
     keep: of several people, outfits or places the one shown longest ("largest"), or "all".
     words: a file with word timings of the reference.
     mouth: include the lips in the fit of voice to motion.
+    live_cuts: transitions to draw for live streams, as a multiple of the nodes; 0: none.
     jobs: processes to use; None: one per core.
     Raises InputError for videos that cannot be used.
     """
@@ -87,6 +89,7 @@ def build(
         keep=keep,
         words=None if words is None else Path(words),
         embed=EmbedOptions(mouth),
+        live_cuts=live_cuts,
         n_workers=jobs or usable_cores(),
     )
     return Character(build_character([Path(source) for source in sources], Path(output), options, on_progress))
@@ -190,7 +193,9 @@ class Character:
         stages = text_stages(self.pack.info, label, caption, performed.words)
         shown = _Pictures(self.pack, blender, StageChain(self.pack.info, stages))
         with _open_speech(speech, rate) as heard:
-            steps, _ = perform_speech(self._opened, heard.samples, LiveOptions(lookahead, False, performed))
+            steps, _ = perform_speech(
+                self._opened, heard.samples, LiveOptions(lookahead, False, lookahead is not None, performed)
+            )
             sound = UtteranceSound()
             sound.push(heard.samples)
             for step in steps:
@@ -208,7 +213,7 @@ class Character:
         label: str | None = None,
     ) -> "Stream":
         """A live performance: speech in as it arrives, frames out. rate: of the samples, 8,000 to 48,000 Hz."""
-        options = LiveOptions(lookahead, True, _perform_options(retrieval, networks, SEARCHES[0], seed, None))
+        options = LiveOptions(lookahead, True, True, _perform_options(retrieval, networks, SEARCHES[0], seed, None))
         shown = _Pictures(self.pack, blender, StageChain(self.pack.info, text_stages(self.pack.info, label)))
         return Stream(self, options, shown, rate)
 

@@ -18,6 +18,7 @@ from tango_rt.options import (
     DEFAULT_LOOKAHEAD_NODES,
     add_blender,
     add_jobs,
+    add_live_cuts,
     add_lookahead,
     add_networks,
     add_retrieval,
@@ -64,7 +65,7 @@ REFRESH_EXAMPLES = """examples:
 WARM_EXAMPLES = """examples:
   tango-rt character warm anna.tango                       with its own voice, and at rest
   tango-rt character warm anna.tango hello.wav news.mp3    with speech like what it will perform
-  tango-rt character warm anna.tango --cuts 1000 --jobs 8
+  tango-rt character warm anna.tango --live-cuts 2 --jobs 8
 """
 RENDER_EXAMPLES = """examples:
   tango-rt render anna.tango speech.wav -o out.mp4
@@ -131,6 +132,8 @@ def _add_build(actions: Any) -> None:
     parser.add_argument("--words", type=Path, metavar="JSON", help="word timings of the reference (one video only)")
     parser.add_argument("--smplx-model", type=Path, metavar="NPZ", help="your SMPLX_NEUTRAL.npz, for SMPL-X sources")
     _add_fit(parser)
+    add_live_cuts(parser)
+    add_blender(parser, without={CUT})
     parser.add_argument("--report", type=Path, metavar="DIR", help="write a page about the character, with pictures")
     add_jobs(parser)
 
@@ -182,8 +185,8 @@ def _add_warm(actions: Any) -> None:
     parser = add_command(actions, "warm", summary, WARM_EXAMPLES, _warm)
     parser.add_argument("pack", type=Path, metavar="PACK")
     parser.add_argument("speeches", type=Path, nargs="*", metavar="SPEECH", help="speech like what it will perform")
-    parser.add_argument("--cuts", type=positive, default=400, metavar="N", help="default: 400")
-    add_blender(parser, without={CUT})
+    add_live_cuts(parser)
+    add_blender(parser, without={CUT}, default="what drew those of the pack")
     add_lookahead(parser, f"{DEFAULT_LOOKAHEAD_NODES}, as in the server")
     add_jobs(parser)
 
@@ -249,6 +252,8 @@ def _build(arguments: argparse.Namespace) -> None:
         words=arguments.words,
         smplx_model=arguments.smplx_model,
         embed=EmbedOptions(arguments.mouth, arguments.prior),
+        live_cuts=arguments.live_cuts,
+        blender=arguments.blender,
         n_workers=arguments.jobs,
     )
     if arguments.report is not None and arguments.report.exists() and not arguments.report.is_dir():
@@ -309,18 +314,18 @@ def _refresh(arguments: argparse.Namespace) -> None:
 
 
 def _warm(arguments: argparse.Namespace) -> None:
-    from tango_rt.pipeline.warm import WarmOptions, warm_transitions
+    from tango_rt.pipeline.warm import WarmOptions, warm
 
     lookahead_nodes = DEFAULT_LOOKAHEAD_NODES if arguments.lookahead is None else arguments.lookahead
-    options = WarmOptions(arguments.blender, arguments.cuts, lookahead_nodes, arguments.jobs)
+    options = WarmOptions(arguments.live_cuts, arguments.blender, lookahead_nodes, arguments.jobs)
     with bars() as on_progress:
-        result = warm_transitions(arguments.pack, arguments.speeches, options, on_progress)
+        result = warm(arguments.pack, arguments.speeches, options, on_progress)
     _warn(result.warnings)
     print_result(
         arguments,
         result.to_dict(),
-        f"{result.character}: {result.n_cuts} transitions are ready ({result.n_computed} drawn, {result.n_cached} "
-        f"already there), {result.took_s:.1f} s",
+        f"{result.character}: {result.n_cuts} transitions are ready for live streams ({result.n_computed} drawn, "
+        f"{result.n_cached} already there), {result.took_s:.1f} s",
     )
 
 

@@ -22,13 +22,16 @@ if TYPE_CHECKING:
 __all__ = [
     "AUTO",
     "DEFAULT_ENCODING",
+    "DEFAULT_LIVE_CUTS",
     "DEFAULT_LOOKAHEAD_NODES",
     "DEFAULT_RETRIEVAL",
     "ENCODINGS",
+    "MAX_LIVE_CUTS",
     "MAX_LOOKAHEAD_NODES",
     "Encoding",
     "add_blender",
     "add_jobs",
+    "add_live_cuts",
     "add_lookahead",
     "add_networks",
     "add_retrieval",
@@ -47,17 +50,45 @@ MAX_LOOKAHEAD_NODES = 8
 DEFAULT_LOOKAHEAD_NODES = 2
 """How long a live stream waits in addition to the analysis of sound, in nodes of 4 frames (133 ms)."""
 
+DEFAULT_LIVE_CUTS = 1.0
+MAX_LIVE_CUTS = 48
+"""Cuts a node that live streams may take: about as many are used, and a graph holds at most 48."""
+
 AUTO = "auto"
 DEFAULT_RETRIEVAL = RETRIEVALS[0]
 
 
-def add_blender(parser: argparse._ActionsContainer, without: Collection[str] = ()) -> None:
+def add_blender(
+    parser: argparse._ActionsContainer, without: Collection[str] = (), default: str = DEFAULT_BLENDER
+) -> None:
+    """default: a name, or what happens without the option, in the words of its help; then its value is None."""
     parser.add_argument(
         "--blender",
         choices=[name for name in BLENDERS if name not in without],
-        default=DEFAULT_BLENDER,
-        help=f"what draws the frames around a cut (default: {DEFAULT_BLENDER})",
+        default=default if default in BLENDERS else None,
+        help=f"what draws the frames around a cut (default: {default})",
     )
+
+
+def add_live_cuts(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--live-cuts",
+        type=_cuts_per_node,
+        default=DEFAULT_LIVE_CUTS,
+        metavar="X",
+        help="transitions to draw ahead of time for live streams, which use no others, as a multiple of the nodes "
+        f"(default: {DEFAULT_LIVE_CUTS:g}; 0: none)",
+    )
+
+
+def _cuts_per_node(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= MAX_LIVE_CUTS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to {MAX_LIVE_CUTS}")
+    return value
 
 
 def add_retrieval(parser: argparse._ActionsContainer) -> None:

@@ -16,7 +16,17 @@ from engine.files import open_plain
 from engine.skeleton import N_JOINTS
 from engine.timebase import frame_start
 
-__all__ = ["ARRAYS", "MAX_FEATURE_WIDTH", "RESIDENT", "array_bytes", "read_array", "read_npy", "stored_shape"]
+__all__ = [
+    "ARRAYS",
+    "MAX_FEATURE_WIDTH",
+    "OPTIONAL",
+    "RESIDENT",
+    "array_bytes",
+    "array_names",
+    "read_array",
+    "read_npy",
+    "stored_shape",
+]
 
 # name -> dtype, shape; F frames, N nodes, S samples, C clips, E edges, D any width
 ARRAYS: dict[str, tuple[str, tuple[int | str, ...]]] = {
@@ -38,6 +48,7 @@ ARRAYS: dict[str, tuple[str, tuple[int | str, ...]]] = {
     "graph_distance": ("float32", ("E",)),
     "graph_kind": ("uint8", ("E",)),
     "graph_kept": ("bool", ("N",)),
+    "graph_hand_gap": ("float32", ("E",)),
     "motion_level": ("float32", ("N",)),
     "rest": ("float32", ("N",)),
 }
@@ -46,6 +57,9 @@ RESIDENT = (
     *("graph_indptr", "graph_indices", "graph_distance", "graph_kind", "graph_kept"),
 )
 """Arrays that every performance needs and that its kernels trust: read and checked when a pack is opened."""
+
+OPTIONAL = ("graph_hand_gap",)
+"""Arrays that older packs lack; those there are belong to the resident ones."""
 
 MAX_FEATURE_WIDTH = 4096
 MAX_EDGES_PER_NODE = 4096
@@ -62,6 +76,11 @@ class _Header:
     @property
     def file_bytes(self) -> int:
         return self.n_bytes + math.prod(self.shape) * self.dtype.itemsize
+
+
+def array_names(info: PackInfo) -> list[str]:
+    """The names of ARRAYS that a pack has, in their order."""
+    return [name for name in ARRAYS if name not in OPTIONAL or name in info.sha256]
 
 
 def array_bytes(name: str, array: np.ndarray) -> bytes:

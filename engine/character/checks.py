@@ -55,6 +55,9 @@ def _check_graph(arrays: Mapping[str, np.ndarray]) -> None:
         raise ValueError("an edge is of an unknown kind")
     if len(distance) and not 0 <= float(distance.min()) <= float(distance.max()) <= MAX_DISTANCE:
         raise ValueError("graph_distance is out of range")
+    gap = arrays.get("graph_hand_gap")
+    if gap is not None and (len(gap) != len(target) or np.any((gap < 0) | (gap > MAX_DISTANCE))):
+        raise ValueError("graph_hand_gap is out of range, or of another length")
     begins = np.zeros(len(kept) + 1, bool)
     begins[arrays["clip_start"]] = True
     continues = kind == CONTINUE  # at most one per node, because targets are unique

@@ -4,6 +4,7 @@
     video.h264       closed groups of 4 pictures in order, one per node (engine.character.video)
     ARRAY.npy        the arrays of engine.character.arrays
     embeddings/      motion features by embedding (engine.character.embeddings)
+    live/            the drawn set: the cuts of live streams, and their pictures (engine.character.drawn)
     transitions/     the cache of generated frames (tango_rt.pipeline.transitions)
 
 A pack is complete or absent: it is written to a temporary folder and renamed (engine.character.writer). An untrusted
@@ -19,8 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.character.arrays import ARRAYS, RESIDENT, read_array, stored_shape
+from engine.character.arrays import OPTIONAL, RESIDENT, array_names, read_array, stored_shape
 from engine.character.checks import check_arrays
+from engine.character.drawn import DrawnSet, read_drawn
 from engine.character.info import SCHEMA, OtherSchema, PackInfo
 from engine.character.video import StoredVideo
 from engine.errors import ArtifactError, InputError
@@ -39,6 +41,7 @@ class CharacterPack:
     """An open pack: one open file, and in memory only what every performance needs. Any thread may read it.
 
     sha256: of pack.json. Everything else is read on demand, and must still match the hashes in pack.json.
+    drawn: the drawn set, if the pack has one; it is not part of this hash.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class CharacterPack:
         self.sha256 = sha256
         self._arrays = arrays
         self._video = video
+        self.drawn: DrawnSet | None = read_drawn(path, sha256, self.graph)
 
     @classmethod
     def open(cls, path: str | Path) -> "CharacterPack":
@@ -69,9 +73,12 @@ class CharacterPack:
                     f"{folder} has pack schema {error}, this version reads {SCHEMA}: "
                     "rebuild it with 'tango-rt character build'"
                 ) from error
-            for name in ARRAYS.keys() - set(RESIDENT):
-                stored_shape(folder, name, info)
-            arrays = {name: read_array(folder, name, info) for name in RESIDENT}
+            arrays: dict[str, np.ndarray] = {}
+            for name in array_names(info):
+                if name in RESIDENT or name in OPTIONAL:
+                    arrays[name] = read_array(folder, name, info)
+                else:
+                    stored_shape(folder, name, info)
             check_arrays(info, arrays)
             video = StoredVideo(folder / "video.h264", arrays["packet_start"], arrays["node_sha256"])
         return cls(folder, info, hashlib.sha256(content).hexdigest(), arrays, video)
@@ -93,6 +100,7 @@ class CharacterPack:
             distance=self["graph_distance"],
             kind=self["graph_kind"],
             kept=self["graph_kept"],
+            hand_gap=self._arrays.get("graph_hand_gap"),
         )
 
     @property
@@ -107,11 +115,14 @@ class CharacterPack:
 
     def verify(self) -> None:
         """Read everything, a second per gigabyte. Raises an ArtifactError that names what is damaged."""
-        for name in ARRAYS.keys() - set(self._arrays):
+        for name in set(array_names(self.info)) - self._arrays.keys():
             with reading(self.path, DAMAGED, REBUILD):
                 read_array(self.path, name, self.info)
         for node in range(self.info.n_nodes):
             self.packets(node)
+        if self.drawn is not None:
+            for cut in self.drawn.numbers:
+                self.drawn.packets(cut)
 
 
 def make_recording(name: str, arrays: Mapping[str, np.ndarray], shoulder_px: float) -> Recording:

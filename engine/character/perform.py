@@ -13,7 +13,7 @@ from engine.choices import SearchName
 from engine.errors import ArtifactError, InputError
 from engine.features.embedding import Embedding
 from engine.motion_graph.costs import CostOptions, MotionVectors, SpeechSteps, node_costs
-from engine.motion_graph.graph import CONTINUE, Cut
+from engine.motion_graph.graph import CONTINUE, Cut, MotionGraph
 from engine.motion_graph.official import OfficialGraph, OfficialSearchOptions, search_official
 from engine.motion_graph.search import Path as NodePath
 from engine.motion_graph.search import SearchOptions
@@ -57,22 +57,24 @@ def perform(
     options: PerformOptions,
     retrieval: Retrieval | None = None,
     start: tuple[int, int] | None = None,
+    graph: MotionGraph | None = None,
 ) -> Performance:
     """The best path for a complete speech; samples: float32 (n,) at 16 kHz.
 
     retrieval: an open one, else it is opened from the options. start: the first node, and the nodes since the last cut
-    there. Raises InputError for unusable word timings or samples.
+    there. graph: another one over the nodes of the pack. Raises InputError for unusable word timings or samples.
     """
+    graph = graph or pack.graph
     retrieval = retrieval or open_retrieval(pack, options.retrieval)
     steps = speech_steps(retrieval.embedding, samples)
     bonus = _bonus(pack, options.words, len(steps.low), len(samples) / SAMPLE_RATE)
     if options.search == "official":
-        path = _official_path(pack, retrieval.motion, steps)
+        path = _official_path(graph, retrieval.motion, steps)
     else:
         costs = weigh_similarities(options.costs, retrieval.embedding)
         path = varied_path(
             lambda: _cost_blocks(pack["rest"], retrieval.motion, steps, bonus, costs),
-            pack.graph,
+            graph,
             pack["rest"],
             seeded(options.weights, options.seed),
             start=start,
@@ -144,9 +146,8 @@ def _reference_words(pack: CharacterPack) -> tuple[Word, ...]:
         raise ArtifactError(f"{pack.path} is damaged ({error}): build it again") from error
 
 
-def _official_path(pack: CharacterPack, motion: MotionVectors, steps: SpeechSteps) -> NodePath:
+def _official_path(graph: MotionGraph, motion: MotionVectors, steps: SpeechSteps) -> NodePath:
     """The release's search on this graph's nodes: paths start where a clip starts, and cuts are not kept apart."""
-    graph = pack.graph
     kept = np.flatnonzero(graph.kept)
     number = np.full(graph.n_nodes, -1)
     number[kept] = np.arange(len(kept))

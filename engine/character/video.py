@@ -24,9 +24,19 @@ class StoredVideo:
     Not memory-mapped: if another process truncated the file, reading the map would kill this one.
     """
 
-    def __init__(self, path: Path, packet_start: np.ndarray, node_sha256: np.ndarray) -> None:
-        """packet_start int64 (F + 1,), node_sha256 uint8 (N, 32). Raises OSError, ValueError for another size."""
+    def __init__(
+        self,
+        path: Path,
+        packet_start: np.ndarray,
+        node_sha256: np.ndarray,
+        group: str = "node",
+        remedy: str = "build the character again, and replace packs with 'tango-rt character install'",
+    ) -> None:
+        """packet_start int64 (F + 1,), node_sha256 uint8 (N, 32). group, remedy: for messages, what 4 pictures are
+        called, and what to do about damage. Raises OSError, ValueError for another size."""
         self.path = path
+        self._group = group
+        self._remedy = remedy
         self._packet_start = packet_start
         self._node_sha256 = node_sha256
         self._descriptor = open_plain(path, follow_links=False)
@@ -47,11 +57,10 @@ class StoredVideo:
         packets = [data[a - starts[0] : b - starts[0]] for a, b in pairwise(starts)]
         if hashlib.sha256(data).digest() != self._node_sha256[node].tobytes():
             raise ArtifactError(
-                f"{self.path}: the pictures of node {node} are damaged or were overwritten: build the character "
-                "again, and replace packs with 'tango-rt character install'"
+                f"{self.path}: the pictures of {self._group} {node} are damaged or were overwritten: {self._remedy}"
             )
         if not is_closed_group(packets):
-            raise ArtifactError(f"{self.path}: the pictures of node {node} are not a closed group of H.264")
+            raise ArtifactError(f"{self.path}: the pictures of {self._group} {node} are not a closed group of H.264")
         return packets
 
 

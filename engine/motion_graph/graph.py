@@ -43,6 +43,7 @@ class MotionGraph:
     distance: np.ndarray  # float32 (n_edges,): window distance of a cut, 0 for a continue edge
     kind: np.ndarray  # uint8 (n_edges,): CONTINUE, CUT or RELAXED; n -> n + 1 into the next clip is a cut
     kept: np.ndarray  # bool (n_nodes,)
+    hand_gap: np.ndarray | None = None  # float32 (n_edges,), engine.motion_graph.hands; None: not known, costs nothing
 
     @property
     def n_edges(self) -> int:

@@ -1,8 +1,8 @@
 """Path search: the cheapest walk over the motion graph for given costs of nodes.
 
 cost of a path = sum over steps of costs[t, n_t] + sum over cuts i -> j of
-    cut_weight + distance_weight * D(i, j)^2 + relaxed_weight if the cut is relaxed + gap_weight if it does not have
-    real frames on both sides + return penalty.
+    cut_weight + distance_weight * D(i, j)^2 + hand_gap_weight * max(hand gap - free_hand_gap, 0) + relaxed_weight if
+    the cut is relaxed + gap_weight if it does not have real frames on both sides + return penalty.
 There are at least min_dwell nodes between two cuts. The return penalty keeps a path from cutting back to what it has
 just shown: it is a Markov substitute for a memory of the path, so the search stays exact.
 """
@@ -37,6 +37,10 @@ class SearchOptions:
     distance_weight: float = 16.0
     cut_weight: float = 0.5
     relaxed_weight: float = 2.0
+    # Of the hand gap beyond what a morph carries over, in shoulder widths. It makes gaps over 0.3 rare: 15, 44, 16 and
+    # 14 % of the cuts of four people became 0, 0, 9 and 0 %, for 0.6 to 1.5 % more cost of the path.
+    hand_gap_weight: float = 100.0
+    free_hand_gap: float = 0.2
     # A cut without real frames on both sides must bridge a gap, which looks worse than a morph at equal distance.
     gap_weight: float = 1.5
     # A cut back by b < R nodes of the same clip pays return_penalty * (1 - b / R); R is return_s in nodes.
@@ -122,6 +126,8 @@ def cut_costs(graph: MotionGraph, options: SearchOptions) -> np.ndarray:
     starts[graph.clip_start] = True
     costs[starts[source + 1] | starts[graph.indices]] += options.gap_weight
     costs[returns] += options.return_penalty * (1 - back[returns] / reach)
+    if graph.hand_gap is not None:
+        costs += options.hand_gap_weight * np.maximum(graph.hand_gap.astype(np.float64) - options.free_hand_gap, 0.0)
     costs[graph.kind == CONTINUE] = 0.0
     return costs
 

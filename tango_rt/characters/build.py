@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.blending.blender import DEFAULT_BLENDER
 from engine.character.info import Clip, PackInfo, Source
 from engine.character.pack import CharacterPack, make_recording
 from engine.character.steps import motion_level
@@ -21,6 +22,7 @@ from engine.errors import InputError
 from engine.features.appearance import slow_colours
 from engine.features.rest import rest_distance
 from engine.motion_graph.graph import GraphOptions, MotionGraph, build_graph
+from engine.motion_graph.hands import hand_gaps
 from engine.motion_graph.words import parse_words
 from engine.skeleton import joint_weights
 from engine.timebase import FPS, FRAMES_PER_NODE
@@ -28,6 +30,8 @@ from tango_rt.characters.clips import cut_into_clips, gather_audio, gather_track
 from tango_rt.characters.embed import EmbedOptions, embed
 from tango_rt.characters.groups import Keep, Selection, select, unjoined_warnings
 from tango_rt.characters.source import TrackedSource, track_source
+from tango_rt.options import DEFAULT_LIVE_CUTS
+from tango_rt.pipeline.warm import WarmOptions, warm
 from tango_rt.progress import OnProgress, Stage, silent
 from tango_rt.video.gop import GopEncoder, encode_nodes
 from tango_rt.video.reader import VideoReader
@@ -46,6 +50,8 @@ class BuildOptions:
     words: Path | None = None
     smplx_model: Path | None = None
     embed: EmbedOptions = field(default_factory=EmbedOptions)
+    live_cuts: float = DEFAULT_LIVE_CUTS  # transitions to draw for live streams, a node; 0: none
+    blender: str = DEFAULT_BLENDER  # draws them
     n_workers: int = 1
 
 
@@ -54,7 +60,8 @@ def build_character(
 ) -> CharacterPack:
     """Build a pack from one or more videos of one person. Raises InputError for videos that cannot be used.
 
-    If they show several people, outfits or places, the one with the most seconds is kept, or all (options.keep).
+    If they show several people, outfits or places, the one with the most seconds is kept, or all (options.keep). The
+    pack is complete before transitions are drawn for live streams: if that is interrupted, `warm` goes on with it.
     """
     started = time.perf_counter()
     words = "" if options.words is None else read_words(options.words)
@@ -74,6 +81,7 @@ def build_character(
         arrays["audio"] = gather_audio(kept.sources, kept.clips)
         graph, connection = _graph(arrays, unit_px, options, on_progress)
         arrays |= {f"graph_{name}": getattr(graph, name) for name in ("indptr", "indices", "distance", "kind", "kept")}
+        arrays["graph_hand_gap"] = hand_gaps(graph, arrays["joints"], unit_px)
         recording = make_recording(output.stem, arrays, unit_px)
         arrays["motion_level"] = motion_level(recording)
         arrays["rest"] = rest_distance(arrays["joints"], arrays["confidence"], arrays["clip_start"], unit_px)
@@ -104,6 +112,8 @@ def build_character(
             },
         )
         writer.commit(info, arrays)
+    if options.live_cuts:
+        warm(output, (), WarmOptions(options.live_cuts, options.blender, n_workers=options.n_workers), on_progress)
     return CharacterPack.open(output)
 
 

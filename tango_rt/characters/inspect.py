@@ -10,11 +10,15 @@ from engine.character.embeddings import read_embedding, stored_names
 from engine.character.pack import CharacterPack, folder_bytes
 from engine.features.validation import MIN_SPEECH_S
 from engine.files import reading
+from engine.motion_graph.graph import CONTINUE
 from engine.timebase import FPS
 
 __all__ = ["describe", "fit_warnings", "summarize"]
 
 MAX_SPANS_LISTED = 6
+WARM = "run 'tango-rt character warm'"
+LARGE_HAND_GAP = 0.3
+"""In shoulder widths: from here on a morph loses the hand."""
 
 
 def describe(pack: CharacterPack) -> dict[str, Any]:
@@ -40,6 +44,9 @@ def describe(pack: CharacterPack) -> dict[str, Any]:
         "height": info.height,
         "duration_s": round(info.n_frames / FPS, 3),
         "bytes": folder_bytes(pack.path),
+        "n_live_cuts": 0 if pack.drawn is None else len(pack.drawn.cuts),
+        "live_blender": None if pack.drawn is None else pack.drawn.blender,
+        "hand_gaps": _hand_gaps(pack),
         "n_transitions_stored": sum(1 for _ in (pack.path / "transitions").glob("*/*.gops")),
         "retrieval": retrieval,
         "sources": [source.name for source in info.sources],
@@ -51,6 +58,21 @@ def _retrieval(pack: CharacterPack) -> dict[str, Any]:
     """Embeddings of the pack by name: the hash of what made them, and the quality of the fit."""
     stored = (read_embedding(pack, name) for name in stored_names(pack.path))
     return {one.name: {"sha256": one.sha256, **one.about} for one in stored}
+
+
+def _hand_gaps(pack: CharacterPack) -> dict[str, float] | None:
+    """How far apart the hands are at cuts, in shoulder widths: of all cuts, and of those of live streams; None if the
+    pack was built without them."""
+    live = pack.graph if pack.drawn is None else pack.drawn.graph
+    if pack.graph.hand_gap is None or live.hand_gap is None:
+        return None
+    gaps, live_gaps = pack.graph.hand_gap[pack.graph.kind != CONTINUE], live.hand_gap[live.kind != CONTINUE]
+    return {
+        "median": round(float(np.median(gaps)), 4),
+        "share_large": round(float(np.mean(gaps > LARGE_HAND_GAP)), 4),
+        "live_median": round(float(np.median(live_gaps)), 4),
+        "live_share_large": round(float(np.mean(live_gaps > LARGE_HAND_GAP)), 4),
+    }
 
 
 def fit_warnings(retrieval: dict[str, Any], pack: Path) -> list[str]:
@@ -81,6 +103,17 @@ def _fit_lines(retrieval: dict[str, Any], pack: str) -> list[str]:
         ]
 
 
+def _live_lines(figures: dict[str, Any]) -> list[str]:
+    gaps, n_cuts = figures["hand_gaps"], figures["n_live_cuts"]
+    if not n_cuts:
+        return [f"  live: no transitions are drawn yet, streams may show late ones: {WARM}"]
+    line = f"  live: {n_cuts} cuts drawn by {figures['live_blender']}"
+    if gaps is None:
+        return [line]
+    apart = f"{gaps['live_share_large']:.0%} of them, {gaps['share_large']:.0%} of all cuts"
+    return [f"{line}; hands are over {LARGE_HAND_GAP} shoulder widths apart in {apart}"]
+
+
 def _checked(pack: Path | str, part: str, remedy: str) -> AbstractContextManager[None]:
     """Guards the reading of what a pack says about itself, which is untrusted."""
     return reading(f"what {pack} says about its {part}", "is damaged", remedy)
@@ -109,6 +142,7 @@ def summarize(figures: dict[str, Any]) -> str:
         f"  graph: {figures['n_nodes_kept']} of {figures['n_nodes']} nodes, {figures['n_cut_edges']} cuts, "
         f"{figures['n_relaxed_edges']} of them relaxed",
     ]
+    lines += _live_lines(figures)
     lines += _group_lines(figures["build"].get("groups", []), figures["character"])
     lines += _fit_lines(figures["retrieval"], figures["character"])
     if "report" in figures:

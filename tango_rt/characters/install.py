@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from engine.character.arrays import ARRAYS
+from engine.character.arrays import array_names
+from engine.character.drawn import FOLDER as DRAWN
+from engine.character.drawn import drawn_files
 from engine.character.embeddings import FOLDER as EMBEDDINGS
 from engine.character.embeddings import embedding_files, stored_names
 from engine.character.pack import SUFFIX, CharacterPack
@@ -46,9 +48,10 @@ def install(source: Path, folder: Path) -> CharacterPack:
 
 
 def _names(pack: CharacterPack) -> Iterator[str]:
-    yield from ("pack.json", "video.h264", *(f"{name}.npy" for name in ARRAYS))
+    yield from ("pack.json", "video.h264", *(f"{name}.npy" for name in array_names(pack.info)))
     for name in stored_names(pack.path):
         yield from (f"{EMBEDDINGS}/{name}/{file}" for file in embedding_files(pack.path, name))
+    yield from (f"{DRAWN}/{file}" for file in drawn_files(pack.path))
     for file in sorted(pack.path.glob(f"{TRANSITIONS}/*/*.gops")):
         if not any(part.is_symlink() for part in (file, file.parent, file.parent.parent)) and file.is_file():
             yield str(file.relative_to(pack.path))

@@ -11,10 +11,10 @@ from engine.character.embeddings import read_embedding, stored_names
 from engine.character.pack import CharacterPack
 from engine.features.speech import speech_features
 from engine.features.validation import MAX_LAG_FRAMES, lag_profile
-from engine.motion_graph.graph import CUT, RELAXED
+from engine.motion_graph.graph import CONTINUE, CUT, RELAXED
 from engine.programs import without_programs
 from engine.timebase import FPS, FRAMES_PER_NODE
-from tango_rt.characters.inspect import describe, summarize
+from tango_rt.characters.inspect import LARGE_HAND_GAP, describe, summarize
 from tango_rt.video.gop import GopDecoder
 
 __all__ = ["write_report"]
@@ -43,6 +43,7 @@ def write_report(pack: CharacterPack, folder: Path) -> Path:
         ),
         ("graph", "Cuts of the graph (arcs above: forward, below: backward; red: relaxed)", _draw_graph),
         ("distances", "Distances of the cuts", _draw_distances),
+        ("hands", "How far apart the hands are at cuts, in shoulder widths (over 0.3 a morph loses them)", _draw_hands),
         ("best", "Best cuts: the two pictures joined by a cut, side by side", _draw_best),
         ("worst", "Worst cuts, including relaxed ones", _draw_worst),
     ]
@@ -129,6 +130,22 @@ def _draw_distances(pack: CharacterPack, file: Path) -> None:
     axis.set_xlabel("distance of the blended frames")
     axis.set_yscale("log")
     axis.legend()
+    figure.savefig(file, dpi=110)
+
+
+def _draw_hands(pack: CharacterPack, file: Path) -> None:
+    figure, axis = _figure(10, 3)
+    graphs = [("all cuts", pack.graph, "lightsteelblue")]
+    if pack.drawn is not None:
+        graphs.append(("cuts of live streams", pack.drawn.graph, "seagreen"))
+    for name, graph, color in graphs:
+        if graph.hand_gap is not None:
+            gaps = graph.hand_gap[graph.kind != CONTINUE]
+            axis.hist(gaps, bins=60, density=True, label=f"{name} ({gaps.size})", color=color, alpha=0.7)
+            axis.legend()
+    axis.axvline(LARGE_HAND_GAP, color="crimson", linestyle="--")
+    axis.set_xlabel("hand gap")
+    axis.set_yticks([])
     figure.savefig(file, dpi=110)
 
 

@@ -70,7 +70,7 @@ def _add_performance(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--whole", action="store_true", help="hear everything first, as 'tango-rt render' does")
     add_retrieval(group)
     add_seed(group)
-    add_blender(group)
+    add_blender(group, default="what drew the transitions of the character")
     group.add_argument(
         "--encoding",
         choices=ENCODINGS,

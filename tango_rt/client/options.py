@@ -45,7 +45,7 @@ class SessionOptions:
     idle: bool | None = None
     lookahead_nodes: int | None = None
     whole_utterance: bool = False
-    blender: str = "flow"  # a value of Blender in media.proto, without its prefix
+    blender: str | None = None  # a value of Blender in media.proto, without its prefix; None: the character's own
     retrieval: str = "auto"
     seed: int = 0
     audio_echo: bool = False
@@ -70,7 +70,7 @@ class SessionOptions:
             pacing=PACINGS[self.pacing],
             lookahead_nodes=self.lookahead_nodes,
             whole_utterance=self.whole_utterance,
-            blender=media_pb2.Blender.Value(f"BLENDER_{self.blender.upper()}"),
+            blender=media_pb2.Blender.Value(f"BLENDER_{(self.blender or 'unspecified').upper()}"),
             retrieval=self.retrieval,
             seed=self.seed,
             audio_echo=self.audio_echo,

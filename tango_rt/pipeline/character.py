@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from engine.blending.blender import DEFAULT_BLENDER
 from engine.character.embeddings import record_bytes, stored_names
 from engine.character.pack import CharacterPack
 from engine.character.perform import Performance, PerformOptions, perform, seeded, weigh_similarities
 from engine.character.retrieval import Retrieval, RetrievalOptions, open_retrieval
+from engine.motion_graph.graph import MotionGraph
 from engine.motion_graph.online_graph import OnlineGraph, OnlineOptions
 from engine.motion_graph.variety import VarietyOptions
 from engine.names import canonical
@@ -33,7 +35,14 @@ class Character:
     retrievals: tuple[str, ...]
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _opened: dict[RetrievalOptions, Retrieval] = field(default_factory=dict, repr=False)
-    _graphs: "OrderedDict[tuple[PerformOptions, int], OnlineGraph]" = field(default_factory=OrderedDict, repr=False)
+    _graphs: "OrderedDict[tuple[PerformOptions, int, bool], OnlineGraph]" = field(
+        default_factory=OrderedDict, repr=False
+    )
+
+    @property
+    def blender(self) -> str:
+        """What draws transitions unless something else is asked for: what drew the drawn set."""
+        return DEFAULT_BLENDER if self.pack.drawn is None else self.pack.drawn.blender
 
     def performer(self, options: LiveOptions | None = None) -> LivePerformer:
         """Start a stream. Raises InputError and ArtifactError as open_retrieval does."""
@@ -42,10 +51,10 @@ class Character:
             retrieval = self._retrieval(options.perform.retrieval)
             n_search, n_features = _shared_lookahead(options.lookahead_nodes)
             limited = replace(retrieval, embedding=retrieval.embedding.with_lookahead(n_features))
-            graph = self._graph(retrieval, options.perform, n_search)
+            graph = self._graph(retrieval, options.perform, n_search, options.drawn_only)
 
         def plan(samples: np.ndarray, start: tuple[int, int] | None) -> Performance:
-            return perform(self.pack, samples, options.perform, retrieval, start)
+            return perform(self.pack, samples, options.perform, retrieval, start, self._cuts(options.drawn_only))
 
         return LivePerformer(limited, graph, options, plan)
 
@@ -54,11 +63,15 @@ class Character:
             self._opened[options] = open_retrieval(self.pack, options)
         return self._opened[options]
 
-    def _graph(self, retrieval: Retrieval, options: PerformOptions, n_search: int) -> OnlineGraph:
-        key = (replace(options, words=None), n_search)
+    def _cuts(self, drawn_only: bool) -> MotionGraph:
+        drawn = self.pack.drawn if drawn_only else None
+        return self.pack.graph if drawn is None else drawn.graph
+
+    def _graph(self, retrieval: Retrieval, options: PerformOptions, n_search: int, drawn_only: bool) -> OnlineGraph:
+        key = (replace(options, words=None), n_search, drawn_only)
         if key not in self._graphs:
             self._graphs[key] = OnlineGraph(
-                self.pack.graph,
+                self._cuts(drawn_only),
                 retrieval.motion,
                 np.asarray(self.pack["rest"]),
                 seeded(options.weights, options.seed),
@@ -83,6 +96,8 @@ def character_from_pack(pack: CharacterPack) -> Character:
     digest = hashlib.sha256(pack.sha256.encode())
     for name in names:
         digest.update(record_bytes(pack.path, name))
+    if pack.drawn is not None:
+        digest.update(pack.drawn.sha256.encode())
     return Character(canonical(pack.path.name.removesuffix(".tango")), pack, digest.hexdigest(), names)
 
 

@@ -37,6 +37,7 @@ class LiveOptions:
 
     lookahead_nodes: int | None = DEFAULT_LOOKAHEAD_NODES  # on top of the audio analysis; None: the whole utterance
     idle: bool = True  # whether steps without speech come between utterances
+    drawn_only: bool = False  # take only cuts of the pack's drawn set, if it has one
     perform: PerformOptions = field(default_factory=PerformOptions)
 
     def __post_init__(self) -> None:
@@ -108,6 +109,11 @@ class LivePerformer:
             return 0
         frames = self._retrieval.embedding.lookahead_frames
         return heard_samples(self._graph.options.lookahead_nodes, frames) - frame_start(FRAMES_PER_NODE)
+
+    @property
+    def rest_node(self) -> int:
+        """The node that it rests at."""
+        return self._search.rest_node()
 
     @property
     def retrieval(self) -> str:

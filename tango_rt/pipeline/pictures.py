@@ -72,7 +72,7 @@ class PictureSource:
     def _look_ahead(self, planned: Sequence[Cut], pool: TransitionPool) -> None:
         # nearest last: the latest request is served first
         for rank, cut in reversed(list(enumerate(planned[:_MAX_PLANNED]))):
-            if cut not in self._ready:
+            if cut not in self._ready and not self._store.is_drawn(cut):
                 pool.look_up(self._store, cut, urgent=rank == 0)
                 self._note(cut, pool.lookup_result(self._store, cut))
 
@@ -109,7 +109,9 @@ class PictureSource:
         return self._hard(cut[0], late=True)
 
     def _cached(self, cut: Cut, due_in_s: float | None) -> list[bytes] | None:
-        """From the cache; with a pool, only if another thread has looked there by now."""
+        """From the drawn set, or the cache; with a pool, only if another thread has looked into the cache by now."""
+        if self._store.is_drawn(cut):
+            return self._store.get_drawn(cut)
         if self._pool is None:
             return self._store.get_cached(cut)
         self._pool.look_up(self._store, cut)

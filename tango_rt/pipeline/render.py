@@ -101,7 +101,7 @@ def render_speech(
     n_frames = frame_count(len(samples))
     on_pictures = text_stages(pack.info, options.label, options.caption, performed.words, warnings.append)
     stages = StageChain(pack.info, on_pictures)
-    live = LiveOptions(options.lookahead_nodes, False, performed)
+    live = LiveOptions(options.lookahead_nodes, False, options.lookahead_nodes is not None, performed)
     # opened before the work, so that an unwritable output fails at once
     with Mp4Writer(output, pack.info.extradata, SOUND_RATE, n_frames) as writer:
         steps, performance = perform_speech(character, samples, live)

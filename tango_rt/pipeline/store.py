@@ -19,6 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from engine.character.drawn import FOLDER as DRAWN
 from engine.character.embeddings import FOLDER as EMBEDDINGS
 from engine.errors import ArtifactError, BackendError, InputError, TangoError
 from engine.names import canonical, printable, why_unfit
@@ -251,7 +252,7 @@ def _files(path: Path) -> Files | None:
     if not path.is_dir():
         return None
     found: list[tuple[str, int, int, int]] = []
-    folders = [path, path / EMBEDDINGS]
+    folders = [path, path / DRAWN, path / EMBEDDINGS]
     for folder in folders:
         with suppress(OSError), os.scandir(folder) as entries:
             for entry in entries:

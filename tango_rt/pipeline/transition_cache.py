@@ -13,6 +13,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Collection
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
@@ -96,6 +97,16 @@ class TransitionCache:
         if not written:
             with self._lock:
                 self._keep_in_memory(cut, pictures)
+
+    def discard(self, cuts: Collection[Cut]) -> None:
+        """Forget these cuts."""
+        with self._lock:
+            for cut in cuts:
+                self._forget(cut)
+        if not self._leads_away(self._folder):
+            for cut in cuts:
+                with suppress(OSError):
+                    self._file(cut).unlink()
 
     def _digest(self, cut: Cut, data: bytes) -> bytes:
         """Hash of everything after the hash in the file of a cut."""

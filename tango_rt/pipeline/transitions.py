@@ -4,12 +4,13 @@ The frames of a cut depend on (node, node, blender) alone, so they are kept in t
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
 from engine.blending.blender import CUT, Blender, PlaneBlender, Take
 from engine.blending.fades import FADE_WEIGHTS, Pictures, fade
+from engine.character.drawn import DrawnSet
 from engine.character.pack import CharacterPack
 from engine.motion_graph.graph import Cut
 from engine.timebase import FRAMES_PER_NODE
@@ -102,30 +103,53 @@ class TransitionMaker:
 
 
 class TransitionStore:
-    """The transitions of one pack for one blender: from the cache, or made and cached.
+    """The transitions of one pack for one blender: from its drawn set, from the cache, or made and cached.
 
     is_cached, get_cached and keep are safe in any thread; the others must be called by one at a time.
     """
 
-    def __init__(self, pack: CharacterPack, blender: Blender, cache: TransitionCache | None = None) -> None:
-        """cache: a shared one, of the same pack and key."""
+    def __init__(
+        self,
+        pack: CharacterPack,
+        blender: Blender,
+        cache: TransitionCache | None = None,
+        only_this_version: bool = False,
+    ) -> None:
+        """cache: a shared one, of the same pack and key. only_this_version: ignore a drawn set that an earlier version
+        of the blender, or one with other settings, has drawn."""
         self.pack = pack
         self.blender = blender
         self.key = cache_key(pack, blender)
+        self._drawn = pack.drawn if _fits(pack.drawn, blender, only_this_version) else None
         self._cache = cache or TransitionCache(pack, self.key)
         self._maker: TransitionMaker | None = None
 
     def is_cached(self, cut: Cut) -> bool:
         """Whether the transition is available without computing it."""
-        return cut in self._cache
+        return self.is_drawn(cut) or cut in self._cache
+
+    def is_drawn(self, cut: Cut) -> bool:
+        """Whether it is in the drawn set of the pack."""
+        return self._drawn is not None and cut in self._drawn
+
+    def get_drawn(self, cut: Cut) -> list[bytes] | None:
+        """The 8 encoded pictures of a cut, if it is in the drawn set: as quick as the pictures of a node.
+
+        Raises ArtifactError if they are damaged.
+        """
+        return None if self._drawn is None else self._drawn.packets(cut)
 
     def get_cached(self, cut: Cut) -> list[bytes] | None:
-        """The 8 encoded pictures of a cut, if they are cached."""
-        return self._cache.read(cut)
+        """The 8 encoded pictures of a cut, if they are drawn already."""
+        return self.get_drawn(cut) or self._cache.read(cut)
 
     def keep(self, cut: Cut, packets: list[bytes]) -> None:
         """Cache pictures that were made elsewhere."""
         self._cache.keep(cut, packets)
+
+    def discard(self, cuts: Collection[Cut]) -> None:
+        """Remove cuts from the cache, because they are in the drawn set by now."""
+        self._cache.discard(cuts)
 
     def packets(self, cut: Cut) -> list[bytes]:
         """The 8 encoded pictures of a cut, computed on the spot if they are not cached."""
@@ -144,6 +168,13 @@ def cache_key(pack: CharacterPack, blender: Blender) -> str:
     pack: a session that still uses a pack rebuilt meanwhile must not write into the cache of its successor."""
     decisive = f"({blender.version}, {blender.settings}, {pack.sha256!r})"
     return f"{blender.name}-{hashlib.sha256(decisive.encode()).hexdigest()[:12]}"
+
+
+def _fits(drawn: DrawnSet | None, blender: Blender, only_this_version: bool) -> bool:
+    """Whether a drawn set is by this blender."""
+    if drawn is None or drawn.blender != blender.name:
+        return False
+    return not only_this_version or (drawn.version, drawn.settings) == (blender.version, blender.settings)
 
 
 def _halves(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

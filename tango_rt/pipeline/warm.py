@@ -1,44 +1,37 @@
-"""Draws the transitions that a character uses most before anybody waits for them."""
+"""Draws the transitions of live streams before anybody waits for them: makes, extends or redraws the drawn set."""
 
 import time
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from math import ceil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from engine.blending.blender import DEFAULT_BLENDER, open_blender
+from engine.blending.blender import DEFAULT_BLENDER, Blender, open_blender
+from engine.character.drawn import write_drawn
+from engine.character.pack import CharacterPack
 from engine.motion_graph.graph import Cut
-from engine.timebase import SAMPLE_RATE
-from tango_rt.pipeline.character import Character, open_character
+from tango_rt.options import DEFAULT_LIVE_CUTS, DEFAULT_LOOKAHEAD_NODES
+from tango_rt.pipeline.character import character_from_pack
 from tango_rt.pipeline.drawers import draw_ahead
-from tango_rt.pipeline.live import LiveOptions, LivePerformer, Step
+from tango_rt.pipeline.live_cuts import choose_cuts
 from tango_rt.pipeline.transitions import TransitionStore
 from tango_rt.progress import OnProgress, Stage, silent
 from tango_rt.sound.audio import check_audible, read_audio
 
-__all__ = ["WarmOptions", "WarmResult", "likely_cuts", "warm_transitions"]
-
-_IDLE_STEPS = 450  # per round; 1 minute
-# The speech is rearranged in pieces of this length: unchanged, a voice keeps to the motion that belongs to it.
-# Of 0.7, 1.5 and 3 s, this length found the most cuts of unseen speech.
-_PIECE = 3 * SAMPLE_RATE // 2
-_PLANNED = 0.1  # weight relative to a cut that is taken: planned cuts may change, but are requested all the same
+__all__ = ["WarmOptions", "WarmResult", "warm"]
 
 
 @dataclass(frozen=True)
 class WarmOptions:
     """Which transitions to draw, and how."""
 
-    blender: str = DEFAULT_BLENDER
-    n_cuts: int = 400
-    lookahead_nodes: int = 2  # that of the sessions to come; other look-aheads choose other cuts
+    live_cuts: float = DEFAULT_LIVE_CUTS  # a node, chosen by how often sessions would use them
+    blender: str | None = None  # None: what drew the present set, else the default
+    lookahead_nodes: int = DEFAULT_LOOKAHEAD_NODES  # of the sessions that they are chosen for
     n_workers: int = 1  # processes
-    performed_s: float = 7200.0  # of sound that ranks the cuts; takes half a minute, and half an hour ranks worse
 
 
 @dataclass(frozen=True)
@@ -47,8 +40,8 @@ class WarmResult:
 
     character: str  # path of the pack
     blender: str
-    n_cuts: int  # in the cache now; fewer than requested if no more were found
-    n_cached: int
+    n_cuts: int  # in the drawn set now
+    n_cached: int  # of these, how many were there already
     n_computed: int
     took_s: float
     warnings: list[str]
@@ -57,37 +50,27 @@ class WarmResult:
         return asdict(self)
 
 
-def warm_transitions(
-    pack: Path, speeches: Sequence[Path], options: WarmOptions, on_progress: OnProgress = silent
-) -> WarmResult:
-    """Draw and cache the most likely cuts.
+def warm(pack: Path, speeches: Sequence[Path], options: WarmOptions, on_progress: OnProgress = silent) -> WarmResult:
+    """Choose cuts for live streams, add them to those of the drawn set, and draw what is missing.
 
-    How often a cut of two unseen speeches was ready, with 200, 400 and 800 cuts: 34, 50, 64 % for a man standing for a
-    minute (45, 55, 80 % if three other speeches were given), 51, 71, 80 % for one seated for 20 s; with 100 cuts, 92 %
-    for a woman whose graph has few. A cut of 1280x720 takes 0.7 s on one core.
-
-    Raises InputError and ArtifactError as a render does.
+    speeches: speech like what the character will perform; its own voice always counts. Everything drawn is kept if
+    this is interrupted. Raises InputError and ArtifactError as a render does.
     """
     started_s = time.perf_counter()
-    character = open_character(pack)
+    opened = CharacterPack.open(pack)
     sounds, warnings = [], []
     for speech in speeches:
         heard: list[str] = []
         sounds.append(read_audio(speech, warn=heard.append))
         check_audible(sounds[-1], speech)
         warnings += [f"{speech.name}: {text}" for text in heard]
-    cuts = likely_cuts(character, sounds, options)
-    store = TransitionStore(character.pack, open_blender(options.blender))
-    n_missing = sum(not store.is_cached(cut) for cut in cuts)
-    with (
-        Stage(on_progress, "transitions", n_missing, "cuts") as stage,
-        closing(draw_ahead(store, cuts, options.n_workers)) as done,
-    ):
-        for _ in done:
-            stage.advance()
+    name = options.blender or (DEFAULT_BLENDER if opened.drawn is None else opened.drawn.blender)
+    blender = open_blender(name)
+    cuts = _chosen(opened, sounds, options, on_progress)
+    n_missing = _draw(opened, blender, cuts, options.n_workers, on_progress)
     return WarmResult(
         character=str(pack),
-        blender=options.blender,
+        blender=name,
         n_cuts=len(cuts),
         n_cached=len(cuts) - n_missing,
         n_computed=n_missing,
@@ -96,33 +79,24 @@ def warm_transitions(
     )
 
 
-def likely_cuts(character: Character, speeches: Sequence[np.ndarray], options: WarmOptions) -> list[Cut]:
-    """At most n_cuts cuts, most frequent first: those of its own voice and of speeches (float32, 16 kHz), and of the
-    same rearranged, with rests in between."""
-    live = character.performer(LiveOptions(lookahead_nodes=options.lookahead_nodes))
-    sounds = [character.pack.recording.samples, *speeches]
-    seen: dict[Cut, float] = defaultdict(float)
-    rng = np.random.default_rng(0)
-    round_s = max(1.0, sum(map(len, sounds)) / SAMPLE_RATE)
-    for number in range(ceil(options.performed_s / round_s)):
-        for step in _performed(live, sounds if number == 0 else [_rearranged(sound, rng) for sound in sounds]):
-            if step.cut_to is not None:
-                seen[step.node, step.cut_to] += 1
-            for cut in step.planned:
-                seen[cut] += _PLANNED
-    return sorted(seen, key=lambda cut: (-seen[cut], cut))[: options.n_cuts]
+def _chosen(
+    pack: CharacterPack, sounds: Sequence[np.ndarray], options: WarmOptions, on_progress: OnProgress
+) -> list[Cut]:
+    n_cuts = round(options.live_cuts * pack.graph.n_kept)
+    chosen = choose_cuts(character_from_pack(pack), sounds, n_cuts, options.lookahead_nodes, on_progress)
+    return sorted({*chosen, *(pack.drawn.numbers if pack.drawn else ())})
 
 
-def _performed(live: LivePerformer, sounds: Sequence[np.ndarray]) -> Iterator[Step]:
-    for sound in sounds:
-        live.push(sound, "speech")
-        live.end_of_utterance()
-        while (step := live.next()) is not None:
-            yield step
-    for _ in range(_IDLE_STEPS):
-        yield live.idle()
-
-
-def _rearranged(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    pieces = np.split(sound, range(_PIECE, len(sound), _PIECE))
-    return np.concatenate([pieces[k] for k in rng.permutation(len(pieces))])
+def _draw(pack: CharacterPack, blender: Blender, cuts: list[Cut], n_workers: int, on_progress: OnProgress) -> int:
+    """Draw what is missing and write the set. Returns how many were missing."""
+    store = TransitionStore(pack, blender, only_this_version=True)
+    n_missing = sum(not store.is_cached(cut) for cut in cuts)
+    with (
+        Stage(on_progress, "transitions", n_missing, "cuts") as stage,
+        closing(draw_ahead(store, cuts, n_workers)) as done,
+    ):
+        for _ in done:
+            stage.advance()
+    write_drawn(pack.path, pack.sha256, (blender.name, blender.version, blender.settings), cuts, store.packets)
+    store.discard(cuts)
+    return n_missing

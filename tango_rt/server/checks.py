@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from engine.blending.blender import BLENDERS, DEFAULT_BLENDER
+from engine.blending.blender import BLENDERS
 from engine.choices import RETRIEVALS, RetrievalName
 from tango_rt.options import DEFAULT_RETRIEVAL, ENCODINGS, MAX_LOOKAHEAD_NODES, Encoding
 from tango_rt.server.config import ServerConfig
@@ -33,13 +33,18 @@ class SessionPlan:
     realtime: bool  # paced by the clock; otherwise as fast as the client reads
     idle: bool  # send frames without speech
     lookahead_nodes: int | None  # None: whole utterances
-    blender: str
+    blender: str  # empty: what drew the transitions of the character
     retrieval: RetrievalName
     seed: int
     audio_echo: bool
     timings: bool
     block: bool  # the clock waits for a slow client; otherwise frames are dropped
     stats_period_s: float | None  # None: no Stats
+
+    @property
+    def drawn_only(self) -> bool:
+        """Whether it takes only cuts that are drawn already: paced, or hearing a part of the utterance at a time."""
+        return self.realtime or self.lookahead_nodes is not None
 
     @property
     def sample_bytes(self) -> int:
@@ -155,13 +160,15 @@ def _lookahead(config: session_pb2.SessionConfig, default: int, clip: bool) -> i
 
 
 def blender_value(name: str) -> "media_pb2.Blender":
-    """The protocol's value for a blender in BLENDERS. Raises ValueError if it has none."""
+    """The protocol's value for a blender in BLENDERS, or empty. Raises ValueError if it has none."""
+    if not name:
+        return media_pb2.BLENDER_UNSPECIFIED
     return media_pb2.Blender.Value(f"BLENDER_{name.upper()}")
 
 
 def _blender(blender: "media_pb2.Blender") -> str:
     if blender == media_pb2.BLENDER_UNSPECIFIED:
-        return DEFAULT_BLENDER
+        return ""
     for name in BLENDERS:
         if blender_value(name) == blender:
             return name

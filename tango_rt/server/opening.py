@@ -1,7 +1,7 @@
 """Opens the session for a checked plan: the character, its performer, and what draws and encodes its pictures."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import grpc
 
@@ -61,6 +61,7 @@ class Opener:
     def open(self, plan: SessionPlan, session_id: str, max_chunk_s: float) -> NewSession:
         """Raises Refusal for a character or a retrieval that is not available."""
         character = find_character(self.store, plan.character)
+        plan = replace(plan, blender=plan.blender or character.blender)
         performer = self._performer(character, plan)
         info = character.pack.info
         lookahead = performer.lookahead_samples + Resampler(plan.rate_hz).lookahead_samples
@@ -96,7 +97,7 @@ class Opener:
     def _performer(self, character: Character, plan: SessionPlan) -> LivePerformer:
         networks = self.networks if plan.retrieval in ("auto", "mini", "full") else None
         performed = PerformOptions(RetrievalOptions(plan.retrieval, networks), seed=plan.seed)
-        options = LiveOptions(plan.lookahead_nodes, plan.idle, performed)
+        options = LiveOptions(plan.lookahead_nodes, plan.idle, plan.drawn_only, performed)
         try:
             return character.performer(options)
         except (InputError, ArtifactError, BackendError) as error:

@@ -121,3 +121,6 @@ class FolderWatch:
             _log.exception("character cannot be performed by default", extra=about)
         else:
             _log.info("character opened", extra={**about, "duration_s": time.monotonic() - started})
+        if character.pack.drawn is None:
+            advice = f"run 'tango-rt character warm {character.pack.path.name}'"
+            _log.warning("character without drawn transitions: some will be late", extra={**about, "advice": advice})
