@@ -70,7 +70,7 @@ def connecting_cuts(graph: MotionGraph, cuts: np.ndarray, hub: int, search: Sear
     there = [(goes_on + 1) * depth + min(d + 1, depth - 1) for d in range(depth)] + [target[is_cut] * depth]
     price = np.concatenate([np.zeros(depth * len(goes_on)), costs[is_cut]]) + _FREE
     ways = csr_array((price, (np.concatenate(here), np.concatenate(there))), shape=(n_nodes * depth, n_nodes * depth))
-    start = hub * depth + depth - 1
+    start = _settled(graph, hub, depth) * depth + depth - 1
     away, came_from = dijkstra(ways, indices=start, return_predecessors=True)
     back, goes_to = dijkstra(ways.T.tocsr(), indices=start, return_predecessors=True)
     states = np.flatnonzero(graph.kept)[:, None] * depth + np.arange(depth)
@@ -82,6 +82,19 @@ def connecting_cuts(graph: MotionGraph, cuts: np.ndarray, hub: int, search: Sear
     needed |= {*_cuts_on_ways(free_to_cut, goes_to, back, depth, backwards=False)}
     added = sorted(needed - {(int(i), int(j)) for i, j in cuts})
     return np.array(added, np.int32).reshape(-1, 2)
+
+
+def _settled(graph: MotionGraph, node: int, depth: int) -> int:
+    """The node where a path that enters `node` by a cut may cut again: a first node of a clip is entered in no other
+    way, so that no path ever may cut there."""
+    for _ in range(depth - 1):
+        edge = graph.indptr[node] + np.searchsorted(
+            graph.indices[graph.indptr[node] : graph.indptr[node + 1]], node + 1
+        )
+        if edge == graph.indptr[node + 1] or graph.indices[edge] != node + 1 or graph.kind[edge] != CONTINUE:
+            break
+        node += 1
+    return node
 
 
 def _cuts_on_ways(

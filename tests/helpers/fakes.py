@@ -16,6 +16,7 @@ from engine.features.onset import OnsetEmbedding
 from engine.features.recording import Recording
 from engine.features.rest import rest_distance
 from engine.motion_graph.graph import build_graph
+from engine.motion_graph.hands import hand_gaps
 from engine.skeleton import LEFT_WRIST, N_JOINTS, PARENTS, RIGHT_WRIST, joint_weights
 from engine.timebase import FRAMES_PER_NODE, frame_start
 from tango_rt.video.gop import GopEncoder
@@ -101,6 +102,7 @@ def make_pack(path: Path, clip_nodes: tuple[int, ...] = (40, 25), seed: int = 0)
             "graph_distance": graph.distance,
             "graph_kind": graph.kind,
             "graph_kept": graph.kept,
+            "graph_hand_gap": hand_gaps(graph, joints, SHOULDER_PX),
             "motion_level": motion_level(recording),
             "rest": rest_distance(joints, confidence, clip_start, SHOULDER_PX),
         }
