@@ -37,7 +37,7 @@ def test_a_hand_that_is_elsewhere_for_half_of_the_frames() -> None:
         distance=np.zeros(7, np.float32),
     )
     joints = np.zeros((32, N_JOINTS, 3), np.float32)
-    joints[8:12, LEFT_HAND, 0] = 30  # node 2, beside node 6 in the transition 1 -> 6
+    joints[8:12, LEFT_HAND, 0] = 30  # node 2, next to node 6 in the transition 1 -> 6
     np.testing.assert_allclose(hand_gaps(graph, joints, 20.0), [0, 0, 0.75, 0, 0, 0, 0])
 
 

@@ -22,7 +22,7 @@ _UTTERANCE_S = (3.0, 30.0)  # utterances of the sessions performed, shortest and
 _INTERRUPTED = 0.25  # share of them that are interrupted
 _REST_STEPS = 90  # at most, between two utterances: 12 s
 _STEPS_PER_NODE = 120
-_LEAST_STEPS, _MOST_STEPS = 15 * 60 * FPS // FRAMES_PER_NODE, 120 * 60 * FPS // FRAMES_PER_NODE
+_MIN_STEPS, _MAX_STEPS = 15 * 60 * FPS // FRAMES_PER_NODE, 120 * 60 * FPS // FRAMES_PER_NODE
 
 
 def choose_cuts(
@@ -53,7 +53,7 @@ def likely_cuts(
     """
     live = character.performer(LiveOptions(lookahead_nodes))
     sounds = [character.pack.recording.samples, *speeches]
-    n_steps = int(np.clip(_STEPS_PER_NODE * character.pack.graph.n_kept, _LEAST_STEPS, _MOST_STEPS))
+    n_steps = int(np.clip(_STEPS_PER_NODE * character.pack.graph.n_kept, _MIN_STEPS, _MAX_STEPS))
     seen: Counter[Cut] = Counter()
     rng = np.random.default_rng(0)
     n_done = 0

@@ -20,6 +20,16 @@ def sign(folder: Path) -> None:
     _put_hashes(folder / "pack.json", "sha256", {name: folder / f"{name}.npy" for name in ARRAYS})
     for record in folder.glob("embeddings/*/embedding.json"):
         _put_hashes(record, "files", {file.name: file for file in record.parent.iterdir() if file != record})
+    _sign_drawn(folder)
+
+
+def _sign_drawn(folder: Path) -> None:
+    record, names = folder / "live" / "live.json", ("cuts", "sizes", "half_sha256")
+    _put_hashes(record, "sha256", {name: record.parent / f"{name}.npy" for name in names})
+    if record.is_file() and (folder / "pack.json").is_file():
+        content = json.loads(record.read_text())
+        content["pack"] = hashlib.sha256((folder / "pack.json").read_bytes()).hexdigest()
+        record.write_text(json.dumps(content))
 
 
 def sign_fit(folder: Path) -> None:

@@ -37,6 +37,7 @@ from hypothesis import strategies as st
 
 from engine.blending.blender import open_blender
 from engine.character.embeddings import write_embedding
+from engine.character.pack import CharacterPack
 from engine.character.perform import PerformOptions
 from engine.character.retrieval import RetrievalOptions
 from engine.errors import ArtifactError, InputError
@@ -49,6 +50,7 @@ from tango_rt.pipeline.transitions import TransitionStore
 from tango_rt.server.listing import list_characters
 from tango_rt.v1 import service_pb2
 from tango_rt.video.codecs import FrameCoder
+from tests.helpers.drawn_sets import with_drawn
 from tests.helpers.fakes import make_pack
 from tests.helpers.fakes_damage import sign, sign_fit, sign_video
 from tests.helpers.pack_mutations import CACHE, Mutation, mutations, systematic
@@ -77,6 +79,8 @@ LIVES = (
     LiveOptions(2),
     LiveOptions(None),
     LiveOptions(1, perform=PerformOptions(seed=4)),
+    LiveOptions(2, drawn_only=True),
+    LiveOptions(None, drawn_only=True),
     LiveOptions(2, perform=PerformOptions(RetrievalOptions("onset"))),
 )
 BLENDED = {"joints", "confidence", "hands_found", "surface", "video"}
@@ -229,7 +233,7 @@ class Fuzzer:
             assert_walkable(character, part)
         blender = open_blender(("flow", "crossfade", "cut")[option % 3])
         pictures = PictureSource(character.pack, blender, None, TransitionStore(character.pack, blender))
-        coder = FrameCoder(("jpeg", "i420", "rgb24", "h264", "reference")[option], character.pack.info)
+        coder = FrameCoder(("jpeg", "i420", "rgb24", "h264", "reference")[option % 5], character.pack.info)
         drawn = [pictures.draw(step) for step in steps]
         return [(step, tuple(coder.encode(one))) for step, one in zip(steps, drawn, strict=True)]
 
@@ -261,10 +265,12 @@ def _whole_pack(place: Path) -> Path:
     record["report"] = {"warnings": ["dark"], "groups": groups, "connection": {"rule": "window"}}
     record["words"] = '[{"word": "harbour", "start": 0.5, "end": 0.9}]'
     (pack.path / "pack.json").write_text(json.dumps(record))
+    pack = with_drawn(CharacterPack.open(pack.path), "flow")
     store = TransitionStore(pack, open_blender("flow"))
     sources, targets = pack.graph.sources, pack.graph.indices
     for k in np.flatnonzero(pack.graph.kind != 0)[:8].tolist():
-        store.packets((int(sources[k]), int(targets[k])))
+        cut = int(sources[k]), int(targets[k])
+        store.keep(cut, store.packets(cut))
     return pack.path
 
 

@@ -20,13 +20,16 @@ from engine.character.arrays import ARRAYS, npy_bytes
 
 __all__ = ["CACHE", "Mutation", "mutations", "systematic"]
 
-RECORDS = ("pack.json", "embeddings/fitted/embedding.json", "embeddings/onset/embedding.json")
+DRAWN_RECORD = "live/live.json"
+RECORDS = ("pack.json", DRAWN_RECORD, "embeddings/fitted/embedding.json", "embeddings/onset/embedding.json")
 FITS = ("embeddings/fitted/fit.npz",)
 FEATURES = tuple(f"embeddings/{name}/{part}.npy" for name in ("fitted", "onset") for part in ("low", "high"))
-NPYS = (*(f"{name}.npy" for name in ARRAYS), *FEATURES)
+DRAWN_NPYS = ("live/cuts.npy", "live/sizes.npy", "live/half_sha256.npy")
+NPYS = (*(f"{name}.npy" for name in ARRAYS), *FEATURES, *DRAWN_NPYS)
 VIDEO = "video.h264"
-FILES = (*RECORDS, *FITS, *NPYS, VIDEO)
-CACHE = "transitions"
+DRAWN_VIDEO = "live/live.h264"
+FILES = (*RECORDS, *FITS, *NPYS, VIDEO, DRAWN_VIDEO)
+CACHE, DRAWN = "transitions", "live"
 
 # JSON texts, for some of them json.dumps would not write
 VALUES = {
@@ -80,7 +83,7 @@ def systematic() -> Iterator[Mutation]:
 
 
 def _every_byte() -> Iterator[Mutation]:
-    for file in (*NPYS, *FITS, VIDEO):
+    for file in (*NPYS, *FITS, VIDEO, DRAWN_VIDEO):
         header = (0, 5, 6, 8, 9, 10, 11, 20, 22, 40, 58, 60, 64, 68, 72, 127) if file.endswith(".npy") else (0, 4, 30)
         for place in (*header, 128, 135, 200, 0.3, 0.6, -8, -1):
             for how in ("flip", "0x00", "0xff"):
@@ -102,7 +105,7 @@ def _every_file() -> Iterator[Mutation]:
         for other in (FILES[(FILES.index(file) + 1) % len(FILES)], VIDEO, "pack.json", "clip_start.npy"):
             if other != file:
                 yield swapped(file, other)
-    for folder in ("embeddings", "embeddings/fitted", "embeddings/onset", CACHE, f"{CACHE}/KEY"):
+    for folder in ("embeddings", "embeddings/fitted", "embeddings/onset", DRAWN, CACHE, f"{CACHE}/KEY"):
         for kind in SPECIAL:
             yield special(folder, kind)
     for kind in (*SPECIAL, "another's", "garbage", "flip"):
@@ -167,11 +170,13 @@ def _fields() -> dict[str, list[tuple[Any, ...]]]:
     inner += [("report", "groups", 0, "spans", 0, key) for key in ("source", "first_s", "last_s")]
     record: list[tuple[Any, ...]] = [(key,) for key in ("name", "sha256", "about", "files")]
     hashes: list[tuple[Any, ...]] = [("files", "low.npy"), ("files", "high.npy")]
+    drawn: list[tuple[Any, ...]] = [("sha256", name) for name in ("cuts", "sizes", "half_sha256")]
     about: list[tuple[Any, ...]] = [("about", key) for key in ("choice", "why", "speech_s", "lag_frames", "scores")]
     return {
         "pack.json": [*((key,) for key in (*info, "sha256", "schema")), *inner],
         "embeddings/fitted/embedding.json": [*record, *hashes, ("files", "fit.npz"), *about],
         "embeddings/onset/embedding.json": [*record, *hashes],
+        DRAWN_RECORD: [*((key,) for key in ("pack", "blender", "version", "settings", "n_cuts", "sha256")), *drawn],
     }
 
 
