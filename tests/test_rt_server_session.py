@@ -2,6 +2,7 @@
 speech is lost or doubled, and every utterance ends exactly once."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tango_rt.pipeline.ahead import TransitionPool
 from tango_rt.pipeline.store import CharacterStore
 from tango_rt.server.checks import SessionPlan, plan_session
 from tango_rt.server.config import ServerConfig
@@ -18,6 +20,7 @@ from tango_rt.server.session import ATTENTION, Session
 from tango_rt.server.speech import SpeechQueue, span_start
 from tango_rt.server.status import Refusal
 from tango_rt.v1 import media_pb2, session_pb2
+from tests.helpers.drawn_sets import with_drawn
 from tests.helpers.fakes import make_pack
 from tests.helpers.live_server import speech
 
@@ -365,3 +368,28 @@ def check_order(messages: list[Any]) -> None:
         elif kind == "frame":
             frame_index = message.frame.frame_index + 1
             assert message.frame.utterance_id in ("", speaking)
+
+
+def test_a_session_shows_no_late_transition_and_uses_what_drew_the_set(tmp_path: Path) -> None:
+    """With a pool that never has a transition ready, and none for which it waits."""
+    pack = with_drawn(make_pack(tmp_path / "anna.tango"), "crossfade")
+    pool = TransitionPool(1, 1 << 20)
+    try:
+        opener = Opener(
+            ServerConfig(characters=tmp_path), CharacterStore(tmp_path), pool, Metrics(), paced_budget_s=100.0
+        )
+        config = session_pb2.SessionConfig(character="anna")
+        opened = opener.open(plan_session(config, opener.server), "s", 10.0)
+        assert opened.accepted.config.blender == media_pb2.BLENDER_CROSSFADE
+        session = opened.session
+        for _ in range(5):
+            say(session, speech(9.0))
+        close(session)
+        shown = [message.frame for message in play(session) if message.WhichOneof("message") == "frame"]
+        assert pool.counts().n_computed == 0
+    finally:
+        pool.close()
+    cuts = {(frame.source.node, frame.source.cut_to) for frame in shown if frame.source.HasField("cut_to")}
+    assert pack.drawn is not None and len(cuts) > 5 and cuts <= pack.drawn.numbers.keys()
+    assert {frame.source.blender for frame in shown} == {0, media_pb2.BLENDER_CROSSFADE}
+    assert session.stats().stats.transitions_late == session.stats().stats.transitions_computed == 0
