@@ -130,7 +130,7 @@ def write_drawn(
                     video.write(b"".join(pictures))
                     sizes.append([len(picture) for picture in pictures])
                     digests += [node_digest(pictures[:FRAMES_PER_NODE]), node_digest(pictures[FRAMES_PER_NODE:])]
-            arrays = {
+            arrays: dict[str, np.ndarray] = {
                 "cuts": np.array(chosen, np.int32).reshape(-1, 2),
                 "sizes": np.array(sizes, np.int32).reshape(-1, _PICTURES),
                 "half_sha256": np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32),
