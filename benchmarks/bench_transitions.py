@@ -15,7 +15,7 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -48,7 +48,7 @@ class Clip:
     """A tracked clip; all arrays are per frame, pixels are those of `frames`."""
 
     name: str
-    frames: np.ndarray  # uint8 (F, H, W, 3)
+    frames: np.ndarray  # uint8 (F, H, W, 3), H and W even
     joints: np.ndarray
     confidence: np.ndarray
     hands_found: np.ndarray
@@ -59,7 +59,9 @@ class Clip:
 
     def take(self, frames: np.ndarray) -> Take:
         return Take(
-            np.ascontiguousarray(self.frames[frames]),
+            np.split(
+                np.stack([cv2.cvtColor(self.frames[k], cv2.COLOR_RGB2YUV_I420) for k in frames]), len(frames) // 4
+            ),
             self.joints[frames],
             self.confidence[frames],
             self.hands_found[frames],
@@ -102,10 +104,17 @@ def read_clip(path: Path, height_px: int = HEIGHT_PX, most: int | None = None) -
 
 
 def _reduce(frame: np.ndarray, height_px: int) -> np.ndarray:
+    """To at most this height, and to colours that planes can hold: the truth then is what blenders could draw."""
     height, width = frame.shape[:2]
-    if height <= height_px:
-        return frame
-    return cv2.resize(frame, (round(width * height_px / height), height_px), interpolation=cv2.INTER_AREA)
+    if height > height_px:
+        frame = cv2.resize(frame, (2 * round(width * height_px / height / 2), height_px), interpolation=cv2.INTER_AREA)
+    return cv2.cvtColor(cv2.cvtColor(frame, cv2.COLOR_RGB2YUV_I420), cv2.COLOR_YUV2RGB_I420)
+
+
+def drawn(blender: Blender, before: Take, after: Take) -> list[np.ndarray]:
+    """The 8 frames of a transition, RGB."""
+    planes = [frame for half in blender.draw(before, after) for frame in half]
+    return [cv2.cvtColor(frame, cv2.COLOR_YUV2RGB_I420) for frame in planes]
 
 
 def measure_clip(clip: Clip, n_windows: int = 5, n_cuts: int = 5) -> dict[str, Any]:
@@ -133,9 +142,9 @@ def measure_windows(clip: Clip, kind: str, count: int) -> dict[str, dict[str, fl
         steps = last + np.arange(1, TRANSITION_FRAMES + 1)
         for name, (sampling, options) in blenders.items():
             if sampling == "gap":
-                out = options.draw(before, after)
+                out = drawn(options, before, after)
             else:
-                out = options.draw(clip.take(steps), clip.take(steps + 9 * (speed - 1)))
+                out = drawn(options, clip.take(steps), clip.take(steps + 9 * (speed - 1)))
             rows[name].append(_score(clip, out, truth))
     return {name: _mean(scores) for name, scores in rows.items() if scores}
 
@@ -146,7 +155,7 @@ def _window_starts(clip: Clip, length: int, count: int) -> np.ndarray:
     return starts[np.linspace(0, len(starts) - 1, count).astype(int)] if len(starts) else starts
 
 
-def _score(clip: Clip, out: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+def _score(clip: Clip, out: Sequence[np.ndarray], truth: np.ndarray) -> dict[str, float]:
     rows = []
     for frame, number in zip(out, truth[1:-1], strict=True):
         real, person, hands = clip.frames[number], clip.person(number), clip.hands(number)
@@ -226,7 +235,7 @@ def measure_cuts(clip: Clip, level: str, count: int) -> dict[str, dict[str, floa
         uncut = (clip.frames[first - 2 : first + 10] for first in (a, b))
         natural.append(np.mean([_second_differences(frames, mask).mean() for frames in uncut]))
         for name, options in blenders.items():
-            out = [*clip.frames[a - 2 : a], *options.draw(*takes), *clip.frames[b + 8 : b + 10]]
+            out = [*clip.frames[a - 2 : a], *drawn(options, *takes), *clip.frames[b + 8 : b + 10]]
             differences = _second_differences(out, mask)
             largest[name].append(differences.max())
             mean[name].append(differences.mean())
@@ -240,25 +249,19 @@ def measure_cuts(clip: Clip, level: str, count: int) -> dict[str, dict[str, floa
 
 
 def measure_time(clip: Clip, repeats: int = 3) -> dict[str, float]:
-    """CPU seconds of a transition at the size of the clip, the least of several runs."""
+    """CPU seconds of a transition at the size of the clip, the least of several runs; decoding and encoding apart."""
     a, b = 10, min(10 + MIN_CUT, len(clip.frames) - 9)
-    takes = clip.take(np.arange(a, a + 8)), clip.take(np.arange(b, b + 8))
-    short = clip.take(np.arange(a, a + 4)), clip.take(np.arange(b, b + 4))
-    calls: dict[str, Callable[[], object]] = {
-        "sync flow": lambda: FLOW.draw(*takes),
-        "sync flow, arms": lambda: ARMS.draw(*takes),
-        "gap flow": lambda: FLOW.draw(*short),
-        "gap flow, arms": lambda: ARMS.draw(*short),
-    }
     seconds = {}
-    for name, call in calls.items():
-        call()
-        runs = []
-        for _ in range(repeats):
-            start = time.process_time()
-            call()
-            runs.append(time.process_time() - start)
-        seconds[name] = min(runs)
+    for kind, length in (("sync", 8), ("gap", 4)):
+        takes = clip.take(np.arange(a, a + length)), clip.take(np.arange(b, b + length))
+        for name, blender in ((f"{kind} flow", FLOW), (f"{kind} flow, arms", ARMS)):
+            list(blender.draw(*takes))
+            runs = []
+            for _ in range(repeats):
+                start = time.process_time()
+                list(blender.draw(*takes))
+                runs.append(time.process_time() - start)
+            seconds[name] = min(runs)
     return seconds
 
 
@@ -273,7 +276,7 @@ def write_strips(clip: Clip, folder: Path, count: int) -> None:
             rows, columns = (slice(max(0, int(v.min() - margin)), int(v.max() + margin)) for v in (y, x))
             pictures = []
             for options in (FADE, FLOW, ARMS):
-                frames = [clip.frames[a - 1], *options.draw(*takes), clip.frames[b + 8]]
+                frames = [clip.frames[a - 1], *drawn(options, *takes), clip.frames[b + 8]]
                 cells = [frame[rows, columns] for frame in frames]
                 size = 180, round(180 * cells[0].shape[0] / cells[0].shape[1])
                 pictures.append(np.concatenate([cv2.resize(cell, size) for cell in cells], axis=1))

@@ -28,7 +28,7 @@ from av.video.reformatter import (
 from engine.errors import ArtifactError, InputError
 from engine.timebase import FPS, FRAMES_PER_NODE
 
-__all__ = ["GopDecoder", "GopEncoder", "GopOptions", "encode_nodes"]
+__all__ = ["DRAWN", "GopDecoder", "GopEncoder", "GopOptions", "encode_nodes"]
 
 START_CODE = b"\x00\x00\x00\x01"
 _SHORT_START_CODE = START_CODE[1:]
@@ -61,6 +61,10 @@ class GopOptions:
 
     crf: float = 18.0
     preset: str = "veryfast"
+
+
+DRAWN = GopOptions(preset="superfast")
+"""For pictures that are encoded while somebody waits for them: transitions, and what stages have changed."""
 
 
 class GopEncoder:
@@ -189,8 +193,12 @@ class GopDecoder:
         limited-range BT.709."""
         pictures = self._pictures(packets)
         frames = np.empty((len(packets), self._height * 3 // 2, self._width), np.uint8)
-        for frame, picture in zip(frames, pictures, strict=True):
-            frame[:] = picture.to_ndarray()
+        for frame, picture in zip(frames.reshape(len(packets), -1), pictures, strict=True):
+            end = 0
+            for plane in picture.planes:
+                start, end = end, end + plane.height * plane.width
+                rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
+                frame[start:end].reshape(plane.height, plane.width)[:] = rows[:, : plane.width]
         return frames
 
     def _pictures(self, packets: Sequence[bytes]) -> list[av.VideoFrame]:
