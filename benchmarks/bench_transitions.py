@@ -1,6 +1,6 @@
 """How good and how fast are the transition blenders, on real clips?
 
-    python benchmarks/bench_transitions.py [CLIP.mp4 ...] [--json] [--strips DIR] [--windows 5] [--cuts 5]
+    python -m benchmarks.bench_transitions [CLIP.mp4 ...] [--json] [--strips DIR] [--windows 5] [--cuts 5]
 
 Without clips: all of TANGO_DATA_DIR/video. Pictures are 512 px high. Three kinds of windows with known truth:
 gap: 8 frames are removed; double, triple: 17 or 26 are removed and every second or third is asked for. A sync
@@ -8,7 +8,8 @@ transition of the latter morphs frame t + k into frame t + k + 9 (or 18) and nev
 the truth, mean over the 8 frames: PSNR and SSIM in the picture, the person (dilated mask) and the hand boxes;
 sharpness, mean |Laplacian| in the hand boxes; motion, mean second difference in the person. Gains are over the gap
 cross-fade of the same windows. At real cuts there is no truth: the largest second difference in the person, in units
-of the mean one of the same stretches uncut. Times are CPU seconds a transition of one core at full size.
+of the mean one of the same stretches uncut. Times are CPU seconds a transition of one core at full size,
+without decoding and encoding: benchmarks.bench_transition_time has those.
 """
 
 import argparse
@@ -16,105 +17,25 @@ import json
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from engine.blending.blender import TRANSITION_FRAMES, Blender, Take
+from benchmarks.transition_clips import FULL_HEIGHT_PX, HEIGHT_PX, Clip, drawn, read_clip
+from engine.blending.blender import TRANSITION_FRAMES, Blender
 from engine.blending.fades import Crossfade, HardCut
 from engine.blending.morph import Flow
-from engine.cores import usable_cores
 from engine.skeleton import joint_weights
-from tango_rt.characters.source import track_source
 from tango_rt.console import aligned
-from tango_rt.video.reader import VideoReader
 
-__all__ = ["measure_clip", "measure_cuts", "measure_time", "measure_windows", "read_clip"]
+__all__ = ["measure_clip", "measure_cuts", "measure_time", "measure_windows"]
 
-HEIGHT_PX = 512
-FULL_HEIGHT_PX = 720
 SPEEDS = {"gap": 1, "double": 2, "triple": 3}
 MIN_CUT = 45  # frames between the two sides of a cut
 LEVELS = {"near": 0.002, "usual": 0.03, "hard": 0.15}  # quantiles of the distances of all pairs
 FLOW, ARMS, FADE, CUT = Flow(), Flow(arms=True), Crossfade(), HardCut()
-
-
-@dataclass(frozen=True)
-class Clip:
-    """A tracked clip; all arrays are per frame, pixels are those of `frames`."""
-
-    name: str
-    frames: np.ndarray  # uint8 (F, H, W, 3), H and W even
-    joints: np.ndarray
-    confidence: np.ndarray
-    hands_found: np.ndarray
-    hand_boxes: np.ndarray
-    surface: np.ndarray
-    shots: np.ndarray  # (F,) number of the shot
-    shoulder_px: float
-
-    def take(self, frames: np.ndarray) -> Take:
-        return Take(
-            np.split(
-                np.stack([cv2.cvtColor(self.frames[k], cv2.COLOR_RGB2YUV_I420) for k in frames]), len(frames) // 4
-            ),
-            self.joints[frames],
-            self.confidence[frames],
-            self.hands_found[frames],
-            self.surface[frames],
-        )
-
-    def person(self, frame: int) -> np.ndarray:
-        words = self.surface[frame, :48]
-        cells = ((words[:, None] >> np.arange(64, dtype=np.uint64)) & np.uint64(1)).astype(np.uint8)
-        mask = cv2.resize(cells * 255, self.frames.shape[2:0:-1], interpolation=cv2.INTER_LINEAR)
-        return cv2.dilate(mask, np.ones((9, 9), np.uint8)) > 127
-
-    def hands(self, frame: int) -> np.ndarray:
-        mask = np.zeros(self.frames.shape[1:3], bool)
-        for x0, y0, x1, y1 in np.maximum(self.hand_boxes[frame], 0).astype(int):
-            mask[y0:y1, x0:x1] = True
-        return mask
-
-
-def read_clip(path: Path, height_px: int = HEIGHT_PX, most: int | None = None) -> Clip:
-    """Decode and track a clip, or its first `most` frames; tracking is cached where builds of characters cache it."""
-    source = track_source(path, FULL_HEIGHT_PX, None, usable_cores())
-    with VideoReader(path, FULL_HEIGHT_PX) as reader:
-        full = reader.info.height
-        frames = np.stack([_reduce(frame, height_px) for frame in islice(reader, most)])
-    track, scale = source.track, np.float32(min(1.0, height_px / full))
-    shots = np.zeros(source.n_frames, int)
-    shots[list(source.shots)] = 1
-    return Clip(
-        path.stem,
-        frames[: source.n_frames],
-        track.joints[:most, :, :2] * scale,
-        track.confidence[:most],
-        track.hands_found[:most],
-        track.hand_boxes[:most] * scale,
-        track.surface[:most],
-        np.cumsum(shots)[:most],
-        track.shoulder_px * float(scale),
-    )
-
-
-def _reduce(frame: np.ndarray, height_px: int) -> np.ndarray:
-    """To at most this height, and to colours that planes can hold: the truth then is what blenders could draw."""
-    height, width = frame.shape[:2]
-    if height > height_px:
-        frame = cv2.resize(frame, (2 * round(width * height_px / height / 2), height_px), interpolation=cv2.INTER_AREA)
-    return cv2.cvtColor(cv2.cvtColor(frame, cv2.COLOR_RGB2YUV_I420), cv2.COLOR_YUV2RGB_I420)
-
-
-def drawn(blender: Blender, before: Take, after: Take) -> list[np.ndarray]:
-    """The 8 frames of a transition, RGB."""
-    planes = [frame for half in blender.draw(before, after) for frame in half]
-    return [cv2.cvtColor(frame, cv2.COLOR_YUV2RGB_I420) for frame in planes]
 
 
 def measure_clip(clip: Clip, n_windows: int = 5, n_cuts: int = 5) -> dict[str, Any]:
