@@ -273,7 +273,7 @@ def test_no_second_hand(colour: tuple[int, int, int]) -> None:
 
 
 def test_strangers_get_a_short_fade_in_the_middle() -> None:
-    a, b = planes(np.random.default_rng(1).integers(0, 256, (2, 96, 96, 3), dtype=np.uint8))
+    a, b = planes(np.stack([texture(240, 320, seed) for seed in (1, 2)]))
     out = drawn(FLOW, take(still(a, 8)), take(still(b, 8)))
     assert all((out[k] == a).all() for k in range(3)) and all((out[k] == b).all() for k in range(5, 8))
     gap = drawn(FLOW, take(still(a, 4)), take(still(b, 4)))
