@@ -351,7 +351,7 @@ def test_real_clips_come_out_nearer_to_the_truth_than_a_crossfade(data_dir: Path
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda t: replace(t, nodes=t.nodes[:1]), "joints"),
+        (lambda t: replace(t, nodes=t.nodes[:1]), "nodes"),
         (lambda t: replace(t, nodes=[t.nodes[0], t.nodes[1][:3]]), "expected 4"),
         (lambda t: replace(t, nodes=[n.astype(np.float32) for n in t.nodes]), "float32"),
         (lambda t: replace(t, nodes=[n[:, :, :31] for n in t.nodes]), "W even"),
@@ -364,7 +364,10 @@ def test_bad_takes_are_refused(spoil: Callable[[Take], Take], message: str) -> N
     good = take(np.zeros((8, 48, 32), np.uint8))
     with pytest.raises(InputError, match=message):
         drawn(FLOW, spoil(good), spoil(good) if message in ("float32", "W even", "H and W") else good)
-    with pytest.raises(InputError, match="expected 1 or 2"):
-        drawn(Crossfade(), good, replace(good, nodes=good.nodes[:1]))
+    for blender in (Crossfade(), HardCut(), FLOW):
+        with pytest.raises(InputError, match="expected 1 or 2"):
+            drawn(blender, good, replace(good, nodes=good.nodes[:1]))
+        with pytest.raises(InputError, match="same shape"):
+            drawn(blender, take(np.zeros((4, 48, 32), np.uint8)), take(np.zeros((4, 48, 34), np.uint8)))
     with pytest.raises(InputError, match="flow_points"):
         drawn(Flow(flow_points=1000), good, good)

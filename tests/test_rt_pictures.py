@@ -137,6 +137,34 @@ def test_drawn_in_time(pack: CharacterPack, pool: FakePool) -> None:
     assert pictures.draw(SECOND, 0.0) == StepPictures(tuple(pool.done[CUT][4:]), "flow")
 
 
+@pytest.mark.parametrize("blender", ["flow", "crossfade"])
+def test_a_first_half_needs_two_nodes_alone(pack: CharacterPack, monkeypatch: pytest.MonkeyPatch, blender: str) -> None:
+    read: list[int] = []
+    packets = CharacterPack.packets
+
+    def counted(self: CharacterPack, node: int) -> list[bytes]:
+        read.append(node)
+        return packets(self, node)
+
+    monkeypatch.setattr(CharacterPack, "packets", counted)
+    maker = TransitionMaker(pack, open_blender(blender))
+    halves = maker.halves(OTHER)  # 14 -> 6, real frames on both sides
+    first = next(halves)
+    assert read == [14, 5]
+    second = next(halves)
+    assert read == [14, 5, 15, 6] and next(halves, None) is None
+    assert [*first, *second] == maker.make(OTHER) and len(first) == len(second) == 4
+
+
+@pytest.mark.parametrize("blender", ["flow", "crossfade", "cut"])
+def test_halves_at_the_ends_of_clips(pack: CharacterPack, blender: str) -> None:
+    cut: Cut = (11, 3)  # node 12 is of another clip
+    assert not pack.graph.has_sync(*cut)
+    maker = TransitionMaker(pack, open_blender(blender))
+    halves = list(maker.halves(cut))
+    assert [len(half) for half in halves] == [4, 4] and [*halves[0], *halves[1]] == maker.make(cut)
+
+
 def test_a_first_half_is_shown_before_the_second_is_drawn(pack: CharacterPack, pool: FakePool) -> None:
     made = TransitionMaker(pack, FLOW).make(CUT)
     pool.half_done[CUT] = made[:4]

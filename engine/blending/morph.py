@@ -34,8 +34,8 @@ _TIMES = FADE_WEIGHTS
 # The fade if the takes cannot be morphed: only frames 4 and 5 are mixed.
 _SHORT_FADE = tuple(min(max((k - 3) / 3, 0.0), 1.0) for k in range(1, _STEPS))
 
-# Any two moments of a scene match in 0.38 to 0.97 of their area, other people in at most 0.08; with other clothes it was
-# 0.17 on a raster of 100,000 points.
+# Any two moments of a scene match in 0.38 to 0.97 of their area, other people in at most 0.08. Other clothes: at most
+# 0.17, on a raster of 100,000 points.
 _MIN_TRUST = 0.25
 # The frames of each half whose flow is measured; that of the others lies between those of their neighbours. The first
 # half ends with a measured one, so that it can be drawn without the second.
@@ -125,9 +125,10 @@ def _morph_gap(before: Take, after: Take, options: Flow) -> Iterator[np.ndarray]
     paths = _gap_paths(before, after, pair, grid)
     for half, sides in enumerate(paired(before, after)):
         out = fade(*sides, half_of(_TIMES if matched else _SHORT_FADE, half))
-        for frame, time in zip(out, half_of(_TIMES, half) if matched else (), strict=matched):
-            field = carry(pair, *next(paths), time)
-            render(a, b, *_placed(field, small_a, small_b, time, grid), grid.box, frame)
+        for frame, time in zip(out, half_of(_TIMES, half), strict=True):
+            if matched:
+                field = carry(pair, *next(paths), time)
+                render(a, b, *_placed(field, small_a, small_b, time, grid), grid.box, frame)
         yield out
 
 
@@ -194,6 +195,7 @@ def _grey(picture: np.ndarray) -> np.ndarray:
 def _check(a: Take, b: Take, options: Flow) -> None:
     if options.flow_points < 1024:
         raise InputError(f"flow_points is {options.flow_points}; expected at least 1024")
+    next(paired(a, b))  # refuses takes that do not fit together
     for take in (a, b):
         frames = take.nodes[0]
         if frames.dtype != np.uint8 or frames.ndim != 3 or frames.shape[1] % 3 or frames.shape[2] % 2:

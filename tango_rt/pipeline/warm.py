@@ -64,7 +64,7 @@ def warm_transitions(
 
     How often a cut of two unseen speeches was ready, with 200, 400 and 800 cuts: 34, 50, 64 % for a man standing for a
     minute (45, 55, 80 % if three other speeches were given), 51, 71, 80 % for one seated for 20 s; with 100 cuts, 92 %
-    for a woman whose graph has few. A cut of 1280x720 takes 0.7 s on one core.
+    for a woman whose graph has few. A cut of 1280x720 takes 0.23 s on one core.
 
     Raises InputError and ArtifactError as a render does.
     """

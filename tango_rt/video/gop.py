@@ -52,7 +52,8 @@ _X264 = ":".join(
 
 @dataclass(frozen=True)
 class GopOptions:
-    """Quality of the stored video. All GOPs of one stream need the same preset; crf may differ.
+    """Quality of the stored video. All GOPs of one stream need the same parameter sets: those of veryfast and superfast
+    are equal, and crf may differ.
 
     Measured on two real clips at 1280x720, a GOP on one core: superfast 24 to 33 ms, 3.9 to 5.9 Mbit/s;
     veryfast 31 to 48 ms, 3.8 to 5.6; faster 47 to 74 ms, 3.7 to 5.4; medium 70 to 118 ms, 3.7 to 5.4 Mbit/s.
@@ -64,7 +65,10 @@ class GopOptions:
 
 
 DRAWN = GopOptions(preset="superfast")
-"""For pictures that are encoded while somebody waits for them: transitions, and what stages have changed."""
+"""For pictures that are encoded while somebody waits for them: transitions, and what stages have changed.
+
+Four drawn frames of 1280x720 take 25 ms instead of 38 (veryfast), for 49.5 instead of 50.1 dB and 3 % more bytes.
+"""
 
 
 class GopEncoder:
