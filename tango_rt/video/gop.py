@@ -201,7 +201,7 @@ class GopDecoder:
             end = 0
             for plane in picture.planes:
                 start, end = end, end + plane.height * plane.width
-                rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
+                rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
                 frame[start:end].reshape(plane.height, plane.width)[:] = rows[:, : plane.width]
         return frames
 
