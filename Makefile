@@ -3,11 +3,17 @@ PYTHON ?= python3
 BIN := .venv/bin
 OUT ?= demo
 
-.PHONY: help demo test check bench clean models
+# set by .ci/run: what the tests side by side reach, in one sum over `test` and `slow`
+COVER ?=
+COVERED := $(if $(COVER),--cov --cov-append --cov-report=)
+MIN_COVERAGE := 90
+
+.PHONY: help demo test slow check covered bench clean models
 
 help:
 	@echo "make demo    set up the environment, make a character, render demo.mp4"
-	@echo "make test    set up the environment, run every check and test"
+	@echo "make test    set up the environment, run every check, and every test but the slow ones"
+	@echo "make slow    the other tests: large networks, compilers, hostile packs, real clips (over 10 s each)"
 	@echo "make check   format, lint, types and import contracts only"
 	@echo "make bench   run the benchmarks; needs the data folder (TANGO_DATA_DIR); writes benchmarks/RESULTS.md"
 	@echo "make clean   remove the environment and the output of the demo"
@@ -39,11 +45,18 @@ check: .venv/.tested
 
 # tests that check the timing of a live stream run alone: next to other tests, frames would be late
 test: check models
-	$(BIN)/pytest -n auto --dist loadfile -m "not alone" --durations 20
-	$(BIN)/pytest -m alone --durations 10
+	$(BIN)/pytest -n auto --dist loadfile -m "not alone and not slow" --durations 20 $(COVERED)
+	$(BIN)/pytest -m "alone and not slow" --durations 10
+
+slow: .venv/.tested models
+	$(BIN)/pytest -n auto --dist loadfile -m "slow and not alone" --durations 20 $(COVERED)
+	$(BIN)/pytest -m "slow and alone" --durations 10 || test $$? -eq 5  # there may be none
+
+covered:
+	$(BIN)/coverage report --fail-under=$(MIN_COVERAGE) --format=total
 
 bench: .venv/.tested models
 	$(BIN)/python -m benchmarks.run
 
 clean:
-	rm -rf .venv $(OUT)
+	rm -rf .venv .coverage $(OUT)

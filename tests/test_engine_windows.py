@@ -102,6 +102,7 @@ def test_a_short_end_reaches_back() -> None:
     assert len(short.flush()[0]) == lengths[-1] == 3
 
 
+@pytest.mark.slow
 def test_memory_is_bounded_over_an_hour() -> None:
     plan = WindowPlan(32, 128, 16)
     stream = WindowedStream(network, WIDTHS, plan)

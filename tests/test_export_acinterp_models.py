@@ -178,6 +178,7 @@ class _Read(nn.Module):
         return (self.denoiser(latents, timestep, None, None, keys_values, self.frames),)
 
 
+@pytest.mark.slow
 def test_the_exported_denoiser_computes_the_same(tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx")
     onnxruntime = pytest.importorskip("onnxruntime")

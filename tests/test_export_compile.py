@@ -238,6 +238,7 @@ def compile_all(folder: Path, backend: str, precision: Precision) -> None:
     assert set(done(compile_bundle(folder, options)).values()) == {""}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("backend", "precision"), SETS)
 def test_every_network_of_mini_compiles(mini: Path, backend: str, precision: Precision) -> None:
     compile_all(mini, backend, precision)

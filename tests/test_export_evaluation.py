@@ -70,6 +70,7 @@ def figures(recording: Recording) -> dict[str, Any]:
     return summary([fitted], {"onset": [onset]})
 
 
+@pytest.mark.slow
 def test_planted_is_found() -> None:
     late, prompt = figures(planted(1, 900, lag=8)), figures(planted(2, 900))
     for one in (late, prompt):
@@ -80,6 +81,7 @@ def test_planted_is_found() -> None:
     assert prompt["r"]["true"]["mean"] > 0.9 and prompt["r"]["chosen"]["mean"] > 0.3
 
 
+@pytest.mark.slow
 def test_strangers_and_jumps_have_nothing_in_common() -> None:
     stranger = replace(planted(1, 900), samples=planted(9, 900).samples)
     for recording in (stranger, jumpy(4)):
@@ -100,6 +102,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Pa
     return result, folder / "report"
 
 
+@pytest.mark.slow
 def test_every_row_is_in_the_tables(report: tuple[dict[str, Any], Path]) -> None:
     result, folder = report
     names = [

@@ -122,6 +122,7 @@ def test_stopped_gradient_keeps_the_global_loss_out_of_the_low_level(config: Min
         assert all(p.grad is not None for p in tower.high.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [MiniConfig(**SMALL), ABLATIONS[1], ABLATIONS[2]], ids=["token", "max", "low"])
 def test_bundle_gives_the_features_of_the_network(tmp_path: Path, config: MiniConfig, rng: np.random.Generator) -> None:
     checkpoint = _checkpoint(config)

@@ -53,6 +53,7 @@ def test_engines_end_to_end(quick: Settings) -> None:
         assert set(rows["other sizes"]["shape_change"]) == {"audio", "motion"}
 
 
+@pytest.mark.slow
 def test_whole_script(tmp_path: Path) -> None:
     """As a user starts it, on a section that needs no library but torch; what is not here is said."""
     output = tmp_path / "found" / "gpu_check.json"

@@ -380,6 +380,7 @@ def test_a_built_character_has_a_fit_of_its_own(blouse: CharacterPack) -> None:
     assert any("s of speech" in warning for warning in describe(blouse)["build"]["warnings"]), "10 s are little"
 
 
+@pytest.mark.slow
 def test_real_render(blouse: CharacterPack, data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     speech = data_dir / "speech" / "spanish_10s.wav"
     packs = [shutil.copytree(blouse.path, tmp_path / f"{n}.tango") for n in (1, 2)]
@@ -420,6 +421,7 @@ def stored_pictures(video: Path) -> list[bytes]:
         return [bytes(packet) for packet in container.demux(video=0) if packet.size]
 
 
+@pytest.mark.slow
 def test_two_people_are_told_about(data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     n_frames, side_px = 5 * FPS, 160  # of a smaller face the detector knows nothing
     both = []

@@ -33,6 +33,7 @@ turns = st.floats(-math.pi, math.pi)
 regions = st.builds(Region, places, places, sides, sides, turns)
 
 
+@pytest.mark.slow
 def test_the_port_finds_what_the_package_finds() -> None:
     """40 frames of the drawn presenter; the reference is MediaPipe 0.10.14's own (benchmarks/pose_parity.py)."""
     with np.load(REFERENCE) as reference:

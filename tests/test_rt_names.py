@@ -115,6 +115,7 @@ def test_a_name_in_another_spelling_is_refused(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.slow
 def test_every_fit_name_is_served(made: Path, tmp_path: Path) -> None:
     names = [name for name in NAMES if name != DECOMPOSED]
     folder = put(made, tmp_path / "packs", *(name for name in names if name != COMPOSED), DECOMPOSED)

@@ -134,6 +134,7 @@ def write_talk(path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_build(tmp_path: Path) -> None:
     talk, out = write_talk(tmp_path / "talk.mp4"), tmp_path / "out"
     out.mkdir()
@@ -195,6 +196,7 @@ def test_compile_verify_and_inspect(tmp_path: Path, backend: str) -> None:
     assert [file.name for file in (state / "tango-rt").iterdir()] == ["engines.key"]
 
 
+@pytest.mark.slow
 def test_bundle(tmp_path: Path) -> None:
     """The libraries that write bundles know where their makers are."""
     for package in ("torch", "onnx", "onnxscript", "diffusers", "transformers"):
