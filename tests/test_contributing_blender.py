@@ -1,9 +1,9 @@
 """The recipe of CONTRIBUTING for a blender, followed: one class, one line in the table."""
 
-import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from multiprocessing import parent_process
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +28,8 @@ CUTS: list[Cut] = [(5, 12), (9, 3), (14, 6), (7, 15)]
 
 
 def shade_of_this_process() -> int:
-    """Far apart even for processes that were started one after the other."""
-    return os.getpid() * 37 % 200
+    """Dark where the tests run, bright in a worker."""
+    return 40 if parent_process() is None else 160
 
 
 @dataclass(frozen=True)
