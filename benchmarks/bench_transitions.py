@@ -1,6 +1,6 @@
 """How good and how fast are the transition blenders, on real clips?
 
-    python benchmarks/bench_transitions.py [CLIP.mp4 ...] [--json] [--strips DIR] [--windows 5] [--cuts 5]
+    python -m benchmarks.bench_transitions [CLIP.mp4 ...] [--json] [--strips DIR] [--windows 5] [--cuts 5]
 
 Without clips: all of TANGO_DATA_DIR/video. Pictures are 512 px high. Three kinds of windows with known truth:
 gap: 8 frames are removed; double, triple: 17 or 26 are removed and every second or third is asked for. A sync
@@ -8,104 +8,34 @@ transition of the latter morphs frame t + k into frame t + k + 9 (or 18) and nev
 the truth, mean over the 8 frames: PSNR and SSIM in the picture, the person (dilated mask) and the hand boxes;
 sharpness, mean |Laplacian| in the hand boxes; motion, mean second difference in the person. Gains are over the gap
 cross-fade of the same windows. At real cuts there is no truth: the largest second difference in the person, in units
-of the mean one of the same stretches uncut. Times are CPU seconds a transition of one core at full size.
+of the mean one of the same stretches uncut. Times are CPU seconds a transition of one core at full size,
+without decoding and encoding: benchmarks.bench_transition_time has those.
 """
 
 import argparse
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from engine.blending.blender import TRANSITION_FRAMES, Blender, Take
+from benchmarks.transition_clips import FULL_HEIGHT_PX, HEIGHT_PX, Clip, drawn, read_clip
+from engine.blending.blender import TRANSITION_FRAMES, Blender
 from engine.blending.fades import Crossfade, HardCut
 from engine.blending.morph import Flow
-from engine.cores import usable_cores
 from engine.skeleton import joint_weights
-from tango_rt.characters.source import track_source
 from tango_rt.console import aligned
-from tango_rt.video.reader import VideoReader
 
-__all__ = ["measure_clip", "measure_cuts", "measure_time", "measure_windows", "read_clip"]
+__all__ = ["measure_clip", "measure_cuts", "measure_time", "measure_windows"]
 
-HEIGHT_PX = 512
-FULL_HEIGHT_PX = 720
 SPEEDS = {"gap": 1, "double": 2, "triple": 3}
 MIN_CUT = 45  # frames between the two sides of a cut
 LEVELS = {"near": 0.002, "usual": 0.03, "hard": 0.15}  # quantiles of the distances of all pairs
 FLOW, ARMS, FADE, CUT = Flow(), Flow(arms=True), Crossfade(), HardCut()
-
-
-@dataclass(frozen=True)
-class Clip:
-    """A tracked clip; all arrays are per frame, pixels are those of `frames`."""
-
-    name: str
-    frames: np.ndarray  # uint8 (F, H, W, 3)
-    joints: np.ndarray
-    confidence: np.ndarray
-    hands_found: np.ndarray
-    hand_boxes: np.ndarray
-    surface: np.ndarray
-    shots: np.ndarray  # (F,) number of the shot
-    shoulder_px: float
-
-    def take(self, frames: np.ndarray) -> Take:
-        return Take(
-            np.ascontiguousarray(self.frames[frames]),
-            self.joints[frames],
-            self.confidence[frames],
-            self.hands_found[frames],
-            self.surface[frames],
-        )
-
-    def person(self, frame: int) -> np.ndarray:
-        words = self.surface[frame, :48]
-        cells = ((words[:, None] >> np.arange(64, dtype=np.uint64)) & np.uint64(1)).astype(np.uint8)
-        mask = cv2.resize(cells * 255, self.frames.shape[2:0:-1], interpolation=cv2.INTER_LINEAR)
-        return cv2.dilate(mask, np.ones((9, 9), np.uint8)) > 127
-
-    def hands(self, frame: int) -> np.ndarray:
-        mask = np.zeros(self.frames.shape[1:3], bool)
-        for x0, y0, x1, y1 in np.maximum(self.hand_boxes[frame], 0).astype(int):
-            mask[y0:y1, x0:x1] = True
-        return mask
-
-
-def read_clip(path: Path, height_px: int = HEIGHT_PX, most: int | None = None) -> Clip:
-    """Decode and track a clip, or its first `most` frames; tracking is cached where builds of characters cache it."""
-    source = track_source(path, FULL_HEIGHT_PX, None, usable_cores())
-    with VideoReader(path, FULL_HEIGHT_PX) as reader:
-        full = reader.info.height
-        frames = np.stack([_reduce(frame, height_px) for frame in islice(reader, most)])
-    track, scale = source.track, np.float32(min(1.0, height_px / full))
-    shots = np.zeros(source.n_frames, int)
-    shots[list(source.shots)] = 1
-    return Clip(
-        path.stem,
-        frames[: source.n_frames],
-        track.joints[:most, :, :2] * scale,
-        track.confidence[:most],
-        track.hands_found[:most],
-        track.hand_boxes[:most] * scale,
-        track.surface[:most],
-        np.cumsum(shots)[:most],
-        track.shoulder_px * float(scale),
-    )
-
-
-def _reduce(frame: np.ndarray, height_px: int) -> np.ndarray:
-    height, width = frame.shape[:2]
-    if height <= height_px:
-        return frame
-    return cv2.resize(frame, (round(width * height_px / height), height_px), interpolation=cv2.INTER_AREA)
 
 
 def measure_clip(clip: Clip, n_windows: int = 5, n_cuts: int = 5) -> dict[str, Any]:
@@ -133,9 +63,9 @@ def measure_windows(clip: Clip, kind: str, count: int) -> dict[str, dict[str, fl
         steps = last + np.arange(1, TRANSITION_FRAMES + 1)
         for name, (sampling, options) in blenders.items():
             if sampling == "gap":
-                out = options.draw(before, after)
+                out = drawn(options, before, after)
             else:
-                out = options.draw(clip.take(steps), clip.take(steps + 9 * (speed - 1)))
+                out = drawn(options, clip.take(steps), clip.take(steps + 9 * (speed - 1)))
             rows[name].append(_score(clip, out, truth))
     return {name: _mean(scores) for name, scores in rows.items() if scores}
 
@@ -146,7 +76,7 @@ def _window_starts(clip: Clip, length: int, count: int) -> np.ndarray:
     return starts[np.linspace(0, len(starts) - 1, count).astype(int)] if len(starts) else starts
 
 
-def _score(clip: Clip, out: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+def _score(clip: Clip, out: Sequence[np.ndarray], truth: np.ndarray) -> dict[str, float]:
     rows = []
     for frame, number in zip(out, truth[1:-1], strict=True):
         real, person, hands = clip.frames[number], clip.person(number), clip.hands(number)
@@ -226,7 +156,7 @@ def measure_cuts(clip: Clip, level: str, count: int) -> dict[str, dict[str, floa
         uncut = (clip.frames[first - 2 : first + 10] for first in (a, b))
         natural.append(np.mean([_second_differences(frames, mask).mean() for frames in uncut]))
         for name, options in blenders.items():
-            out = [*clip.frames[a - 2 : a], *options.draw(*takes), *clip.frames[b + 8 : b + 10]]
+            out = [*clip.frames[a - 2 : a], *drawn(options, *takes), *clip.frames[b + 8 : b + 10]]
             differences = _second_differences(out, mask)
             largest[name].append(differences.max())
             mean[name].append(differences.mean())
@@ -240,25 +170,19 @@ def measure_cuts(clip: Clip, level: str, count: int) -> dict[str, dict[str, floa
 
 
 def measure_time(clip: Clip, repeats: int = 3) -> dict[str, float]:
-    """CPU seconds of a transition at the size of the clip, the least of several runs."""
+    """CPU seconds of a transition at the size of the clip, the least of several runs; decoding and encoding apart."""
     a, b = 10, min(10 + MIN_CUT, len(clip.frames) - 9)
-    takes = clip.take(np.arange(a, a + 8)), clip.take(np.arange(b, b + 8))
-    short = clip.take(np.arange(a, a + 4)), clip.take(np.arange(b, b + 4))
-    calls: dict[str, Callable[[], object]] = {
-        "sync flow": lambda: FLOW.draw(*takes),
-        "sync flow, arms": lambda: ARMS.draw(*takes),
-        "gap flow": lambda: FLOW.draw(*short),
-        "gap flow, arms": lambda: ARMS.draw(*short),
-    }
     seconds = {}
-    for name, call in calls.items():
-        call()
-        runs = []
-        for _ in range(repeats):
-            start = time.process_time()
-            call()
-            runs.append(time.process_time() - start)
-        seconds[name] = min(runs)
+    for kind, length in (("sync", 8), ("gap", 4)):
+        takes = clip.take(np.arange(a, a + length)), clip.take(np.arange(b, b + length))
+        for name, blender in ((f"{kind} flow", FLOW), (f"{kind} flow, arms", ARMS)):
+            list(blender.draw(*takes))
+            runs = []
+            for _ in range(repeats):
+                start = time.process_time()
+                list(blender.draw(*takes))
+                runs.append(time.process_time() - start)
+            seconds[name] = min(runs)
     return seconds
 
 
@@ -273,7 +197,7 @@ def write_strips(clip: Clip, folder: Path, count: int) -> None:
             rows, columns = (slice(max(0, int(v.min() - margin)), int(v.max() + margin)) for v in (y, x))
             pictures = []
             for options in (FADE, FLOW, ARMS):
-                frames = [clip.frames[a - 1], *options.draw(*takes), clip.frames[b + 8]]
+                frames = [clip.frames[a - 1], *drawn(options, *takes), clip.frames[b + 8]]
                 cells = [frame[rows, columns] for frame in frames]
                 size = 180, round(180 * cells[0].shape[0] / cells[0].shape[1])
                 pictures.append(np.concatenate([cv2.resize(cell, size) for cell in cells], axis=1))

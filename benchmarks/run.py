@@ -28,7 +28,7 @@ from typing import Any
 
 import cv2
 
-from benchmarks import bench_faults, bench_graph, bench_live, bench_online, bench_transitions
+from benchmarks import bench_faults, bench_graph, bench_live, bench_online, bench_transitions, transition_clips
 from benchmarks.live_server import family, proportional_mb
 from engine.character.pack import folder_bytes
 from engine.cores import usable_cores
@@ -174,12 +174,12 @@ def _cell(value: Any) -> str:
     return "-" if value is None else str(value)
 
 
-def transitions(videos: Sequence[Path]) -> list[str]:
+def transitions(videos: Sequence[Path], packs: Sequence[Path]) -> list[str]:
     results: dict[str, Any] = {}
     for video in videos:
-        clip = bench_transitions.read_clip(video)
+        clip = transition_clips.read_clip(video)
         results[video.stem] = bench_transitions.measure_clip(clip, n_windows=8)
-        full = bench_transitions.read_clip(video, bench_transitions.FULL_HEIGHT_PX, 2 * bench_transitions.MIN_CUT)
+        full = transition_clips.read_clip(video, transition_clips.FULL_HEIGHT_PX, 2 * bench_transitions.MIN_CUT)
         results[video.stem]["seconds"] = bench_transitions.measure_time(full)
     text = io.StringIO()
     with contextlib.redirect_stdout(text):
@@ -198,6 +198,12 @@ def transitions(videos: Sequence[Path]) -> list[str]:
         "| clip, up to 720 px high | CPU s a transition, one core |",
         "|---|---|",
         *seconds,
+        "",
+        "Decoding and encoding included, stage by stage:",
+        "",
+        "```",
+        _printed("benchmarks.bench_transition_time", *map(str, packs)),
+        "```",
         "",
     ]
 
@@ -260,7 +266,7 @@ def main() -> None:
         report += online(packs, speeches)
         report += streams(max(packs, key=folder_bytes), max(speeches, key=_duration_s), work)
         report += networks(work)
-        report += transitions(videos)
+        report += transitions(videos, packs)
     RESULTS.write_text("\n".join(report), "utf-8")
     if arguments.work is None:
         shutil.rmtree(work)

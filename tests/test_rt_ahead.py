@@ -44,9 +44,13 @@ class Gate:
     def __init__(self) -> None:
         self.order: list[str] = []
         self.open = threading.Event()
+        self.half_open = threading.Event()
 
-    def __call__(self, job: str) -> str:
+    def __call__(self, job: str, give: Callable[[str], None]) -> str:
         self.order.append(job)
+        if job.startswith("long"):
+            assert self.half_open.wait(30)
+            give(job[:2])
         assert self.open.wait(30)
         if job.startswith("bad"):
             raise ArtifactError("bad")
@@ -58,6 +62,7 @@ def gate() -> Iterator[Gate]:
     gate = Gate()
     yield gate
     gate.open.set()
+    gate.half_open.set()
 
 
 def test_the_newest_request_is_done_first_each_once_and_the_oldest_is_forgotten(gate: Gate) -> None:
@@ -112,9 +117,32 @@ def test_nobody_waits_for_what_will_be_late(gate: Gate) -> None:
     lane.close()
 
 
+def test_a_part_is_there_before_the_whole(gate: Gate) -> None:
+    lane: Lane[str, str, str] = Lane("test", [gate], max_waiting=3, max_done=9)
+    lane.request("a", "long", "kind")
+    assert lane.result("a", within_s=20, part=True) is None  # nothing is known of its kind
+    threading.Timer(0.2, gate.half_open.set).start()
+    assert lane.result("a", within_s=None, part=True) == "lo"
+    assert lane.result("a") is None and lane.result("a", part=False, within_s=0.01) is None
+    time.sleep(0.5)
+    gate.open.set()
+    assert lane.result("a", within_s=None) == "LONG" == lane.result("a", part=True)
+    gate.open.clear()
+    gate.half_open.clear()
+    lane.request("b", "long", "kind")
+    eventually(lambda: len(gate.order) == 2)
+    threading.Timer(0.05, gate.half_open.set).start()
+    cost_s = lane.cost_s("kind")
+    assert cost_s is not None and cost_s > 0.6
+    assert lane.result("b", within_s=5, part=True) == "lo"  # a part is learnt to take less than the whole
+    assert lane.result("b", within_s=0.3) is None
+    gate.open.set()
+    lane.close()
+
+
 def test_to_close_ends_what_is_under_way() -> None:
     cut_short = threading.Event()
-    lane: Lane[str, str, str] = Lane("test", [lambda job: str(cut_short.wait(30))], max_waiting=9, max_done=9)
+    lane: Lane[str, str, str] = Lane("test", [lambda job, give: str(cut_short.wait(30))], max_waiting=9, max_done=9)
     lane.request("a", "a", "kind")
     lane.request("b", "b", "kind")
     waiter = threading.Thread(target=lane.result, args=("b", None))
@@ -203,6 +231,14 @@ def test_the_pool_draws_what_a_render_would_and_caches_it(pool: TransitionPool, 
         assert pool.transition(store, cut, None) == expected
         assert TransitionStore(pack, FLOW).get_cached(cut) == expected
     assert pool.transition(store, (1, 2)) is None and not pool.failed(store, (1, 2))
+
+
+def test_a_first_half_is_out_before_the_second(pool: TransitionPool, pack: CharacterPack) -> None:
+    store, made = pool.store(pack, FLOW), TransitionMaker(pack, FLOW).make(CUTS[1])
+    pool.request(store, CUTS[1])
+    first = pool.first_half(store, CUTS[1], None)
+    assert first in (made[:4], made)  # the second may have followed already
+    assert pool.transition(store, CUTS[1], None) == made == pool.first_half(store, CUTS[1])
 
 
 def test_sessions_share_what_is_kept_in_memory(pool: TransitionPool, pack: CharacterPack) -> None:

@@ -34,6 +34,7 @@ class FakePool:
         self.requested: list[Cut] = []
         self.faded: list[tuple[Cut, FadePart]] = []
         self.done: dict[Cut, list[bytes]] = {}
+        self.half_done: dict[Cut, list[bytes]] = {}
         self.in_time: set[FadePart] = set()
         self.broken: set[Cut] = set()
 
@@ -56,6 +57,9 @@ class FakePool:
 
     def transition(self, store: TransitionStore, cut: Cut, within_s: float | None = 0.0) -> list[bytes] | None:
         return self.done.get(cut)
+
+    def first_half(self, store: TransitionStore, cut: Cut, within_s: float | None = 0.0) -> list[bytes] | None:
+        return self.done.get(cut) or self.half_done.get(cut)
 
     def failed(self, store: TransitionStore, cut: Cut) -> bool:
         return cut in self.broken
@@ -131,6 +135,55 @@ def test_drawn_in_time(pack: CharacterPack, pool: FakePool) -> None:
     pictures = source(pack, pool)
     assert pictures.draw(FIRST, 1.0) == StepPictures(tuple(pool.done[CUT][:4]), "flow", computed=True)
     assert pictures.draw(SECOND, 0.0) == StepPictures(tuple(pool.done[CUT][4:]), "flow")
+
+
+@pytest.mark.parametrize("blender", ["flow", "crossfade"])
+def test_a_first_half_needs_two_nodes_alone(pack: CharacterPack, monkeypatch: pytest.MonkeyPatch, blender: str) -> None:
+    read: list[int] = []
+    packets = CharacterPack.packets
+
+    def counted(self: CharacterPack, node: int) -> list[bytes]:
+        read.append(node)
+        return packets(self, node)
+
+    monkeypatch.setattr(CharacterPack, "packets", counted)
+    maker = TransitionMaker(pack, open_blender(blender))
+    halves = maker.halves(OTHER)  # 14 -> 6, real frames on both sides
+    first = next(halves)
+    assert read == [14, 5]
+    second = next(halves)
+    assert read == [14, 5, 15, 6] and next(halves, None) is None
+    assert [*first, *second] == maker.make(OTHER) and len(first) == len(second) == 4
+
+
+@pytest.mark.parametrize("blender", ["flow", "crossfade", "cut"])
+def test_halves_at_the_ends_of_clips(pack: CharacterPack, blender: str) -> None:
+    cut: Cut = (11, 3)  # node 12 is of another clip
+    assert not pack.graph.has_sync(*cut)
+    maker = TransitionMaker(pack, open_blender(blender))
+    halves = list(maker.halves(cut))
+    assert [len(half) for half in halves] == [4, 4] and [*halves[0], *halves[1]] == maker.make(cut)
+
+
+def test_a_first_half_is_shown_before_the_second_is_drawn(pack: CharacterPack, pool: FakePool) -> None:
+    made = TransitionMaker(pack, FLOW).make(CUT)
+    pool.half_done[CUT] = made[:4]
+    pictures = source(pack, pool)
+    assert pictures.draw(FIRST, 0.1) == StepPictures(tuple(made[:4]), "flow", computed=True)
+    pool.done[CUT] = made
+    second = pictures.draw(SECOND, 0.1)
+    assert second == StepPictures(tuple(made[4:]), "flow")
+    pool.done.clear()
+    assert pictures.draw(SECOND, 0.1) == second  # after take_back
+
+
+def test_a_second_half_that_is_late_is_mixed(pack: CharacterPack, pool: FakePool) -> None:
+    pool.half_done[CUT] = TransitionMaker(pack, FLOW).make(CUT)[:4]
+    pool.in_time = {FadePart.SECOND}
+    pictures = source(pack, pool)
+    assert not pictures.draw(FIRST, 0.1).late
+    mixed = pool.maker.crossfade(CUT, 1)
+    assert pictures.draw(SECOND, 0.1) == StepPictures(tuple(mixed), "crossfade", late=True)
 
 
 def test_a_late_one_becomes_a_crossfade(pack: CharacterPack, pool: FakePool) -> None:

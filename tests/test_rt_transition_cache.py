@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from engine.blending.blender import Blender, open_blender
-from engine.blending.morph import Flow
 from engine.character.pack import CharacterPack
 from engine.motion_graph.graph import Cut
 from tango_rt.pipeline import transition_cache
@@ -161,14 +160,14 @@ class _PoolThatHangs:
 
     def transition(self, *_: object) -> None: ...
 
+    def first_half(self, *_: object) -> None: ...
+
     def fade(self, *_: object) -> None: ...
 
 
 @pytest.mark.parametrize(
     ("blender", "key"),
     [
-        (Flow(), "flow-17ef44dd07de"),
-        (Flow(arms=True), "flow-1799bda42dad"),
         (open_blender("crossfade"), "crossfade-cd35685c786e"),
         (open_blender("cut"), "cut-9f94747a94d0"),
     ],

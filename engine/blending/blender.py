@@ -5,12 +5,14 @@ To add a blender, add a file to this folder and a line to BLENDERS; the file is 
 
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from engine.errors import InputError
 from engine.timebase import FRAMES_PER_NODE
 
 if TYPE_CHECKING:  # command lines take the names from here, and need no arrays for them
+    from collections.abc import Iterator, Sequence
+
     import numpy as np
 
 __all__ = [
@@ -20,7 +22,6 @@ __all__ = [
     "DEFAULT_BLENDER",
     "TRANSITION_FRAMES",
     "Blender",
-    "PlaneBlender",
     "Take",
     "open_blender",
 ]
@@ -43,9 +44,11 @@ BLENDERS: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Take:
-    """Consecutive frames of one source next to a cut: 8 for a sync transition, 4 for a gap."""
+    """Consecutive frames of one source next to a cut: two nodes for a sync transition, one for a gap."""
 
-    frames: "np.ndarray"  # uint8 (n, H, W, 3) RGB
+    # Each uint8, as Blender.pixels says: (4, H * 3 / 2, W), planes Y, U, V as decoded, or (4, H, W, 3) RGB.
+    # Whoever needs a node first should read it first: it may be decoded only then.
+    nodes: "Sequence[np.ndarray]"
     joints: "np.ndarray"  # float32 (n, 75, 2), pixels, smoothed
     confidence: "np.ndarray"  # float32 (n, 75), 0..1
     hands_found: "np.ndarray"  # bool (n, 2), left and right
@@ -58,33 +61,28 @@ class Blender(Protocol):
     name      its key in BLENDERS
     version   of its output: raise it to invalidate cached transitions
     samples   the frames that it needs, see `draw`
+    pixels    what it reads and draws: "planes" as decoded, which is faster by two conversions a frame, or "rgb"
     settings  text with every option that affects its pixels: part of the cache key
     """
 
     name: str
     version: int
     samples: Literal["sync", "gap"]
+    pixels: Literal["planes", "rgb"]
 
     @property
     def settings(self) -> str: ...
 
-    def draw(self, before: Take, after: Take) -> "np.ndarray":
-        """The 8 frames around a cut, uint8 (8, H, W, 3) RGB.
+    def draw(self, before: Take, after: Take) -> "Iterator[np.ndarray]":
+        """The two halves of the 8 frames around a cut, 4 frames each, of the shape of the nodes of the takes.
 
-        "sync": both takes have 8 frames, one pair of real frames for each frame drawn. At the ends of clips such frames
-        do not exist, and with "gap" they are never used: then `before` holds the 4 frames just before the 8, and
-        `after` the 4 just after them.
+        "sync": both takes have two nodes, one pair of real frames for each frame drawn; the first half should need the
+        first ones only, because it is shown as soon as it is drawn. At the ends of clips such frames do not exist, and
+        with "gap" they are never used: then `before` holds the node just before the 8 frames, and `after` the one just
+        after them.
 
-        Raises InputError for takes of other shapes or kinds.
+        Raises InputError for takes of other shapes or kinds, if need be only when a half is asked for.
         """
-
-
-@runtime_checkable
-class PlaneBlender(Blender, Protocol):
-    """A blender that needs neither colours nor joints: its frames are never converted to RGB, so it is fast."""
-
-    def draw_planes(self, before: "np.ndarray", after: "np.ndarray") -> "np.ndarray":
-        """Like draw, on frames as decoded, uint8 (n, H * 3 / 2, W) -> uint8 (8, H * 3 / 2, W)."""
 
 
 def open_blender(name: str) -> Blender:

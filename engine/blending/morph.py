@@ -10,7 +10,7 @@ through. If the two takes have nothing in common (other clothes, another shot), 
 fade in the middle of the 8 frames.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -18,9 +18,11 @@ import numpy as np
 
 from engine.blending.arms import arm_guide
 from engine.blending.blender import DEFAULT_BLENDER, TRANSITION_FRAMES, Blender, Take
-from engine.blending.fades import FADE_WEIGHTS, fade
-from engine.blending.flow import FlowPair, Guide, carry, flow_pair, hermite, measure, warp
-from engine.blending.kernels.pictures import render, select
+from engine.blending.fades import FADE_WEIGHTS, fade, half_of, paired
+from engine.blending.flow import FlowPair, Flows, Guides, carry, flow_pair, hermite, measure, measure_both, warp
+from engine.blending.kernels.pictures import select
+from engine.blending.render import render
+from engine.blending.work_box import MASK_SHAPE, Grid, work_grid
 from engine.errors import InputError
 from engine.skeleton import LEFT_HAND, N_JOINTS, RIGHT_HAND
 from engine.timebase import FRAMES_PER_NODE
@@ -32,16 +34,12 @@ _TIMES = FADE_WEIGHTS
 # The fade if the takes cannot be morphed: only frames 4 and 5 are mixed.
 _SHORT_FADE = tuple(min(max((k - 3) / 3, 0.0), 1.0) for k in range(1, _STEPS))
 
-# Cuts within a scene match in 0.39 to 0.99 of their area, with other clothes in at most 0.17, other people in 0.03.
+# Any two moments of a scene match in 0.38 to 0.97 of their area, other people in at most 0.08. Other clothes: at most
+# 0.17, on a raster of 100,000 points.
 _MIN_TRUST = 0.25
-_MASK_SHAPE = (48, 64)
-_SURE = 0.3  # confidence of joints that the work box must contain
-_MARGIN = 0.05  # of the box's longer side
-_SOFT_PX = 16
-_MIN_SIDE_PX = 16
-# Mean difference outside the box, grey levels: five cuts of a clip with a pan gave 1.5 to 3.3, one across the pan 17.
-_OTHER_BACKGROUND = 6.0
-_THUMBNAIL = 96
+# The frames of each half whose flow is measured; that of the others lies between those of their neighbours. The first
+# half ends with a measured one, so that it can be drawn without the second.
+_MEASURED = (0, 3), (1, 3)
 _VELOCITY_SHARE = 0.8  # of the measured velocities in the paths across a gap
 
 
@@ -50,91 +48,96 @@ class Flow(Blender):
     """Morphs along dense optical flow."""
 
     name = DEFAULT_BLENDER
-    version = 1
+    version = 2
     samples = "sync"
+    pixels = "planes"
 
     # Let the joints guide arms and hands where flow fails. Hands then move instead of fading, but drag bits of the
     # background along; off by default, because benchmarks/bench_transitions.py measures 0.2 to 0.4 dB less with it.
     arms: bool = False
-    flow_points: int = 100_000  # at most, of the raster that flow is measured on: time and detail of hands grow with it
+    flow_points: int = 25_000  # at most, of the raster that flow is measured on: time and detail of hands grow with it
 
     @property
     def settings(self) -> str:
-        """Spelt as in the keys of existing caches."""
-        return f"BlendOptions(blender='flow', arms={self.arms}, flow_points={self.flow_points})"
+        return f"arms={self.arms}, flow_points={self.flow_points}"
 
-    def draw(self, before: Take, after: Take) -> np.ndarray:
-        if len(before.frames) == TRANSITION_FRAMES:
-            return _morph_sync(before, after, self)
-        return _morph_gap(before, after, self)
+    def draw(self, before: Take, after: Take) -> Iterator[np.ndarray]:
+        _check(before, after, self)
+        return _morph_gap(before, after, self) if len(before.nodes) == 1 else _morph_sync(before, after, self)
 
 
-@dataclass(frozen=True)
-class _Grid:
-    """The work box and its reduced raster."""
-
-    box: tuple[int, int, int, int]  # x0, y0, x1, y1 in picture pixels
-    size: tuple[int, int]  # width, height in grid pixels
-
-    @property
-    def scale(self) -> np.ndarray:
-        """Picture pixels per grid pixel, x and y."""
-        x0, y0, x1, y1 = self.box
-        return np.array([(x1 - x0) / self.size[0], (y1 - y0) / self.size[1]], np.float32)
-
-    def reduce(self, frame: np.ndarray) -> np.ndarray:
-        x0, y0, x1, y1 = self.box
-        return cv2.resize(frame[y0:y1, x0:x1], self.size, interpolation=cv2.INTER_AREA)
-
-    def points(self, pixels: np.ndarray) -> np.ndarray:
-        return (pixels + np.float32(0.5) - np.array(self.box[:2], np.float32)) / self.scale - np.float32(0.5)
-
-
-def _morph_sync(a: Take, b: Take, options: Flow) -> np.ndarray:
-    """Frame k (1..8) morphs frame k of a into frame k of b with weight k/9."""
-    _check(a, b, TRANSITION_FRAMES, options)
-    grid = _grid(a, b, options)
-    small_a, small_b = ([grid.reduce(frame) for frame in take.frames] for take in (a, b))
-    pairs: list[FlowPair] = []
-    for k in range(TRANSITION_FRAMES):
-        seeds = pairs[-1].raw if pairs else None
-        guides = _guides(a, k, b, k, grid) if options.arms else None
-        pairs.append(flow_pair(_grey(small_a[k]), _grey(small_b[k]), seeds, guides))
-    if np.mean([pair.trust for pair in pairs]) < _MIN_TRUST:
-        return fade(a.frames, b.frames, _SHORT_FADE)
-    out = fade(a.frames, b.frames, _TIMES)
-    for k, (pair, time) in enumerate(zip(pairs, _TIMES, strict=True)):
-        field = carry(pair, np.float32(time) * pair.forward, np.float32(1 - time) * pair.backward, time)
-        mixed = _mix(field, small_a[k], small_b[k], time, grid)
-        frame_a, frame_b = (np.ascontiguousarray(take.frames[k]) for take in (a, b))
-        render(frame_a, frame_b, mixed, grid.box, _SOFT_PX, out[k])
-    return out
+def _morph_sync(before: Take, after: Take, options: Flow) -> Iterator[np.ndarray]:
+    """Frame k (1..8) morphs frame k of before into frame k of after with weight k/9."""
+    grid: Grid | None = None
+    last: Flows | None = None
+    matched = True
+    for half, (a, b) in enumerate(paired(before, after)):
+        grid = grid or work_grid(before, after, a[-1], b[0], options.flow_points)
+        if matched:
+            frames = range(half * FRAMES_PER_NODE, (half + 1) * FRAMES_PER_NODE)
+            guides = [_guides(before, k, after, k, grid) if options.arms else None for k in frames]
+            small_a, small_b = ([grid.reduce(frame) for frame in side] for side in (a, b))
+            flows = _measured(small_a, small_b, guides, half, last)
+            pairs, last = [flow_pair(*each) for each in zip(flows, guides, strict=True)], flows[-1]
+            # the second half follows the first, which has been seen by then
+            matched = half == 1 or bool(np.mean([pair.trust for pair in pairs]) >= _MIN_TRUST)
+        if not matched:
+            yield fade(a, b, half_of(_SHORT_FADE, half))
+            continue
+        out = fade(a, b, half_of(_TIMES, half))
+        for k, (pair, time) in enumerate(zip(pairs, half_of(_TIMES, half), strict=True)):
+            field = carry(pair, np.float32(time) * pair.forward, np.float32(1 - time) * pair.backward, time)
+            render(a[k], b[k], *_placed(field, small_a[k], small_b[k], time, grid), grid.box, out[k])
+        yield out
 
 
-def _morph_gap(before: Take, after: Take, options: Flow) -> np.ndarray:
+def _measured(
+    a: Sequence[np.ndarray],
+    b: Sequence[np.ndarray],
+    guides: Sequence[Guides | None],
+    half: int,
+    last: Flows | None,
+) -> list[Flows]:
+    """Flows of the 4 pairs of a half; `last` are those of the pair before it."""
+    known = {-1: last} if last else {}
+    for k in _MEASURED[half]:
+        known[k] = last = measure_both(_grey(a[k]), _grey(b[k]), last, guides[k])
+    return [known[k] if k in known else _between(known, k) for k in range(FRAMES_PER_NODE)]
+
+
+def _between(known: Mapping[int, Flows], k: int) -> Flows:
+    before, after = max(n for n in known if n < k), min(n for n in known if n > k)
+    share = (k - before) / (after - before)
+    forward, backward = (
+        cv2.addWeighted(one, 1 - share, other, share, 0) for one, other in zip(known[before], known[after], strict=True)
+    )
+    return forward, backward
+
+
+def _morph_gap(before: Take, after: Take, options: Flow) -> Iterator[np.ndarray]:
     """The frames between the last one of `before` and the first of `after`; the others give the velocities."""
-    _check(before, after, FRAMES_PER_NODE, options)
-    a, b = np.ascontiguousarray(before.frames[-1]), np.ascontiguousarray(after.frames[0])
-    many_a, many_b = (np.broadcast_to(frame, (TRANSITION_FRAMES, *frame.shape)) for frame in (a, b))
-    grid = _grid(before, after, options)
+    a, b = before.nodes[0][-1], after.nodes[0][0]
+    grid = work_grid(before, after, a, b, options.flow_points)
     small_a, small_b = grid.reduce(a), grid.reduce(b)
     guides = _guides(before, -1, after, 0, grid) if options.arms else None
-    pair = flow_pair(_grey(small_a), _grey(small_b), None, guides)
-    if pair.trust < _MIN_TRUST:
-        return fade(many_a, many_b, _SHORT_FADE)
-    out = fade(many_a, many_b, _TIMES)
-    for k, (moved_a, moved_b) in enumerate(_gap_paths(before, after, pair, grid)):
-        field = carry(pair, moved_a, moved_b, _TIMES[k])
-        mixed = _mix(field, small_a, small_b, _TIMES[k], grid)
-        render(a, b, mixed, grid.box, _SOFT_PX, out[k])
-    return out
+    pair = flow_pair(measure_both(_grey(small_a), _grey(small_b), None, guides), guides)
+    matched = pair.trust >= _MIN_TRUST
+    paths = _gap_paths(before, after, pair, grid)
+    for half, sides in enumerate(paired(before, after)):
+        out = fade(*sides, half_of(_TIMES if matched else _SHORT_FADE, half))
+        for frame, time in zip(out, half_of(_TIMES, half), strict=True):
+            if matched:
+                field = carry(pair, *next(paths), time)
+                render(a, b, *_placed(field, small_a, small_b, time, grid), grid.box, frame)
+        yield out
 
 
-def _gap_paths(before: Take, after: Take, pair: FlowPair, grid: _Grid) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _gap_paths(before: Take, after: Take, pair: FlowPair, grid: Grid) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Displacements from A and B at each of the 8 instants: cubic, with velocities over two frames on each side."""
-    a, b = before.frames[-1], after.frames[0]
-    velocity_a = measure(_grey(grid.reduce(a)), _grey(grid.reduce(before.frames[-3]))) / np.float32(-2)
-    velocity_b = measure(_grey(grid.reduce(b)), _grey(grid.reduce(after.frames[2]))) / np.float32(2)
+    past, a = (_grey(grid.reduce(before.nodes[0][k])) for k in (-3, -1))
+    b, future = (_grey(grid.reduce(after.nodes[0][k])) for k in (0, 2))
+    velocity_a = measure(a, past) / np.float32(-2)
+    velocity_b = measure(b, future) / np.float32(2)
     ends = []
     for flow, trust, here, there in (
         (pair.forward, pair.trust_a, velocity_a, velocity_b),
@@ -151,68 +154,26 @@ def _gap_paths(before: Take, after: Take, pair: FlowPair, grid: _Grid) -> Iterat
         )
 
 
-def _mix(field: np.ndarray, small_a: np.ndarray, small_b: np.ndarray, time: float, grid: _Grid) -> np.ndarray:
-    """From the correspondence field to the input of `render`: offsets in picture pixels and the weight of B."""
-    warped_a = warp(small_a, np.ascontiguousarray(field[..., 0:2]))
-    warped_b = warp(small_b, np.ascontiguousarray(field[..., 2:4]))
-    unlike = cv2.absdiff(warped_a, warped_b).max(axis=2).astype(np.float32)
+def _placed(
+    field: np.ndarray, small_a: np.ndarray, small_b: np.ndarray, time: float, grid: Grid
+) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
+    """From the correspondence field to what `render` reads: places in both pictures, and the weight of B.
+
+    Towards the rim of the box both turn into those of a crossfade, which is what lies around it.
+    """
+    offsets_a, offsets_b = field[..., 0:2], field[..., 2:4]
+    red, green, blue = cv2.split(cv2.absdiff(warp(small_a, offsets_a), warp(small_b, offsets_b)))
+    difference = cv2.max(cv2.max(red, green), blue).astype(np.float32)
     # Neighbours decide together: a hand is taken from one take or the other, never in pieces.
-    unlike = cv2.GaussianBlur(unlike, (0, 0), 2.0)
-    unlike = cv2.GaussianBlur(cv2.dilate(unlike, np.ones((7, 7), np.uint8)), (0, 0), 3.0)
+    spread = cv2.dilate(cv2.GaussianBlur(difference, (0, 0), 2.0), np.ones((7, 7), np.uint8))
+    unlike = cv2.GaussianBlur(spread, (0, 0), 3.0)
     seen = np.log((field[..., 5] + np.float32(0.05)) / (field[..., 4] + np.float32(0.05)))
-    return select(field, unlike, cv2.GaussianBlur(seen, (0, 0), 2.0), time, grid.scale)
+    weight = select(unlike, cv2.GaussianBlur(seen, (0, 0), 2.0), time)
+    start = np.float32(time)
+    return (grid.read(offsets_a), grid.read(offsets_b)), start + grid.inside * (weight - start)
 
 
-def _grid(a: Take, b: Take, options: Flow) -> _Grid:
-    x0, y0, x1, y1 = box = _work_box(a, b)
-    width, height = x1 - x0, y1 - y0
-    scale = min(1.0, (options.flow_points / (width * height)) ** 0.5)
-    return _Grid(box, (max(_MIN_SIDE_PX, round(width * scale)), max(_MIN_SIDE_PX, round(height * scale))))
-
-
-def _work_box(a: Take, b: Take) -> tuple[int, int, int, int]:
-    """Box of the person in both takes; the whole picture if nobody is found or the backgrounds differ (camera move)."""
-    height, width = a.frames.shape[1:3]
-    points = [take.joints[take.confidence > _SURE] for take in (a, b)]
-    points += [_surface_corners(take.surface, width, height) for take in (a, b) if take.surface is not None]
-    found = np.concatenate(points)
-    if not len(found):
-        return 0, 0, width, height
-    low, high = found.min(axis=0), found.max(axis=0)
-    margin = _MARGIN * float((high - low).max()) + _SOFT_PX
-    x0, y0 = (int(v) for v in np.maximum(low - margin, 0))
-    x1, y1 = (int(v) for v in np.minimum(high + margin, [width, height]))
-    if x1 - x0 < _MIN_SIDE_PX or y1 - y0 < _MIN_SIDE_PX or _background_differs(a, b, (x0, y0, x1, y1)):
-        return 0, 0, width, height
-    return x0, y0, x1, y1
-
-
-def _surface_corners(surface: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Corners of the smallest box around the mask and the hand boxes: float32 (2, 2), or (0, 2) if both are empty."""
-    rows, columns = _MASK_SHAPE
-    words = np.bitwise_or.reduce(surface, axis=0)
-    words = words[:rows] | words[rows:]
-    cells = (words[:, None] >> np.arange(columns, dtype=np.uint64)) & np.uint64(1)
-    y, x = np.nonzero(cells)
-    if not len(x):
-        return np.zeros((0, 2), np.float32)
-    cell = np.array([width / columns, height / rows], np.float32)
-    return np.array([[x.min(), y.min()], [x.max() + 1, y.max() + 1]], np.float32) * cell
-
-
-def _background_differs(a: Take, b: Take, box: tuple[int, int, int, int]) -> bool:
-    height, width = a.frames.shape[1:3]
-    size = (min(width, _THUMBNAIL), min(height, _THUMBNAIL))
-    thumbnails = [cv2.resize(f, size, interpolation=cv2.INTER_AREA) for f in (a.frames[-1], b.frames[0])]
-    difference = cv2.absdiff(*thumbnails).max(axis=2).astype(np.float32)
-    x0, y0, x1, y1 = box
-    x_ratio, y_ratio = size[0] / width, size[1] / height
-    outside = np.ones(difference.shape, bool)
-    outside[int(y0 * y_ratio) : int(y1 * y_ratio) + 1, int(x0 * x_ratio) : int(x1 * x_ratio) + 1] = False
-    return bool(outside.any()) and float(difference[outside].mean()) > _OTHER_BACKGROUND
-
-
-def _guides(a: Take, i: int, b: Take, j: int, grid: _Grid) -> tuple[Guide, Guide] | None:
+def _guides(a: Take, i: int, b: Take, j: int, grid: Grid) -> Guides | None:
     pose_a, pose_b = ((grid.points(take.joints[n]), _confidence(take, n)) for take, n in ((a, i), (b, j)))
     forward = arm_guide(*pose_a, *pose_b, grid.size)
     backward = arm_guide(*pose_b, *pose_a, grid.size)
@@ -231,20 +192,22 @@ def _grey(picture: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
 
 
-def _check(a: Take, b: Take, n_frames: int, options: Flow) -> None:
+def _check(a: Take, b: Take, options: Flow) -> None:
     if options.flow_points < 1024:
         raise InputError(f"flow_points is {options.flow_points}; expected at least 1024")
-    if a.frames.shape != b.frames.shape:
-        raise InputError(f"takes have frames {a.frames.shape} and {b.frames.shape}; expected the same shape")
+    next(paired(a, b))  # refuses takes that do not fit together
     for take in (a, b):
-        frames = take.frames
-        if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or len(frames) != n_frames:
-            raise InputError(f"frames are {frames.dtype} {frames.shape}; expected uint8 ({n_frames}, H, W, 3)")
+        frames = take.nodes[0]
+        if frames.dtype != np.uint8 or frames.ndim != 3 or frames.shape[1] % 3 or frames.shape[2] % 2:
+            raise InputError(
+                f"frames are {frames.dtype} {frames.shape}; expected uint8 (4, H * 3 / 2, W), H and W even"
+            )
+        n_frames = len(take.nodes) * FRAMES_PER_NODE
         for name, array, shape in (
             ("joints", take.joints, (n_frames, N_JOINTS, 2)),
             ("confidence", take.confidence, (n_frames, N_JOINTS)),
             ("hands_found", take.hands_found, (n_frames, 2)),
-            ("surface", take.surface, (n_frames, 2 * _MASK_SHAPE[0])),
+            ("surface", take.surface, (n_frames, 2 * MASK_SHAPE[0])),
         ):
             if array is not None and array.shape != shape:
                 raise InputError(f"{name} is {array.shape}; expected {shape}")

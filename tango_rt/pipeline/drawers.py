@@ -1,10 +1,13 @@
-"""Processes that draw transitions; a Drawer feeds one with cuts and replaces it when it dies or hangs."""
+"""Processes that draw transitions; a Drawer feeds one with cuts and replaces it when it dies or hangs.
+
+For every cut, a process answers with 4 pictures and 4 more, or with the error that it ended in.
+"""
 
 import logging
 import os
 import signal
 from collections import OrderedDict
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -53,9 +56,12 @@ class Drawer:
         self._lock = Lock()  # no process is replaced while all are being ended
         self._start()
 
-    def __call__(self, job: Job) -> list[bytes]:
-        """Draw and cache. Raises what the drawing raises, BackendError if it kills the process twice."""
-        made = self._make(job) or self._make(job)
+    def __call__(self, job: Job, give: Callable[[list[bytes]], None] = lambda half: None) -> list[bytes]:
+        """Draw and cache. give: called with the first 4 pictures, as soon as they are drawn.
+
+        Raises what the drawing raises, BackendError if it kills the process twice.
+        """
+        made = self._make(job, give) or self._make(job, give)
         if made is None:
             raise BackendError(
                 f"drawing a transition killed its process twice (cut {job.cut} of {job.store.key}): "
@@ -71,20 +77,28 @@ class Drawer:
             self._process.kill()
             self._process.join()
 
-    def _make(self, job: Job) -> list[bytes] | None:
+    def _make(self, job: Job, give: Callable[[list[bytes]], None]) -> list[bytes] | None:
+        """All 8 pictures; None if the process is lost."""
         try:
             self._connection.send((job.store.pack.path, job.store.key, job.store.blender, job.cut))
-            if self._connection.poll(_LIMIT_S):
-                answer: list[bytes] | TangoError = self._connection.recv()
-                if isinstance(answer, TangoError):
-                    raise answer
-                return answer
+            first = self._half()
+            give(first)
+            return first + self._half()
         except (EOFError, OSError):
             pass
         with self._lock:
             if not self._closed:
                 self._replace()
         return None
+
+    def _half(self) -> list[bytes]:
+        """The next 4 pictures. Raises what the drawing raised, EOFError if the process has hung."""
+        if not self._connection.poll(_LIMIT_S):
+            raise EOFError
+        answer: list[bytes] | TangoError = self._connection.recv()
+        if isinstance(answer, TangoError):
+            raise answer
+        return answer
 
     def _replace(self) -> None:
         self.n_lost += 1
@@ -177,12 +191,14 @@ def _serve(connection: Connection, low_priority: bool) -> None:
                 makers.close_packs()
             path, key, blender, cut = connection.recv()
             try:
-                answer: list[bytes] | TangoError = makers.get(path, key, blender).make(cut)
+                for half in makers.get(path, key, blender).halves(cut):
+                    connection.send(half)
             except TangoError as error:
-                answer = error
+                connection.send(error)
             except Exception as error:
-                answer = BackendError(f"drawing the cut {cut} of {path} failed: {type(error).__name__}: {error}")
-            connection.send(answer)
+                connection.send(
+                    BackendError(f"drawing the cut {cut} of {path} failed: {type(error).__name__}: {error}")
+                )
 
 
 def _stand_back() -> None:

@@ -20,7 +20,8 @@ _MAX_PLANNED = 4  # cuts further away are more likely to change than to come
 
 
 class _Begun(NamedTuple):
-    """A transition whose first half was drawn. packets: all 8; if None, its second half is `part` of a crossfade."""
+    """A transition whose first half was shown. packets: those drawn by then, 8 or the first 4. If there are no more,
+    the second half is `part` of a crossfade."""
 
     cut: Cut
     packets: Sequence[bytes] | None = None
@@ -30,9 +31,9 @@ class _Begun(NamedTuple):
 class PictureSource:
     """Draws the steps of one session in their order; one caller at a time, from any thread.
 
-    Without a pool, transitions are computed on the spot. With one they are requested as soon as a step plans them. One
-    that is not ready in time is replaced by a crossfade, or at least its second half; the expensive one is cached for
-    the next time.
+    Without a pool, transitions are computed on the spot. With one they are requested as soon as a step plans them. A
+    first half is shown as soon as it is drawn; the second has until the next step. What is not ready in time is
+    replaced by a crossfade, or at least its second half; the expensive one is cached for the next time.
     """
 
     def __init__(
@@ -93,7 +94,9 @@ class PictureSource:
         known = self._ready.pop(cut, None) or self._cached(cut, due_in_s)
         packets = known or self._computed(cut, due_in_s)
         if packets is not None:
-            self._begun = _Begun(cut, packets)
+            self._begun = _Begun(cut, packets, FadePart.SECOND)
+            if self._pool is not None and len(packets) == FRAMES_PER_NODE:
+                self._pool.request_fade(self._store, cut, FadePart.SECOND)
             return StepPictures(
                 tuple(packets[:FRAMES_PER_NODE]), self._blender, computed=known is None or cut in self._missed
             )
@@ -120,22 +123,28 @@ class PictureSource:
             self._missed[cut] = None
         return found or None
 
-    def _computed(self, cut: Cut, due_in_s: float | None) -> list[bytes] | None:
+    def _computed(self, cut: Cut, due_in_s: float | None, whole: bool = False) -> Sequence[bytes] | None:
+        """All 8 pictures, or the first 4 unless `whole`."""
         if self._pool is None:
             return self._store.packets(cut)
+        ask = self._pool.transition if whole else self._pool.first_half
         self._pool.request(self._store, cut)
-        made = self._pool.transition(self._store, cut, due_in_s)
+        made = ask(self._store, cut, due_in_s)
         while made is None and due_in_s is None and not self._pool.failed(self._store, cut):
             self._pool.request(self._store, cut)  # was displaced by other requests
-            made = self._pool.transition(self._store, cut, None)
+            made = ask(self._store, cut, None)
         return made
 
     def _second_half(self, cut: Cut, due_in_s: float | None) -> StepPictures:
         begun = self._begun
         if begun is None or begun.cut != cut:
             return self._hard(cut[1], late=self._blender != CUT)
-        if begun.packets is not None:
-            return StepPictures(tuple(begun.packets[FRAMES_PER_NODE:]), self._blender)
+        packets = begun.packets
+        if packets is not None and len(packets) == FRAMES_PER_NODE:
+            packets = self._computed(cut, due_in_s, whole=True)
+        if packets is not None:
+            self._begun = _Begun(cut, packets)
+            return StepPictures(tuple(packets[FRAMES_PER_NODE:]), self._blender)
         assert self._pool is not None
         half = self._pool.fade(self._store, cut, begun.part, due_in_s)
         if half is None:

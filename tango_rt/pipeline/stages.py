@@ -16,13 +16,10 @@ from engine.character.info import PackInfo
 from engine.timebase import FRAMES_PER_NODE, SAMPLE_RATE, frame_start
 from tango_rt.pipeline.live import Step
 from tango_rt.video.codecs import StepPictures
-from tango_rt.video.gop import GopDecoder, GopEncoder, GopOptions
+from tango_rt.video.gop import DRAWN, GopDecoder, GopEncoder
 from tango_rt.video.shared_pictures import SharedPictures
 
 __all__ = ["PictureStage", "Shown", "StageChain", "UtteranceSound"]
-
-# 40 ms for 4 frames of 1280x720 instead of 56: these are encoded while a client waits, and seen once
-_ENCODING = GopOptions(preset="superfast")
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,4 +148,4 @@ class StageChain:
     @cached_property
     def _encoder(self) -> GopEncoder:
         info = self._info
-        return GopEncoder(info.width, info.height, _ENCODING, info.extradata, f"the video of {info.name!r}")
+        return GopEncoder(info.width, info.height, DRAWN, info.extradata, f"the video of {info.name!r}")

@@ -4,23 +4,22 @@ The frames of a cut depend on (node, node, blender) alone, so they are kept in t
 """
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import cache
+from typing import Any
 
 import numpy as np
 
-from engine.blending.blender import CUT, Blender, PlaneBlender, Take
-from engine.blending.fades import FADE_WEIGHTS, Pictures, fade
+from engine.blending.blender import CUT, Blender, Take
+from engine.blending.fades import FADE_WEIGHTS, Pictures, fade, half_of
 from engine.character.drawn import DrawnSet
 from engine.character.pack import CharacterPack
 from engine.motion_graph.graph import Cut
 from engine.timebase import FRAMES_PER_NODE
 from tango_rt.pipeline.transition_cache import TransitionCache
-from tango_rt.video.gop import GopDecoder, GopEncoder, GopOptions
+from tango_rt.video.gop import DRAWN, GopDecoder, GopEncoder
 
 __all__ = ["TransitionMaker", "TransitionStore", "cache_key"]
-
-# Mixed pictures are expensive to encode: this takes 35 ms for 4 of 720p instead of 59, and loses half a decibel.
-_FADE_ENCODING = GopOptions(preset="superfast")
 
 
 class TransitionMaker:
@@ -32,24 +31,26 @@ class TransitionMaker:
         info = pack.info
         name = f"the video of {pack.path}"
         self._decoder = GopDecoder(info.extradata, info.width, info.height, name)
-        self._encoder = GopEncoder(info.width, info.height, GopOptions(), info.extradata, name)
-        self._fade_encoder = GopEncoder(info.width, info.height, _FADE_ENCODING, info.extradata, name)
+        self._encoder = GopEncoder(info.width, info.height, DRAWN, info.extradata, name)
 
     def make(self, cut: Cut) -> list[bytes]:
         """The 8 encoded pictures that replace nodes i and j of the cut i -> j. Raises what the blender raises."""
+        return [packet for half in self.halves(cut) for packet in half]
+
+    def halves(self, cut: Cut) -> Iterator[list[bytes]]:
+        """The same, 4 and 4: the first half is out before the second is begun."""
         nodes = None if self._blender.name == CUT else self._nodes(cut)
         if nodes is None:
-            return self._packets(*cut)
-        before, after = nodes
-        if isinstance(self._blender, PlaneBlender):
-            planes = self._blender.draw_planes(self._planes(*before), self._planes(*after))
-            return [packet for half in _halves(planes) for packet in self._fade_encoder.encode_i420(half)]
-        frames = self._blender.draw(self._take(*before), self._take(*after))
-        return [packet for half in _halves(frames) for packet in self._encoder.encode(half)]
+            yield from map(self._pack.packets, cut)
+            return
+        encode = self._encoder.encode_i420 if self._blender.pixels == "planes" else self._encoder.encode
+        drawn = self._blender.draw(*(self._take(side) for side in nodes))
+        for _, frames in zip(range(2), drawn, strict=True):
+            yield encode(frames)
 
     def crossfade(self, cut: Cut, half: int) -> list[bytes]:
         """4 of the 8 pictures of a crossfade, half 0 or 1, at half the cost, whatever the blender."""
-        weights = FADE_WEIGHTS[half * FRAMES_PER_NODE : (half + 1) * FRAMES_PER_NODE]
+        weights = half_of(FADE_WEIGHTS, half)
         i, j = cut
         if self._pack.graph.has_sync(i, j):
             return self._faded(self._planes(i + half), self._planes(j - 1 + half), weights)
@@ -68,7 +69,7 @@ class TransitionMaker:
 
     def _faded(self, a: Pictures, b: Pictures, weights: Sequence[float]) -> list[bytes]:
         """Mixing planes is equivalent to mixing colours, and saves four conversions."""
-        return self._fade_encoder.encode_i420(fade(a, b, weights))
+        return self._encoder.encode_i420(fade(a, b, weights))
 
     def _nodes(self, cut: Cut) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
         """Nodes that the blender needs before and after the cut: sync if both takes run on beyond it, gap at the ends
@@ -90,16 +91,31 @@ class TransitionMaker:
     def _packets(self, *nodes: int) -> list[bytes]:
         return [packet for node in nodes for packet in self._pack.packets(node)]
 
-    def _take(self, *nodes: int) -> Take:
+    def _take(self, nodes: Sequence[int]) -> Take:
         pack = self._pack
         frames = slice(nodes[0] * FRAMES_PER_NODE, (nodes[-1] + 1) * FRAMES_PER_NODE)
+        decode = self._decoder.decode_i420 if self._blender.pixels == "planes" else self._decoder.decode
         return Take(
-            frames=self._decoder.decode(self._packets(*nodes)),
+            nodes=_DecodedNodes(nodes, lambda node: decode(pack.packets(node))),
             joints=np.asarray(pack["joints"][frames, :, :2]),
             confidence=np.asarray(pack["confidence"][frames]),
             hands_found=np.asarray(pack["hands_found"][frames]),
             surface=np.asarray(pack["surface"][frames]),
         )
+
+
+class _DecodedNodes(Sequence[np.ndarray]):
+    """The frames of nodes, decoded on first use."""
+
+    def __init__(self, nodes: Sequence[int], decode: Callable[[int], np.ndarray]) -> None:
+        self._nodes = nodes
+        self._decode = cache(decode)
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def __getitem__(self, k: Any) -> Any:
+        return self._decode(self._nodes[k])
 
 
 class TransitionStore:
@@ -175,7 +191,3 @@ def _fits(drawn: DrawnSet | None, blender: Blender, only_this_version: bool) -> 
     if drawn is None or drawn.blender != blender.name:
         return False
     return not only_this_version or (drawn.version, drawn.settings) == (blender.version, blender.settings)
-
-
-def _halves(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return frames[:FRAMES_PER_NODE], frames[FRAMES_PER_NODE:]

@@ -66,6 +66,7 @@ def rehearse(pool: TransitionPool, n_workers: int) -> None:
             Resampler(MAX_RATE_HZ).push(np.zeros(MAX_RATE_HZ, np.float32))
             for node, target in cuts:
                 source.draw(Step(node=node, cut_to=target))
+                source.draw(Step(node=target, cut_from=node))
     except (InputError, OSError) as error:  # no writable folder: the first sessions will wait a little instead
         _log.warning("kernels are not compiled ahead", extra={"error": str(error)})
         return

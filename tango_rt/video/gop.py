@@ -28,7 +28,7 @@ from av.video.reformatter import (
 from engine.errors import ArtifactError, InputError
 from engine.timebase import FPS, FRAMES_PER_NODE
 
-__all__ = ["GopDecoder", "GopEncoder", "GopOptions", "encode_nodes"]
+__all__ = ["DRAWN", "GopDecoder", "GopEncoder", "GopOptions", "encode_nodes"]
 
 START_CODE = b"\x00\x00\x00\x01"
 _SHORT_START_CODE = START_CODE[1:]
@@ -52,7 +52,8 @@ _X264 = ":".join(
 
 @dataclass(frozen=True)
 class GopOptions:
-    """Quality of the stored video. All GOPs of one stream need the same preset; crf may differ.
+    """Quality of the stored video. All GOPs of one stream need the same parameter sets: those of veryfast and superfast
+    are equal, and crf may differ.
 
     Measured on two real clips at 1280x720, a GOP on one core: superfast 24 to 33 ms, 3.9 to 5.9 Mbit/s;
     veryfast 31 to 48 ms, 3.8 to 5.6; faster 47 to 74 ms, 3.7 to 5.4; medium 70 to 118 ms, 3.7 to 5.4 Mbit/s.
@@ -61,6 +62,13 @@ class GopOptions:
 
     crf: float = 18.0
     preset: str = "veryfast"
+
+
+DRAWN = GopOptions(preset="superfast")
+"""For pictures that are encoded while somebody waits for them: transitions, and what stages have changed.
+
+Four drawn frames of 1280x720 take 25 ms instead of 38 (veryfast), for 49.5 instead of 50.1 dB and 3 % more bytes.
+"""
 
 
 class GopEncoder:
@@ -189,8 +197,12 @@ class GopDecoder:
         limited-range BT.709."""
         pictures = self._pictures(packets)
         frames = np.empty((len(packets), self._height * 3 // 2, self._width), np.uint8)
-        for frame, picture in zip(frames, pictures, strict=True):
-            frame[:] = picture.to_ndarray()
+        for frame, picture in zip(frames.reshape(len(packets), -1), pictures, strict=True):
+            end = 0
+            for plane in picture.planes:
+                start, end = end, end + plane.height * plane.width
+                rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
+                frame[start:end].reshape(plane.height, plane.width)[:] = rows[:, : plane.width]
         return frames
 
     def _pictures(self, packets: Sequence[bytes]) -> list[av.VideoFrame]:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,14 +20,15 @@ class Deadly:
     name: str = "deadly"
     version: int = 1
     samples: Literal["sync", "gap"] = "sync"
+    pixels: Literal["planes", "rgb"] = "planes"
 
     @property
     def settings(self) -> str:
         return str(self.n_deaths)
 
-    def draw(self, before: Take, after: Take) -> np.ndarray:
+    def draw(self, before: Take, after: Take) -> Iterator[np.ndarray]:
         left = int(self.n_deaths.read_text())
         if left:
             self.n_deaths.write_text(str(left - 1))
             os.kill(os.getpid(), signal.SIGKILL)
-        return open_blender("flow").draw(before, after)
+        yield from open_blender("flow").draw(before, after)

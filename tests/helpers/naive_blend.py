@@ -1,10 +1,11 @@
 """The kernels of engine.blending.kernels written the obvious way: one point after the other, in float64."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
-__all__ = ["agreement", "render", "select", "settle", "skin", "splat"]
+__all__ = ["agreement", "linear", "mix", "render", "select", "settle", "skin", "splat"]
 
 
 def bilinear(field: np.ndarray, x: float, y: float) -> np.ndarray:
@@ -55,52 +56,68 @@ def settle(total: np.ndarray, coarse: np.ndarray, block: int, share: float) -> n
     return out
 
 
-def select(field: np.ndarray, unlike: np.ndarray, seen: np.ndarray, time: float) -> np.ndarray:
+def select(unlike: np.ndarray, seen: np.ndarray, time: float) -> np.ndarray:
     soft, quick = np.clip((unlike - 16) / 32, 0, 1), np.clip((unlike - 48) / 48, 0, 1)
     power = 1 + 4 * soft**2 * (3 - 2 * soft) + 4 * quick**2 * (3 - 2 * quick)
     odds_of_b = (time / (1 - time)) ** power * np.exp(seen)
     return odds_of_b / (1 + odds_of_b)
 
 
+def mix(a: np.ndarray, b: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    out = np.empty(a.shape)
+    for y, x in np.ndindex(a.shape):
+        out[y, x] = math.floor((1 - weight[y, x]) * float(a[y, x]) + weight[y, x] * float(b[y, x]) + 0.5)
+    return out
+
+
 def cubic(f: float) -> np.ndarray:
-    """Catmull-Rom: the cubic convolution kernel with a = -1/2 at distances f + 1, f, 1 - f, 2 - f."""
+    """Weights of four neighbours: the cubic convolution kernel with a = -3/4 at distances f + 1, f, 1 - f, 2 - f."""
 
     def kernel(d: float) -> float:
         d = abs(d)
         if d <= 1:
-            return 1.5 * d**3 - 2.5 * d**2 + 1
-        return -0.5 * d**3 + 2.5 * d**2 - 4 * d + 2 if d < 2 else 0.0
+            return 1.25 * d**3 - 2.25 * d**2 + 1
+        return -0.75 * d**3 + 3.75 * d**2 - 6 * d + 3 if d < 2 else 0.0
 
     return np.array([kernel(f + 1), kernel(f), kernel(1 - f), kernel(2 - f)])
 
 
-def sample(image: np.ndarray, x: float, y: float) -> np.ndarray:
-    height, width = image.shape[:2]
+def linear(f: float) -> np.ndarray:
+    return np.array([0, 1 - f, f, 0])
+
+
+def sample(plane: np.ndarray, x: float, y: float, weights: Callable[[float], np.ndarray]) -> float:
+    """At the nearest 1/32 of a pixel; what is beyond the border looks like the border."""
+    height, width = plane.shape
+    x, y = round(x * 32) / 32, round(y * 32) / 32
     x0, y0 = math.floor(x), math.floor(y)
     columns = np.clip(np.arange(x0 - 1, x0 + 3), 0, width - 1)
     rows = np.clip(np.arange(y0 - 1, y0 + 3), 0, height - 1)
-    weights = np.outer(cubic(y - y0), cubic(x - x0))
-    return (image[np.ix_(rows, columns)].astype(float) * weights[..., None]).sum(axis=(0, 1))
+    around = plane[np.ix_(rows, columns)].astype(float)
+    return float(np.clip(weights(y - y0) @ around @ weights(x - x0), 0, 255))
 
 
 def render(
-    a: np.ndarray, b: np.ndarray, field: np.ndarray, box: tuple[int, int, int, int], soft: int, under: np.ndarray
+    a: np.ndarray,
+    b: np.ndarray,
+    offsets: np.ndarray,
+    weight: np.ndarray,
+    box: tuple[int, int, int, int],
+    under: np.ndarray,
+    weights: Callable[[float], np.ndarray] = cubic,
 ) -> np.ndarray:
-    height, width = under.shape[:2]
+    """One plane. `offsets` (h, w, 4) into a and b, and `weight`, are of a raster over the box; in pixels."""
     x0, y0, x1, y1 = box
+    height, width = weight.shape
     out = under.astype(float)
     for y in range(y0, y1):
         for x in range(x0, x1):
-            gx = (x - x0 + 0.5) * field.shape[1] / (x1 - x0) - 0.5
-            gy = (y - y0 + 0.5) * field.shape[0] / (y1 - y0) - 0.5
-            ax, ay, bx, by, weight = bilinear(field.astype(float), gx, gy)
-            colour = (1 - weight) * sample(a, x + ax, y + ay) + weight * sample(b, x + bx, y + by)
-            inside = [soft]
-            inside += [x - x0] * (x0 > 0) + [x1 - 1 - x] * (x1 < width)
-            inside += [y - y0] * (y0 > 0) + [y1 - 1 - y] * (y1 < height)
-            share = 1.0 if min(inside) >= soft else (min(inside) + 0.5) / (soft + 0.5)
-            out[y, x] += share * (colour - out[y, x])
-    return np.floor(np.clip(out + 0.5, 0, 255)).astype(np.uint8)
+            at = (x - x0 + 0.5) * width / (x1 - x0) - 0.5, (y - y0 + 0.5) * height / (y1 - y0) - 0.5
+            ax, ay, bx, by = bilinear(offsets.astype(float), *at)
+            share = bilinear(weight[..., None].astype(float), *at)[0]
+            one, other = sample(a, x + ax, y + ay, weights), sample(b, x + bx, y + by, weights)
+            out[y, x] = (1 - share) * one + share * other
+    return out
 
 
 def skin(bones: np.ndarray, half_width: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
