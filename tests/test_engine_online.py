@@ -89,11 +89,64 @@ def test_with_all_known_the_first_node_is_the_best_too(seed: int, n_steps: int) 
     assert viterbi(given_path, graph).cost == pytest.approx(viterbi(costs, graph).cost, abs=1e-5)
 
 
+@settings(max_examples=25, deadline=None)
+@given(SEEDS, st.integers(1, 12), st.sampled_from([2, 3]))
+def test_a_bound_that_is_not_reached_changes_nothing(seed: int, ahead: int, dwell: int) -> None:
+    """The graph has 24 nodes, so at most 24 * dwell states, and 70 edges."""
+    search, steps = SearchOptions(min_dwell=dwell), make_steps(30, seed)
+    prepared = prepare(make_live_graph(seed), seed, search=search)
+    assert walk(prepared.ahead(ahead, 200), steps) == walk(prepared.ahead(ahead), steps)
+
+
+def test_a_bounded_plan_finds_what_is_far_away() -> None:
+    """A match begins 40 steps ahead, and one way leads there in time: the exact path takes it, and the bounded."""
+    n = 60
+    graph = make_live_graph(3, (n, n, n))
+    rng = np.random.default_rng(2)
+    low = np.zeros((3 * n, 8), np.float32)
+    low[2 * n + 5 : 2 * n + 30, 0] = 1
+    motion = MotionVectors(low, np.empty((3 * n, 0), np.float32), np.full(3 * n, 0.5, np.float32))
+    spoken = np.zeros((60, 8), np.float32)
+    spoken[40:, 0] = 1
+    ones = np.ones(60, np.float32)
+    steps = SpeechSteps(spoken, np.empty((60, 0), np.float32), ones / 2, ones)
+    prepared = OnlineGraph(
+        graph, motion, rng.random(3 * n).astype(np.float32), SearchOptions(), CostOptions(similarity_weight=4),
+        NO_REPEATS, OnlineOptions(),
+    )  # fmt: skip
+    for most in (0, 24):
+        search = OnlineSearch(prepared.ahead(60, most))
+        search.jump(3)
+        nodes = [search.advance(steps[t:]).node for t in range(59)]
+        assert low[nodes[40:], 0].mean() > 0.9, most
+
+
+@settings(max_examples=15, deadline=None)
+@given(SEEDS)
+def test_a_bounded_plan_costs_little_more_than_the_exact_one(seed: int) -> None:
+    """With equal knowledge, a bound of a quarter of all states: 1 % of the cost, at most."""
+    graph = make_live_graph(seed, (20, 25, 19))
+    motion, rest = make_motion(graph.n_nodes, seed)
+    options = replace(EXACT, lookahead_nodes=25)
+    steps, costs = make_steps(25, seed), node_costs(make_steps(25, seed), motion, rest)
+    prices = []
+    for most in (0, 48):
+        prepared = OnlineGraph(
+            graph, motion, rest, SearchOptions(), CostOptions(), NO_REPEATS, replace(options, most_states=most)
+        )
+        path = np.full(costs.shape, np.inf, np.float32)
+        nodes = walk(prepared, steps)
+        path[np.arange(25), nodes] = costs[np.arange(25), nodes]
+        prices.append(viterbi(path, graph).cost)
+    assert prices[1] <= 1.01 * prices[0]
+
+
 @settings(max_examples=40, deadline=None)
-@given(SEEDS, st.integers(0, 4), st.sampled_from([2, 3, 4]))
-def test_every_step_is_an_edge_and_dwells(seed: int, ahead: int, dwell: int) -> None:
+@given(SEEDS, st.integers(0, 4), st.sampled_from([2, 3, 4]), st.sampled_from([0, 1, 5, 20]))
+def test_every_step_is_an_edge_and_dwells(seed: int, ahead: int, dwell: int, most: int) -> None:
     graph = make_live_graph(seed)
-    prepared = prepare(graph, seed, OnlineOptions(lookahead_nodes=ahead), SearchOptions(min_dwell=min(dwell, 3)))
+    options = OnlineOptions(lookahead_nodes=ahead, most_states=most)
+    prepared = prepare(graph, seed, options, SearchOptions(min_dwell=min(dwell, 3)))
     kinds = edge_kinds(graph)
     steps = make_steps(60, seed)
     search = OnlineSearch(prepared)
@@ -167,7 +220,7 @@ def test_memory_is_constant_over_20000_steps() -> None:
         search.advance(steps[t % 490 :])
     assert [(id(array), array.nbytes) for array in [search._shown, *search._scratch]] == before
     assert search.n_steps == 20_001
-    assert (search._scratch[4] == -1).all()
+    assert (search._scratch.shown_at == -1).all()
 
 
 def test_a_match_is_held_and_found() -> None:
@@ -246,7 +299,12 @@ def test_what_cannot_be_searched_is_said() -> None:
         search.advance(make_steps(0, 0))
     with pytest.raises(InputError, match="of 3 and 2 numbers"):
         search.advance(make_steps(2, 0, width=4))
-    for options in (OnlineOptions(lookahead_nodes=-1), OnlineOptions(plan_nodes=0), OnlineOptions(discount=1)):
+    for options in (
+        OnlineOptions(lookahead_nodes=-1),
+        OnlineOptions(plan_nodes=0),
+        OnlineOptions(discount=1),
+        OnlineOptions(most_states=-1),
+    ):
         with pytest.raises(InputError, match="expected"):
             prepare(graph, options=options)
     with pytest.raises(ValueError, match="the graph has"):

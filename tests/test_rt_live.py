@@ -6,9 +6,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.character.perform import PerformOptions, perform
+from engine.character.retrieval import open_retrieval
+from engine.character.steps import speech_steps
 from engine.errors import InputError
 from engine.features.speech import LOOKAHEAD_SAMPLES
+from engine.motion_graph.costs import resting
+from engine.motion_graph.online import OnlineSearch
 from engine.timebase import FRAMES_PER_NODE, frame_count, frame_start, node_count
+from tango_rt.options import MAX_HEARD_NODES
 from tango_rt.pipeline.character import Character, open_character
 from tango_rt.pipeline.live import LiveOptions, LivePerformer, Step
 from tests.helpers.fakes import make_pack
@@ -213,13 +218,14 @@ def test_equal_in_another_stream_and_after_a_reset(character: Character) -> None
     assert play() == first
 
 
-def test_memory_is_constant(character: Character) -> None:
-    live = character.performer()
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_memory_is_constant(character: Character, adaptive: bool) -> None:
+    live = character.performer(LiveOptions(adaptive=adaptive))
     rows = []
     for k in range(60):
         live.push(speech(2.0, seed=k), "a")
         drain(live)
-        rows.append(len(live._queue[0]._rows))  # type: ignore[attr-defined]
+        rows.append(sum(len(heard._rows) for heard in live._queue[0]._heard))  # type: ignore[attr-defined]
     assert max(rows[20:]) <= max(rows[:20])
 
 
@@ -232,8 +238,65 @@ def test_what_cannot_be_performed(character: Character) -> None:
         live.push(speech(0.1), "a")
     with pytest.raises(InputError, match="0 to 8"):
         LiveOptions(lookahead_nodes=9)
+    with pytest.raises(InputError, match="adaptive"):
+        LiveOptions(lookahead_nodes=None, adaptive=True)
     with pytest.raises(InputError, match="whole utterance"):
         LiveOptions(perform=PerformOptions(words="[]"))
+
+
+def heard_at_once(character: Character, samples: list[np.ndarray], n_steps: int) -> list[int]:
+    """Nodes of a search that knows all rows of utterances in a row, and rest after them."""
+    retrieval = open_retrieval(character.pack)
+    rows = resting(0, retrieval.motion)
+    for one in samples:
+        rows = rows + speech_steps(retrieval.embedding, one)
+    rows = rows + resting(MAX_HEARD_NODES + 1, retrieval.motion)
+    live = character.performer(LiveOptions(adaptive=True))
+    search = OnlineSearch(live._graph)
+    nodes = [search.begin(rows)]
+    return nodes + [search.advance(rows[t:]).node for t in range(n_steps - 1)]
+
+
+def test_adaptive_with_all_pushed_is_a_search_that_knows_all(character: Character) -> None:
+    said = [speech(2.03), speech(1.5, seed=1)]
+    live = character.performer(LiveOptions(adaptive=True))
+    for name, samples in zip("ab", said, strict=True):
+        live.push(samples, name)
+    live.flush()
+    steps = drain(live)
+    assert [step.node for step in steps] == heard_at_once(character, said, len(steps))
+    assert_walkable(character, steps)
+
+
+def test_adaptive_without_more_is_the_fixed_lookahead(character: Character) -> None:
+    samples = speech(4.0)
+    live = character.performer(LiveOptions(adaptive=True))
+    pushed, fixed = 0, performed(character.performer(), [samples])
+    for step in fixed[:20]:
+        live.push(samples[pushed : step.heard_samples - 1], "a")
+        assert live.next() is None  # it waits for no less
+        live.push(samples[step.heard_samples - 1 : step.heard_samples], "a")
+        pushed = step.heard_samples
+        assert live.next() == step
+
+
+@settings(deadline=None, max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(sizes=st.lists(st.sampled_from([160, 1600, 5000, 30_000]), min_size=1, max_size=30), seed=st.integers(0, 99))
+def test_adaptive_performs_every_frame_once(character: Character, sizes: list[int], seed: int) -> None:
+    samples = speech(3.01, seed)
+    live = character.performer(LiveOptions(adaptive=True))
+    steps = []
+    for chunk in chunks_of(samples, sizes):
+        live.push(chunk, "a")
+        steps.append(live.next() or live.idle())
+        live.take_back()
+        steps[-1] = live.next() or live.idle()
+    live.end_of_utterance()
+    steps += drain(live)
+    spoken = [step for step in steps if step.utterance]
+    assert [step.first_frame for step in spoken] == list(range(0, 4 * len(spoken), 4))
+    assert sum(step.n_frames for step in spoken) == frame_count(len(samples))
+    assert_walkable(character, steps)
 
 
 def test_nothing_said_is_nothing(character: Character) -> None:

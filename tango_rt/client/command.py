@@ -67,6 +67,11 @@ def _add_speaking(parser: argparse.ArgumentParser, speech: argparse.Action) -> N
 def _add_performance(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("the performance")
     add_lookahead(group, "as set in the server")
+    group.add_argument(
+        "--fixed",
+        action="store_true",
+        help="do not use what arrived beyond the look-ahead: the result then does not depend on when it arrived",
+    )
     group.add_argument("--whole", action="store_true", help="hear everything first, as 'tango-rt render' does")
     add_retrieval(group)
     add_seed(group)
@@ -118,6 +123,7 @@ def _options(arguments: argparse.Namespace) -> "SendOptions":
         pacing="fast" if arguments.fast else "realtime",
         lookahead_nodes=arguments.lookahead,
         whole_utterance=arguments.whole,
+        lookahead="fixed" if arguments.fixed else None,
         blender=arguments.blender,
         retrieval=arguments.retrieval,
         seed=arguments.seed,

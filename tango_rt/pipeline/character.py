@@ -12,15 +12,21 @@ from engine.character.embeddings import record_bytes, stored_names
 from engine.character.pack import CharacterPack
 from engine.character.perform import Performance, PerformOptions, perform, seeded, weigh_similarities
 from engine.character.retrieval import Retrieval, RetrievalOptions, open_retrieval
+from engine.features.embedding import Embedding
 from engine.motion_graph.online_graph import OnlineGraph, OnlineOptions
 from engine.motion_graph.variety import VarietyOptions
 from engine.names import canonical
 from engine.timebase import FRAMES_PER_NODE
+from tango_rt.options import MAX_HEARD_NODES
 from tango_rt.pipeline.live import LiveOptions, LivePerformer
+from tango_rt.pipeline.utterance import Lookahead
 
 __all__ = ["Character", "character_from_pack", "open_character"]
 
-_MAX_GRAPHS = 8  # searches prepared for a seed and a look-ahead, a few megabytes each
+_MAX_GRAPHS = 8  # searches prepared for a seed, a few megabytes each
+_MAX_STATES = 128
+_BY_NETWORKS = ("mini", "full")  # would run once more for each look-ahead
+_BETTER_FRAMES = (16, 10**6)  # look-aheads of the features of what was heard longer ago
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +39,7 @@ class Character:
     retrievals: tuple[str, ...]
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _opened: dict[RetrievalOptions, Retrieval] = field(default_factory=dict, repr=False)
-    _graphs: "OrderedDict[tuple[PerformOptions, int], OnlineGraph]" = field(default_factory=OrderedDict, repr=False)
+    _graphs: "OrderedDict[PerformOptions, OnlineGraph]" = field(default_factory=OrderedDict, repr=False)
 
     def performer(self, options: LiveOptions | None = None) -> LivePerformer:
         """Start a stream. Raises InputError and ArtifactError as open_retrieval does."""
@@ -41,21 +47,22 @@ class Character:
         with self._lock:
             retrieval = self._retrieval(options.perform.retrieval)
             n_search, n_features = _shared_lookahead(options.lookahead_nodes)
-            limited = replace(retrieval, embedding=retrieval.embedding.with_lookahead(n_features))
-            graph = self._graph(retrieval, options.perform, n_search)
+            n_most = MAX_HEARD_NODES if options.adaptive else n_search
+            embeddings = _embeddings(retrieval.embedding, n_features, options.adaptive)
+            graph = self._graph(retrieval, options.perform).ahead(n_most, _MAX_STATES if options.adaptive else 0)
 
         def plan(samples: np.ndarray, start: tuple[int, int] | None) -> Performance:
             return perform(self.pack, samples, options.perform, retrieval, start)
 
-        return LivePerformer(limited, graph, options, plan)
+        return LivePerformer(retrieval, graph, Lookahead(n_search, n_most, embeddings), options, plan)
 
     def _retrieval(self, options: RetrievalOptions) -> Retrieval:
         if options not in self._opened:
             self._opened[options] = open_retrieval(self.pack, options)
         return self._opened[options]
 
-    def _graph(self, retrieval: Retrieval, options: PerformOptions, n_search: int) -> OnlineGraph:
-        key = (replace(options, words=None), n_search)
+    def _graph(self, retrieval: Retrieval, options: PerformOptions) -> OnlineGraph:
+        key = replace(options, words=None)
         if key not in self._graphs:
             self._graphs[key] = OnlineGraph(
                 self.pack.graph,
@@ -64,7 +71,7 @@ class Character:
                 seeded(options.weights, options.seed),
                 weigh_similarities(options.costs, retrieval.embedding),
                 VarietyOptions(),
-                OnlineOptions(lookahead_nodes=n_search),
+                OnlineOptions(),
             )
             while len(self._graphs) > _MAX_GRAPHS:
                 self._graphs.popitem(last=False)
@@ -92,3 +99,12 @@ def _shared_lookahead(nodes: int | None) -> tuple[int, int]:
         return 0, 10**6
     n_search = min(nodes, 1)
     return n_search, (nodes - n_search) * FRAMES_PER_NODE
+
+
+def _embeddings(embedding: Embedding, n_frames: int, adaptive: bool) -> tuple[Embedding, ...]:
+    """The embedding with a look-ahead of n_frames and, if more may be heard, with longer ones."""
+    hurried = [embedding.with_lookahead(n_frames)]
+    if adaptive and embedding.name not in _BY_NETWORKS:
+        hurried += [embedding.with_lookahead(frames) for frames in _BETTER_FRAMES]
+    distinct = {one.lookahead_frames: one for one in hurried if one.lookahead_frames >= hurried[0].lookahead_frames}
+    return tuple(distinct[frames] for frames in sorted(distinct))

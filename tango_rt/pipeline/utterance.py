@@ -1,25 +1,36 @@
 """One utterance as it arrives, and how far it was performed: step by step, or planned once it is complete."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from engine.character.perform import Performance, planned_transitions
-from engine.character.steps import SpeechListener
+from engine.character.steps import StepListener
 from engine.errors import InputError
 from engine.features.embedding import Embedding
-from engine.features.speech import LOOKAHEAD_SAMPLES
+from engine.features.speech import LOOKAHEAD_SAMPLES, SpeechFeatures
 from engine.motion_graph.costs import MotionVectors, SpeechSteps, resting
 from engine.motion_graph.online import Decision, OnlineSearch
 from engine.timebase import FRAMES_PER_NODE, frame_count, frame_start, node_count
 
-__all__ = ["Planner", "StreamedUtterance", "Utterance", "WholeUtterance", "heard_samples"]
+__all__ = ["Lookahead", "Planner", "StreamedUtterance", "Utterance", "WholeUtterance", "heard_samples"]
 
 _FORGET_STEPS = 64  # performed rows are dropped in batches of this size
 
 Planner = Callable[[np.ndarray, tuple[int, int] | None], Performance]
 """Samples of a whole utterance, and (first node, nodes since the last cut) if fixed -> its best path."""
+
+
+@dataclass(frozen=True)
+class Lookahead:
+    """How far ahead of a decision an utterance is heard, in nodes."""
+
+    least: int  # waited for
+    most: int  # used, if it has arrived; the same as `least` if decisions must not depend on when sound arrives
+    embeddings: tuple[Embedding, ...]
+    """The same one by look-ahead: the rows of the first come soonest and are waited for, those of the last are best."""
 
 
 def heard_samples(step: int, lookahead_frames: int) -> int:
@@ -53,41 +64,75 @@ class Utterance(Protocol):
     def end(self) -> None:
         """No more sound."""
 
-    def begin(self, search: OnlineSearch) -> int:
-        """The first node, if nothing was shown before."""
+    def known(self, n: int) -> SpeechSteps:
+        """The rows of the next step and of those after it as far as they were heard, at most n."""
 
-    def advance(self, search: OnlineSearch) -> Decision:
-        """The node after that of the next step."""
+    def begin(self, search: OnlineSearch, later: Sequence["Utterance"]) -> int:
+        """The first node, if nothing was shown before. later: the utterances that follow."""
+
+    def advance(self, search: OnlineSearch, later: Sequence["Utterance"]) -> Decision:
+        """The node after that of the next step. later: as for begin."""
+
+
+class _HeardRows:
+    """What one embedding made of an utterance; memory does not grow."""
+
+    def __init__(self, embedding: Embedding, motion: MotionVectors) -> None:
+        self._listener = StepListener(embedding)
+        self._rows = resting(0, motion)
+        self._first = 0  # step of self._rows[0]
+
+    @property
+    def end(self) -> int:
+        """The first step that is not out yet."""
+        return self._first + len(self._rows)
+
+    def push(self, samples: np.ndarray, rows: np.ndarray, taken: int) -> None:
+        self._append(self._listener.push(samples, rows), taken)
+
+    def flush(self, rows: np.ndarray, taken: int) -> None:
+        self._append(self._listener.flush(rows), taken)
+
+    def of(self, first: int, end: int) -> SpeechSteps:
+        """Rows of steps first .. end - 1, as far as they are out."""
+        return self._rows[first - self._first : max(end - self._first, 0)]
+
+    def _append(self, news: SpeechSteps, taken: int) -> None:
+        drop = min(taken - self._first - 1, len(self._rows))  # keep the last step, which may be taken back
+        if drop > _FORGET_STEPS:
+            self._rows = self._rows[drop:]
+            self._first += drop
+        if len(news):
+            self._rows = self._rows + news
 
 
 class StreamedUtterance:
     """Performed as it arrives, with the look-ahead of search and embedding."""
 
-    def __init__(self, name: str, embedding: Embedding, motion: MotionVectors, n_ahead: int) -> None:
+    def __init__(self, name: str, lookahead: Lookahead, motion: MotionVectors) -> None:
         self.name = name
         self.n_samples = 0
         self.taken = 0
         self.ended = False
-        self._n_ahead = n_ahead
-        self._lookahead_frames = embedding.lookahead_frames
+        self._lookahead = lookahead
+        self._lookahead_frames = lookahead.embeddings[0].lookahead_frames
         self._motion = motion
-        self._listener = SpeechListener(embedding)
-        self._rows = resting(0, motion)
-        self._first = 0  # step of self._rows[0]
+        self._hearing = SpeechFeatures()
+        self._heard = [_HeardRows(embedding, motion) for embedding in lookahead.embeddings]
         self._unheard: list[np.ndarray] = []
         self._due = heard_samples(0, self._lookahead_frames)  # no further step becomes final with fewer samples
 
     @property
     def waiting(self) -> int:
-        return self._first + len(self._rows) - self.taken
+        return self._heard[0].end - self.taken
 
     @property
     def ready(self) -> bool:
-        return self.waiting > self._n_ahead or (self.ended and self.waiting > 0)
+        return self.waiting > self._lookahead.least or (self.ended and self.waiting > 0)
 
     @property
     def heard_samples(self) -> int:
-        needed = heard_samples(self.taken + self._n_ahead, self._lookahead_frames)
+        needed = heard_samples(self.taken + self._lookahead.least, self._lookahead_frames)
         return min(needed, self.n_samples) if self.ended else needed
 
     def push(self, samples: np.ndarray) -> None:
@@ -105,35 +150,43 @@ class StreamedUtterance:
         if not self.ended:
             self.ended = True
             self._listen()
-            self._append(self._listener.flush())
+            rows = self._hearing.flush()
+            for heard in self._heard:
+                heard.flush(rows, self.taken)
 
-    def begin(self, search: OnlineSearch) -> int:
-        return search.begin(self._outlook())
+    def known(self, n: int) -> SpeechSteps:
+        found = resting(0, self._motion)
+        for heard in reversed(self._heard):
+            found = found + heard.of(self.taken + len(found), self.taken + n)
+        return found
 
-    def advance(self, search: OnlineSearch) -> Decision:
-        return search.advance(self._outlook())
+    def begin(self, search: OnlineSearch, later: Sequence[Utterance]) -> int:
+        return search.begin(self._outlook(later))
 
-    def _outlook(self) -> SpeechSteps:
-        """The rows of the next step and of those ahead; rest after the end of the utterance."""
-        first = self.taken - self._first
-        rows = self._rows[first : first + self._n_ahead + 1]
-        missing = self._n_ahead + 1 - len(rows)
-        return rows + resting(missing, self._motion) if missing else rows
+    def advance(self, search: OnlineSearch, later: Sequence[Utterance]) -> Decision:
+        return search.advance(self._outlook(later))
+
+    def _outlook(self, later: Sequence[Utterance]) -> SpeechSteps:
+        """The rows of the next step and of those ahead; after the end of the utterance those of later ones, or rest."""
+        least, most = self._lookahead.least + 1, self._lookahead.most + 1
+        rows, ended = self.known(most), self.ended
+        if most > least:
+            for utterance in later if ended else ():
+                rows, ended = rows + utterance.known(most - len(rows)), utterance.ended
+                if not ended:
+                    break
+        missing = (most if ended else least) - len(rows)
+        return rows + resting(missing, self._motion) if missing > 0 else rows
 
     def _listen(self) -> None:
         if self._unheard:
-            self._append(self._listener.push(np.concatenate(self._unheard)))
+            samples = np.concatenate(self._unheard)
+            rows = self._hearing.push(samples)
+            for heard in self._heard:
+                heard.push(samples, rows, self.taken)
             self._unheard.clear()
-        due = heard_samples(self._first + len(self._rows), self._lookahead_frames)
+        due = heard_samples(self._heard[0].end, self._lookahead_frames)
         self._due = max(due, self.n_samples + 1)
-
-    def _append(self, news: SpeechSteps) -> None:
-        drop = self.taken - self._first - 1  # keep the last step, which may be taken back
-        if drop > _FORGET_STEPS:
-            self._rows = self._rows[drop:]
-            self._first += drop
-        if len(news):
-            self._rows = self._rows + news
 
 
 class WholeUtterance:
@@ -170,12 +223,15 @@ class WholeUtterance:
     def end(self) -> None:
         self.ended = True
 
-    def begin(self, search: OnlineSearch) -> int:
+    def known(self, n: int) -> SpeechSteps:
+        return resting(0, self._motion)
+
+    def begin(self, search: OnlineSearch, later: Sequence[Utterance]) -> int:
         first = int(self._planned(None).nodes[0])
         search.jump(first)
         return first
 
-    def advance(self, search: OnlineSearch) -> Decision:
+    def advance(self, search: OnlineSearch, later: Sequence[Utterance]) -> Decision:
         assert search.node is not None
         nodes = self._planned((search.node, search.dwell)).nodes
         if self.taken + 1 == len(nodes):

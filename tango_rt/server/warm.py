@@ -78,7 +78,7 @@ def prepare(character: Character, config: ServerConfig, networks: Networks | Non
     Raises InputError or ArtifactError if it cannot be performed with the default options of sessions.
     """
     performed = PerformOptions(RetrievalOptions(networks=networks))
-    _perform(character, LiveOptions(config.lookahead_nodes, perform=performed))
+    _perform(character, LiveOptions(config.lookahead_nodes, perform=performed, adaptive=True))
 
 
 def _perform(character: Character, options: LiveOptions) -> None:

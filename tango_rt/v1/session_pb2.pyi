@@ -21,12 +21,21 @@ class LatePolicy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     LATE_POLICY_UNSPECIFIED: _ClassVar[LatePolicy]
     LATE_POLICY_DROP: _ClassVar[LatePolicy]
     LATE_POLICY_BLOCK: _ClassVar[LatePolicy]
+
+class Lookahead(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    LOOKAHEAD_UNSPECIFIED: _ClassVar[Lookahead]
+    LOOKAHEAD_FIXED: _ClassVar[Lookahead]
+    LOOKAHEAD_ADAPTIVE: _ClassVar[Lookahead]
 PACING_UNSPECIFIED: Pacing
 PACING_REALTIME: Pacing
 PACING_FAST: Pacing
 LATE_POLICY_UNSPECIFIED: LatePolicy
 LATE_POLICY_DROP: LatePolicy
 LATE_POLICY_BLOCK: LatePolicy
+LOOKAHEAD_UNSPECIFIED: Lookahead
+LOOKAHEAD_FIXED: Lookahead
+LOOKAHEAD_ADAPTIVE: Lookahead
 
 class StreamGesturesRequest(_message.Message):
     __slots__ = ("config", "audio", "end_of_utterance", "interrupt", "set_state", "ping")
@@ -65,7 +74,7 @@ class StreamGesturesResponse(_message.Message):
     def __init__(self, accepted: _Optional[_Union[Accepted, _Mapping]] = ..., frame: _Optional[_Union[_media_pb2.VideoFrame, _Mapping]] = ..., utterance_started: _Optional[_Union[UtteranceStarted, _Mapping]] = ..., utterance_finished: _Optional[_Union[UtteranceFinished, _Mapping]] = ..., underrun: _Optional[_Union[Underrun, _Mapping]] = ..., warning: _Optional[_Union[Warning, _Mapping]] = ..., stats: _Optional[_Union[Stats, _Mapping]] = ..., pong: _Optional[_Union[Pong, _Mapping]] = ...) -> None: ...
 
 class SessionConfig(_message.Message):
-    __slots__ = ("request_id", "character", "audio", "video_encoding", "pacing", "idle", "lookahead_nodes", "whole_utterance", "blender", "retrieval", "seed", "audio_echo", "timings", "late_policy", "stats_period")
+    __slots__ = ("request_id", "character", "audio", "video_encoding", "pacing", "idle", "lookahead_nodes", "whole_utterance", "blender", "retrieval", "seed", "audio_echo", "timings", "late_policy", "stats_period", "lookahead")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     CHARACTER_FIELD_NUMBER: _ClassVar[int]
     AUDIO_FIELD_NUMBER: _ClassVar[int]
@@ -81,6 +90,7 @@ class SessionConfig(_message.Message):
     TIMINGS_FIELD_NUMBER: _ClassVar[int]
     LATE_POLICY_FIELD_NUMBER: _ClassVar[int]
     STATS_PERIOD_FIELD_NUMBER: _ClassVar[int]
+    LOOKAHEAD_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     character: str
     audio: _media_pb2.AudioFormat
@@ -96,7 +106,8 @@ class SessionConfig(_message.Message):
     timings: bool
     late_policy: LatePolicy
     stats_period: _duration_pb2.Duration
-    def __init__(self, request_id: _Optional[str] = ..., character: _Optional[str] = ..., audio: _Optional[_Union[_media_pb2.AudioFormat, _Mapping]] = ..., video_encoding: _Optional[_Union[_media_pb2.VideoEncoding, str]] = ..., pacing: _Optional[_Union[Pacing, str]] = ..., idle: bool = ..., lookahead_nodes: _Optional[int] = ..., whole_utterance: bool = ..., blender: _Optional[_Union[_media_pb2.Blender, str]] = ..., retrieval: _Optional[str] = ..., seed: _Optional[int] = ..., audio_echo: bool = ..., timings: bool = ..., late_policy: _Optional[_Union[LatePolicy, str]] = ..., stats_period: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    lookahead: Lookahead
+    def __init__(self, request_id: _Optional[str] = ..., character: _Optional[str] = ..., audio: _Optional[_Union[_media_pb2.AudioFormat, _Mapping]] = ..., video_encoding: _Optional[_Union[_media_pb2.VideoEncoding, str]] = ..., pacing: _Optional[_Union[Pacing, str]] = ..., idle: bool = ..., lookahead_nodes: _Optional[int] = ..., whole_utterance: bool = ..., blender: _Optional[_Union[_media_pb2.Blender, str]] = ..., retrieval: _Optional[str] = ..., seed: _Optional[int] = ..., audio_echo: bool = ..., timings: bool = ..., late_policy: _Optional[_Union[LatePolicy, str]] = ..., stats_period: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., lookahead: _Optional[_Union[Lookahead, str]] = ...) -> None: ...
 
 class Accepted(_message.Message):
     __slots__ = ("session_id", "config", "width", "height", "frame_rate", "frames_per_node", "video_time_base", "lookahead_samples", "h264_parameter_sets", "max_late", "max_queued_audio", "idle_timeout", "max_session", "retrieval", "character_sha256", "server_version")
