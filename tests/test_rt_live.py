@@ -10,7 +10,7 @@ from engine.character.retrieval import open_retrieval
 from engine.character.steps import speech_steps
 from engine.errors import InputError
 from engine.features.speech import LOOKAHEAD_SAMPLES
-from engine.motion_graph.costs import resting
+from engine.motion_graph.costs import SpeechSteps, resting
 from engine.motion_graph.online import OnlineSearch
 from engine.timebase import FRAMES_PER_NODE, frame_count, frame_start, node_count
 from tango_rt.options import MAX_HEARD_NODES
@@ -56,6 +56,53 @@ def test_chunks_do_not_matter(character: Character, sizes: list[int]) -> None:
     at_once = performed(character.performer(LiveOptions(idle=False)), [samples])
     assert performed(character.performer(LiveOptions(idle=False)), chunks_of(samples, sizes)) == at_once
     assert_walkable(character, at_once)
+
+
+@settings(deadline=None, max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(sizes=st.lists(st.sampled_from([1, 160, 1600, 5000, 16_000]), min_size=1, max_size=30), stops=st.booleans())
+def test_chunks_do_not_matter_to_the_next_utterance(character: Character, sizes: list[int], stops: bool) -> None:
+    """Nor where the analysis was when an utterance was interrupted."""
+
+    def both(sizes: list[int]) -> list[Step]:
+        live = character.performer(LiveOptions(idle=False))
+        for chunk in chunks_of(speech(2.5)[:33_333], sizes):
+            live.push(chunk, "a")
+        if stops:
+            live.interrupt("rest")
+        else:
+            live.end_of_utterance()
+        steps = drain(live)
+        return steps + performed(live, chunks_of(speech(1.5, seed=4), sizes), "b")
+
+    assert both(sizes) == both([33_333])
+
+
+def rows_of(live: LivePerformer, samples: np.ndarray, name: str) -> SpeechSteps:
+    live.push(samples, name)
+    live.end_of_utterance()
+    rows = live._queue[-1].known(10**6)
+    live.interrupt("rest")
+    return rows
+
+
+def test_the_second_sentence_is_heard_as_in_one_recording(character: Character) -> None:
+    """A speaker so quiet that little is known of the voice at first; the same sentences on their own, and in one."""
+    said = [0.02 * speech(4.0, seed=seed) for seed in range(3)]
+    pause = np.zeros(12_800, np.float32)
+    live = character.performer()
+    whole = rows_of(live, np.concatenate([said[0], pause, said[1], pause, said[2]]), "all")
+    live.reset()
+    carried = [rows_of(live, samples, str(number)) for number, samples in enumerate(said)]
+    alone = []
+    for samples in said:
+        live.reset()
+        alone.append(rows_of(live, samples, "a"))
+    np.testing.assert_array_equal(carried[0].low, alone[0].low)
+    for number in (1, 2):
+        wanted = whole[36 * number : 36 * number + 8]
+        near, far = (np.abs(rows[number][:8].low - wanted.low).mean() for rows in (carried, alone))
+        assert near < 0.5 * far
+        assert abs(carried[number].level[0] - wanted.level[0]) < abs(alone[number].level[0] - wanted.level[0])
 
 
 @pytest.mark.parametrize("lookahead", [0, 1, 2, 4, 8, None])
@@ -244,28 +291,23 @@ def test_what_cannot_be_performed(character: Character) -> None:
         LiveOptions(perform=PerformOptions(words="[]"))
 
 
-def heard_at_once(character: Character, samples: list[np.ndarray], n_steps: int) -> list[int]:
-    """Nodes of a search that knows all rows of utterances in a row, and rest after them."""
-    retrieval = open_retrieval(character.pack)
-    rows = resting(0, retrieval.motion)
-    for one in samples:
-        rows = rows + speech_steps(retrieval.embedding, one)
-    rows = rows + resting(MAX_HEARD_NODES + 1, retrieval.motion)
-    live = character.performer(LiveOptions(adaptive=True))
-    search = OnlineSearch(live._graph)
-    nodes = [search.begin(rows)]
-    return nodes + [search.advance(rows[t:]).node for t in range(n_steps - 1)]
-
-
 def test_adaptive_with_all_pushed_is_a_search_that_knows_all(character: Character) -> None:
-    said = [speech(2.03), speech(1.5, seed=1)]
+    said = {"a": speech(2.03), "b": speech(1.5, seed=1)}
     live = character.performer(LiveOptions(adaptive=True))
-    for name, samples in zip("ab", said, strict=True):
+    rows = [rows_of(live, samples, name) for name, samples in said.items()]
+    outlook = rows[0] + rows[1] + resting(MAX_HEARD_NODES + 1, open_retrieval(character.pack).motion)
+    live.reset()
+    for name, samples in said.items():
         live.push(samples, name)
     live.flush()
     steps = drain(live)
-    assert [step.node for step in steps] == heard_at_once(character, said, len(steps))
+    search = OnlineSearch(live._graph)
+    nodes = [search.begin(outlook)]
+    nodes += [search.advance(outlook[t:]).node for t in range(len(steps) - 1)]
+    assert [step.node for step in steps] == nodes
     assert_walkable(character, steps)
+    whole = speech_steps(open_retrieval(character.pack).embedding, said["a"])
+    np.testing.assert_array_equal(rows[0].low, whole.low)  # with all of it heard
 
 
 def test_adaptive_without_more_is_the_fixed_lookahead(character: Character) -> None:

@@ -21,10 +21,12 @@ from tango_rt.options import MAX_HEARD_NODES
 from tango_rt.pipeline.live import LiveOptions, LivePerformer
 from tango_rt.pipeline.utterance import Lookahead
 
-__all__ = ["Character", "character_from_pack", "open_character"]
+__all__ = ["MAX_STATES", "Character", "character_from_pack", "lookahead_of", "open_character"]
 
 _MAX_GRAPHS = 8  # searches prepared for a seed, a few megabytes each
-_MAX_STATES = 128
+MAX_STATES = 128
+"""Of each step of a plan with an adaptive look-ahead."""
+
 _BY_NETWORKS = ("mini", "full")  # would run once more for each look-ahead
 _BETTER_FRAMES = (16, 10**6)  # look-aheads of the features of what was heard longer ago
 
@@ -46,15 +48,14 @@ class Character:
         options = options or LiveOptions()
         with self._lock:
             retrieval = self._retrieval(options.perform.retrieval)
-            n_search, n_features = _shared_lookahead(options.lookahead_nodes)
-            n_most = MAX_HEARD_NODES if options.adaptive else n_search
-            embeddings = _embeddings(retrieval.embedding, n_features, options.adaptive)
-            graph = self._graph(retrieval, options.perform).ahead(n_most, _MAX_STATES if options.adaptive else 0)
+            lookahead = lookahead_of(retrieval.embedding, options)
+            most_states = MAX_STATES if options.adaptive else 0
+            graph = self._graph(retrieval, options.perform).ahead(lookahead.most, most_states)
 
         def plan(samples: np.ndarray, start: tuple[int, int] | None) -> Performance:
             return perform(self.pack, samples, options.perform, retrieval, start)
 
-        return LivePerformer(retrieval, graph, Lookahead(n_search, n_most, embeddings), options, plan)
+        return LivePerformer(retrieval, graph, lookahead, options, plan)
 
     def _retrieval(self, options: RetrievalOptions) -> Retrieval:
         if options not in self._opened:
@@ -93,18 +94,19 @@ def character_from_pack(pack: CharacterPack) -> Character:
     return Character(canonical(pack.path.name.removesuffix(".tango")), pack, digest.hexdigest(), names)
 
 
-def _shared_lookahead(nodes: int | None) -> tuple[int, int]:
-    """Split a look-ahead: nodes that the search sees ahead, and frames that the features wait for."""
+def lookahead_of(embedding: Embedding, options: LiveOptions) -> Lookahead:
+    """A look-ahead split between nodes that the search sees and frames that features wait for, and what it may grow to.
+
+    Without a look-ahead, for whole utterances, idling sees none.
+    """
+    nodes = options.lookahead_nodes
     if nodes is None:
-        return 0, 10**6
+        return Lookahead(0, 0, (embedding,))
     n_search = min(nodes, 1)
-    return n_search, (nodes - n_search) * FRAMES_PER_NODE
-
-
-def _embeddings(embedding: Embedding, n_frames: int, adaptive: bool) -> tuple[Embedding, ...]:
-    """The embedding with a look-ahead of n_frames and, if more may be heard, with longer ones."""
-    hurried = [embedding.with_lookahead(n_frames)]
-    if adaptive and embedding.name not in _BY_NETWORKS:
-        hurried += [embedding.with_lookahead(frames) for frames in _BETTER_FRAMES]
-    distinct = {one.lookahead_frames: one for one in hurried if one.lookahead_frames >= hurried[0].lookahead_frames}
-    return tuple(distinct[frames] for frames in sorted(distinct))
+    embeddings = [embedding.with_lookahead((nodes - n_search) * FRAMES_PER_NODE)]
+    if options.adaptive and embedding.name not in _BY_NETWORKS:
+        embeddings += [embedding.with_lookahead(frames) for frames in _BETTER_FRAMES]
+    distinct = {one.lookahead_frames: one for one in reversed(embeddings)}
+    shortest = embeddings[0].lookahead_frames
+    by_lookahead = tuple(distinct[frames] for frames in sorted(distinct) if frames >= shortest)
+    return Lookahead(n_search, MAX_HEARD_NODES if options.adaptive else n_search, by_lookahead)

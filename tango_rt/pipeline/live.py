@@ -15,6 +15,7 @@ import numpy as np
 from engine.character.perform import Performance, PerformOptions
 from engine.character.retrieval import Retrieval
 from engine.errors import InputError
+from engine.features.speech import Speaker
 from engine.motion_graph.costs import resting
 from engine.motion_graph.graph import Cut
 from engine.motion_graph.online import Decision, OnlineSearch
@@ -107,6 +108,7 @@ class LivePerformer:
         self._queue: deque[Utterance] = deque()
         self._slot: _Slot | None = None
         self._undo: _Undo | None = None
+        self._speaker: Speaker | None = None  # as learned from the utterances that have ended
         self._voice: str | None = None  # utterance of the last step
         self._shown = False
         self._flushed = False
@@ -114,7 +116,7 @@ class LivePerformer:
 
     @property
     def lookahead_samples(self) -> int:
-        """16 kHz samples that a step waits for beyond its own sound; 0 for whole utterances: they wait for their end."""
+        """16 kHz samples that a step waits for beyond its own sound; 0 for whole utterances, known from the start."""
         if self._options.lookahead_nodes is None:
             return 0
         frames = self._lookahead.embeddings[0].lookahead_frames
@@ -163,6 +165,8 @@ class LivePerformer:
             self._queue[-1].end()
             if not self._queue[-1].n_samples:
                 self._queue.pop()
+            else:
+                self._speaker = self._queue[-1].speaker
 
     def flush(self) -> None:
         """No more sound at all."""
@@ -175,6 +179,8 @@ class LivePerformer:
         rest: the next steps lead along edges of the graph from what is shown to rest. cut: the next step is at rest.
         """
         dropped = tuple(one.name for one in self._queue if utterance in (None, one.name))
+        if dropped and self._queue[-1].name == dropped[-1]:
+            self.end_of_utterance()  # the next utterance is of the same speaker
         self._queue = deque(one for one in self._queue if one.name not in dropped)
         self._undo = None
         if mode == "cut" and self._voice is not None and utterance in (None, self._voice):
@@ -244,7 +250,7 @@ class LivePerformer:
         retrieval = self._retrieval
         if self._options.lookahead_nodes is None:
             return WholeUtterance(name, self._planned, retrieval.motion)
-        return StreamedUtterance(name, self._lookahead, retrieval.motion)
+        return StreamedUtterance(name, self._lookahead, retrieval.motion, self._speaker)
 
     def _planned(self, samples: np.ndarray, start: tuple[int, int] | None) -> Performance:
         self._plan = self._planner(samples, start)
