@@ -47,7 +47,7 @@ BEGINNINGS_S = (0.0, 0.8)  # paths fork early, so one run a speech says little
 BOUNDS = (32, 64, 128, 256, 0)
 PERFORMED_S = 1800.0  # of rearranged speech, to rank the cuts
 FIRST_STEPS = 8  # of a sentence: 1 s
-LEAST_STEPS = 12  # of a sentence
+MIN_STEPS = 12  # of a sentence
 PAUSE_FRAMES = 8
 NOBODY = OnlineOptions()
 
@@ -202,7 +202,7 @@ def sentences(samples: np.ndarray) -> list[tuple[int, int]]:
             found[-1][1] = end
         else:
             found.append([first // FRAMES_PER_NODE * FRAMES_PER_NODE, end])
-    return [(first, end) for first, end in found if end - first >= LEAST_STEPS * FRAMES_PER_NODE]
+    return [(first, end) for first, end in found if end - first >= MIN_STEPS * FRAMES_PER_NODE]
 
 
 def carried_over(packs: Sequence[Path], speeches: Sequence[Path]) -> list[Row]:

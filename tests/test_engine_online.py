@@ -16,7 +16,9 @@ from engine.motion_graph.kernels.prices import node_noise
 from engine.motion_graph.online import OnlineSearch
 from engine.motion_graph.online_graph import OnlineGraph, OnlineOptions
 from engine.motion_graph.search import SearchOptions, node_jitter, viterbi
+from engine.motion_graph.spoken import joined
 from engine.motion_graph.variety import VarietyOptions
+from engine.motion_graph.words import Matches
 from tests.helpers.naive_online import NaiveOnline
 from tests.helpers.random_graphs import make_graph, make_live_graph, make_motion, make_steps, prepare, walk
 
@@ -50,6 +52,44 @@ def test_decisions_equal_the_naive_twin(seed: int, ahead: int, length: int, dwel
         # the value iteration of the search stops at a tolerance
         assert totals[decision.node, online.dwell] <= min(totals.values()) + 1e-3
         assert decision.cut == (online.dwell == 1)
+
+
+@settings(max_examples=30, deadline=None)
+@given(SEEDS, st.integers(0, 4), st.integers(0, 40), st.sampled_from([2, 3]))
+def test_decisions_with_a_bonus_equal_the_naive_twin(seed: int, ahead: int, n_bonus: int, dwell: int) -> None:
+    graph, rng = make_live_graph(seed, (6, 5, 7)), np.random.default_rng(seed)
+    motion, rest = make_motion(graph.n_nodes, seed)
+    options = OnlineOptions(lookahead_nodes=ahead, persistence_nodes=3, discount=0.6)
+    search = SearchOptions(min_dwell=dwell)
+    parts = (graph, motion, rest, search, CostOptions(similarity_weight=2), VarietyOptions(repeat_s=2), options)
+    naive, online = NaiveOnline(*parts), OnlineSearch(OnlineGraph(*parts))
+    steps = make_steps(12, seed)
+    said = Matches(
+        np.sort(rng.integers(0, 6, n_bonus)),
+        rng.integers(0, graph.n_nodes, n_bonus).astype(np.int32),
+        (rng.integers(1, 33, n_bonus) / 8).astype(np.float32),
+    )
+    by_step: list[dict[int, float]] = [{} for _ in range(6)]
+    for step, node, value in zip(*(part.tolist() for part in said), strict=True):
+        by_step[step][node] = max(by_step[step].get(node, 0.0), value)
+    bonus, shown = joined([(said, 0)], 6), [online.begin(steps)]
+    for t in range(len(steps) - 1):
+        totals = naive.totals(steps[t:], shown, shown[-1], online.dwell, by_step)
+        decision = online.advance(steps[t:], bonus)
+        shown.append(decision.node)
+        if totals:
+            assert totals[decision.node, online.dwell] <= min(totals.values()) + 1e-3
+    assert not online._scratch.bonus.any()
+
+
+def test_a_bonus_decides_the_first_node() -> None:
+    graph = make_live_graph(1)
+    prepared, steps = prepare(graph, 1), make_steps(4, 1)
+    plain = OnlineSearch(prepared).begin(steps)
+    for node in (3, 12):
+        said = Matches(np.array([0]), np.array([node], np.int32), np.array([100], np.float32))
+        assert OnlineSearch(prepared).begin(steps, joined([(said, 0)], 1)) == node
+    assert OnlineSearch(prepared).begin(steps) == plain
 
 
 @settings(max_examples=60, deadline=None)

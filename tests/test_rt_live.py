@@ -18,6 +18,7 @@ from tango_rt.pipeline.character import Character, open_character
 from tango_rt.pipeline.live import LiveOptions, LivePerformer, Step
 from tests.helpers.fakes import make_pack
 from tests.helpers.speech import speech
+from tests.helpers.spoken import NODE_S, SAID_FROM, SENTENCE, make_worded_pack, said_from
 from tests.helpers.walks import assert_walkable
 
 WHOLE = LiveOptions(lookahead_nodes=None, idle=False)
@@ -339,6 +340,55 @@ def test_adaptive_performs_every_frame_once(character: Character, sizes: list[in
     assert [step.first_frame for step in spoken] == list(range(0, 4 * len(spoken), 4))
     assert sum(step.n_frames for step in spoken) == frame_count(len(samples))
     assert_walkable(character, steps)
+
+
+@pytest.fixture(scope="module")
+def spoken(tmp_path_factory: pytest.TempPathFactory) -> Character:
+    return open_character(make_worded_pack(tmp_path_factory.mktemp("words") / "anna.tango").path)
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_sentence_of_the_reference_is_performed_as_it_was(spoken: Character, adaptive: bool, whole: bool) -> None:
+    if adaptive and whole:
+        return
+    options = LiveOptions(None if whole else 2, False, adaptive=adaptive)
+    shares = []
+    for words in ([], said_from(20)):
+        live = spoken.performer(options)
+        steps = []
+        for number, chunk in enumerate(chunks_of(speech(6.0), [8000] * 12)):
+            live.push(chunk, "a")
+            if not number:
+                assert live.words(words, "a") == 0
+            steps += drain(live)
+        live.end_of_utterance()
+        steps += drain(live)
+        assert_walkable(spoken, steps)
+        shares.append(np.mean([step.node for step in steps[20:36]] == np.arange(SAID_FROM, SAID_FROM + 16)))
+    assert shares[1] > 0.7 > 0.4 > shares[0]
+
+
+def test_late_words_are_counted_and_change_nothing(spoken: Character) -> None:
+    live, plain = (spoken.performer(LiveOptions(idle=False)) for _ in range(2))
+    steps = []
+    for chunk in chunks_of(speech(6.0), [8000] * 12):
+        live.push(chunk, "a")
+        steps += drain(live)
+        late = [word for word in said_from(2) if int(word.start_s / NODE_S + 0.01) <= len(steps)]
+        assert live.words(late, "a") == len(late)
+    live.end_of_utterance()
+    assert steps + drain(live) == performed(plain, [speech(6.0)])
+    assert live.words(said_from(0), "a") == len(SENTENCE)  # it is over
+    assert live.words(said_from(0), "nobody") == len(SENTENCE)
+
+
+def test_a_pack_without_words_takes_none(character: Character) -> None:
+    live = character.performer()
+    live.push(speech(1.0), "a")
+    assert not live.takes_words
+    with pytest.raises(InputError, match="--words"):
+        live.words(said_from(0), "a")
 
 
 def test_nothing_said_is_nothing(character: Character) -> None:

@@ -191,6 +191,13 @@ ROWS: list[tuple[str, list[Any], grpc.StatusCode, str, str]] = [
         "UTTERANCE_ENDED",
         "",
     ),
+    (
+        "words of a character who has none",
+        [config(), Request(words=session_pb2.Words(words=[session_pb2.Word(text="a")]))],
+        C.FAILED_PRECONDITION,
+        "WORDS_UNAVAILABLE",
+        "",
+    ),
     ("an end of nothing", [config(), end()], C.FAILED_PRECONDITION, "UNKNOWN_UTTERANCE", ""),
     ("an end of a stranger", [config(), end("who")], C.FAILED_PRECONDITION, "UNKNOWN_UTTERANCE", ""),
     (

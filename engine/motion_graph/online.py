@@ -32,6 +32,7 @@ from engine.motion_graph.variety import NEAR_NODES, SAME_MOMENT_STEPS
 __all__ = ["NO_BONUS", "Decision", "OnlineSearch"]
 
 _BEGINNINGS = 64  # candidates for the first node
+_WORD_STATES = 128  # most_states of a plan that is longer for words whose sound is not known yet
 NO_BONUS = Bonus(fixed(np.zeros(1), np.int64), fixed(np.empty(0), np.int32), fixed(np.empty(0), np.float32))
 
 
@@ -151,16 +152,18 @@ class OnlineSearch:
                 f"speech of shape {rows.low.shape} and {rows.high.shape}; "
                 f"expected one row or more of {graph.widths[0]} and {graph.widths[1]} numbers"
             )
+        n_planned = max(options.plan_nodes, _last_step(bonus))
+        longer = n_planned > max(options.plan_nodes, len(rows) - 1)
         return Outlook(
             low=fixed(rows.low, np.float32),
             high=fixed(rows.high, np.float32),
             level=fixed(rows.level, np.float32),
             speaking=fixed(rows.speaking, np.float32),
-            n_guessed=max(options.plan_nodes - (len(rows) - 1), 0),
+            n_guessed=max(n_planned - (len(rows) - 1), 0),
             trust=options.trust,
             keeps=graph.keeps,
             repeat_keep=options.repeat_keep,
-            most_states=options.most_states,
+            most_states=options.most_states or (_WORD_STATES if longer else 0),
             bonus=bonus,
         )
 
@@ -169,3 +172,8 @@ class OnlineSearch:
         history = History(self._shown, self.n_steps, graph.reach, graph.repeated_cost, SAME_MOMENT_STEPS, NEAR_NODES)
         nodes, dwells = plan(graph.tables, heard, history, self._scratch, step, starts)
         return nodes, dwells
+
+
+def _last_step(bonus: Bonus) -> int:
+    """The last step with a bonus: a gesture that went with a word must be reached in time."""
+    return int(np.searchsorted(bonus.start, bonus.start[-1]) - 1) if len(bonus.node) else 0

@@ -73,6 +73,7 @@ def _add_performance(parser: argparse.ArgumentParser) -> None:
         help="do not use what arrived beyond the look-ahead: the result then does not depend on when it arrived",
     )
     group.add_argument("--whole", action="store_true", help="hear everything first, as 'tango-rt render' does")
+    group.add_argument("--words", type=Path, metavar="JSON", help="word timings of the speech, for keyword matches")
     add_retrieval(group)
     add_seed(group)
     add_blender(group)
@@ -136,6 +137,7 @@ def _options(arguments: argparse.Namespace) -> "SendOptions":
         idle_s=arguments.idle,
         interrupt_at_s=arguments.interrupt_at,
         interrupt_mode=arguments.interrupt_mode,
+        words=arguments.words,
         pack=arguments.pack,
     )
 

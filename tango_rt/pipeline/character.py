@@ -4,19 +4,22 @@ import hashlib
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from engine.character.embeddings import record_bytes, stored_names
+from engine.character.keywords import keywords_of
 from engine.character.pack import CharacterPack
 from engine.character.perform import Performance, PerformOptions, perform, seeded, weigh_similarities
 from engine.character.retrieval import Retrieval, RetrievalOptions, open_retrieval
 from engine.features.embedding import Embedding
 from engine.motion_graph.online_graph import OnlineGraph, OnlineOptions
 from engine.motion_graph.variety import VarietyOptions
+from engine.motion_graph.words import Keywords, Word, words_text
 from engine.names import canonical
-from engine.timebase import FRAMES_PER_NODE
+from engine.timebase import FRAMES_PER_NODE, SAMPLE_RATE
 from tango_rt.options import MAX_HEARD_NODES
 from tango_rt.pipeline.live import LiveOptions, LivePerformer
 from tango_rt.pipeline.utterance import Lookahead
@@ -43,6 +46,11 @@ class Character:
     _opened: dict[RetrievalOptions, Retrieval] = field(default_factory=dict, repr=False)
     _graphs: "OrderedDict[PerformOptions, OnlineGraph]" = field(default_factory=OrderedDict, repr=False)
 
+    @cached_property
+    def keywords(self) -> Keywords | None:
+        """Of the reference; None if the pack has no words. Raises ArtifactError if they are damaged."""
+        return keywords_of(self.pack)
+
     def performer(self, options: LiveOptions | None = None) -> LivePerformer:
         """Start a stream. Raises InputError and ArtifactError as open_retrieval does."""
         options = options or LiveOptions()
@@ -52,10 +60,13 @@ class Character:
             most_states = MAX_STATES if options.adaptive else 0
             graph = self._graph(retrieval, options.perform).ahead(lookahead.most, most_states)
 
-        def plan(samples: np.ndarray, start: tuple[int, int] | None) -> Performance:
-            return perform(self.pack, samples, options.perform, retrieval, start)
+        def plan(samples: np.ndarray, start: tuple[int, int] | None, words: tuple[Word, ...]) -> Performance:
+            performed = options.perform
+            if words:
+                performed = replace(performed, words=words_text(words, len(samples) / SAMPLE_RATE))
+            return perform(self.pack, samples, performed, retrieval, start)
 
-        return LivePerformer(retrieval, graph, lookahead, options, plan)
+        return LivePerformer(retrieval, graph, lookahead, options, plan, self.keywords)
 
     def _retrieval(self, options: RetrievalOptions) -> Retrieval:
         if options not in self._opened:

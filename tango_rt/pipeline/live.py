@@ -6,7 +6,7 @@ adaptive look-ahead it also depends on how many samples had been pushed before e
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -20,6 +20,7 @@ from engine.motion_graph.costs import resting
 from engine.motion_graph.graph import Cut
 from engine.motion_graph.online import Decision, OnlineSearch
 from engine.motion_graph.online_graph import OnlineGraph
+from engine.motion_graph.words import Keywords, Word
 from engine.timebase import FRAMES_PER_NODE, frame_count, frame_start
 from tango_rt.options import DEFAULT_LOOKAHEAD_NODES, MAX_LOOKAHEAD_NODES
 from tango_rt.pipeline.utterance import (
@@ -92,14 +93,21 @@ class LivePerformer:
     """One stream of one character; memory does not grow. One caller at a time."""
 
     def __init__(
-        self, retrieval: Retrieval, graph: OnlineGraph, lookahead: Lookahead, options: LiveOptions, planner: Planner
+        self,
+        retrieval: Retrieval,
+        graph: OnlineGraph,
+        lookahead: Lookahead,
+        options: LiveOptions,
+        planner: Planner,
+        keywords: Keywords | None = None,
     ) -> None:
-        """graph: of the longest look-ahead; planner: for whole utterances."""
+        """graph: of the longest look-ahead; planner: for whole utterances; keywords: None if the pack has no words."""
         self._retrieval = retrieval
         self._graph = graph
         self._lookahead = lookahead
         self._options = options
         self._planner = planner
+        self._keywords = keywords
         self.reset()
 
     def reset(self) -> None:
@@ -158,6 +166,25 @@ class LivePerformer:
             self.end_of_utterance()
             self._queue.append(self._new_utterance(utterance))
         self._queue[-1].push(samples)
+
+    @property
+    def takes_words(self) -> bool:
+        """Whether the pack was built with word timings."""
+        return self._keywords is not None
+
+    def words(self, words: Sequence[Word], utterance: str) -> int:
+        """Words of an utterance that has begun to be pushed, by its time, in any order, before or after their sound.
+
+        Gestures that went with these words in the reference become likelier. Words whose node is decided, or whose
+        utterance is over, are ignored: returns how many. Raises InputError if the pack has no words.
+        """
+        if not self.takes_words:
+            raise InputError("this character was built without --words: build it again with those of the reference")
+        for place, one in enumerate(self._queue):
+            if one.name == utterance:
+                fixed = self._slot is not None and place == 0
+                return one.take_words(words, one.taken + fixed)
+        return len(words)
 
     def end_of_utterance(self) -> None:
         """No more sound of the utterance that is open."""
@@ -250,10 +277,10 @@ class LivePerformer:
         retrieval = self._retrieval
         if self._options.lookahead_nodes is None:
             return WholeUtterance(name, self._planned, retrieval.motion)
-        return StreamedUtterance(name, self._lookahead, retrieval.motion, self._speaker)
+        return StreamedUtterance(name, self._lookahead, retrieval.motion, self._speaker, self._keywords)
 
-    def _planned(self, samples: np.ndarray, start: tuple[int, int] | None) -> Performance:
-        self._plan = self._planner(samples, start)
+    def _planned(self, samples: np.ndarray, start: tuple[int, int] | None, words: tuple[Word, ...]) -> Performance:
+        self._plan = self._planner(samples, start, words)
         return self._plan
 
     def _entered(self, begin: Callable[[], int]) -> _Slot:

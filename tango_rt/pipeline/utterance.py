@@ -12,12 +12,16 @@ from engine.errors import InputError
 from engine.features.embedding import Embedding
 from engine.features.speech import LOOKAHEAD_SAMPLES, Speaker, SpeechFeatures
 from engine.motion_graph.costs import MotionVectors, SpeechSteps, resting
-from engine.motion_graph.online import Decision, OnlineSearch
+from engine.motion_graph.kernels.tables import Bonus
+from engine.motion_graph.online import NO_BONUS, Decision, OnlineSearch
+from engine.motion_graph.spoken import SpokenWords, joined
+from engine.motion_graph.words import NO_MATCHES, Keywords, Matches, Word
 from engine.timebase import FRAMES_PER_NODE, frame_count, frame_start, node_count
 
 __all__ = ["Lookahead", "Planner", "StreamedUtterance", "Utterance", "WholeUtterance", "heard_samples"]
 
 _FORGET_STEPS = 64  # performed rows are dropped in batches of this size
+_WORD_STEPS = 15  # after the known rows, for which words may be known already: 2 s
 _PAUSE_STEPS = 6
 """An utterance after another one is heard as after a pause of 0.8 s: without, the features of its first second would
 take what was before for average speech. A multiple of 3 nodes, so that frames begin at the same samples. Over the nodes
@@ -25,8 +29,8 @@ of two people, r of the scores of the first second with those of the same second
 what was learned of the speaker 0.67 and 0.71, with the pause 0.87 and 0.86, with both 0.92 and 0.91 (14 and 6
 sentences); with pauses of 4, 5 and 8 nodes 0.91, 0.92, 0.90 and 0.94, 0.93, 0.87."""
 
-Planner = Callable[[np.ndarray, tuple[int, int] | None], Performance]
-"""Samples of a whole utterance, and (first node, nodes since the last cut) if fixed -> its best path."""
+Planner = Callable[[np.ndarray, tuple[int, int] | None, tuple[Word, ...]], Performance]
+"""Samples of a whole utterance, (first node, nodes since the last cut) if fixed, and its words -> its best path."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +78,15 @@ class Utterance(Protocol):
     def end(self) -> None:
         """No more sound."""
 
+    def take_words(self, words: Sequence[Word], n_decided: int) -> int:
+        """Words of this utterance, by its time; n_decided: the number of steps whose node is fixed. Returns how many
+        came too late and are ignored. Only if the reference has words."""
+
     def known(self, n: int) -> SpeechSteps:
         """The rows of the next step and of those after it as far as they were heard, at most n."""
+
+    def matches(self, n: int) -> Matches:
+        """The bonuses of words in the next n steps, counted from the next."""
 
     def begin(self, search: OnlineSearch, later: Sequence["Utterance"]) -> int:
         """The first node, if nothing was shown before. later: the utterances that follow."""
@@ -123,8 +134,15 @@ class _HeardRows:
 class StreamedUtterance:
     """Performed as it arrives, with the look-ahead of search and embedding."""
 
-    def __init__(self, name: str, lookahead: Lookahead, motion: MotionVectors, speaker: Speaker | None = None) -> None:
-        """speaker: as learned from the utterances before; None: this is the first."""
+    def __init__(
+        self,
+        name: str,
+        lookahead: Lookahead,
+        motion: MotionVectors,
+        speaker: Speaker | None = None,
+        keywords: Keywords | None = None,
+    ) -> None:
+        """speaker: as learned from the utterances before; None: this is the first. keywords: of the reference."""
         self.name = name
         self.n_samples = 0
         self.taken = 0
@@ -136,6 +154,7 @@ class StreamedUtterance:
         n_pause = 0 if speaker is None else _PAUSE_STEPS
         self._heard = [_HeardRows(embedding, motion, n_pause) for embedding in lookahead.embeddings]
         self._unheard: list[np.ndarray] = [np.zeros(frame_start(n_pause * FRAMES_PER_NODE), np.float32)]
+        self._words = None if keywords is None else SpokenWords(keywords)
         self._due = heard_samples(0, self._lookahead_frames)  # no further step becomes final with fewer samples
 
     @property
@@ -180,23 +199,41 @@ class StreamedUtterance:
             found = found + heard.of(self.taken + len(found), self.taken + n)
         return found
 
+    def take_words(self, words: Sequence[Word], n_decided: int) -> int:
+        assert self._words is not None
+        return self._words.add(words, n_decided)
+
+    def matches(self, n: int) -> Matches:
+        assert self._words is not None
+        end = self.taken + n
+        if self.ended:
+            end = min(end, self._heard[0].end)
+        found = self._words.matches(self.taken, end)
+        return found._replace(step=found.step - self.taken)
+
     def begin(self, search: OnlineSearch, later: Sequence[Utterance]) -> int:
-        return search.begin(self._outlook(later))
+        return search.begin(*self._outlook(later))
 
     def advance(self, search: OnlineSearch, later: Sequence[Utterance]) -> Decision:
-        return search.advance(self._outlook(later))
+        return search.advance(*self._outlook(later))
 
-    def _outlook(self, later: Sequence[Utterance]) -> SpeechSteps:
+    def _outlook(self, later: Sequence[Utterance]) -> tuple[SpeechSteps, Bonus]:
         """The rows of the next step and of those ahead; after the end of the utterance those of later ones, or rest."""
         least, most = self._lookahead.least + 1, self._lookahead.most + 1
         rows, ended = self.known(most), self.ended
-        if most > least:
-            for utterance in later if ended else ():
-                rows, ended = rows + utterance.known(most - len(rows)), utterance.ended
-                if not ended:
-                    break
+        starts = [(self, 0)]
+        for utterance in later if most > least else ():
+            if not ended:
+                break
+            starts.append((utterance, len(rows)))
+            rows, ended = rows + utterance.known(most - len(rows)), utterance.ended
         missing = (most if ended else least) - len(rows)
-        return rows + resting(missing, self._motion) if missing > 0 else rows
+        if missing > 0:
+            rows = rows + resting(missing, self._motion)
+        if self._words is None:
+            return rows, NO_BONUS
+        n_steps = len(rows) + _WORD_STEPS
+        return rows, joined([(one.matches(n_steps - first), first) for one, first in starts], n_steps)
 
     def _listen(self) -> None:
         if self._unheard:
@@ -220,6 +257,7 @@ class WholeUtterance:
         self._planner = planner
         self._motion = motion
         self._chunks: list[np.ndarray] = []
+        self._words: list[Word] = []
         self._plan: Performance | None = None
         self._cuts: frozenset[int] = frozenset()
         self._blended: frozenset[int] = frozenset()
@@ -247,8 +285,17 @@ class WholeUtterance:
     def end(self) -> None:
         self.ended = True
 
+    def take_words(self, words: Sequence[Word], n_decided: int) -> int:
+        if self._plan is not None:
+            return len(words)
+        self._words += words
+        return 0
+
     def known(self, n: int) -> SpeechSteps:
         return resting(0, self._motion)
+
+    def matches(self, n: int) -> Matches:
+        return NO_MATCHES
 
     def begin(self, search: OnlineSearch, later: Sequence[Utterance]) -> int:
         first = int(self._planned(None).nodes[0])
@@ -268,7 +315,8 @@ class WholeUtterance:
         if self._plan is None:
             samples = np.concatenate(self._chunks)
             self._chunks.clear()
-            self._plan = self._planner(samples, start)
+            self._plan = self._planner(samples, start, tuple(self._words))
+            self._words.clear()
             self._cuts = frozenset(self._plan.cuts.tolist())
             self._blended = frozenset(planned_transitions(self._plan))
         return self._plan

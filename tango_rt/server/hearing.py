@@ -48,6 +48,7 @@ class Hearing:
         self._resampler: Resampler | None = None
         self._speech: Speech | None = None
         self._n_heard = 0  # of the utterance, at 16 kHz
+        self.n_late_words = 0  # that came after their node was decided
         self.held_until_s: float | None = None  # when speech that was heard may start
 
     def may_begin(self, now_s: float) -> bool:
@@ -71,6 +72,8 @@ class Hearing:
     def listen(self, budget_s: float) -> bool:
         """Process sound for about budget_s, at least one piece. Returns whether more is waiting."""
         until_s = time.perf_counter() + budget_s
+        for speech in self._queue.all():
+            self._pass_words(speech)
         for speech in self._queue.all():
             while not speech.heard_out:
                 if self._performer.queued_steps >= self._ahead_steps:
@@ -116,6 +119,13 @@ class Hearing:
             if speech.heard is not None:
                 speech.heard.push(samples)
             self._performer.push(samples, speech.name)
+            speech.begun = True
+            self._pass_words(speech)
+
+    def _pass_words(self, speech: Speech) -> None:
+        if speech.begun and speech.words:
+            words = [speech.words.popleft() for _ in range(len(speech.words))]  # more may be added meanwhile
+            self.n_late_words += self._performer.words(words, speech.name)
 
     def _samples(self, data: bytes) -> np.ndarray:
         """float32 (n,) in [-1, 1]."""

@@ -2,10 +2,11 @@ import datetime
 
 from google.protobuf import duration_pb2 as _duration_pb2
 from tango_rt.v1 import media_pb2 as _media_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Mapping as _Mapping
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
@@ -38,20 +39,22 @@ LOOKAHEAD_FIXED: Lookahead
 LOOKAHEAD_ADAPTIVE: Lookahead
 
 class StreamGesturesRequest(_message.Message):
-    __slots__ = ("config", "audio", "end_of_utterance", "interrupt", "set_state", "ping")
+    __slots__ = ("config", "audio", "end_of_utterance", "interrupt", "set_state", "ping", "words")
     CONFIG_FIELD_NUMBER: _ClassVar[int]
     AUDIO_FIELD_NUMBER: _ClassVar[int]
     END_OF_UTTERANCE_FIELD_NUMBER: _ClassVar[int]
     INTERRUPT_FIELD_NUMBER: _ClassVar[int]
     SET_STATE_FIELD_NUMBER: _ClassVar[int]
     PING_FIELD_NUMBER: _ClassVar[int]
+    WORDS_FIELD_NUMBER: _ClassVar[int]
     config: SessionConfig
     audio: AudioChunk
     end_of_utterance: EndOfUtterance
     interrupt: Interrupt
     set_state: SetState
     ping: Ping
-    def __init__(self, config: _Optional[_Union[SessionConfig, _Mapping]] = ..., audio: _Optional[_Union[AudioChunk, _Mapping]] = ..., end_of_utterance: _Optional[_Union[EndOfUtterance, _Mapping]] = ..., interrupt: _Optional[_Union[Interrupt, _Mapping]] = ..., set_state: _Optional[_Union[SetState, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ...) -> None: ...
+    words: Words
+    def __init__(self, config: _Optional[_Union[SessionConfig, _Mapping]] = ..., audio: _Optional[_Union[AudioChunk, _Mapping]] = ..., end_of_utterance: _Optional[_Union[EndOfUtterance, _Mapping]] = ..., interrupt: _Optional[_Union[Interrupt, _Mapping]] = ..., set_state: _Optional[_Union[SetState, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ..., words: _Optional[_Union[Words, _Mapping]] = ...) -> None: ...
 
 class StreamGesturesResponse(_message.Message):
     __slots__ = ("accepted", "frame", "utterance_started", "utterance_finished", "underrun", "warning", "stats", "pong")
@@ -162,6 +165,24 @@ class AudioChunk(_message.Message):
     first_sample_index: int
     utterance_id: str
     def __init__(self, data: _Optional[bytes] = ..., first_sample_index: _Optional[int] = ..., utterance_id: _Optional[str] = ...) -> None: ...
+
+class Words(_message.Message):
+    __slots__ = ("utterance_id", "words")
+    UTTERANCE_ID_FIELD_NUMBER: _ClassVar[int]
+    WORDS_FIELD_NUMBER: _ClassVar[int]
+    utterance_id: str
+    words: _containers.RepeatedCompositeFieldContainer[Word]
+    def __init__(self, utterance_id: _Optional[str] = ..., words: _Optional[_Iterable[_Union[Word, _Mapping]]] = ...) -> None: ...
+
+class Word(_message.Message):
+    __slots__ = ("text", "start_sample", "end_sample")
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    START_SAMPLE_FIELD_NUMBER: _ClassVar[int]
+    END_SAMPLE_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    start_sample: int
+    end_sample: int
+    def __init__(self, text: _Optional[str] = ..., start_sample: _Optional[int] = ..., end_sample: _Optional[int] = ...) -> None: ...
 
 class EndOfUtterance(_message.Message):
     __slots__ = ("utterance_id",)

@@ -90,7 +90,7 @@ class NaiveOnline:
         )
 
     def guessed(self, rows):
-        return max(self.options.plan_nodes - (len(rows) - 1), 0)
+        return max(self.n_planned - (len(rows) - 1), 0)
 
     def price(self, rows, layer, n):
         last = len(rows) - 1
@@ -122,6 +122,7 @@ class NaiveOnline:
 
     def totals(self, outlook, shown, node, dwell, bonus=()):
         """{(successor, dwell there): cost of the best plan through it}; bonus: by step, {node: what it saves}."""
+        self.n_planned = max([self.options.plan_nodes, *(step for step, saves in enumerate(bonus) if saves)])
         rows, step = outlook[: self.options.lookahead_nodes + 1], len(shown) - 1
         end = len(rows) - 1 + self.guessed(rows)
         jitter, jitter_row = node_jitter(self.search, step, end + 1, self.graph.n_nodes)
