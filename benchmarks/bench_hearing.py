@@ -112,7 +112,7 @@ class Said:
             replace(NOBODY, lookahead_nodes=lookahead.most, most_states=most_states)
         )
         live = LivePerformer(self.retrieval, prepared, lookahead, LiveOptions(idle=False), _unplanned)
-        ahead = len(self.samples) if ahead_s is None else round(ahead_s * SAMPLE_RATE) + live.lookahead_samples
+        ahead = len(self.samples) if ahead_s is None else round(ahead_s * SAMPLE_RATE) + live.lookahead_samples + 1
         pushed, nodes = 0, []
         for step in range(len(self.case.best)):
             end = min(frame_start((step + 1) * FRAMES_PER_NODE) + ahead, len(self.samples))
@@ -163,8 +163,8 @@ def lookaheads(retrieval: Retrieval) -> dict[str, Lookahead]:
     hurried, whole = fixed.embeddings[0], retrieval.embedding
     return {
         "fixed": fixed,
-        "adaptive, hurried features only": replace(chosen, embeddings=(hurried,)),
-        "adaptive, hurried and whole": replace(chosen, embeddings=(hurried, whole)),
+        "adaptive, hurried features only": replace(chosen, embeddings=(hurried,), trusts=chosen.trusts[:1]),
+        "adaptive, hurried and whole": replace(chosen, embeddings=(hurried, whole), trusts=(chosen.trusts[0], 1.0)),
         "adaptive": chosen,
     }
 
@@ -233,7 +233,7 @@ def _first_seconds(retrieval: Retrieval, lookahead: Lookahead, samples: np.ndarr
     for number, (first, end) in enumerate(sentences(samples)):
         heard = _heard(retrieval, lookahead, samples[frame_start(first) : frame_start(end)], speaker)
         speaker = heard.speaker if carries else None
-        steps, wanted = heard.known(FIRST_STEPS), whole.known(10**6)[first // FRAMES_PER_NODE :][:FIRST_STEPS]
+        steps, wanted = heard.known(FIRST_STEPS)[0], whole.known(10**6)[0][first // FRAMES_PER_NODE :][:FIRST_STEPS]
         scores, right = (motion.low @ rows.low.T + motion.high @ rows.high.T for rows in (steps, wanted))
         if number:
             found.append(

@@ -12,6 +12,7 @@ from engine.errors import InputError
 from engine.features.speech import LOOKAHEAD_SAMPLES
 from engine.motion_graph.costs import SpeechSteps, resting
 from engine.motion_graph.online import OnlineSearch
+from engine.motion_graph.online_graph import OnlineOptions
 from engine.timebase import FRAMES_PER_NODE, frame_count, frame_start, node_count
 from tango_rt.options import MAX_HEARD_NODES
 from tango_rt.pipeline.character import Character, open_character
@@ -81,7 +82,7 @@ def test_chunks_do_not_matter_to_the_next_utterance(character: Character, sizes:
 def rows_of(live: LivePerformer, samples: np.ndarray, name: str) -> SpeechSteps:
     live.push(samples, name)
     live.end_of_utterance()
-    rows = live._queue[-1].known(10**6)
+    rows, _ = live._queue[-1].known(10**6)
     live.interrupt("rest")
     return rows
 
@@ -296,15 +297,17 @@ def test_adaptive_with_all_pushed_is_a_search_that_knows_all(character: Characte
     said = {"a": speech(2.03), "b": speech(1.5, seed=1)}
     live = character.performer(LiveOptions(adaptive=True))
     rows = [rows_of(live, samples, name) for name, samples in said.items()]
-    outlook = rows[0] + rows[1] + resting(MAX_HEARD_NODES + 1, open_retrieval(character.pack).motion)
+    n_rows, n_rest = len(rows[0]) + len(rows[1]), MAX_HEARD_NODES + 1
+    outlook = rows[0] + rows[1] + resting(n_rest, open_retrieval(character.pack).motion)
+    trust = np.concatenate([np.ones(n_rows), np.full(n_rest, OnlineOptions().trust)])  # rest is guessed
     live.reset()
     for name, samples in said.items():
         live.push(samples, name)
     live.flush()
     steps = drain(live)
     search = OnlineSearch(live._graph)
-    nodes = [search.begin(outlook)]
-    nodes += [search.advance(outlook[t:]).node for t in range(len(steps) - 1)]
+    nodes = [search.begin(outlook, trust=trust)]
+    nodes += [search.advance(outlook[t:], trust=trust[t:]).node for t in range(len(steps) - 1)]
     assert [step.node for step in steps] == nodes
     assert_walkable(character, steps)
     whole = speech_steps(open_retrieval(character.pack).embedding, said["a"])

@@ -69,11 +69,13 @@ class OnlineSearch:
         self.dwell = prepared.depth
         self.n_steps = 0
 
-    def begin(self, outlook: SpeechSteps, bonus: Bonus = NO_BONUS) -> int:
+    def begin(self, outlook: SpeechSteps, bonus: Bonus = NO_BONUS, trust: np.ndarray | None = None) -> int:
         """The first node: the start of the best plan from the nodes that fit the first row best. outlook: the row of
-        its step, and later ones. bonus: what nodes save, by step of the outlook; its nodes are of this graph."""
+        its step, and later ones. bonus: what nodes save, by step of the outlook; its nodes are of this graph.
+        trust (R,): the share of the similarities of each row that remains once everything is heard; None: as in the
+        options."""
         graph = self._graph
-        heard = self._heard(outlook, bonus)
+        heard = self._heard(outlook, bonus, trust)
         totals = beginnings(graph.tables, heard, self._scratch, graph.kept)
         likely = np.sort(graph.kept[np.argsort(totals, kind="stable")[:_BEGINNINGS]])
         starts = Starts(likely, np.full(len(likely), graph.depth, np.int32), to_pay=True)
@@ -90,11 +92,11 @@ class OnlineSearch:
         """The best node to be at and to go on from while nobody speaks."""
         return self._graph.rest_node
 
-    def advance(self, outlook: SpeechSteps, bonus: Bonus = NO_BONUS) -> Decision:
+    def advance(self, outlook: SpeechSteps, bonus: Bonus = NO_BONUS, trust: np.ndarray | None = None) -> Decision:
         """Decide the next node. outlook: row 0 belongs to the current node's step, which is fixed; later rows follow,
-        and those beyond lookahead_nodes are ignored. bonus: as for begin."""
+        and those beyond lookahead_nodes are ignored. bonus, trust: as for begin."""
         starts = Starts(np.array([self._decided], np.int32), np.array([self.dwell], np.int32), to_pay=False)
-        nodes, dwells = self._plan(self._heard(outlook, bonus), starts, self.n_steps - 1)
+        nodes, dwells = self._plan(self._heard(outlook, bonus, trust), starts, self.n_steps - 1)
         if nodes[0] < 0:
             self._commit(self.rest_node(), self._graph.depth)
             return Decision(self._decided, False, ())
@@ -143,7 +145,7 @@ class OnlineSearch:
         self.node, self.dwell = node, dwell
         self.n_steps += 1
 
-    def _heard(self, outlook: SpeechSteps, bonus: Bonus) -> Outlook:
+    def _heard(self, outlook: SpeechSteps, bonus: Bonus, trust: np.ndarray | None) -> Outlook:
         """The rows used, and what is expected after them."""
         graph, options = self._graph, self._graph.options
         rows = outlook[: options.lookahead_nodes + 1]
@@ -160,7 +162,7 @@ class OnlineSearch:
             level=fixed(rows.level, np.float32),
             speaking=fixed(rows.speaking, np.float32),
             n_guessed=max(n_planned - (len(rows) - 1), 0),
-            trust=options.trust,
+            trust=fixed(np.full(len(rows), options.trust) if trust is None else trust[: len(rows)], np.float64),
             keeps=graph.keeps,
             repeat_keep=options.repeat_keep,
             most_states=options.most_states or (_WORD_STATES if longer else 0),

@@ -41,6 +41,7 @@ class Lookahead:
     most: int  # used, if it has arrived; the same as `least` if decisions must not depend on when sound arrives
     embeddings: tuple[Embedding, ...]
     """The same one by look-ahead: the rows of the first come soonest and are waited for, those of the last are best."""
+    trusts: tuple[float, ...]  # of each: the share of its similarities that remains once everything is heard
 
 
 def heard_samples(step: int, lookahead_frames: int) -> int:
@@ -82,8 +83,9 @@ class Utterance(Protocol):
         """Words of this utterance, by its time; n_decided: the number of steps whose node is fixed. Returns how many
         came too late and are ignored. Only if the reference has words."""
 
-    def known(self, n: int) -> SpeechSteps:
-        """The rows of the next step and of those after it as far as they were heard, at most n."""
+    def known(self, n: int) -> tuple[SpeechSteps, np.ndarray]:
+        """The rows of the next step and of those after it as far as they were heard, at most n, and the trust in each,
+        float64 (rows,)."""
 
     def matches(self, n: int) -> Matches:
         """The bonuses of words in the next n steps, counted from the next."""
@@ -193,11 +195,13 @@ class StreamedUtterance:
             for heard in self._heard:
                 heard.flush(rows, self.taken)
 
-    def known(self, n: int) -> SpeechSteps:
-        found = resting(0, self._motion)
-        for heard in reversed(self._heard):
-            found = found + heard.of(self.taken + len(found), self.taken + n)
-        return found
+    def known(self, n: int) -> tuple[SpeechSteps, np.ndarray]:
+        found, trusts = resting(0, self._motion), []
+        for heard, trust in zip(reversed(self._heard), reversed(self._lookahead.trusts), strict=True):
+            more = heard.of(self.taken + len(found), self.taken + n)
+            found = found + more
+            trusts.append(np.full(len(more), trust))
+        return found, np.concatenate(trusts)
 
     def take_words(self, words: Sequence[Word], n_decided: int) -> int:
         assert self._words is not None
@@ -217,23 +221,26 @@ class StreamedUtterance:
     def advance(self, search: OnlineSearch, later: Sequence[Utterance]) -> Decision:
         return search.advance(*self._outlook(later))
 
-    def _outlook(self, later: Sequence[Utterance]) -> tuple[SpeechSteps, Bonus]:
+    def _outlook(self, later: Sequence[Utterance]) -> tuple[SpeechSteps, Bonus, np.ndarray]:
         """The rows of the next step and of those ahead; after the end of the utterance those of later ones, or rest."""
         least, most = self._lookahead.least + 1, self._lookahead.most + 1
-        rows, ended = self.known(most), self.ended
+        (rows, trust), ended = self.known(most), self.ended
         starts = [(self, 0)]
         for utterance in later if most > least else ():
             if not ended:
                 break
             starts.append((utterance, len(rows)))
-            rows, ended = rows + utterance.known(most - len(rows)), utterance.ended
+            more, trust_more = utterance.known(most - len(rows))
+            rows, trust, ended = rows + more, np.concatenate((trust, trust_more)), utterance.ended
         missing = (most if ended else least) - len(rows)
         if missing > 0:
             rows = rows + resting(missing, self._motion)
+            trust = np.concatenate((trust, np.full(missing, self._lookahead.trusts[0])))
         if self._words is None:
-            return rows, NO_BONUS
+            return rows, NO_BONUS, trust
         n_steps = len(rows) + _WORD_STEPS
-        return rows, joined([(one.matches(n_steps - first), first) for one, first in starts], n_steps)
+        bonus = joined([(one.matches(n_steps - first), first) for one, first in starts], n_steps)
+        return rows, bonus, trust
 
     def _listen(self) -> None:
         if self._unheard:
@@ -291,8 +298,8 @@ class WholeUtterance:
         self._words += words
         return 0
 
-    def known(self, n: int) -> SpeechSteps:
-        return resting(0, self._motion)
+    def known(self, n: int) -> tuple[SpeechSteps, np.ndarray]:
+        return resting(0, self._motion), np.empty(0)
 
     def matches(self, n: int) -> Matches:
         return NO_MATCHES

@@ -46,7 +46,7 @@ def beginnings(tables: Tables, outlook: Outlook, scratch: Scratch, candidates: n
     for k in range(candidates.shape[0]):
         n = candidates[k]
         later = sums[min(nodes.run_length[n], sums.shape[0] - 1)]
-        total = usual(nodes, moment, n) + (outlook.trust + later) * unusual(nodes, moment, n)
+        total = usual(nodes, moment, n) + (outlook.trust[0] + later) * unusual(nodes, moment, n)
         totals[k] = total + going_on(tables, moment, depth, n) - scratch.bonus[n]
     lower_bonus(outlook.bonus, 0, scratch.bonus)
     return totals

@@ -74,7 +74,7 @@ class Outlook(NamedTuple):
     level: np.ndarray  # float32 (R,)
     speaking: np.ndarray  # float32 (R,)
     n_guessed: int  # planned steps after the known rows
-    trust: float  # share of the excess cost at a row that remains once everything is heard
+    trust: np.ndarray  # float64 (R,): share of the excess cost at a row that remains once everything is heard
     keeps: np.ndarray  # float64 (K + 1,): share of it that is left after k nodes
     repeat_keep: float  # share of stretches that go on for another node
     most_states: int  # kept of each step of a plan, and cuts tried; 0: all
