@@ -44,7 +44,7 @@ from tango_rt.sound.audio import read_audio  # noqa: E402
 
 AHEAD_S = (0.0, 0.4, 1.0, 2.0, 4.0, 8.0)  # pushed ahead of a decision, beyond the sound that it waits for
 BEGINNINGS_S = (0.0, 0.8)  # paths fork early, so one run a speech says little
-BOUNDS = (32, 64, 128, 256, 0)
+BOUNDS = (16, 32, 48, 64, 128, 0)
 PERFORMED_S = 1800.0  # of rearranged speech, to rank the cuts
 FIRST_STEPS = 8  # of a sentence: 1 s
 MIN_STEPS = 12  # of a sentence

@@ -161,24 +161,22 @@ def test_a_bounded_plan_finds_what_is_far_away() -> None:
         assert low[nodes[40:], 0].mean() > 0.9, most
 
 
-@settings(max_examples=15, deadline=None)
-@given(SEEDS)
-def test_a_bounded_plan_costs_little_more_than_the_exact_one(seed: int) -> None:
-    """With equal knowledge, a bound of a quarter of all states: 1 % of the cost, at most."""
-    graph = make_live_graph(seed, (20, 25, 19))
-    motion, rest = make_motion(graph.n_nodes, seed)
-    options = replace(EXACT, lookahead_nodes=25)
-    steps, costs = make_steps(25, seed), node_costs(make_steps(25, seed), motion, rest)
-    prices = []
-    for most in (0, 48):
-        prepared = OnlineGraph(
-            graph, motion, rest, SearchOptions(), CostOptions(), NO_REPEATS, replace(options, most_states=most)
-        )
-        path = np.full(costs.shape, np.inf, np.float32)
-        nodes = walk(prepared, steps)
-        path[np.arange(25), nodes] = costs[np.arange(25), nodes]
-        prices.append(viterbi(path, graph).cost)
-    assert prices[1] <= 1.01 * prices[0]
+def test_a_bounded_plan_costs_little_more_than_the_exact_one() -> None:
+    """With equal knowledge, and a bound of an eighth of all states: 1 % of the cost in the mean of ten graphs."""
+    ratios = []
+    for seed in range(10):
+        graph = make_live_graph(seed, (20, 25, 19))
+        motion, rest = make_motion(graph.n_nodes, seed)
+        steps, prices = make_steps(25, seed), []
+        costs = node_costs(steps, motion, rest)
+        for most in (0, 24):
+            options = replace(EXACT, lookahead_nodes=25, most_states=most)
+            prepared = OnlineGraph(graph, motion, rest, SearchOptions(), CostOptions(), NO_REPEATS, options)
+            path, nodes = np.full(costs.shape, np.inf, np.float32), walk(prepared, steps)
+            path[np.arange(25), nodes] = costs[np.arange(25), nodes]
+            prices.append(viterbi(path, graph).cost)
+        ratios.append(prices[1] / prices[0])
+    assert 1 - 1e-6 <= np.mean(ratios) <= 1.01
 
 
 @settings(max_examples=40, deadline=None)

@@ -27,8 +27,9 @@ from tango_rt.pipeline.utterance import Lookahead
 __all__ = ["MAX_STATES", "Character", "character_from_pack", "lookahead_of", "open_character"]
 
 _MAX_GRAPHS = 8  # searches prepared for a seed, a few megabytes each
-MAX_STATES = 64
-"""Of each step of a plan with an adaptive look-ahead."""
+MAX_STATES = 48
+"""Of each step of a plan with an adaptive look-ahead. With whole sentences heard, one person and three speeches, regret
+is 0.33, 0.25, 0.25, 0.23, 0.23, 0.27 a step for 16, 32, 48, 64, 128 and all states, on one cut a node."""
 
 _BY_NETWORKS = ("mini", "full")  # would run once more for each look-ahead
 _BETTER = {16: 0.87, 32: 0.94, 10**6: 1.0}

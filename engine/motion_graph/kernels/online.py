@@ -21,7 +21,7 @@ from engine.motion_graph.kernels.prices import (
 )
 from engine.motion_graph.kernels.pruning import (
     States,
-    cut_limit,
+    cut_promises,
     empty_states,
     lift_bonus,
     lower_bonus,
@@ -105,7 +105,8 @@ def _next_layer(planning: Planning, states: States, begin: int, end: int, layer:
     silent = 1.0 - np.float64(moment.speaking)
     bonus = scratch.bonus
     lift_bonus(planning.outlook.bonus, layer, bonus)
-    limit = cut_limit(planning, moment, states, begin, end)
+    promises, limit = cut_promises(planning, moment, states, begin, end)
+    seen = 0
     scratch.counter[0] += 1
     mark = scratch.counter[0]
     new_end = end
@@ -120,8 +121,10 @@ def _next_layer(planning: Planning, states: States, begin: int, end: int, layer:
                 cut = cut_start[n] + e
                 j, dwell = cut_target[cut], 1
                 offer = so_far + (cut_cost[cut] + silent * silent_cut[n])
-                if limit < np.inf and offer + going_on(planning.tables, moment, 1, j) > limit:
-                    continue
+                if promises.shape[0]:
+                    seen += 1
+                    if promises[seen - 1] > limit:
+                        continue
             if price_mark[j] != mark:
                 price_mark[j] = mark
                 price[j] = step_price(nodes, moment, history, noise, shown_at, step, j) - bonus[j]

@@ -14,7 +14,7 @@ from engine.jit import njit
 from engine.motion_graph.kernels.prices import going_on, later_steps, usual
 from engine.motion_graph.kernels.tables import Bonus, Moment, Planning
 
-__all__ = ["States", "cut_limit", "empty_states", "lift_bonus", "lower_bonus", "prune", "with_room"]
+__all__ = ["States", "cut_promises", "empty_states", "lift_bonus", "lower_bonus", "prune", "with_room"]
 
 
 class States(NamedTuple):
@@ -43,10 +43,12 @@ def with_room(states: States, needed: int) -> States:
 
 
 @njit(nogil=True)
-def cut_limit(planning: Planning, moment: Moment, states: States, begin: int, end: int) -> float:
-    """The promise that a cut out of the states at begin .. end - 1 must reach to be tried; inf: all are.
+def cut_promises(
+    planning: Planning, moment: Moment, states: States, begin: int, end: int
+) -> tuple[np.ndarray, np.float64]:
+    """What each cut out of the states at begin .. end - 1 promises, in order, and up to which promise they are tried.
 
-    Cuts of equal promise are all tried, so that their order does not matter.
+    No promises and inf: all are. Cuts of equal promise are all tried, so that their order does not matter.
     """
     most, edges = planning.outlook.most_states, planning.tables.edges
     depth = planning.tables.value_speech.shape[0]
@@ -55,7 +57,7 @@ def cut_limit(planning: Planning, moment: Moment, states: States, begin: int, en
         if states.dwell[k] == depth:
             n_cuts += edges.cut_start[states.node[k] + 1] - edges.cut_start[states.node[k]]
     if most == 0 or n_cuts <= most:
-        return np.inf
+        return np.empty(0), np.float64(np.inf)
     promises = np.empty(n_cuts)
     silent, place = 1.0 - np.float64(moment.speaking), 0
     for k in range(begin, end):
@@ -67,7 +69,7 @@ def cut_limit(planning: Planning, moment: Moment, states: States, begin: int, en
             promise = offer + going_on(planning.tables, moment, 1, edges.cut_target[cut])
             promises[place] = promise if promise < np.inf else np.inf  # 0 times inf is NaN
             place += 1
-    return np.partition(promises, most - 1)[most - 1]
+    return promises, np.partition(promises, most - 1)[most - 1]
 
 
 @njit(nogil=True)
