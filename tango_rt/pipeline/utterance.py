@@ -225,7 +225,7 @@ class StreamedUtterance:
         """The rows of the next step and of those ahead; after the end of the utterance those of later ones, or rest."""
         least, most = self._lookahead.least + 1, self._lookahead.most + 1
         (rows, trust), ended = self.known(most), self.ended
-        starts = [(self, 0)]
+        starts: list[tuple[Utterance, int]] = [(self, 0)]
         for utterance in later if most > least else ():
             if not ended:
                 break
