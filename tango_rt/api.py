@@ -210,10 +210,15 @@ class Character:
         networks: Networks | None = None,
         seed: int = 0,
         lookahead: int = DEFAULT_LOOKAHEAD_NODES,
+        adaptive: bool = False,
         label: str | None = None,
     ) -> "Stream":
-        """A live performance: speech in as it arrives, frames out. rate: of the samples, 8,000 to 48,000 Hz."""
-        options = LiveOptions(lookahead, True, True, _perform_options(retrieval, networks, SEARCHES[0], seed, None))
+        """A live performance: speech in as it arrives, frames out. rate: of the samples, 8,000 to 48,000 Hz.
+
+        adaptive: use all that was pushed, up to 8 s ahead; frames then depend on when it was.
+        """
+        performed = _perform_options(retrieval, networks, SEARCHES[0], seed, None)
+        options = LiveOptions(lookahead, drawn_only=True, perform=performed, adaptive=adaptive)
         shown = _Pictures(self.pack, blender, StageChain(self.pack.info, text_stages(self.pack.info, label)))
         return Stream(self, options, shown, rate)
 

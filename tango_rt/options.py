@@ -26,6 +26,7 @@ __all__ = [
     "DEFAULT_LOOKAHEAD_NODES",
     "DEFAULT_RETRIEVAL",
     "ENCODINGS",
+    "MAX_HEARD_NODES",
     "MAX_LIVE_CUTS",
     "MAX_LOOKAHEAD_NODES",
     "Encoding",
@@ -49,6 +50,8 @@ DEFAULT_ENCODING: Encoding = "h264"
 MAX_LOOKAHEAD_NODES = 8
 DEFAULT_LOOKAHEAD_NODES = 2
 """How long a live stream waits in addition to the analysis of sound, in nodes of 4 frames (133 ms)."""
+MAX_HEARD_NODES = 60
+"""How much of what has arrived a live stream with an adaptive look-ahead uses: 8 s."""
 
 DEFAULT_LIVE_CUTS = 1.0
 MAX_LIVE_CUTS = 48

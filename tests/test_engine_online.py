@@ -16,7 +16,9 @@ from engine.motion_graph.kernels.prices import node_noise
 from engine.motion_graph.online import OnlineSearch
 from engine.motion_graph.online_graph import OnlineGraph, OnlineOptions
 from engine.motion_graph.search import SearchOptions, node_jitter, viterbi
+from engine.motion_graph.spoken import joined
 from engine.motion_graph.variety import VarietyOptions
+from engine.motion_graph.words import Matches
 from tests.helpers.naive_online import NaiveOnline
 from tests.helpers.random_graphs import make_graph, make_live_graph, make_motion, make_steps, prepare, walk
 
@@ -50,6 +52,44 @@ def test_decisions_equal_the_naive_twin(seed: int, ahead: int, length: int, dwel
         # the value iteration of the search stops at a tolerance
         assert totals[decision.node, online.dwell] <= min(totals.values()) + 1e-3
         assert decision.cut == (online.dwell == 1)
+
+
+@settings(max_examples=30, deadline=None)
+@given(SEEDS, st.integers(0, 4), st.integers(0, 40), st.sampled_from([2, 3]))
+def test_decisions_with_a_bonus_equal_the_naive_twin(seed: int, ahead: int, n_bonus: int, dwell: int) -> None:
+    graph, rng = make_live_graph(seed, (6, 5, 7)), np.random.default_rng(seed)
+    motion, rest = make_motion(graph.n_nodes, seed)
+    options = OnlineOptions(lookahead_nodes=ahead, persistence_nodes=3, discount=0.6)
+    search = SearchOptions(min_dwell=dwell)
+    parts = (graph, motion, rest, search, CostOptions(similarity_weight=2), VarietyOptions(repeat_s=2), options)
+    naive, online = NaiveOnline(*parts), OnlineSearch(OnlineGraph(*parts))
+    steps = make_steps(12, seed)
+    said = Matches(
+        np.sort(rng.integers(0, 6, n_bonus)),
+        rng.integers(0, graph.n_nodes, n_bonus).astype(np.int32),
+        (rng.integers(1, 33, n_bonus) / 8).astype(np.float32),
+    )
+    by_step: list[dict[int, float]] = [{} for _ in range(6)]
+    for step, node, value in zip(*(part.tolist() for part in said), strict=True):
+        by_step[step][node] = max(by_step[step].get(node, 0.0), value)
+    bonus, shown = joined([(said, 0)], 6), [online.begin(steps)]
+    for t in range(len(steps) - 1):
+        totals = naive.totals(steps[t:], shown, shown[-1], online.dwell, by_step)
+        decision = online.advance(steps[t:], bonus)
+        shown.append(decision.node)
+        if totals:
+            assert totals[decision.node, online.dwell] <= min(totals.values()) + 1e-3
+    assert not online._scratch.bonus.any()
+
+
+def test_a_bonus_decides_the_first_node() -> None:
+    graph = make_live_graph(1)
+    prepared, steps = prepare(graph, 1), make_steps(4, 1)
+    plain = OnlineSearch(prepared).begin(steps)
+    for node in (3, 12):
+        said = Matches(np.array([0]), np.array([node], np.int32), np.array([100], np.float32))
+        assert OnlineSearch(prepared).begin(steps, joined([(said, 0)], 1)) == node
+    assert OnlineSearch(prepared).begin(steps) == plain
 
 
 @settings(max_examples=60, deadline=None)
@@ -89,11 +129,62 @@ def test_with_all_known_the_first_node_is_the_best_too(seed: int, n_steps: int) 
     assert viterbi(given_path, graph).cost == pytest.approx(viterbi(costs, graph).cost, abs=1e-5)
 
 
+@settings(max_examples=25, deadline=None)
+@given(SEEDS, st.integers(1, 12), st.sampled_from([2, 3]))
+def test_a_bound_that_is_not_reached_changes_nothing(seed: int, ahead: int, dwell: int) -> None:
+    """The graph has 24 nodes, so at most 24 * dwell states, and 70 edges."""
+    search, steps = SearchOptions(min_dwell=dwell), make_steps(30, seed)
+    prepared = prepare(make_live_graph(seed), seed, search=search)
+    assert walk(prepared.ahead(ahead, 200), steps) == walk(prepared.ahead(ahead), steps)
+
+
+def test_a_bounded_plan_finds_what_is_far_away() -> None:
+    """A match begins 40 steps ahead, and one way leads there in time: the exact path takes it, and the bounded."""
+    n = 60
+    graph = make_live_graph(3, (n, n, n))
+    rng = np.random.default_rng(2)
+    low = np.zeros((3 * n, 8), np.float32)
+    low[2 * n + 5 : 2 * n + 30, 0] = 1
+    motion = MotionVectors(low, np.empty((3 * n, 0), np.float32), np.full(3 * n, 0.5, np.float32))
+    spoken = np.zeros((60, 8), np.float32)
+    spoken[40:, 0] = 1
+    ones = np.ones(60, np.float32)
+    steps = SpeechSteps(spoken, np.empty((60, 0), np.float32), ones / 2, ones)
+    prepared = OnlineGraph(
+        graph, motion, rng.random(3 * n).astype(np.float32), SearchOptions(), CostOptions(similarity_weight=4),
+        NO_REPEATS, OnlineOptions(),
+    )  # fmt: skip
+    for most in (0, 24):
+        search = OnlineSearch(prepared.ahead(60, most))
+        search.jump(3)
+        nodes = [search.advance(steps[t:]).node for t in range(59)]
+        assert low[nodes[40:], 0].mean() > 0.9, most
+
+
+def test_a_bounded_plan_costs_little_more_than_the_exact_one() -> None:
+    """With equal knowledge, and a bound of an eighth of all states: 1 % of the cost in the mean of ten graphs."""
+    ratios = []
+    for seed in range(10):
+        graph = make_live_graph(seed, (20, 25, 19))
+        motion, rest = make_motion(graph.n_nodes, seed)
+        steps, prices = make_steps(25, seed), []
+        costs = node_costs(steps, motion, rest)
+        for most in (0, 24):
+            options = replace(EXACT, lookahead_nodes=25, most_states=most)
+            prepared = OnlineGraph(graph, motion, rest, SearchOptions(), CostOptions(), NO_REPEATS, options)
+            path, nodes = np.full(costs.shape, np.inf, np.float32), walk(prepared, steps)
+            path[np.arange(25), nodes] = costs[np.arange(25), nodes]
+            prices.append(viterbi(path, graph).cost)
+        ratios.append(prices[1] / prices[0])
+    assert 1 - 1e-6 <= np.mean(ratios) <= 1.01
+
+
 @settings(max_examples=40, deadline=None)
-@given(SEEDS, st.integers(0, 4), st.sampled_from([2, 3, 4]))
-def test_every_step_is_an_edge_and_dwells(seed: int, ahead: int, dwell: int) -> None:
+@given(SEEDS, st.integers(0, 4), st.sampled_from([2, 3, 4]), st.sampled_from([0, 1, 5, 20]))
+def test_every_step_is_an_edge_and_dwells(seed: int, ahead: int, dwell: int, most: int) -> None:
     graph = make_live_graph(seed)
-    prepared = prepare(graph, seed, OnlineOptions(lookahead_nodes=ahead), SearchOptions(min_dwell=min(dwell, 3)))
+    options = OnlineOptions(lookahead_nodes=ahead, most_states=most)
+    prepared = prepare(graph, seed, options, SearchOptions(min_dwell=min(dwell, 3)))
     kinds = edge_kinds(graph)
     steps = make_steps(60, seed)
     search = OnlineSearch(prepared)
@@ -167,7 +258,7 @@ def test_memory_is_constant_over_20000_steps() -> None:
         search.advance(steps[t % 490 :])
     assert [(id(array), array.nbytes) for array in [search._shown, *search._scratch]] == before
     assert search.n_steps == 20_001
-    assert (search._scratch[4] == -1).all()
+    assert (search._scratch.shown_at == -1).all()
 
 
 def test_a_match_is_held_and_found() -> None:
@@ -246,7 +337,12 @@ def test_what_cannot_be_searched_is_said() -> None:
         search.advance(make_steps(0, 0))
     with pytest.raises(InputError, match="of 3 and 2 numbers"):
         search.advance(make_steps(2, 0, width=4))
-    for options in (OnlineOptions(lookahead_nodes=-1), OnlineOptions(plan_nodes=0), OnlineOptions(discount=1)):
+    for options in (
+        OnlineOptions(lookahead_nodes=-1),
+        OnlineOptions(plan_nodes=0),
+        OnlineOptions(discount=1),
+        OnlineOptions(most_states=-1),
+    ):
         with pytest.raises(InputError, match="expected"):
             prepare(graph, options=options)
     with pytest.raises(ValueError, match="the graph has"):

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.character.steps import LEVEL_FRAMES, SpeechListener, motion_level, node_rows, speech_steps
+from engine.character.steps import LEVEL_FRAMES, SpeechListener, StepListener, motion_level, node_rows, speech_steps
 from engine.features.embedding import Embedding, embed_speech
 from engine.features.onset import HIGH_FRAMES, OnsetEmbedding, OnsetListener, body_rhythm
 from engine.features.rest import rest_distance
-from engine.features.speech import LOOKAHEAD_SAMPLES, speech_features
+from engine.features.speech import LOOKAHEAD_SAMPLES, SpeechFeatures, speech_features
 from engine.motion_graph.costs import CostOptions, MotionVectors, SpeechSteps, node_costs
 from engine.skeleton import LEFT_SHOULDER, LEFT_WRIST, N_JOINTS, RIGHT_SHOULDER, RIGHT_WRIST
 from engine.timebase import FRAMES_PER_NODE, SAMPLE_RATE, frame_count, frame_start, node_count
@@ -100,9 +100,9 @@ def test_a_step_waits_for_its_lookahead_and_no_longer(rng: np.random.Generator, 
 
 
 def test_memory_is_constant(rng: np.random.Generator) -> None:
-    listener, second = SpeechListener(OnsetEmbedding()), noise(30, rng)
+    listener, hearing, second = StepListener(OnsetEmbedding()), SpeechFeatures(), noise(30, rng)
     for _ in range(20):
-        listener.push(second)
+        listener.push(second, hearing.push(second))
         assert len(listener._rows) < 2 * HIGH_FRAMES + 60
         assert listener._features is not None and len(listener._features.low) < FRAMES_PER_NODE + HIGH_FRAMES
 

@@ -16,7 +16,9 @@ from engine.features.speech import (
     FLUX,
     LOOKAHEAD_FRAMES,
     LOOKAHEAD_SAMPLES,
+    LOUDNESS,
     N_COLUMNS,
+    NOVELTY,
     SMOOTH_ENERGY,
     SPEAKING,
     SpeechFeatures,
@@ -24,6 +26,7 @@ from engine.features.speech import (
 )
 from engine.timebase import FPS, SAMPLE_RATE, frame_at_sample, frame_count, frame_start
 from tests.helpers import naive_speech as naive
+from tests.helpers.speech import speech
 
 
 def voice(rng: np.random.Generator, seconds: float, level: float = 0.1) -> np.ndarray:
@@ -179,3 +182,37 @@ def test_real_recordings(
     assert least < said.mean() < most
     for start, end in pauses_s:
         assert not said[round(start * FPS) : round(end * FPS)].any()
+
+
+def carried(first: np.ndarray, second: np.ndarray, sizes: list[int] | None = None) -> np.ndarray:
+    """Rows of a second stretch, heard with what was learned from a first one."""
+    before = SpeechFeatures()
+    before.push(first)
+    before.flush()
+    after = SpeechFeatures(before.speaker)
+    chunks = np.split(second, np.cumsum(sizes or [])[:-1]) if sizes else [second]
+    rows = [after.push(chunk) for chunk in chunks]
+    return np.concatenate([*rows, after.flush()])
+
+
+def test_a_known_speaker_is_heard_as_in_one_recording() -> None:
+    first, second = speech(6.0, seed=1), speech(3.0, seed=2)
+    wanted = speech_features(np.concatenate([first, second]))[180:210]
+    known, unknown = carried(first, second)[:30], speech_features(second)[:30]
+    for column in (ENERGY, SMOOTH_ENERGY, LOUDNESS, NOVELTY):
+        near, far = (np.abs(rows[2:, column] - wanted[2:, column]).mean() for rows in (known, unknown))
+        assert near < 0.5 * far, column
+
+
+def test_what_was_learned_does_not_depend_on_chunks() -> None:
+    first, second = speech(3.0, seed=1), speech(2.0, seed=2)
+    np.testing.assert_array_equal(carried(first, second, [1, 1599, 7, 16_000, 14_393]), carried(first, second))
+
+
+def test_another_voice_is_learned_sooner_than_in_one_recording() -> None:
+    """15 dB quieter, after 30 s."""
+    loud, quiet = speech(30.0, seed=1), 0.18 * speech(14.0, seed=2)
+    one = speech_features(np.concatenate([loud, quiet]))[900:]
+    known, fresh = carried(loud, quiet), speech_features(quiet)
+    off, without = (np.abs(rows[300:, ENERGY] - fresh[300:, ENERGY]).mean() for rows in (known, one))
+    assert off < 0.75 * without

@@ -20,6 +20,8 @@ def test_words_are_those_of_the_protocol() -> None:
     assert _names(media_pb2.Blender, "BLENDER_") == set(BLENDERS)
     assert _names(media_pb2.VideoEncoding, "VIDEO_ENCODING_") == set(ENCODINGS)
     assert _names(session_pb2.Pacing, "PACING_") == set(get_args(get_type_hints(SessionOptions)["pacing"]))
+    modes = get_args(get_type_hints(SessionOptions)["lookahead"])[:1]
+    assert _names(session_pb2.Lookahead, "LOOKAHEAD_") == set(get_args(modes[0]))
     late = _names(session_pb2.LatePolicy, "LATE_POLICY_")
     assert late == set(get_args(get_type_hints(SessionOptions)["late_policy"]))
 

@@ -20,6 +20,7 @@ from tango_rt.client.measurements import percentiles
 from tango_rt.client.options import AudioCoding
 from tango_rt.client.outbox import Outbox, Request
 from tango_rt.client.samples import BYTES_PER_SAMPLE, audio_bytes
+from tango_rt.client.spoken import SpokenWord, word_messages
 from tango_rt.v1 import media_pb2, session_pb2
 from tests.helpers.fakes_server import PICTURE, Behaviour, Response, accept, fake_server, frame, refuse
 
@@ -379,6 +380,19 @@ def test_sound_is_cut_into_messages_without_loss(chunks: list[int], encoding: Au
         assert request.audio.first_sample_index * BYTES_PER_SAMPLE[encoding] == len(received)
         received += request.audio.data
     assert received == b"".join(sent) and outbox.idle and outbox.has_room
+
+
+def test_an_interrupt_takes_the_words_with_the_sound() -> None:
+    outbox = Outbox(16_000, "s16")
+    for utterance in "ab":
+        for message in word_messages([SpokenWord("w", 0, 9)] * 1001, utterance):
+            outbox.put(message)
+    outbox.interrupt("rest", "a")
+    kept = []
+    while (request := outbox.take()) is not None:
+        kept.append(request)
+    assert [request.WhichOneof("message") for request in kept] == ["words", "words"]
+    assert {request.words.utterance_id for request in kept} == {"b"}
 
 
 def _put(outbox: Outbox, utterance: str, seconds: int) -> None:

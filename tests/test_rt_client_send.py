@@ -1,5 +1,6 @@
 """`tango-rt send` against the real server: what is written, what is told, and how it is stopped."""
 
+import asyncio
 import json
 import os
 import signal
@@ -16,9 +17,10 @@ import numpy as np
 import pytest
 
 from engine.errors import BackendError
+from engine.motion_graph.words import words_text
 from engine.timebase import FPS, FRAMES_PER_NODE, SAMPLE_RATE, frame_count
 from tango_rt.cli import main
-from tango_rt.client import Client, ServerError, SessionOptions
+from tango_rt.client import AsyncClient, Client, InputError, ServerError, SessionOptions, SpokenWord
 from tango_rt.client.microphone import Microphone
 from tango_rt.sound.audio import read_audio
 from tango_rt.v1 import media_pb2, session_pb2
@@ -29,6 +31,7 @@ from tests.helpers.fakes_server import Response, accept, fake_server
 from tests.helpers.media_files import join, piped
 from tests.helpers.real_server import real_server
 from tests.helpers.speech import write_speech
+from tests.helpers.spoken import SAID_FROM, make_worded_pack, said_from
 
 SPEECH_S = 2.3
 
@@ -88,6 +91,42 @@ def test_a_stream_is_the_render_with_its_look_ahead(
     rendered = run_json(capsys, "render", pack, speech, "-o", offline, "--lookahead", lookahead)
     assert result["nodes"] == rendered["nodes"]
     assert rendered["lookahead_nodes"] == lookahead and rendered["cost"] is None
+
+
+def test_words_are_sent_with_the_speech(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pack = make_worded_pack(tmp_path / "packs" / "anna.tango").path
+    speech, words = write_speech(tmp_path / "speech.wav", 6.0), tmp_path / "words.json"
+    words.write_text(words_text(said_from(20), 99), "utf-8")
+    rendered = run_json(capsys, "render", pack, speech, "-o", tmp_path / "a.mp4", "--words", words)
+    with real_server(pack.parent) as target:
+        asked = (target, speech, "-o", tmp_path / "b.mp4", "--fast", "--words", words)
+        assert send(capsys, *asked, "--whole")["nodes"] == rendered["nodes"]
+        live = send(capsys, *asked)["nodes"]
+        assert live[22:36] == list(range(SAID_FROM + 2, SAID_FROM + 16))
+        text = refusal(
+            capsys, "send", target, "--character", "anna", "--mic", "-o", tmp_path / "c.mp4", "--words", words
+        )
+        assert "--words" in text
+        for session_of in (plain_words, lambda target, word: asyncio.run(async_words(target, word))):
+            with pytest.raises(InputError, match="from sample 5 to 4"):
+                session_of(target, SpokenWord("a", 5, 4))
+            assert session_of(target, SpokenWord("a", 4, 5)) > 0
+
+
+def plain_words(target: str, word: SpokenWord) -> int:
+    with Client(target) as client, client.stream(SessionOptions("anna", pacing="fast")) as session:
+        session.words([word] * 999)
+        session.send_audio(np.zeros(3200))
+        session.finish()
+        return sum(isinstance(event, media_pb2.VideoFrame) for event in session)
+
+
+async def async_words(target: str, word: SpokenWord) -> int:
+    async with AsyncClient(target) as client, client.stream(SessionOptions("anna", pacing="fast")) as session:
+        await session.words([word] * 999)
+        await session.send_audio(np.zeros(3200))
+        await session.finish()
+        return len([event async for event in session if isinstance(event, media_pb2.VideoFrame)])
 
 
 def test_the_clock_with_idle_and_echo(

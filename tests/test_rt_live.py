@@ -6,13 +6,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.character.perform import PerformOptions, perform
+from engine.character.retrieval import open_retrieval
+from engine.character.steps import speech_steps
 from engine.errors import InputError
 from engine.features.speech import LOOKAHEAD_SAMPLES
+from engine.motion_graph.costs import SpeechSteps, resting
+from engine.motion_graph.online import OnlineSearch
+from engine.motion_graph.online_graph import OnlineOptions
 from engine.timebase import FRAMES_PER_NODE, frame_count, frame_start, node_count
+from tango_rt.options import MAX_HEARD_NODES
 from tango_rt.pipeline.character import Character, open_character
 from tango_rt.pipeline.live import LiveOptions, LivePerformer, Step
 from tests.helpers.fakes import make_pack
 from tests.helpers.speech import speech
+from tests.helpers.spoken import NODE_S, SAID_FROM, SENTENCE, make_worded_pack, said_from
 from tests.helpers.walks import assert_walkable
 
 WHOLE = LiveOptions(lookahead_nodes=None, idle=False)
@@ -51,6 +58,53 @@ def test_chunks_do_not_matter(character: Character, sizes: list[int]) -> None:
     at_once = performed(character.performer(LiveOptions(idle=False)), [samples])
     assert performed(character.performer(LiveOptions(idle=False)), chunks_of(samples, sizes)) == at_once
     assert_walkable(character, at_once)
+
+
+@settings(deadline=None, max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(sizes=st.lists(st.sampled_from([1, 160, 1600, 5000, 16_000]), min_size=1, max_size=30), stops=st.booleans())
+def test_chunks_do_not_matter_to_the_next_utterance(character: Character, sizes: list[int], stops: bool) -> None:
+    """Nor where the analysis was when an utterance was interrupted."""
+
+    def both(sizes: list[int]) -> list[Step]:
+        live = character.performer(LiveOptions(idle=False))
+        for chunk in chunks_of(speech(2.5)[:33_333], sizes):
+            live.push(chunk, "a")
+        if stops:
+            live.interrupt("rest")
+        else:
+            live.end_of_utterance()
+        steps = drain(live)
+        return steps + performed(live, chunks_of(speech(1.5, seed=4), sizes), "b")
+
+    assert both(sizes) == both([33_333])
+
+
+def rows_of(live: LivePerformer, samples: np.ndarray, name: str) -> SpeechSteps:
+    live.push(samples, name)
+    live.end_of_utterance()
+    rows, _ = live._queue[-1].known(10**6)
+    live.interrupt("rest")
+    return rows
+
+
+def test_the_second_sentence_is_heard_as_in_one_recording(character: Character) -> None:
+    """A speaker so quiet that little is known of the voice at first; the same sentences on their own, and in one."""
+    said = [0.02 * speech(4.0, seed=seed) for seed in range(3)]
+    pause = np.zeros(12_800, np.float32)
+    live = character.performer()
+    whole = rows_of(live, np.concatenate([said[0], pause, said[1], pause, said[2]]), "all")
+    live.reset()
+    carried = [rows_of(live, samples, str(number)) for number, samples in enumerate(said)]
+    alone = []
+    for samples in said:
+        live.reset()
+        alone.append(rows_of(live, samples, "a"))
+    np.testing.assert_array_equal(carried[0].low, alone[0].low)
+    for number in (1, 2):
+        wanted = whole[36 * number : 36 * number + 8]
+        near, far = (np.abs(rows[number][:8].low - wanted.low).mean() for rows in (carried, alone))
+        assert near < 0.5 * far
+        assert abs(carried[number].level[0] - wanted.level[0]) < abs(alone[number].level[0] - wanted.level[0])
 
 
 @pytest.mark.parametrize("lookahead", [0, 1, 2, 4, 8, None])
@@ -213,13 +267,14 @@ def test_equal_in_another_stream_and_after_a_reset(character: Character) -> None
     assert play() == first
 
 
-def test_memory_is_constant(character: Character) -> None:
-    live = character.performer()
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_memory_is_constant(character: Character, adaptive: bool) -> None:
+    live = character.performer(LiveOptions(adaptive=adaptive))
     rows = []
     for k in range(60):
         live.push(speech(2.0, seed=k), "a")
         drain(live)
-        rows.append(len(live._queue[0]._rows))  # type: ignore[attr-defined]
+        rows.append(sum(len(heard._rows) for heard in live._queue[0]._heard))  # type: ignore[attr-defined]
     assert max(rows[20:]) <= max(rows[:20])
 
 
@@ -232,8 +287,111 @@ def test_what_cannot_be_performed(character: Character) -> None:
         live.push(speech(0.1), "a")
     with pytest.raises(InputError, match="0 to 8"):
         LiveOptions(lookahead_nodes=9)
+    with pytest.raises(InputError, match="adaptive"):
+        LiveOptions(lookahead_nodes=None, adaptive=True)
     with pytest.raises(InputError, match="whole utterance"):
         LiveOptions(perform=PerformOptions(words="[]"))
+
+
+def test_adaptive_with_all_pushed_is_a_search_that_knows_all(character: Character) -> None:
+    said = {"a": speech(2.03), "b": speech(1.5, seed=1)}
+    live = character.performer(LiveOptions(adaptive=True))
+    rows = [rows_of(live, samples, name) for name, samples in said.items()]
+    n_rows, n_rest = len(rows[0]) + len(rows[1]), MAX_HEARD_NODES + 1
+    outlook = rows[0] + rows[1] + resting(n_rest, open_retrieval(character.pack).motion)
+    trust = np.concatenate([np.ones(n_rows), np.full(n_rest, OnlineOptions().trust)])  # rest is guessed
+    live.reset()
+    for name, samples in said.items():
+        live.push(samples, name)
+    live.flush()
+    steps = drain(live)
+    search = OnlineSearch(live._graph)
+    nodes = [search.begin(outlook, trust=trust)]
+    nodes += [search.advance(outlook[t:], trust=trust[t:]).node for t in range(len(steps) - 1)]
+    assert [step.node for step in steps] == nodes
+    assert_walkable(character, steps)
+    whole = speech_steps(open_retrieval(character.pack).embedding, said["a"])
+    np.testing.assert_array_equal(rows[0].low, whole.low)  # with all of it heard
+
+
+def test_adaptive_without_more_is_the_fixed_lookahead(character: Character) -> None:
+    samples = speech(4.0)
+    live = character.performer(LiveOptions(adaptive=True))
+    pushed, fixed = 0, performed(character.performer(), [samples])
+    for step in fixed[:20]:
+        live.push(samples[pushed : step.heard_samples - 1], "a")
+        assert live.next() is None  # it waits for no less
+        live.push(samples[step.heard_samples - 1 : step.heard_samples], "a")
+        pushed = step.heard_samples
+        assert live.next() == step
+
+
+@settings(deadline=None, max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(sizes=st.lists(st.sampled_from([160, 1600, 5000, 30_000]), min_size=1, max_size=30), seed=st.integers(0, 99))
+def test_adaptive_performs_every_frame_once(character: Character, sizes: list[int], seed: int) -> None:
+    samples = speech(3.01, seed)
+    live = character.performer(LiveOptions(adaptive=True))
+    steps = []
+    for chunk in chunks_of(samples, sizes):
+        live.push(chunk, "a")
+        steps.append(live.next() or live.idle())
+        live.take_back()
+        steps[-1] = live.next() or live.idle()
+    live.end_of_utterance()
+    steps += drain(live)
+    spoken = [step for step in steps if step.utterance]
+    assert [step.first_frame for step in spoken] == list(range(0, 4 * len(spoken), 4))
+    assert sum(step.n_frames for step in spoken) == frame_count(len(samples))
+    assert_walkable(character, steps)
+
+
+@pytest.fixture(scope="module")
+def spoken(tmp_path_factory: pytest.TempPathFactory) -> Character:
+    return open_character(make_worded_pack(tmp_path_factory.mktemp("words") / "anna.tango").path)
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_sentence_of_the_reference_is_performed_as_it_was(spoken: Character, adaptive: bool, whole: bool) -> None:
+    if adaptive and whole:
+        return
+    options = LiveOptions(None if whole else 2, False, adaptive=adaptive)
+    shares = []
+    for words in ([], said_from(20)):
+        live = spoken.performer(options)
+        steps = []
+        for number, chunk in enumerate(chunks_of(speech(6.0), [8000] * 12)):
+            live.push(chunk, "a")
+            if not number:
+                assert live.words(words, "a") == 0
+            steps += drain(live)
+        live.end_of_utterance()
+        steps += drain(live)
+        assert_walkable(spoken, steps)
+        shares.append(np.mean([step.node for step in steps[20:36]] == np.arange(SAID_FROM, SAID_FROM + 16)))
+    assert shares[1] > 0.7 > 0.4 > shares[0]
+
+
+def test_late_words_are_counted_and_change_nothing(spoken: Character) -> None:
+    live, plain = (spoken.performer(LiveOptions(idle=False)) for _ in range(2))
+    steps = []
+    for chunk in chunks_of(speech(6.0), [8000] * 12):
+        live.push(chunk, "a")
+        steps += drain(live)
+        late = [word for word in said_from(2) if int(word.start_s / NODE_S + 0.01) <= len(steps)]
+        assert live.words(late, "a") == len(late)
+    live.end_of_utterance()
+    assert steps + drain(live) == performed(plain, [speech(6.0)])
+    assert live.words(said_from(0), "a") == len(SENTENCE)  # it is over
+    assert live.words(said_from(0), "nobody") == len(SENTENCE)
+
+
+def test_a_pack_without_words_takes_none(character: Character) -> None:
+    live = character.performer()
+    live.push(speech(1.0), "a")
+    assert not live.takes_words
+    with pytest.raises(InputError, match="--words"):
+        live.words(said_from(0), "a")
 
 
 def test_nothing_said_is_nothing(character: Character) -> None:

@@ -23,6 +23,7 @@ from tango_rt.v1 import media_pb2, session_pb2
 from tests.helpers.drawn_sets import with_drawn
 from tests.helpers.fakes import make_pack
 from tests.helpers.live_server import speech
+from tests.helpers.spoken import SAID_FROM, make_worded_pack, said_from
 
 RATES = (8000, 16_000, 22_050, 44_100, 48_000)
 
@@ -393,3 +394,124 @@ def test_a_session_shows_no_late_transition_and_uses_what_drew_the_set(tmp_path:
     assert pack.drawn is not None and len(cuts) > 5 and cuts <= pack.drawn.numbers.keys()
     assert {frame.source.blender for frame in shown} == {0, media_pb2.BLENDER_CROSSFADE}
     assert session.stats().stats.transitions_late == session.stats().stats.transitions_computed == 0
+
+
+RATE_HZ = 16_000
+
+
+def words_of(step: int, name: str = "u") -> session_pb2.Words:
+    """The sentence of the reference, from a step on."""
+    at = [(word.text, round(word.start_s * RATE_HZ), round(word.end_s * RATE_HZ)) for word in said_from(step)]
+    return session_pb2.Words(
+        utterance_id=name, words=[session_pb2.Word(text=text, start_sample=a, end_sample=b) for text, a, b in at]
+    )
+
+
+@pytest.fixture(scope="module")
+def worded(tmp_path_factory: pytest.TempPathFactory) -> Opener:
+    folder = tmp_path_factory.mktemp("worded")
+    make_worded_pack(folder / "anna.tango")
+    return Opener(ServerConfig(characters=folder), CharacterStore(folder), None, Metrics(), paced_budget_s=100.0)
+
+
+def nodes_spoken(messages: list[Any]) -> list[int]:
+    return [f.source.node for f in of_kind(messages, "frame") if f.utterance_id and f.utterance_frame % 4 == 0]
+
+
+@pytest.mark.parametrize("early", [False, True])
+@pytest.mark.parametrize("named", ["u", ""])
+@pytest.mark.parametrize("fields", [{"pacing": session_pb2.PACING_FAST}, {}, {"whole_utterance": True}])
+def test_words_lead_to_the_gestures_that_went_with_them(
+    worded: Opener, fields: dict[str, Any], named: str, early: bool
+) -> None:
+    session = a_session(worded, **fields)
+    if early:
+        session.take_words(words_of(20, named))
+    say(session, speech(6.0), named)
+    if not early:
+        session.take_words(words_of(20, named))
+    close(session)
+    messages = list(play(session))
+    assert nodes_spoken(messages)[22:36] == list(range(SAID_FROM + 2, SAID_FROM + 16))
+    assert not of_kind(messages, "warning")
+
+
+def test_late_words_are_said_once_and_change_nothing(worded: Opener) -> None:
+    paths = []
+    for late in (False, True):
+        session = a_session(worded, lookahead=session_pb2.LOOKAHEAD_FIXED)
+        say(session, speech(4.0), "u")
+        messages: list[Any] = []
+        for step in range(20):
+            assert session.prepare()
+            messages += [message for _ in range(4) for message in session.show(0.0)]
+            if late:
+                said = words_of(step - 17)
+                del said.words[: max(17 - step, 0)]
+                session.take_words(said)
+        close(session)
+        messages += play(session)
+        if late:
+            session.take_words(words_of(0))  # of an utterance that is over
+        warnings = of_kind(messages, "warning")
+        assert [warning.reason for warning in warnings] == ["LATE_WORDS"] * late
+        paths.append(nodes_spoken(messages))
+    assert paths[0] == paths[1]
+
+
+def a_word(**fields: Any) -> session_pb2.Word:
+    return session_pb2.Word(**{"text": "a", "start_sample": 0, "end_sample": 9, **fields})
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("BAD_FIELD", [a_word(text="w" * 101)]),
+        ("BAD_FIELD", [a_word(start_sample=-1)]),
+        ("BAD_FIELD", [a_word(start_sample=10)]),
+        ("BAD_FIELD", [a_word(end_sample=2**63 - 1)]),
+        ("BAD_FIELD", [a_word()] * 1001),
+    ],
+)
+def test_words_that_cannot_be(worded: Opener, reason: str, words: list[session_pb2.Word]) -> None:
+    session = a_session(worded)
+    with pytest.raises(Refusal) as refused:
+        session.take_words(session_pb2.Words(words=words))
+    assert refused.value.reason == reason
+
+
+@pytest.mark.parametrize("names", [["u"] * 9, ["later"] * 2, [""] * 2, [f"u{k}" for k in range(17)]])
+def test_too_many_words(worded: Opener, names: list[str]) -> None:
+    """A thousand of an utterance, twenty more a second of its sound, and of sixteen utterances without sound."""
+    session = a_session(worded)
+    if names[0] == "u":
+        say(session, speech(4.0), "u")
+    with pytest.raises(Refusal) as refused:
+        for name in names:
+            session.take_words(session_pb2.Words(utterance_id=name, words=[a_word()] * 1000))
+    assert refused.value.reason == "TOO_MANY_WORDS"
+
+
+def test_a_character_without_words_takes_none(opener: Opener) -> None:
+    with pytest.raises(Refusal) as refused:
+        a_session(opener).take_words(words_of(0))
+    assert refused.value.reason == "WORDS_UNAVAILABLE"
+
+
+def test_adaptive_is_the_default_in_real_time_only(opener: Opener) -> None:
+    adaptive, fixed = session_pb2.LOOKAHEAD_ADAPTIVE, session_pb2.LOOKAHEAD_FIXED
+    fast = {"pacing": session_pb2.PACING_FAST}
+    asked = [({}, adaptive), ({"lookahead": fixed}, fixed), (fast, fixed), ({"whole_utterance": True}, fixed)]
+    for fields, wanted in asked:
+        assert a_plan(opener.server, **fields).to_config().lookahead == wanted
+    clip = plan_session(session_pb2.SessionConfig(character="anna", lookahead_nodes=2), opener.server, clip=True)
+    assert clip.to_config().lookahead == fixed
+
+
+def test_an_old_client_sends_what_it_always_sent() -> None:
+    """Field numbers of the protocol's first version, written by hand."""
+    config = session_pb2.SessionConfig.FromString(b"\x12\x04anna\x28\x02\x38\x03")
+    assert (config.character, config.pacing, config.lookahead_nodes) == ("anna", session_pb2.PACING_FAST, 3)
+    assert config.lookahead == session_pb2.LOOKAHEAD_UNSPECIFIED
+    request = session_pb2.StreamGesturesRequest.FromString(b"\x32\x02\x08\x07")
+    assert request.ping.number == 7

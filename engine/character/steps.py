@@ -15,17 +15,16 @@ from engine.features.speech import N_COLUMNS, SMOOTH_ENERGY, SPEAKING, SpeechFea
 from engine.motion_graph.costs import SpeechSteps
 from engine.timebase import FRAMES_PER_NODE, node_count
 
-__all__ = ["SpeechListener", "motion_level", "node_rows", "speech_steps"]
+__all__ = ["SpeechListener", "StepListener", "motion_level", "node_rows", "speech_steps"]
 
 LEVEL_FRAMES = 64  # on each side: the window of the paper
 LEVEL_MEAN, LEVEL_SD = -0.75, 0.45  # of smoothed energy averaged over a window, from 14 recordings
 
 
-class SpeechListener:
-    """Samples in, steps out, streaming; a step never depends on how the samples were divided into chunks."""
+class StepListener:
+    """Samples and their rows in, steps out, streaming; a step never depends on how they were divided into chunks."""
 
     def __init__(self, embedding: Embedding) -> None:
-        self._hearing = SpeechFeatures()
         self._listener = embedding.listen()
         self._lookahead = embedding.lookahead_frames
         self._rows = np.empty((0, N_COLUMNS), np.float32)
@@ -33,17 +32,18 @@ class SpeechListener:
         self._features: Features | None = None  # of frames whose step is not out yet
         self._n_steps = 0
 
-    def push(self, samples: np.ndarray) -> SpeechSteps:
-        """The next 16 kHz samples, float32 (n,) -> the steps that became final. Raises InputError for NaN."""
-        rows = self._hearing.push(samples)
+    def push(self, samples: np.ndarray, rows: np.ndarray) -> SpeechSteps:
+        """The next 16 kHz samples, float32 (n,), and the rows of engine.features.speech that became final with them.
+
+        Returns the steps that became final.
+        """
         features = self._hear(rows, self._listener.push(samples, rows))
         n_rows = self._first_row + len(self._rows)
         n_final = min(self._n_steps * FRAMES_PER_NODE + len(features.low), n_rows - self._lookahead)
         return self._advance(features, max(n_final // FRAMES_PER_NODE, self._n_steps))
 
-    def flush(self) -> SpeechSteps:
-        """End of speech: the steps still due; node_count(frames) steps in all."""
-        rows = self._hearing.flush()
+    def flush(self, rows: np.ndarray) -> SpeechSteps:
+        """End of speech, and the rows still due: the steps still due; node_count(frames) steps in all."""
         self._features = self._hear(rows, self._listener.push(np.empty(0, np.float32), rows))
         features = self._hear(rows[:0], self._listener.flush())
         return self._advance(features, node_count(self._first_row + len(self._rows)))
@@ -75,6 +75,22 @@ class SpeechListener:
         self._n_steps = end
         level = ndtr((loudness - LEVEL_MEAN) / LEVEL_SD)
         return SpeechSteps(low, high, level.astype(np.float32), speaking.astype(np.float32))
+
+
+class SpeechListener:
+    """Samples in, steps out, streaming; a step never depends on how the samples were divided into chunks."""
+
+    def __init__(self, embedding: Embedding) -> None:
+        self._hearing = SpeechFeatures()
+        self._listener = StepListener(embedding)
+
+    def push(self, samples: np.ndarray) -> SpeechSteps:
+        """The next 16 kHz samples, float32 (n,) -> the steps that became final. Raises InputError for NaN."""
+        return self._listener.push(samples, self._hearing.push(samples))
+
+    def flush(self) -> SpeechSteps:
+        """End of speech: the steps still due; node_count(frames) steps in all."""
+        return self._listener.flush(self._hearing.flush())
 
 
 def speech_steps(embedding: Embedding, samples: np.ndarray) -> SpeechSteps:

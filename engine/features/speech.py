@@ -2,8 +2,11 @@
 
 The rows depend only on the samples, never on how they were divided into chunks: every step below works frame by frame
 in a fixed order, so a live session and an offline render get the same bits. All levels are relative to what was heard
-of this speaker so far: a microphone ten times louder gives the same rows.
+of this speaker so far: a microphone ten times louder gives the same rows. What was learned of a speaker may be carried
+into the next stretch of speech, which is then heard well from its first frame on.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -27,6 +30,7 @@ from engine.features.kernels.speech import (
     Bands,
     Smoothing,
     band_levels,
+    carried_state,
     new_state,
     speech_rows,
 )
@@ -48,6 +52,7 @@ __all__ = [
     "SMOOTH_ENERGY",
     "SMOOTH_ENERGY_RATE",
     "SPEAKING",
+    "Speaker",
     "SpeechFeatures",
     "speech_features",
 ]
@@ -80,17 +85,30 @@ _HANN = np.hanning(WINDOW + 1)[:-1]
 _MEL_BANDS = _bands()
 
 
+@dataclass(frozen=True, eq=False)
+class Speaker:
+    """What was learned of a speaker and the room: levels, pitch, and how they vary; no sound."""
+
+    state: np.ndarray  # of engine.features.kernels.speech
+
+
 class SpeechFeatures:
     """Speech in, rows out: one stretch of 16 kHz speech in chunks of any size, in constant memory."""
 
-    def __init__(self) -> None:
-        self._state = new_state()
+    def __init__(self, speaker: Speaker | None = None) -> None:
+        """speaker: as learned from earlier speech; None: not heard yet."""
+        self._state = new_state() if speaker is None else speaker.state.copy()
         self._samples = np.zeros(LOOKBACK_SAMPLES, np.float32)  # silence before the beginning
         self._first_sample = -LOOKBACK_SAMPLES  # position of self._samples[0]
         self._levels = np.empty((0, BANDS + N_BANDS))
         self._n_samples = 0
         self._n_levels = 0
         self._n_rows = 0
+
+    @property
+    def speaker(self) -> Speaker:
+        """What is known of the speaker now, for the next stretch: older speech counts less there."""
+        return Speaker(carried_state(self._state))
 
     def push(self, samples: np.ndarray) -> np.ndarray:
         """The next samples, float32 (n,), full scale 1 -> the rows that became final, float32 (m, N_COLUMNS).

@@ -1,6 +1,7 @@
 """Path search while speech is still arriving: one node at a time, never revised by later speech.
 
-Before every node the exact best plan is made over the known rows of speech, and its first step is taken. The costs are
+Before every node the best plan is made over the known rows of speech, and its first step is taken: the exact best one,
+unless the options of the graph bound the states that a plan over many rows may keep. The costs are
 those of the exact search (engine.motion_graph.costs, engine.motion_graph.search, engine.motion_graph.variety). Beyond
 the last known row, costs are estimated:
 
@@ -24,13 +25,15 @@ import numpy as np
 from engine.errors import InputError
 from engine.motion_graph.costs import SpeechSteps
 from engine.motion_graph.kernels.online import beginnings, plan
-from engine.motion_graph.kernels.tables import History, Outlook, Scratch, Starts
+from engine.motion_graph.kernels.tables import Bonus, History, Outlook, Scratch, Starts
 from engine.motion_graph.online_graph import OnlineGraph, fixed
 from engine.motion_graph.variety import NEAR_NODES, SAME_MOMENT_STEPS
 
-__all__ = ["Decision", "OnlineSearch"]
+__all__ = ["NO_BONUS", "Decision", "OnlineSearch"]
 
 _BEGINNINGS = 64  # candidates for the first node
+_WORD_STATES = 128  # most_states of a plan that is longer for words whose sound is not known yet
+NO_BONUS = Bonus(fixed(np.zeros(1), np.int64), fixed(np.empty(0), np.int32), fixed(np.empty(0), np.float32))
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class OnlineSearch:
             price=np.zeros(nodes),
             price_mark=np.zeros(nodes, np.int64),
             shown_at=np.full(nodes, -1, np.int64),
+            bonus=np.zeros(nodes, np.float32),
             counter=np.zeros(1, np.int64),
         )
         self._undo: tuple[int | None, int, int] | None = None
@@ -65,12 +69,14 @@ class OnlineSearch:
         self.dwell = prepared.depth
         self.n_steps = 0
 
-    def begin(self, outlook: SpeechSteps) -> int:
+    def begin(self, outlook: SpeechSteps, bonus: Bonus = NO_BONUS, trust: np.ndarray | None = None) -> int:
         """The first node: the start of the best plan from the nodes that fit the first row best. outlook: the row of
-        its step, and later ones."""
+        its step, and later ones. bonus: what nodes save, by step of the outlook; its nodes are of this graph.
+        trust (R,): the share of the similarities of each row that remains once everything is heard; None: as in the
+        options."""
         graph = self._graph
-        heard = self._heard(outlook)
-        totals = beginnings(graph.tables, heard, graph.kept)
+        heard = self._heard(outlook, bonus, trust)
+        totals = beginnings(graph.tables, heard, self._scratch, graph.kept)
         likely = np.sort(graph.kept[np.argsort(totals, kind="stable")[:_BEGINNINGS]])
         starts = Starts(likely, np.full(len(likely), graph.depth, np.int32), to_pay=True)
         nodes, _ = self._plan(heard, starts, self.n_steps)
@@ -86,11 +92,11 @@ class OnlineSearch:
         """The best node to be at and to go on from while nobody speaks."""
         return self._graph.rest_node
 
-    def advance(self, outlook: SpeechSteps) -> Decision:
+    def advance(self, outlook: SpeechSteps, bonus: Bonus = NO_BONUS, trust: np.ndarray | None = None) -> Decision:
         """Decide the next node. outlook: row 0 belongs to the current node's step, which is fixed; later rows follow,
-        and those beyond lookahead_nodes are ignored."""
+        and those beyond lookahead_nodes are ignored. bonus, trust: as for begin."""
         starts = Starts(np.array([self._decided], np.int32), np.array([self.dwell], np.int32), to_pay=False)
-        nodes, dwells = self._plan(self._heard(outlook), starts, self.n_steps - 1)
+        nodes, dwells = self._plan(self._heard(outlook, bonus, trust), starts, self.n_steps - 1)
         if nodes[0] < 0:
             self._commit(self.rest_node(), self._graph.depth)
             return Decision(self._decided, False, ())
@@ -139,7 +145,7 @@ class OnlineSearch:
         self.node, self.dwell = node, dwell
         self.n_steps += 1
 
-    def _heard(self, outlook: SpeechSteps) -> Outlook:
+    def _heard(self, outlook: SpeechSteps, bonus: Bonus, trust: np.ndarray | None) -> Outlook:
         """The rows used, and what is expected after them."""
         graph, options = self._graph, self._graph.options
         rows = outlook[: options.lookahead_nodes + 1]
@@ -148,15 +154,19 @@ class OnlineSearch:
                 f"speech of shape {rows.low.shape} and {rows.high.shape}; "
                 f"expected one row or more of {graph.widths[0]} and {graph.widths[1]} numbers"
             )
+        n_planned = max(options.plan_nodes, _last_step(bonus))
+        longer = n_planned > max(options.plan_nodes, len(rows) - 1)
         return Outlook(
             low=fixed(rows.low, np.float32),
             high=fixed(rows.high, np.float32),
             level=fixed(rows.level, np.float32),
             speaking=fixed(rows.speaking, np.float32),
-            n_guessed=max(options.plan_nodes - (len(rows) - 1), 0),
-            trust=options.trust,
+            n_guessed=max(n_planned - (len(rows) - 1), 0),
+            trust=fixed(np.full(len(rows), options.trust) if trust is None else trust[: len(rows)], np.float64),
             keeps=graph.keeps,
             repeat_keep=options.repeat_keep,
+            most_states=options.most_states or (_WORD_STATES if longer else 0),
+            bonus=bonus,
         )
 
     def _plan(self, heard: Outlook, starts: Starts, step: int) -> tuple[np.ndarray, np.ndarray]:
@@ -164,3 +174,8 @@ class OnlineSearch:
         history = History(self._shown, self.n_steps, graph.reach, graph.repeated_cost, SAME_MOMENT_STEPS, NEAR_NODES)
         nodes, dwells = plan(graph.tables, heard, history, self._scratch, step, starts)
         return nodes, dwells
+
+
+def _last_step(bonus: Bonus) -> int:
+    """The last step with a bonus: a gesture that went with a word must be reached in time."""
+    return int(np.searchsorted(bonus.start, bonus.start[-1]) - 1) if len(bonus.node) else 0

@@ -1,6 +1,7 @@
 """A motion graph prepared for the search of engine.motion_graph.online: everything that does not depend on speech."""
 
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -46,6 +47,9 @@ class OnlineOptions:
     """Share of stretches that go on for another node: expected repetitions are weighted by it."""
     discount: float = 0.97
     """Of values, per node; 0: nothing after the plan counts."""
+    most_states: int = 0
+    """Of each step of a plan so many states are kept, and so many cuts tried (engine.motion_graph.kernels.pruning); 0:
+    all, and a plan is exact. It is exact anyway while fewer are reached."""
     idle_cut: float = 2.0
     """Extra cost of a cut in silence, times how near to rest it begins: such cuts gain nothing."""
     idle_repeat: float = 0.05
@@ -95,6 +99,13 @@ class OnlineGraph:
         self.repeated_cost = fixed(shown_away, np.float32)
         idling = nodes.usual_silence + self.tables.value_silence[-1]
         self.rest_node = int(self.kept[np.argmin(idling[self.kept])])
+
+    def ahead(self, lookahead_nodes: int, most_states: int = 0) -> "OnlineGraph":
+        """The same graph, searched with another look-ahead and bound. Raises InputError as OnlineOptions do."""
+        other = copy.copy(self)
+        other.options = replace(self.options, lookahead_nodes=lookahead_nodes, most_states=most_states)
+        _check_options(other.options)
+        return other
 
     def _values(self, edges: Edges, mean_costs: np.ndarray) -> np.ndarray:
         """float64 (min_dwell, N): what going on costs from each state."""
@@ -165,6 +176,12 @@ def _check(
         raise InputError("the graph keeps no node")
     if search.min_dwell < 2:
         raise InputError(f"min_dwell is {search.min_dwell}; two cuts need 2 nodes or more between them")
+    _check_options(options)
+
+
+def _check_options(options: OnlineOptions) -> None:
+    if options.most_states < 0:
+        raise InputError(f"{options.most_states} states of a plan; expected 1 or more, or 0 for all")
     if options.lookahead_nodes < 0 or options.plan_nodes < 1:
         raise InputError(
             f"a look-ahead of {options.lookahead_nodes} nodes, plans of {options.plan_nodes}; expected at least 0 and 1"

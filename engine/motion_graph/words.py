@@ -7,8 +7,9 @@ import json
 import math
 import unicodedata
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -16,7 +17,19 @@ from scipy.sparse import csr_array
 from engine.errors import InputError
 from engine.timebase import FPS, FRAMES_PER_NODE
 
-__all__ = ["KeywordOptions", "Word", "keyword_bonus", "parse_words"]
+__all__ = [
+    "MAX_TIME_S",
+    "MAX_WORD_CHARS",
+    "NO_MATCHES",
+    "KeywordOptions",
+    "Keywords",
+    "Matches",
+    "Word",
+    "keyword_bonus",
+    "parse_words",
+    "step_of",
+    "words_text",
+]
 
 MAX_JSON_CHARS = 32 << 20
 MAX_WORDS = 200_000
@@ -57,6 +70,17 @@ class KeywordOptions:
     most_occurrences: int = 12  # a word that occurs more often in the reference does not identify a place
 
 
+class Matches(NamedTuple):
+    """Bonuses by step and node, in no order; of a node twice in a step, the largest counts."""
+
+    step: np.ndarray  # int64 (B,)
+    node: np.ndarray  # int32 (B,)
+    value: np.ndarray  # float32 (B,), above 0
+
+
+NO_MATCHES = Matches(np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.float32))
+
+
 def parse_words(text: str, duration_s: float = MAX_TIME_S) -> tuple[Word, ...]:
     """Word timings from JSON text: a list, {"words": list} or a recogniser's segments with words.
 
@@ -72,6 +96,12 @@ def parse_words(text: str, duration_s: float = MAX_TIME_S) -> tuple[Word, ...]:
         raise InputError(f"{len(entries)} words, at most {MAX_WORDS} are allowed")
     words = [_word(entry, number, duration_s) for number, entry in enumerate(entries)]
     return tuple(sorted(words, key=lambda word: word.start_s))
+
+
+def words_text(words: Sequence[Word], duration_s: float) -> str:
+    """Words that start within a recording, as parse_words reads them."""
+    within = [word for word in words if word.start_s <= duration_s]
+    return json.dumps([{"word": word.text, "start": word.start_s, "end": word.end_s} for word in within])
 
 
 def _entries(content: Any) -> list[Any]:
@@ -113,6 +143,47 @@ def _key(text: str) -> str:
     return "".join(letter for letter in folded if letter.isalnum())
 
 
+class Keywords:
+    """Where a reference says which words: prepared once, for any speech."""
+
+    def __init__(
+        self,
+        reference: tuple[Word, ...],
+        node_start_s: np.ndarray,
+        clip_start: np.ndarray,
+        options: KeywordOptions | None = None,
+    ) -> None:
+        """node_start_s (N,): when each node starts in the recording of the reference words, NaN for nodes of another
+        one. clip_start (clips + 1,): the first node of each clip."""
+        self.options = options or KeywordOptions()
+        self.n_nodes = len(node_start_s)
+        self._said = _places(reference, node_start_s, self.options.most_occurrences)
+        clip = np.repeat(np.arange(len(clip_start) - 1), np.diff(clip_start))
+        self._first, self._last = clip_start[clip], clip_start[clip + 1] - 1  # nodes of the clip of a node
+
+    def nodes(self, word: Word) -> list[int]:
+        """The nodes where the reference says it."""
+        return self._said.get(_key(word.text), [])
+
+    def matches(self, steps: np.ndarray, nodes: np.ndarray, first: int, end: int) -> Matches:
+        """The bonuses in steps first .. end - 1 of words said at `steps`, (W,), and by the reference at `nodes`, (W,).
+
+        A bonus runs along the diagonal through the step and the node, within the clip, so that the gesture is played in
+        step with the word.
+        """
+        reach = self.options.reach
+        ahead = np.arange(-reach, reach + 1)
+        at, on = steps[:, None] + ahead, nodes[:, None] + ahead
+        fade = np.broadcast_to(self.options.weight * (1 - np.abs(ahead) / (reach + 1)), at.shape)
+        within = (first <= at) & (at < end) & (self._first[nodes][:, None] <= on) & (on <= self._last[nodes][:, None])
+        return Matches(at[within], on[within].astype(np.int32), fade[within].astype(np.float32))
+
+
+def step_of(word: Word) -> int:
+    """The step in which a word starts."""
+    return math.floor(word.start_s * FPS / FRAMES_PER_NODE)
+
+
 def keyword_bonus(
     speech: tuple[Word, ...],
     reference: tuple[Word, ...],
@@ -123,26 +194,18 @@ def keyword_bonus(
 ) -> csr_array:
     """The bonus to subtract from node costs, sparse float32 (n_steps, N): costs[a:b] -= bonus[a:b].toarray().
 
-    `node_start_s` (N,): when each node starts in the recording of the reference words, NaN for nodes of another one. A
-    bonus runs along the diagonal through the step and the node where a word is said, within the clip, so that the
-    gesture is played in step with the word. If several words overlap, the largest bonus counts.
+    Arguments as for Keywords. If several words overlap, the largest bonus counts.
     """
-    options = options or KeywordOptions()
-    said = _places(reference, node_start_s, options.most_occurrences)
-    clip_of = np.repeat(np.arange(len(clip_start) - 1), np.diff(clip_start))
-    best: dict[tuple[int, int], float] = {}
-    for word in speech:
-        at = math.floor(word.start_s * FPS / FRAMES_PER_NODE)
-        for node in said.get(_key(word.text), ()):
-            first, last = clip_start[clip_of[node]], clip_start[clip_of[node] + 1]
-            for k in range(-options.reach, options.reach + 1):
-                if 0 <= at + k < n_steps and first <= node + k < last:
-                    bonus = options.weight * (1 - abs(k) / (options.reach + 1))
-                    place = (at + k, int(node + k))
-                    best[place] = max(best.get(place, 0.0), bonus)
-    steps, nodes = np.array(list(best), dtype=np.int64).reshape(-1, 2).T
-    values = np.fromiter(best.values(), np.float32, len(best))
-    return csr_array((values, (steps, nodes)), shape=(n_steps, len(node_start_s)))
+    keywords = Keywords(reference, node_start_s, clip_start, options)
+    pairs = [(step_of(word), node) for word in speech for node in keywords.nodes(word)]
+    steps, nodes = np.array(pairs, np.int64).reshape(-1, 2).T
+    found = keywords.matches(steps, nodes, 0, n_steps)
+    order = np.lexsort((-found.value, found.node, found.step))
+    place = found.step[order] * keywords.n_nodes + found.node[order]
+    best = order[np.concatenate([[True], np.diff(place) > 0])] if len(order) else order
+    return csr_array(
+        (found.value[best], (found.step[best], found.node[best])), shape=(n_steps, keywords.n_nodes), dtype=np.float32
+    )
 
 
 def _places(reference: tuple[Word, ...], node_start_s: np.ndarray, most: int) -> dict[str, list[int]]:

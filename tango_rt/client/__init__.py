@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tango_rt.client.measurements import Measurements
     from tango_rt.client.options import SessionOptions
     from tango_rt.client.plain import Client, Session
+    from tango_rt.client.spoken import SpokenWord
 
 __all__ = [
     "AsyncClient",
@@ -34,6 +35,7 @@ __all__ = [
     "ServerError",
     "Session",
     "SessionOptions",
+    "SpokenWord",
     "TangoError",
 ]
 
@@ -48,6 +50,7 @@ _PLACES = {
     "ServerError": "errors",
     "Session": "plain",
     "SessionOptions": "options",
+    "SpokenWord": "spoken",
     "TangoError": "errors",
 }
 

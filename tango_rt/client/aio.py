@@ -1,7 +1,7 @@
 """The client for asyncio: iterate over a session in one task, send from any."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Any
@@ -18,6 +18,7 @@ from tango_rt.client.outbox import Outbox, Request
 from tango_rt.client.patience import Patience
 from tango_rt.client.route import Route, route_to
 from tango_rt.client.samples import Samples, audio_bytes
+from tango_rt.client.spoken import SpokenWord, word_messages
 from tango_rt.v1 import service_pb2, service_pb2_grpc, session_pb2
 
 __all__ = ["AsyncClient", "AsyncSession"]
@@ -169,6 +170,14 @@ class AsyncSession:
             await self._send(message)
             self.measurements.sent_audio()
         return True
+
+    async def words(self, words: Sequence[SpokenWord], utterance: str = "") -> None:
+        """When words of an utterance are spoken; best before or with their sound. utterance: else the open one.
+
+        Raises InputError for words that no server accepts, ServerError later if the character has no words.
+        """
+        for message in word_messages(words, utterance):
+            await self._send(message)
 
     async def end_of_utterance(self, utterance: str = "") -> None:
         await self._send(Request(end_of_utterance=session_pb2.EndOfUtterance(utterance_id=utterance)))

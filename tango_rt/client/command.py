@@ -67,7 +67,13 @@ def _add_speaking(parser: argparse.ArgumentParser, speech: argparse.Action) -> N
 def _add_performance(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("the performance")
     add_lookahead(group, "as set in the server")
+    group.add_argument(
+        "--fixed",
+        action="store_true",
+        help="do not use what arrived beyond the look-ahead: the result then does not depend on when it arrived",
+    )
     group.add_argument("--whole", action="store_true", help="hear everything first, as 'tango-rt render' does")
+    group.add_argument("--words", type=Path, metavar="JSON", help="word timings of the speech, for keyword matches")
     add_retrieval(group)
     add_seed(group)
     add_blender(group, default="what drew the transitions of the character")
@@ -118,6 +124,7 @@ def _options(arguments: argparse.Namespace) -> "SendOptions":
         pacing="fast" if arguments.fast else "realtime",
         lookahead_nodes=arguments.lookahead,
         whole_utterance=arguments.whole,
+        lookahead="fixed" if arguments.fixed else None,
         blender=arguments.blender,
         retrieval=arguments.retrieval,
         seed=arguments.seed,
@@ -130,6 +137,7 @@ def _options(arguments: argparse.Namespace) -> "SendOptions":
         idle_s=arguments.idle,
         interrupt_at_s=arguments.interrupt_at,
         interrupt_mode=arguments.interrupt_mode,
+        words=arguments.words,
         pack=arguments.pack,
     )
 

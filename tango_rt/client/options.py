@@ -9,11 +9,12 @@ from google.protobuf.duration_pb2 import Duration
 from tango_rt.client.errors import InputError
 from tango_rt.v1 import media_pb2, session_pb2
 
-__all__ = ["AudioCoding", "InterruptMode", "SessionOptions", "State", "VideoCoding"]
+__all__ = ["AudioCoding", "InterruptMode", "LookaheadMode", "SessionOptions", "State", "VideoCoding"]
 
 AudioCoding = Literal["s16", "float32"]
 VideoCoding = Literal["h264", "jpeg", "rgb24", "i420", "reference"]
 InterruptMode = Literal["rest", "cut"]
+LookaheadMode = Literal["fixed", "adaptive"]
 State = Literal["idle", "listening", "speaking"]
 
 AUDIO_ENCODINGS = {
@@ -22,6 +23,11 @@ AUDIO_ENCODINGS = {
 }
 PACINGS = {"realtime": session_pb2.PACING_REALTIME, "fast": session_pb2.PACING_FAST}
 LATE_POLICIES = {"drop": session_pb2.LATE_POLICY_DROP, "block": session_pb2.LATE_POLICY_BLOCK}
+LOOKAHEADS = {
+    None: session_pb2.LOOKAHEAD_UNSPECIFIED,
+    "fixed": session_pb2.LOOKAHEAD_FIXED,
+    "adaptive": session_pb2.LOOKAHEAD_ADAPTIVE,
+}
 INTERRUPT_MODES = {
     "rest": session_pb2.Interrupt.MODE_TRANSITION_TO_IDLE,
     "cut": session_pb2.Interrupt.MODE_CUT,
@@ -52,6 +58,7 @@ class SessionOptions:
     timings: bool = False
     late_policy: Literal["drop", "block"] = "drop"
     stats_period_s: float | None = None
+    lookahead: LookaheadMode | None = None
     request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
 
     def to_config(self) -> session_pb2.SessionConfig:
@@ -76,6 +83,7 @@ class SessionOptions:
             audio_echo=self.audio_echo,
             timings=self.timings,
             late_policy=LATE_POLICIES[self.late_policy],
+            lookahead=LOOKAHEADS[self.lookahead],
         )
         if self.idle is not None:
             config.idle = self.idle

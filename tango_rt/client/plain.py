@@ -1,7 +1,7 @@
 """The client without asyncio: iterate over a session in one thread, send from any."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
@@ -18,6 +18,7 @@ from tango_rt.client.outbox import Outbox, Request
 from tango_rt.client.patience import Patience, watched
 from tango_rt.client.route import Route, route_to
 from tango_rt.client.samples import Samples, audio_bytes
+from tango_rt.client.spoken import SpokenWord, word_messages
 from tango_rt.v1 import service_pb2, service_pb2_grpc, session_pb2
 
 __all__ = ["Client", "Session"]
@@ -174,6 +175,14 @@ class Session:
                 self._put(message)
             self.measurements.sent_audio()
         return True
+
+    def words(self, words: Sequence[SpokenWord], utterance: str = "") -> None:
+        """When words of an utterance are spoken; best before or with their sound. utterance: else the open one.
+
+        Raises InputError for words that no server accepts, ServerError later if the character has no words.
+        """
+        for message in word_messages(words, utterance):
+            self._send(message)
 
     def end_of_utterance(self, utterance: str = "") -> None:
         self._send(Request(end_of_utterance=session_pb2.EndOfUtterance(utterance_id=utterance)))

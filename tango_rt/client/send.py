@@ -2,9 +2,10 @@
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from engine.character.pack import CharacterPack
 from engine.errors import BackendError, InputError
+from engine.motion_graph.words import parse_words
 from engine.timebase import FPS, SAMPLE_RATE, frame_count
 from tango_rt.client.channel import ConnectOptions
 from tango_rt.client.errors import ServerError, ended_early
@@ -22,12 +24,14 @@ from tango_rt.client.plain import Client, Session
 from tango_rt.client.receiver import Receiver, SendResult
 from tango_rt.client.sound import SOUND_RATE, Echo, Sound, Speech
 from tango_rt.client.speaker import Speaker
+from tango_rt.client.spoken import SpokenWord
 from tango_rt.media.container import MAX_HOURS
 from tango_rt.media.pipes import make_rereadable
 from tango_rt.progress import OnProgress, Stage, silent
 from tango_rt.sound.audio import Warn, audio_blocks, check_audible, discard_warning
 from tango_rt.v1 import media_pb2, session_pb2
 from tango_rt.video.mp4 import Mp4Writer
+from tango_rt.words import read_words
 
 __all__ = ["SendOptions", "SendResult", "send"]
 
@@ -46,6 +50,7 @@ class SendOptions:
     idle_s: float | None = None  # seconds of rest before and after the speech; None: the speech alone
     interrupt_at_s: float | None = None  # seconds into the speech; None: not at all
     interrupt_mode: InterruptMode = "rest"
+    words: Path | None = None  # word timings of the speech
     pack: Path | None = None  # with the pictures that references point to
 
 
@@ -82,6 +87,7 @@ def _send(
     pack = None if options.pack is None else CharacterPack.open(options.pack)
     source = Microphone(rate_hz) if speech is None else _read(speech, rate_hz, warn)
     sound: Sound = Echo() if speech is None or echoes else Speech(speech)
+    words = () if isinstance(source, Microphone) else _spoken(options.words, len(source), rate_hz)
     total = None if isinstance(source, Microphone) else _expected_frames(len(source), rate_hz, options)
     failure: BackendError | None = None
     with Client(target, _patient(options.connect, total)) as client, client.stream(asked) as session:
@@ -91,7 +97,7 @@ def _send(
             with Stage(on_progress, "receiving", total, "frames") as stage:
                 receiver = Receiver(writer, pictures, sound, stage.advance)
                 try:
-                    stopped = _exchange(session, source, receiver, options)
+                    stopped = _exchange(session, source, receiver, options, words)
                 except BackendError as error:
                     if not receiver.any:
                         raise
@@ -121,6 +127,8 @@ def _check(speech: Path | None, output: Path, options: SendOptions) -> None:
         raise InputError("a microphone, --live and --idle run in real time: leave out --fast")
     if speech is None and options.live:
         raise InputError("a microphone is live already: leave out --live")
+    if speech is None and options.words is not None:
+        raise InputError("what a microphone will hear has no word timings yet: leave out --words")
     if options.session.video_encoding == "reference" and options.pack is None:
         raise InputError("references point to pictures of a pack: name the pack (--pack)")
 
@@ -138,13 +146,25 @@ def _read(speech: Path, rate_hz: int, warn: Warn) -> np.ndarray:
     return samples
 
 
+def _spoken(file: Path | None, n_samples: int, rate_hz: int) -> tuple[SpokenWord, ...]:
+    """Rounded up, so that no word gets into the node before its own."""
+    words = () if file is None else parse_words(read_words(file), n_samples / rate_hz)
+    return tuple(SpokenWord(one.text, ceil(one.start_s * rate_hz), ceil(one.end_s * rate_hz)) for one in words)
+
+
 def _expected_frames(n_samples: int, rate_hz: int, options: SendOptions) -> int:
     return frame_count(n_samples * SAMPLE_RATE // rate_hz) + round(2 * FPS * (options.idle_s or 0))
 
 
-def _exchange(session: Session, source: np.ndarray | Microphone, receiver: Receiver, options: SendOptions) -> bool:
-    """Speak and receive until the end. Returns whether Ctrl-C ended it early."""
-    speaker = Speaker(session, source, options.live)
+def _exchange(
+    session: Session,
+    source: np.ndarray | Microphone,
+    receiver: Receiver,
+    options: SendOptions,
+    words: Sequence[SpokenWord],
+) -> bool:
+    """Speak and receive until the end. words: of the speech. Returns whether Ctrl-C ended it early."""
+    speaker = Speaker(session, source, options.live, words)
     performance = _Performance(session, speaker, receiver, options)
     try:
         # Ctrl-C is also how a microphone is ended

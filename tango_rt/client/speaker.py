@@ -2,13 +2,14 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from tango_rt.client.errors import ServerError
 from tango_rt.client.microphone import Microphone
 from tango_rt.client.plain import Session
+from tango_rt.client.spoken import SpokenWord
 
 __all__ = ["Speaker"]
 
@@ -19,8 +20,12 @@ _UTTERANCE = "speech"  # named, so that what arrives after an interrupt is recog
 class Speaker:
     """Speaks one utterance. A failure here ends the session and is raised by check()."""
 
-    def __init__(self, session: Session, source: np.ndarray | Microphone, live: bool) -> None:
-        """source: float32 (n,) samples at the session's rate. live: send 20 ms of them every 20 ms."""
+    def __init__(
+        self, session: Session, source: np.ndarray | Microphone, live: bool, words: Sequence[SpokenWord] = ()
+    ) -> None:
+        """source: float32 (n,) samples at the session's rate. live: send 20 ms of them every 20 ms. words: sent before
+        them."""
+        self._words = words
         self._session = session
         self._source = source
         self._live = live
@@ -53,6 +58,7 @@ class Speaker:
 
     def _run(self) -> None:
         try:
+            self._session.words(self._words, _UTTERANCE)
             if isinstance(self._source, Microphone):
                 with self._source as blocks:
                     complete = self._say(blocks)

@@ -1,11 +1,12 @@
 """The live object: speech in, steps of 4 frames out, endlessly. Pure state: no clock, no files, no threads.
 
 A caller with a clock asks for `next() or idle()` every 4 frames; a caller with a file for `next()` until it is None.
-The output depends on the samples and the order of these calls, never on how the samples were cut into chunks.
+The output depends on the samples and the order of these calls, never on how the samples were cut into chunks; with an
+adaptive look-ahead it also depends on how many samples had been pushed before each call.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -14,13 +15,16 @@ import numpy as np
 from engine.character.perform import Performance, PerformOptions
 from engine.character.retrieval import Retrieval
 from engine.errors import InputError
+from engine.features.speech import Speaker
 from engine.motion_graph.costs import resting
 from engine.motion_graph.graph import Cut
 from engine.motion_graph.online import Decision, OnlineSearch
 from engine.motion_graph.online_graph import OnlineGraph
+from engine.motion_graph.words import Keywords, Word
 from engine.timebase import FRAMES_PER_NODE, frame_count, frame_start
 from tango_rt.options import DEFAULT_LOOKAHEAD_NODES, MAX_LOOKAHEAD_NODES
 from tango_rt.pipeline.utterance import (
+    Lookahead,
     Planner,
     StreamedUtterance,
     Utterance,
@@ -33,17 +37,21 @@ __all__ = ["LiveOptions", "LivePerformer", "Step"]
 
 @dataclass(frozen=True)
 class LiveOptions:
-    """Raises InputError for a look-ahead out of range, or one given with words or the official search."""
+    """Raises InputError for a look-ahead out of range, or one given with words or the official search, or an adaptive
+    one of whole utterances."""
 
     lookahead_nodes: int | None = DEFAULT_LOOKAHEAD_NODES  # on top of the audio analysis; None: the whole utterance
     idle: bool = True  # whether steps without speech come between utterances
     drawn_only: bool = False  # take only cuts of the pack's drawn set, if it has one
     perform: PerformOptions = field(default_factory=PerformOptions)
+    adaptive: bool = False  # decide with all that was heard, up to MAX_HEARD_NODES; at least with lookahead_nodes
 
     def __post_init__(self) -> None:
         nodes = self.lookahead_nodes
         if nodes is not None and not 0 <= nodes <= MAX_LOOKAHEAD_NODES:
             raise InputError(f"a look-ahead of {nodes} nodes: wanted 0 to {MAX_LOOKAHEAD_NODES}")
+        if nodes is None and self.adaptive:
+            raise InputError("whole utterances are heard before they begin: they have no adaptive look-ahead")
         if nodes is not None and (self.perform.words is not None or self.perform.search == "official"):
             raise InputError("word timings and the official search need the whole utterance: do not set a look-ahead")
 
@@ -83,12 +91,22 @@ class _Undo(NamedTuple):
 class LivePerformer:
     """One stream of one character; memory does not grow. One caller at a time."""
 
-    def __init__(self, retrieval: Retrieval, graph: OnlineGraph, options: LiveOptions, planner: Planner) -> None:
-        """retrieval: its embedding already set to the look-ahead; planner: for whole utterances."""
+    def __init__(
+        self,
+        retrieval: Retrieval,
+        graph: OnlineGraph,
+        lookahead: Lookahead,
+        options: LiveOptions,
+        planner: Planner,
+        keywords: Keywords | None = None,
+    ) -> None:
+        """graph: of the longest look-ahead; planner: for whole utterances; keywords: None if the pack has no words."""
         self._retrieval = retrieval
         self._graph = graph
+        self._lookahead = lookahead
         self._options = options
         self._planner = planner
+        self._keywords = keywords
         self.reset()
 
     def reset(self) -> None:
@@ -97,6 +115,7 @@ class LivePerformer:
         self._queue: deque[Utterance] = deque()
         self._slot: _Slot | None = None
         self._undo: _Undo | None = None
+        self._speaker: Speaker | None = None  # as learned from the utterances that have ended
         self._voice: str | None = None  # utterance of the last step
         self._shown = False
         self._flushed = False
@@ -104,11 +123,11 @@ class LivePerformer:
 
     @property
     def lookahead_samples(self) -> int:
-        """16 kHz samples that a step needs beyond its own sound; 0 for whole utterances, which wait for their end."""
+        """16 kHz samples that a step waits for beyond its own sound; 0 for whole utterances, known from the start."""
         if self._options.lookahead_nodes is None:
             return 0
-        frames = self._retrieval.embedding.lookahead_frames
-        return heard_samples(self._graph.options.lookahead_nodes, frames) - frame_start(FRAMES_PER_NODE)
+        frames = self._lookahead.embeddings[0].lookahead_frames
+        return heard_samples(self._lookahead.least, frames) - frame_start(FRAMES_PER_NODE)
 
     @property
     def rest_node(self) -> int:
@@ -152,12 +171,33 @@ class LivePerformer:
             self._queue.append(self._new_utterance(utterance))
         self._queue[-1].push(samples)
 
+    @property
+    def takes_words(self) -> bool:
+        """Whether the pack was built with word timings."""
+        return self._keywords is not None
+
+    def words(self, words: Sequence[Word], utterance: str) -> int:
+        """Words of an utterance that has begun to be pushed, by its time, in any order, before or after their sound.
+
+        Gestures that went with these words in the reference become likelier. Words whose node is decided, or whose
+        utterance is over, are ignored: returns how many. Raises InputError if the pack has no words.
+        """
+        if not self.takes_words:
+            raise InputError("this character was built without --words: build it again with those of the reference")
+        for place, one in enumerate(self._queue):
+            if one.name == utterance:
+                fixed = self._slot is not None and place == 0
+                return one.take_words(words, one.taken + fixed)
+        return len(words)
+
     def end_of_utterance(self) -> None:
         """No more sound of the utterance that is open."""
         if self._queue and not self._queue[-1].ended:
             self._queue[-1].end()
             if not self._queue[-1].n_samples:
                 self._queue.pop()
+            else:
+                self._speaker = self._queue[-1].speaker
 
     def flush(self) -> None:
         """No more sound at all."""
@@ -170,6 +210,8 @@ class LivePerformer:
         rest: the next steps lead along edges of the graph from what is shown to rest. cut: the next step is at rest.
         """
         dropped = tuple(one.name for one in self._queue if utterance in (None, one.name))
+        if dropped and self._queue[-1].name == dropped[-1]:
+            self.end_of_utterance()  # the next utterance is of the same speaker
         self._queue = deque(one for one in self._queue if one.name not in dropped)
         self._undo = None
         if mode == "cut" and self._voice is not None and utterance in (None, self._voice):
@@ -182,15 +224,15 @@ class LivePerformer:
         """The next step of the speech; None if not enough of it was heard yet."""
         if not self._queue or not self._queue[0].ready:
             return None
-        utterance = self._queue[0]
-        slot = self._slot or self._entered(lambda: utterance.begin(self._search))
+        utterance, later = self._queue[0], tuple(self._queue)[1:]
+        slot = self._slot or self._entered(lambda: utterance.begin(self._search, later))
         first_frame = utterance.taken * FRAMES_PER_NODE
         left = frame_count(utterance.n_samples) - first_frame
         last = utterance.ended and left <= FRAMES_PER_NODE
         advance = not last or self._options.idle  # else what follows is not known yet
         self._remember(slot, advance)
         heard = utterance.heard_samples
-        cut_to, planned = self._take(slot, utterance.advance(self._search)) if advance else (None, ())
+        cut_to, planned = self._take(slot, utterance.advance(self._search, later)) if advance else (None, ())
         utterance.taken += 1
         self._voice = utterance.name
         if not advance:
@@ -215,7 +257,7 @@ class LivePerformer:
         slot = self._slot or self._entered(self._search.begin_at_rest)
         self._remember(slot, advance=True)
         self._voice = None
-        outlook = resting(self._graph.options.lookahead_nodes + 1, self._retrieval.motion, attention)
+        outlook = resting(self._lookahead.least + 1, self._retrieval.motion, attention)
         cut_to, planned = self._take(slot, self._search.advance(outlook))
         return Step(node=slot.node, cut_to=cut_to, cut_from=slot.cut_from, hard=slot.hard, planned=planned)
 
@@ -239,10 +281,10 @@ class LivePerformer:
         retrieval = self._retrieval
         if self._options.lookahead_nodes is None:
             return WholeUtterance(name, self._planned, retrieval.motion)
-        return StreamedUtterance(name, retrieval.embedding, retrieval.motion, self._graph.options.lookahead_nodes)
+        return StreamedUtterance(name, self._lookahead, retrieval.motion, self._speaker, self._keywords)
 
-    def _planned(self, samples: np.ndarray, start: tuple[int, int] | None) -> Performance:
-        self._plan = self._planner(samples, start)
+    def _planned(self, samples: np.ndarray, start: tuple[int, int] | None, words: tuple[Word, ...]) -> Performance:
+        self._plan = self._planner(samples, start, words)
         return self._plan
 
     def _entered(self, begin: Callable[[], int]) -> _Slot:

@@ -33,6 +33,7 @@ class SessionPlan:
     realtime: bool  # paced by the clock; otherwise as fast as the client reads
     idle: bool  # send frames without speech
     lookahead_nodes: int | None  # None: whole utterances
+    adaptive: bool  # decide with all that has arrived
     blender: str  # empty: what drew the transitions of the character
     retrieval: RetrievalName
     seed: int
@@ -70,6 +71,7 @@ class SessionPlan:
             audio_echo=self.audio_echo,
             timings=self.timings,
             late_policy=session_pb2.LATE_POLICY_BLOCK if self.block else session_pb2.LATE_POLICY_DROP,
+            lookahead=session_pb2.LOOKAHEAD_ADAPTIVE if self.adaptive else session_pb2.LOOKAHEAD_FIXED,
         )
         if self.lookahead_nodes is not None:
             config.lookahead_nodes = self.lookahead_nodes
@@ -96,6 +98,7 @@ def plan_session(config: session_pb2.SessionConfig, server: ServerConfig, clip: 
         realtime=realtime,
         idle=idle,
         lookahead_nodes=_lookahead(config, server.lookahead_nodes, clip),
+        adaptive=_adaptive(config, realtime),
         blender=_blender(config.blender),
         retrieval=_retrieval(config.retrieval),
         seed=config.seed,
@@ -157,6 +160,17 @@ def _lookahead(config: session_pb2.SessionConfig, default: int, clip: bool) -> i
     if not 0 <= nodes <= MAX_LOOKAHEAD_NODES:
         raise bad_field("lookahead_nodes", f"a look-ahead of {nodes} nodes: wanted 0 to {MAX_LOOKAHEAD_NODES}")
     return nodes
+
+
+def _adaptive(config: session_pb2.SessionConfig, realtime: bool) -> bool:
+    asked = config.lookahead
+    if asked not in (session_pb2.LOOKAHEAD_UNSPECIFIED, session_pb2.LOOKAHEAD_FIXED, session_pb2.LOOKAHEAD_ADAPTIVE):
+        raise bad_field("lookahead", f"look-ahead {asked} is unknown: wanted LOOKAHEAD_FIXED or LOOKAHEAD_ADAPTIVE")
+    if asked == session_pb2.LOOKAHEAD_ADAPTIVE and not realtime:
+        raise bad_field("lookahead", "only PACING_REALTIME can be LOOKAHEAD_ADAPTIVE: other results must be repeatable")
+    if asked == session_pb2.LOOKAHEAD_ADAPTIVE and config.whole_utterance:
+        raise bad_field("lookahead", "whole_utterance and LOOKAHEAD_ADAPTIVE exclude each other: give one of them")
+    return realtime and not config.whole_utterance and asked != session_pb2.LOOKAHEAD_FIXED
 
 
 def blender_value(name: str) -> "media_pb2.Blender":

@@ -5,6 +5,7 @@ import time
 import numpy as np
 
 from engine.timebase import FPS, FRAMES_PER_NODE, SAMPLE_RATE, frame_count, frame_start
+from tango_rt.options import MAX_HEARD_NODES
 from tango_rt.pipeline.live import LivePerformer
 from tango_rt.pipeline.stages import UtteranceSound
 from tango_rt.server.checks import SessionPlan
@@ -15,7 +16,8 @@ from tango_rt.v1 import media_pb2
 __all__ = ["MIN_JITTER_S", "Hearing"]
 
 AHEAD_STEPS = 2 * FPS // FRAMES_PER_NODE
-"""Speech is analysed about 2 s ahead of what is shown, so that a burst of a minute costs a little at a time."""
+"""With a fixed look-ahead speech is analysed about 2 s ahead of what is shown, with an adaptive one as far as it is
+used, so that a burst of a minute costs a little at a time."""
 
 MIN_JITTER_S = 0.02
 _MAX_JITTER_S = 0.1
@@ -39,12 +41,14 @@ class Hearing:
         self._keeps_sound = keeps_sound
         self._performer = performer
         self._plan = plan
+        self._ahead_steps = MAX_HEARD_NODES + 1 if plan.adaptive else AHEAD_STEPS
         self._piece = max(1, int(_PIECE_S * plan.rate_hz))
         first_step = frame_start(FRAMES_PER_NODE) + performer.lookahead_samples
         self._first_step = -(-first_step * plan.rate_hz // SAMPLE_RATE) + Resampler(plan.rate_hz).lookahead_samples
         self._resampler: Resampler | None = None
         self._speech: Speech | None = None
         self._n_heard = 0  # of the utterance, at 16 kHz
+        self.n_late_words = 0  # that came after their node was decided
         self.held_until_s: float | None = None  # when speech that was heard may start
 
     def may_begin(self, now_s: float) -> bool:
@@ -69,8 +73,10 @@ class Hearing:
         """Process sound for about budget_s, at least one piece. Returns whether more is waiting."""
         until_s = time.perf_counter() + budget_s
         for speech in self._queue.all():
+            self._pass_words(speech)
+        for speech in self._queue.all():
             while not speech.heard_out:
-                if self._performer.queued_steps >= AHEAD_STEPS:
+                if self._performer.queued_steps >= self._ahead_steps:
                     return True
                 if not self._take(speech):
                     return False
@@ -113,6 +119,13 @@ class Hearing:
             if speech.heard is not None:
                 speech.heard.push(samples)
             self._performer.push(samples, speech.name)
+            speech.begun = True
+            self._pass_words(speech)
+
+    def _pass_words(self, speech: Speech) -> None:
+        if speech.begun and speech.words:
+            words = [speech.words.popleft() for _ in range(len(speech.words))]  # more may be added meanwhile
+            self.n_late_words += self._performer.words(words, speech.name)
 
     def _samples(self, data: bytes) -> np.ndarray:
         """float32 (n,) in [-1, 1]."""

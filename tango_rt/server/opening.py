@@ -97,7 +97,7 @@ class Opener:
     def _performer(self, character: Character, plan: SessionPlan) -> LivePerformer:
         networks = self.networks if plan.retrieval in ("auto", "mini", "full") else None
         performed = PerformOptions(RetrievalOptions(plan.retrieval, networks), seed=plan.seed)
-        options = LiveOptions(plan.lookahead_nodes, plan.idle, plan.drawn_only, performed)
+        options = LiveOptions(plan.lookahead_nodes, plan.idle, plan.drawn_only, performed, plan.adaptive)
         try:
             return character.performer(options)
         except (InputError, ArtifactError, BackendError) as error:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import grpc
 import numpy as np
 
 from engine.timebase import FRAMES_PER_NODE, SAMPLE_RATE
@@ -19,9 +20,10 @@ from tango_rt.server.checks import SessionPlan, blender_value
 from tango_rt.server.counts import Counts, TransitionOrigin
 from tango_rt.server.echo import Echo
 from tango_rt.server.hearing import Hearing
-from tango_rt.server.messages import Response, finished, started, underrun
+from tango_rt.server.messages import Response, finished, started, underrun, warning
 from tango_rt.server.metrics import Metrics
 from tango_rt.server.speech import Speech, SpeechQueue
+from tango_rt.server.status import Refusal
 from tango_rt.v1 import media_pb2, session_pb2
 from tango_rt.video.codecs import FrameCoder, StepPictures, is_decoded
 
@@ -87,6 +89,7 @@ class Session:
         self._echo = Echo(plan)
         self._shown: _Shown | None = None
         self._heard_s = 0.0
+        self._told_late = False  # whether the client knows that words came too late
 
     @property
     def has_frame(self) -> bool:
@@ -113,6 +116,13 @@ class Session:
         """The utterance that has started; if no step is available, its sound is late."""
         name = self._performer.under_way
         return None if name is None else self.queue.find(name)
+
+    def take_words(self, words: session_pb2.Words) -> None:
+        """Raises Refusal for a character without words, and for words that cannot be."""
+        if not self._performer.takes_words:
+            message = f"character {self.plan.character!r} was built without word timings: send none, or build it again"
+            raise Refusal(grpc.StatusCode.FAILED_PRECONDITION, "WORDS_UNAVAILABLE", message)
+        self.queue.accept_words(words)
 
     def prepare(self, now_s: float = math.inf, draw: bool = True, due_in_s: float | None = None) -> bool:
         """Decide the next step and draw it; False if there is none yet. Without draw its frames are dropped.
@@ -153,6 +163,7 @@ class Session:
         step, position, frame = shown.step, shown.n_done, self.n_frames
         if not position:
             self._begin(shown, messages)
+            self._tell_late(messages)
         shown.n_done += 1
         self.n_frames += 1
         speech = shown.speech
@@ -250,6 +261,13 @@ class Session:
             source: TransitionOrigin = "late" if drawn.late else "computed" if drawn.computed else "cached"
             self._counts.transitions[source] += 1
             self._metrics.transition(source)
+
+    def _tell_late(self, messages: list[Response]) -> None:
+        n_late = self.queue.n_late_words + self._hearing.n_late_words
+        if n_late and not self._told_late:
+            self._told_late = True
+            text = f"{n_late} words came after their frames were decided and are ignored: send words with their sound"
+            messages.append(warning("LATE_WORDS", f"{text}. This is said once"))
 
     def _ready_s(self, step: Step, speech: Speech) -> float:
         """When all sound that a step had to wait for had arrived."""

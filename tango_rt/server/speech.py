@@ -9,6 +9,7 @@ from collections import OrderedDict, deque
 import grpc
 import numpy as np
 
+from engine.motion_graph.words import MAX_TIME_S, MAX_WORD_CHARS, Word
 from engine.timebase import FPS
 from tango_rt.pipeline.stages import UtteranceSound
 from tango_rt.server.checks import SessionPlan, check_id
@@ -18,6 +19,9 @@ from tango_rt.v1 import media_pb2, session_pb2
 __all__ = ["Speech", "SpeechQueue", "span_start"]
 
 MAX_REMEMBERED = 1000  # ids of utterances that are over
+MAX_EARLY = 16  # utterances whose words come before their sound
+MAX_WORDS = 1000  # of a message, and of an utterance before its sound; later
+MAX_WORDS_A_SECOND = 20  # of its sound may be added
 FULL_SCALE = 1 + 2**-10
 """Limit of float32 samples; one step of half precision beyond 1 is rounding, and Hearing clips it."""
 
@@ -44,6 +48,9 @@ class Speech:
         self.started = False
         self.ended = False
         self.heard_out = False  # the performer knows that it ended
+        self.begun = False  # whether the performer was given any of its sound
+        self.words: deque[Word] = deque()  # not passed to the performer yet
+        self.n_words = 0  # received
         self.heard: UtteranceSound | None = None  # what the performer was given, if that is kept
         self._bytes = plan.sample_bytes
         self._echo = plan.audio_echo
@@ -98,6 +105,8 @@ class SpeechQueue:
         self._waiting: dict[str, Speech] = {}
         self._over: OrderedDict[str, None] = OrderedDict()
         self._n_named = 0
+        self._early: dict[str, list[Word]] = {}  # words of utterances without sound yet; "": of the next one
+        self.n_late_words = 0  # of utterances that are over
         self.closed = False
 
     def __len__(self) -> int:
@@ -143,7 +152,38 @@ class SpeechQueue:
             self.end_open()
             opened = Speech(name or self._new_name(), self._plan)
             self._waiting[opened.name] = opened
+            for early in ("", name) if name else ("",):
+                self._add_words(opened, self._early.pop(early, []))
         opened.append(chunk.data, now_s)
+
+    def accept_words(self, message: session_pb2.Words) -> None:
+        """Keep the words of an utterance until the performer takes them."""
+        name = message.utterance_id
+        check_id("words.utterance_id", name)
+        words = words_of(message, self._plan.rate_hz)
+        opened = self._opened()
+        speech = self._waiting.get(name) or (opened if not name else None)
+        if speech is not None:
+            self._add_words(speech, words)
+        elif name in self._over:
+            self.n_late_words += len(words)
+        else:
+            self._keep_early(name, words)
+
+    def _add_words(self, speech: Speech, words: list[Word]) -> None:
+        most = MAX_WORDS + MAX_WORDS_A_SECOND * speech.n_samples // self._plan.rate_hz
+        if speech.n_words + len(words) > most:
+            raise _too_many(f"{speech.n_words + len(words)} words of utterance {speech.name!r}: wanted at most {most}")
+        speech.n_words += len(words)
+        speech.words.extend(words)
+
+    def _keep_early(self, name: str, words: list[Word]) -> None:
+        known = self._early.get(name, [])
+        if len(known) + len(words) > MAX_WORDS:
+            raise _too_many(f"{len(known) + len(words)} words before any sound: wanted at most {MAX_WORDS}")
+        if name not in self._early and len(self._early) >= MAX_EARLY:
+            raise _too_many(f"words of {MAX_EARLY + 1} utterances without sound: wanted at most {MAX_EARLY}")
+        self._early[name] = known + words
 
     def end(self, name: str) -> None:
         """End the sound of an utterance; empty: of the open one."""
@@ -211,6 +251,25 @@ def _check_floats(samples: np.ndarray) -> None:
     if not peak <= FULL_SCALE:
         found = f"samples up to {peak:g}" if np.isfinite(peak) else "samples that are NaN or infinite"
         raise bad_field("audio.data", f"{found}: wanted numbers from -1 to 1", "BAD_SAMPLES")
+
+
+def words_of(message: session_pb2.Words, rate_hz: int) -> list[Word]:
+    """The words of a message, in seconds of their utterance. Raises Refusal for what no word can be."""
+    if len(message.words) > MAX_WORDS:
+        raise bad_field("words.words", f"{len(message.words)} words in one message: wanted at most {MAX_WORDS}")
+    longest = int(MAX_TIME_S * rate_hz)
+    for number, word in enumerate(message.words):
+        if len(word.text) > MAX_WORD_CHARS:
+            found = f"word {number} has {len(word.text)} characters: wanted at most {MAX_WORD_CHARS}"
+            raise bad_field("words.text", found)
+        if not 0 <= word.start_sample <= word.end_sample <= longest:
+            found = f"word {number} is from sample {word.start_sample} to {word.end_sample}"
+            raise bad_field("words.start_sample", f"{found}: wanted 0 <= start <= end <= {longest}")
+    return [Word(word.text, word.start_sample / rate_hz, word.end_sample / rate_hz) for word in message.words]
+
+
+def _too_many(message: str) -> Refusal:
+    return Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_WORDS", message)
 
 
 def _ended(name: str) -> Refusal:

@@ -115,6 +115,8 @@ class LiveStream:
         elif kind == "end_of_utterance":
             queue.end(request.end_of_utterance.utterance_id)
             self._wake()
+        elif kind == "words":
+            self._session.take_words(request.words)
         elif kind == "interrupt":
             await self._interrupt(request.interrupt)
         elif kind == "set_state":

@@ -79,7 +79,7 @@ def prepare(character: Character, config: ServerConfig, networks: Networks | Non
     Raises InputError or ArtifactError if it cannot be performed with the default options of sessions.
     """
     performed = PerformOptions(RetrievalOptions(networks=networks))
-    _perform(character, LiveOptions(config.lookahead_nodes, drawn_only=True, perform=performed))
+    _perform(character, LiveOptions(config.lookahead_nodes, drawn_only=True, perform=performed, adaptive=True))
 
 
 def _perform(character: Character, options: LiveOptions) -> None:

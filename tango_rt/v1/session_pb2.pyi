@@ -2,10 +2,11 @@ import datetime
 
 from google.protobuf import duration_pb2 as _duration_pb2
 from tango_rt.v1 import media_pb2 as _media_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Mapping as _Mapping
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
@@ -21,28 +22,39 @@ class LatePolicy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     LATE_POLICY_UNSPECIFIED: _ClassVar[LatePolicy]
     LATE_POLICY_DROP: _ClassVar[LatePolicy]
     LATE_POLICY_BLOCK: _ClassVar[LatePolicy]
+
+class Lookahead(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    LOOKAHEAD_UNSPECIFIED: _ClassVar[Lookahead]
+    LOOKAHEAD_FIXED: _ClassVar[Lookahead]
+    LOOKAHEAD_ADAPTIVE: _ClassVar[Lookahead]
 PACING_UNSPECIFIED: Pacing
 PACING_REALTIME: Pacing
 PACING_FAST: Pacing
 LATE_POLICY_UNSPECIFIED: LatePolicy
 LATE_POLICY_DROP: LatePolicy
 LATE_POLICY_BLOCK: LatePolicy
+LOOKAHEAD_UNSPECIFIED: Lookahead
+LOOKAHEAD_FIXED: Lookahead
+LOOKAHEAD_ADAPTIVE: Lookahead
 
 class StreamGesturesRequest(_message.Message):
-    __slots__ = ("config", "audio", "end_of_utterance", "interrupt", "set_state", "ping")
+    __slots__ = ("config", "audio", "end_of_utterance", "interrupt", "set_state", "ping", "words")
     CONFIG_FIELD_NUMBER: _ClassVar[int]
     AUDIO_FIELD_NUMBER: _ClassVar[int]
     END_OF_UTTERANCE_FIELD_NUMBER: _ClassVar[int]
     INTERRUPT_FIELD_NUMBER: _ClassVar[int]
     SET_STATE_FIELD_NUMBER: _ClassVar[int]
     PING_FIELD_NUMBER: _ClassVar[int]
+    WORDS_FIELD_NUMBER: _ClassVar[int]
     config: SessionConfig
     audio: AudioChunk
     end_of_utterance: EndOfUtterance
     interrupt: Interrupt
     set_state: SetState
     ping: Ping
-    def __init__(self, config: _Optional[_Union[SessionConfig, _Mapping]] = ..., audio: _Optional[_Union[AudioChunk, _Mapping]] = ..., end_of_utterance: _Optional[_Union[EndOfUtterance, _Mapping]] = ..., interrupt: _Optional[_Union[Interrupt, _Mapping]] = ..., set_state: _Optional[_Union[SetState, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ...) -> None: ...
+    words: Words
+    def __init__(self, config: _Optional[_Union[SessionConfig, _Mapping]] = ..., audio: _Optional[_Union[AudioChunk, _Mapping]] = ..., end_of_utterance: _Optional[_Union[EndOfUtterance, _Mapping]] = ..., interrupt: _Optional[_Union[Interrupt, _Mapping]] = ..., set_state: _Optional[_Union[SetState, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ..., words: _Optional[_Union[Words, _Mapping]] = ...) -> None: ...
 
 class StreamGesturesResponse(_message.Message):
     __slots__ = ("accepted", "frame", "utterance_started", "utterance_finished", "underrun", "warning", "stats", "pong")
@@ -65,7 +77,7 @@ class StreamGesturesResponse(_message.Message):
     def __init__(self, accepted: _Optional[_Union[Accepted, _Mapping]] = ..., frame: _Optional[_Union[_media_pb2.VideoFrame, _Mapping]] = ..., utterance_started: _Optional[_Union[UtteranceStarted, _Mapping]] = ..., utterance_finished: _Optional[_Union[UtteranceFinished, _Mapping]] = ..., underrun: _Optional[_Union[Underrun, _Mapping]] = ..., warning: _Optional[_Union[Warning, _Mapping]] = ..., stats: _Optional[_Union[Stats, _Mapping]] = ..., pong: _Optional[_Union[Pong, _Mapping]] = ...) -> None: ...
 
 class SessionConfig(_message.Message):
-    __slots__ = ("request_id", "character", "audio", "video_encoding", "pacing", "idle", "lookahead_nodes", "whole_utterance", "blender", "retrieval", "seed", "audio_echo", "timings", "late_policy", "stats_period")
+    __slots__ = ("request_id", "character", "audio", "video_encoding", "pacing", "idle", "lookahead_nodes", "whole_utterance", "blender", "retrieval", "seed", "audio_echo", "timings", "late_policy", "stats_period", "lookahead")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     CHARACTER_FIELD_NUMBER: _ClassVar[int]
     AUDIO_FIELD_NUMBER: _ClassVar[int]
@@ -81,6 +93,7 @@ class SessionConfig(_message.Message):
     TIMINGS_FIELD_NUMBER: _ClassVar[int]
     LATE_POLICY_FIELD_NUMBER: _ClassVar[int]
     STATS_PERIOD_FIELD_NUMBER: _ClassVar[int]
+    LOOKAHEAD_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     character: str
     audio: _media_pb2.AudioFormat
@@ -96,7 +109,8 @@ class SessionConfig(_message.Message):
     timings: bool
     late_policy: LatePolicy
     stats_period: _duration_pb2.Duration
-    def __init__(self, request_id: _Optional[str] = ..., character: _Optional[str] = ..., audio: _Optional[_Union[_media_pb2.AudioFormat, _Mapping]] = ..., video_encoding: _Optional[_Union[_media_pb2.VideoEncoding, str]] = ..., pacing: _Optional[_Union[Pacing, str]] = ..., idle: bool = ..., lookahead_nodes: _Optional[int] = ..., whole_utterance: bool = ..., blender: _Optional[_Union[_media_pb2.Blender, str]] = ..., retrieval: _Optional[str] = ..., seed: _Optional[int] = ..., audio_echo: bool = ..., timings: bool = ..., late_policy: _Optional[_Union[LatePolicy, str]] = ..., stats_period: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    lookahead: Lookahead
+    def __init__(self, request_id: _Optional[str] = ..., character: _Optional[str] = ..., audio: _Optional[_Union[_media_pb2.AudioFormat, _Mapping]] = ..., video_encoding: _Optional[_Union[_media_pb2.VideoEncoding, str]] = ..., pacing: _Optional[_Union[Pacing, str]] = ..., idle: bool = ..., lookahead_nodes: _Optional[int] = ..., whole_utterance: bool = ..., blender: _Optional[_Union[_media_pb2.Blender, str]] = ..., retrieval: _Optional[str] = ..., seed: _Optional[int] = ..., audio_echo: bool = ..., timings: bool = ..., late_policy: _Optional[_Union[LatePolicy, str]] = ..., stats_period: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., lookahead: _Optional[_Union[Lookahead, str]] = ...) -> None: ...
 
 class Accepted(_message.Message):
     __slots__ = ("session_id", "config", "width", "height", "frame_rate", "frames_per_node", "video_time_base", "lookahead_samples", "h264_parameter_sets", "max_late", "max_queued_audio", "idle_timeout", "max_session", "retrieval", "character_sha256", "server_version")
@@ -151,6 +165,24 @@ class AudioChunk(_message.Message):
     first_sample_index: int
     utterance_id: str
     def __init__(self, data: _Optional[bytes] = ..., first_sample_index: _Optional[int] = ..., utterance_id: _Optional[str] = ...) -> None: ...
+
+class Words(_message.Message):
+    __slots__ = ("utterance_id", "words")
+    UTTERANCE_ID_FIELD_NUMBER: _ClassVar[int]
+    WORDS_FIELD_NUMBER: _ClassVar[int]
+    utterance_id: str
+    words: _containers.RepeatedCompositeFieldContainer[Word]
+    def __init__(self, utterance_id: _Optional[str] = ..., words: _Optional[_Iterable[_Union[Word, _Mapping]]] = ...) -> None: ...
+
+class Word(_message.Message):
+    __slots__ = ("text", "start_sample", "end_sample")
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    START_SAMPLE_FIELD_NUMBER: _ClassVar[int]
+    END_SAMPLE_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    start_sample: int
+    end_sample: int
+    def __init__(self, text: _Optional[str] = ..., start_sample: _Optional[int] = ..., end_sample: _Optional[int] = ...) -> None: ...
 
 class EndOfUtterance(_message.Message):
     __slots__ = ("utterance_id",)

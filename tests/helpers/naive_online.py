@@ -90,7 +90,7 @@ class NaiveOnline:
         )
 
     def guessed(self, rows):
-        return max(self.options.plan_nodes - (len(rows) - 1), 0)
+        return max(self.n_planned - (len(rows) - 1), 0)
 
     def price(self, rows, layer, n):
         last = len(rows) - 1
@@ -120,8 +120,9 @@ class NaiveOnline:
             total += gain * self.unusual(rows, last, i)
         return total + repeats
 
-    def totals(self, outlook, shown, node, dwell):
-        """{(successor, dwell there): cost of the best plan through it}."""
+    def totals(self, outlook, shown, node, dwell, bonus=()):
+        """{(successor, dwell there): cost of the best plan through it}; bonus: by step, {node: what it saves}."""
+        self.n_planned = max([self.options.plan_nodes, *(step for step, saves in enumerate(bonus) if saves)])
         rows, step = outlook[: self.options.lookahead_nodes + 1], len(shown) - 1
         end = len(rows) - 1 + self.guessed(rows)
         jitter, jitter_row = node_jitter(self.search, step, end + 1, self.graph.n_nodes)
@@ -133,6 +134,7 @@ class NaiveOnline:
                 for (n, d), cost in table.items():
                     cost += self.price(rows, layer, n) + self.repetition(shown, step + layer, n)
                     cost += float(jitter[jitter_row[layer], n])
+                    cost -= bonus[layer].get(n, 0.0) if layer < len(bonus) else 0.0
                     if layer == end:
                         total = cost + self.worth(rows, shown, step + layer, n, d)
                         best[first[:2]] = min(best.get(first[:2], math.inf), total)

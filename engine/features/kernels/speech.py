@@ -30,6 +30,7 @@ __all__ = [
     "Bands",
     "Smoothing",
     "band_levels",
+    "carried_state",
     "new_state",
     "peaks",
     "speech_rows",
@@ -65,6 +66,8 @@ PRIOR_FRAMES = 15  # half a second of assumed speech, weighed against the speake
 PRIOR_ENERGY_SD_DB, PRIOR_FLUX_DB, PRIOR_FLUX_SD_DB = 7.0, 3.0, 3.0
 PRIOR_PITCH_SD = 0.25  # octaves
 MEMORY_FRAMES = 20 * FPS  # a speaker's level is that of the last 20 s of voice
+CARRIED_FRAMES = 5 * FPS  # into the next stretch: at most this weight, so that another voice is learned soon
+CARRIED_FLOOR_FRAMES = START_FRAMES // 2  # and the floor rises faster again: the room may have changed
 FLUX_CLIP_HIGH = 5.0
 CLIP_LOW, CLIP_HIGH = -2.5, 3.0  # pauses are equal, however quiet the room
 CLIP_LOUDNESS_LOW = -5.0
@@ -106,6 +109,16 @@ def new_state() -> np.ndarray:
         state[n : n + 3] = PRIOR_FRAMES, PRIOR_FLUX_DB, PRIOR_FLUX_SD_DB**2
     state[_PITCH_N], state[_PITCH_VAR] = PRIOR_FRAMES, PRIOR_PITCH_SD**2
     return state
+
+
+def carried_state(state: np.ndarray) -> np.ndarray:
+    """The state to begin the next stretch of a speaker with: levels and pitch as learned, but nobody speaks yet."""
+    carried = state.copy()
+    carried[[_ON, _HOLD, _SOFT]] = 0
+    carried[_HEARD] = min(carried[_HEARD], CARRIED_FLOOR_FRAMES)
+    for n in (_ENERGY_N, _FLUX_N, _NOVELTY_N, _PITCH_N):
+        carried[n] = min(carried[n], CARRIED_FRAMES)
+    return carried
 
 
 @njit(fastmath=FASTMATH)

@@ -1,10 +1,9 @@
-"""The search of one stream, one node at a time: an exact, sparse plan over the known rows.
+"""The search of one stream, one node at a time: a sparse plan over the known rows.
 
 States are (node, dwell) as in engine/motion_graph/kernels/paths.py. Only those within reach of the present node are
-examined, and a node is priced when it is first reached. Equal input gives equal choices in every process.
+examined, and a node is priced when it is first reached. A plan is exact unless most_states bounds it (see
+engine.motion_graph.kernels.pruning). Equal input gives equal choices in every process.
 """
-
-from typing import NamedTuple
 
 import numpy as np
 
@@ -20,6 +19,15 @@ from engine.motion_graph.kernels.prices import (
     usual,
     wipe,
 )
+from engine.motion_graph.kernels.pruning import (
+    States,
+    cut_promises,
+    empty_states,
+    lift_bonus,
+    lower_bonus,
+    prune,
+    with_room,
+)
 from engine.motion_graph.kernels.tables import History, Moment, Outlook, Planning, Scratch, Starts, Tables
 
 __all__ = ["beginnings", "plan"]
@@ -27,27 +35,20 @@ __all__ = ["beginnings", "plan"]
 _FIRST_ROOM = 512  # states; grows if more are reached
 
 
-class States(NamedTuple):
-    """States that a plan has reached, layer by layer."""
-
-    node: np.ndarray  # int32 (S,)
-    dwell: np.ndarray  # int32 (S,)
-    cost: np.ndarray  # float64 (S,)
-    parent: np.ndarray  # int32 (S,)
-
-
 @njit(nogil=True)
-def beginnings(tables: Tables, outlook: Outlook, candidates: np.ndarray) -> np.ndarray:
+def beginnings(tables: Tables, outlook: Outlook, scratch: Scratch, candidates: np.ndarray) -> np.ndarray:
     """float64 (S,): cost of beginning at each candidate, plus the expected cost after it, from the first row alone."""
     nodes, moment = tables.nodes, moment_at(outlook, 0)
     sums = later_steps(outlook, 0)
     depth = tables.value_speech.shape[0]
     totals = np.empty(candidates.shape[0])
+    lift_bonus(outlook.bonus, 0, scratch.bonus)
     for k in range(candidates.shape[0]):
         n = candidates[k]
         later = sums[min(nodes.run_length[n], sums.shape[0] - 1)]
-        total = usual(nodes, moment, n) + (outlook.trust + later) * unusual(nodes, moment, n)
-        totals[k] = total + going_on(tables, moment, depth, n)
+        total = usual(nodes, moment, n) + (outlook.trust[0] + later) * unusual(nodes, moment, n)
+        totals[k] = total + going_on(tables, moment, depth, n) - scratch.bonus[n]
+    lower_bonus(outlook.bonus, 0, scratch.bonus)
     return totals
 
 
@@ -79,13 +80,15 @@ def plan(
 @njit(nogil=True)
 def _first_layer(planning: Planning, starts: Starts) -> States:
     history, shown_at, noise = planning.history, planning.scratch.shown_at, planning.tables.noise
-    nodes, moment = planning.tables.nodes, moment_at(planning.outlook, 0)
-    states = _empty(max(_FIRST_ROOM, starts.nodes.shape[0]))
+    nodes, moment, bonus = planning.tables.nodes, moment_at(planning.outlook, 0), planning.scratch.bonus
+    states = empty_states(max(_FIRST_ROOM, starts.nodes.shape[0]))
+    lift_bonus(planning.outlook.bonus, 0, bonus)
     for k in range(starts.nodes.shape[0]):
         n = starts.nodes[k]
         states.node[k], states.dwell[k], states.cost[k], states.parent[k] = n, starts.dwells[k], 0.0, -1
         if starts.to_pay:
-            states.cost[k] = step_price(nodes, moment, history, noise, shown_at, planning.step, n)
+            states.cost[k] = step_price(nodes, moment, history, noise, shown_at, planning.step, n) - bonus[n]
+    lower_bonus(planning.outlook.bonus, 0, bonus)
     return states
 
 
@@ -100,13 +103,17 @@ def _next_layer(planning: Planning, states: States, begin: int, end: int, layer:
     price, price_mark, slot, slot_mark = scratch.price, scratch.price_mark, scratch.slot, scratch.slot_mark
     n_nodes, depth = goes_on.shape[0], planning.tables.value_speech.shape[0]
     silent = 1.0 - np.float64(moment.speaking)
+    bonus = scratch.bonus
+    lift_bonus(planning.outlook.bonus, layer, bonus)
+    promises, limit = cut_promises(planning, moment, states, begin, end)
+    seen = 0
     scratch.counter[0] += 1
     mark = scratch.counter[0]
     new_end = end
     for k in range(begin, end):
         n, d, so_far = states.node[k], states.dwell[k], states.cost[k]
         n_cuts = cut_start[n + 1] - cut_start[n] if d == depth else 0
-        states = _with_room(states, new_end + n_cuts + 1)
+        states = with_room(states, new_end + n_cuts + 1)
         # -1 is the continue edge: of equal costs the first wins
         for e in range(-1 if goes_on[n] else 0, n_cuts):
             j, dwell, offer = n + 1, min(d + 1, depth), so_far
@@ -114,8 +121,13 @@ def _next_layer(planning: Planning, states: States, begin: int, end: int, layer:
                 cut = cut_start[n] + e
                 j, dwell = cut_target[cut], 1
                 offer = so_far + (cut_cost[cut] + silent * silent_cut[n])
+                if promises.shape[0]:
+                    seen += 1
+                    if promises[seen - 1] > limit:
+                        continue
             if price_mark[j] != mark:
-                price_mark[j], price[j] = mark, step_price(nodes, moment, history, noise, shown_at, step, j)
+                price_mark[j] = mark
+                price[j] = step_price(nodes, moment, history, noise, shown_at, step, j) - bonus[j]
             offer += price[j]
             place = (dwell - 1) * n_nodes + j
             if slot_mark[place] != mark:
@@ -125,23 +137,8 @@ def _next_layer(planning: Planning, states: States, begin: int, end: int, layer:
                 new_end += 1
             elif offer < states.cost[slot[place]]:
                 states.cost[slot[place]], states.parent[slot[place]] = offer, k
-    return states, new_end
-
-
-@njit(nogil=True)
-def _empty(room: int) -> States:
-    return States(np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room), np.empty(room, np.int32))
-
-
-@njit(nogil=True)
-def _with_room(states: States, needed: int) -> States:
-    n = states.node.shape[0]
-    if needed <= n:
-        return states
-    wider = _empty(max(2 * n, needed))
-    wider.node[:n], wider.dwell[:n] = states.node, states.dwell
-    wider.cost[:n], wider.parent[:n] = states.cost, states.parent
-    return wider
+    lower_bonus(planning.outlook.bonus, layer, bonus)
+    return states, prune(planning, moment, states, end, new_end)
 
 
 @njit(nogil=True)

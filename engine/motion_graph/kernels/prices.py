@@ -28,7 +28,7 @@ _ONE = np.float32(1)
 def moment_at(outlook: Outlook, layer: int) -> Moment:
     """The step that is `layer` steps after the first row."""
     row = min(layer, outlook.speaking.shape[0] - 1)
-    ahead, share = layer - row, outlook.trust
+    ahead, share = layer - row, outlook.trust[row]
     if ahead > 0:
         share = outlook.keeps[ahead] if ahead < outlook.keeps.shape[0] else 0.0
     return Moment(outlook.low[row], outlook.high[row], outlook.level[row], outlook.speaking[row], ahead, share)

@@ -7,7 +7,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Edges", "History", "Moment", "Nodes", "Noise", "Outlook", "Planning", "Scratch", "Starts", "Tables"]
+__all__ = [
+    "Bonus",
+    "Edges",
+    "History",
+    "Moment",
+    "Nodes",
+    "Noise",
+    "Outlook",
+    "Planning",
+    "Scratch",
+    "Starts",
+    "Tables",
+]
 
 
 class Edges(NamedTuple):
@@ -62,9 +74,19 @@ class Outlook(NamedTuple):
     level: np.ndarray  # float32 (R,)
     speaking: np.ndarray  # float32 (R,)
     n_guessed: int  # planned steps after the known rows
-    trust: float  # share of the excess cost at a row that remains once everything is heard
+    trust: np.ndarray  # float64 (R,): share of the excess cost at a row that remains once everything is heard
     keeps: np.ndarray  # float64 (K + 1,): share of it that is left after k nodes
     repeat_keep: float  # share of stretches that go on for another node
+    most_states: int  # kept of each step of a plan, and cuts tried; 0: all
+    bonus: "Bonus"  # by step, from row 0 on
+
+
+class Bonus(NamedTuple):
+    """What showing a node at a step saves, sparse: those of step t are start[t] .. start[t + 1] - 1; none later."""
+
+    start: np.ndarray  # int64 (T + 1,)
+    node: np.ndarray  # int32 (B,); of a node twice in a step, the largest value counts
+    value: np.ndarray  # float32 (B,), above 0
 
 
 class Moment(NamedTuple):
@@ -97,6 +119,7 @@ class Scratch(NamedTuple):
     price: np.ndarray  # float64 (N,)
     price_mark: np.ndarray  # int64 (N,)
     shown_at: np.ndarray  # int64 (N,): the last step that showed a node; -1 between plans
+    bonus: np.ndarray  # float32 (N,): of one step; 0 between steps
     counter: np.ndarray  # int64 (1,): the last mark
 
 
