@@ -6,11 +6,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy.sparse import csr_array
 
+from engine.character.keywords import node_start_s, reference_words
 from engine.character.pack import CharacterPack
 from engine.character.retrieval import Retrieval, RetrievalOptions, open_retrieval
 from engine.character.steps import speech_steps
 from engine.choices import SearchName
-from engine.errors import ArtifactError, InputError
+from engine.errors import InputError
 from engine.features.embedding import Embedding
 from engine.motion_graph.costs import CostOptions, MotionVectors, SpeechSteps, node_costs
 from engine.motion_graph.graph import CONTINUE, Cut, MotionGraph
@@ -18,8 +19,8 @@ from engine.motion_graph.official import OfficialGraph, OfficialSearchOptions, s
 from engine.motion_graph.search import Path as NodePath
 from engine.motion_graph.search import SearchOptions
 from engine.motion_graph.variety import varied_path
-from engine.motion_graph.words import Word, keyword_bonus, parse_words
-from engine.timebase import FPS, FRAMES_PER_NODE, SAMPLE_RATE, frame_count
+from engine.motion_graph.words import keyword_bonus, parse_words
+from engine.timebase import SAMPLE_RATE, frame_count
 
 __all__ = ["PerformOptions", "Performance", "perform", "planned_transitions", "seeded", "weigh_similarities"]
 
@@ -130,20 +131,8 @@ def _bonus(pack: CharacterPack, words: str | None, n_steps: int, duration_s: flo
     if not pack.info.words:
         raise InputError(f"{pack.path} was built without --words: build it again with word timings of the reference")
     spoken = parse_words(words, duration_s)
-    reference = _reference_words(pack)
-    start_s = np.full(pack.info.n_nodes, np.nan)
-    for clip, first in zip(pack.info.clips, pack["clip_start"][:-1], strict=True):
-        if clip.source == 0:
-            n = clip.n_frames // FRAMES_PER_NODE
-            start_s[first : first + n] = (clip.first_frame + FRAMES_PER_NODE * np.arange(n)) / FPS
-    return keyword_bonus(spoken, reference, n_steps, start_s, np.asarray(pack["clip_start"]))
-
-
-def _reference_words(pack: CharacterPack) -> tuple[Word, ...]:
-    try:
-        return parse_words(pack.info.words)
-    except InputError as error:
-        raise ArtifactError(f"{pack.path} is damaged ({error}): build it again") from error
+    reference, starts_s = reference_words(pack), node_start_s(pack)
+    return keyword_bonus(spoken, reference, n_steps, starts_s, np.asarray(pack["clip_start"]))
 
 
 def _official_path(graph: MotionGraph, motion: MotionVectors, steps: SpeechSteps) -> NodePath:

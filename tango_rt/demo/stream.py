@@ -18,9 +18,10 @@ _END_S = 20
 
 
 def stream_speech(characters: Path, character: str, speech: Path, output: Path) -> SendResult:
-    """Start a local server, send it the speech in real time, write what comes back."""
+    """Start a local server, send it the speech in real time, write what comes back: with a fixed look-ahead, because
+    with an adaptive one the nodes depend on when the speech arrives."""
     with running_server(characters) as address:
-        options = SendOptions(SessionOptions(character, blender="flow"), live=True)
+        options = SendOptions(SessionOptions(character, lookahead="fixed"), live=True)
         return send(address, speech, output, options)
 
 
