@@ -3,8 +3,8 @@
     python -m benchmarks.bench_hearing [--json] [--packs PACK.tango ...] [--speech FILE ...] [--part PART ...]
 
 latency: milliseconds a decision with 60 rows known, on random graphs. ahead: regret (see benchmarks/bench_online.py)
-and similarity when so many seconds of sound were pushed ahead of every decision, on all cuts and on the one cut a node
-that rearranged own speech uses most. bound: the same with everything pushed, by how many states a plan keeps.
+and similarity when so many seconds of sound were pushed ahead of every decision, on all cuts and on those of a drawn
+set. bound: the same with everything pushed, by how many states a plan keeps.
 sentences: how much the first second of a sentence is heard as in one long utterance, with and without what was learned
 from the sentences before.
 """
@@ -29,38 +29,27 @@ from engine.character.retrieval import Retrieval, open_retrieval  # noqa: E402
 from engine.character.steps import speech_steps  # noqa: E402
 from engine.features.speech import SPEAKING, Speaker, speech_features  # noqa: E402
 from engine.motion_graph.costs import CostOptions, MotionVectors, SpeechSteps, node_costs  # noqa: E402
-from engine.motion_graph.graph import CUT, Cut, MotionGraph  # noqa: E402
+from engine.motion_graph.graph import MotionGraph  # noqa: E402
+from engine.motion_graph.live_graph import live_graph  # noqa: E402
 from engine.motion_graph.online import OnlineSearch  # noqa: E402
 from engine.motion_graph.online_graph import OnlineGraph, OnlineOptions  # noqa: E402
 from engine.motion_graph.search import SearchOptions  # noqa: E402
 from engine.motion_graph.variety import VarietyOptions, varied_path  # noqa: E402
 from engine.timebase import FRAMES_PER_NODE, SAMPLE_RATE, frame_start  # noqa: E402
-from tango_rt.options import MAX_HEARD_NODES  # noqa: E402
+from tango_rt.options import DEFAULT_LOOKAHEAD_NODES, MAX_HEARD_NODES  # noqa: E402
 from tango_rt.pipeline.character import MAX_STATES, Character, character_from_pack, lookahead_of  # noqa: E402
 from tango_rt.pipeline.live import LiveOptions, LivePerformer  # noqa: E402
+from tango_rt.pipeline.live_cuts import choose_cuts  # noqa: E402
 from tango_rt.pipeline.utterance import Lookahead, StreamedUtterance  # noqa: E402
-from tango_rt.pipeline.warm import WarmOptions, likely_cuts  # noqa: E402
 from tango_rt.sound.audio import read_audio  # noqa: E402
 
 AHEAD_S = (0.0, 0.4, 1.0, 2.0, 4.0, 8.0)  # pushed ahead of a decision, beyond the sound that it waits for
 BEGINNINGS_S = (0.0, 0.8)  # paths fork early, so one run a speech says little
 BOUNDS = (16, 32, 48, 64, 128, 0)
-PERFORMED_S = 1800.0  # of rearranged speech, to rank the cuts
 FIRST_STEPS = 8  # of a sentence: 1 s
 MIN_STEPS = 12  # of a sentence
 PAUSE_FRAMES = 8
 NOBODY = OnlineOptions()
-
-
-def kept_cuts(graph: MotionGraph, cuts: Sequence[Cut]) -> MotionGraph:
-    """The graph with these cuts only, and all that is not a cut by choice."""
-    wanted = np.array([i * graph.n_nodes + j for i, j in cuts])
-    keep = (graph.kind != CUT) | np.isin(graph.sources.astype(np.int64) * graph.n_nodes + graph.indices, wanted)
-    counts = np.bincount(graph.sources[keep], minlength=graph.n_nodes)
-    return replace(
-        graph, indptr=np.concatenate([[0], np.cumsum(counts)]), indices=graph.indices[keep],
-        distance=graph.distance[keep], kind=graph.kind[keep],
-    )  # fmt: skip
 
 
 def latency(n_nodes: int, n_cuts: int, most_states: int, width: int = 144, n_steps: int = 120) -> Row:
@@ -135,8 +124,8 @@ def said(packs: Sequence[Path], speeches: Sequence[Path]) -> Iterator[Said]:
     for path in packs:
         pack = CharacterPack.open(path)
         character, retrieval, rest = character_from_pack(pack), open_retrieval(pack), np.array(pack["rest"])
-        used = likely_cuts(character, [], WarmOptions(n_cuts=pack.info.n_nodes, performed_s=PERFORMED_S))
-        graphs = {"all": pack.graph, "1 a node": kept_cuts(pack.graph, used)}
+        used = choose_cuts(character, [], pack.graph.n_kept, DEFAULT_LOOKAHEAD_NODES)
+        graphs = {"all": pack.graph, "1 a node": live_graph(pack.graph, np.array(used))}
         options = CostOptions(similarity_weight=retrieval.embedding.weight)
         for name, sound in sounds.items():
             for start_s in BEGINNINGS_S:
