@@ -245,6 +245,7 @@ def test_a_mixture_of_versions_is_said_once(
     assert done.stderr.count("UserWarning") == warned and (said in done.stderr) == warned, done.stderr
 
 
+@pytest.mark.slow
 def test_what_is_shipped_is_written_for_the_oldest_python() -> None:
     """Names and syntax that came later than 3.10, by mypy's knowledge of the standard library."""
     if importlib.util.find_spec("mypy") is None:

@@ -121,6 +121,7 @@ def test_every_row_is_in_the_tables(report: tuple[dict[str, Any], Path]) -> None
     assert (folder / "evaluation.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_who_is_too_short_is_told(report: tuple[dict[str, Any], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     result, _ = report
     assert [one["name"] for one in result["people"]] == ["person 1", "drawn"]
@@ -129,12 +130,14 @@ def test_who_is_too_short_is_told(report: tuple[dict[str, Any], Path], monkeypat
         told([planted(2, 300)], ROWS_ALONE, monkeypatch)
 
 
+@pytest.mark.slow
 def test_only_packs_have_a_path_to_show(report: tuple[dict[str, Any], Path]) -> None:
     result, _ = report
     assert [row["row"] for row in result["shown"]] == ["onset", "generic", "fitted", "fitted+mouth"]
     assert all(list(row["people"]) == ["drawn"] for row in result["shown"])
 
 
+@pytest.mark.slow
 def test_longer_waiting_and_longer_fits_find_more(report: tuple[dict[str, Any], Path]) -> None:
     result, _ = report
     curve = result["lookahead"]["people"]["person 1"]
@@ -144,6 +147,7 @@ def test_longer_waiting_and_longer_fits_find_more(report: tuple[dict[str, Any], 
     assert result["costs"]["rows_times_real_time"] > 10
 
 
+@pytest.mark.slow
 def test_another_microphone_costs_little(report: tuple[dict[str, Any], Path]) -> None:
     result, _ = report
     changed = result["voices"]["people"]["person 1"]

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from engine.jit import kernel_folder
+from tests.helpers.drawn_sets import with_drawn
 from tests.helpers.fakes import make_pack
 from tests.helpers.speech import write_speech
 
@@ -60,7 +61,7 @@ def place() -> Iterator[Place]:
         pytest.skip("only root can become a user without a name, by setpriv")
     with tempfile.TemporaryDirectory(prefix="tango-test-", dir="/tmp") as made:  # pytest's own folder is root's alone
         folder = Path(made)
-        make_pack(folder / "anna.tango", (20, 12))
+        with_drawn(make_pack(folder / "anna.tango", (20, 12)))
         write_speech(folder / "speech.wav", 2)
         (folder / "doubled.py").write_text(DOUBLED)
         own = folder / "tmp" / f"tango-rt-{STRANGER}" / f"kernels-{STRANGER}"
