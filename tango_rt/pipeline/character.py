@@ -98,6 +98,7 @@ def character_from_pack(pack: CharacterPack) -> Character:
         digest.update(record_bytes(pack.path, name))
     if pack.drawn is not None:
         digest.update(pack.drawn.sha256.encode())
+    digest.update(pack.cues.sha256.encode())
     return Character(canonical(pack.path.name.removesuffix(".tango")), pack, digest.hexdigest(), names)
 
 
