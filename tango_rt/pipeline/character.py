@@ -16,6 +16,7 @@ from engine.character.retrieval import Retrieval, RetrievalOptions, open_retriev
 from engine.motion_graph.graph import MotionGraph
 from engine.motion_graph.online_graph import OnlineGraph, OnlineOptions
 from engine.motion_graph.variety import VarietyOptions
+from engine.motion_graph.ways import WayFinder
 from engine.names import canonical
 from engine.timebase import FRAMES_PER_NODE
 from tango_rt.pipeline.live import LiveOptions, LivePerformer
@@ -35,7 +36,7 @@ class Character:
     retrievals: tuple[str, ...]
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _opened: dict[RetrievalOptions, Retrieval] = field(default_factory=dict, repr=False)
-    _graphs: "OrderedDict[tuple[PerformOptions, int, bool], OnlineGraph]" = field(
+    _graphs: "OrderedDict[tuple[PerformOptions, int, bool], tuple[OnlineGraph, WayFinder]]" = field(
         default_factory=OrderedDict, repr=False
     )
 
@@ -51,12 +52,12 @@ class Character:
             retrieval = self._retrieval(options.perform.retrieval)
             n_search, n_features = _shared_lookahead(options.lookahead_nodes)
             limited = replace(retrieval, embedding=retrieval.embedding.with_lookahead(n_features))
-            graph = self._graph(retrieval, options.perform, n_search, options.drawn_only)
+            graph, ways = self._graph(retrieval, options.perform, n_search, options.drawn_only)
 
         def plan(samples: np.ndarray, start: tuple[int, int] | None) -> Performance:
             return perform(self.pack, samples, options.perform, retrieval, start, self._cuts(options.drawn_only))
 
-        return LivePerformer(limited, graph, options, plan)
+        return LivePerformer(limited, graph, options, plan, self.pack.cues.by_name, ways)
 
     def _retrieval(self, options: RetrievalOptions) -> Retrieval:
         if options not in self._opened:
@@ -67,10 +68,12 @@ class Character:
         drawn = self.pack.drawn if drawn_only else None
         return self.pack.graph if drawn is None else drawn.graph
 
-    def _graph(self, retrieval: Retrieval, options: PerformOptions, n_search: int, drawn_only: bool) -> OnlineGraph:
+    def _graph(
+        self, retrieval: Retrieval, options: PerformOptions, n_search: int, drawn_only: bool
+    ) -> tuple[OnlineGraph, WayFinder]:
         key = (replace(options, words=None), n_search, drawn_only)
         if key not in self._graphs:
-            self._graphs[key] = OnlineGraph(
+            graph = OnlineGraph(
                 self._cuts(drawn_only),
                 retrieval.motion,
                 np.asarray(self.pack["rest"]),
@@ -79,6 +82,7 @@ class Character:
                 VarietyOptions(),
                 OnlineOptions(lookahead_nodes=n_search),
             )
+            self._graphs[key] = graph, WayFinder(graph)
             while len(self._graphs) > _MAX_GRAPHS:
                 self._graphs.popitem(last=False)
         self._graphs.move_to_end(key)
