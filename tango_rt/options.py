@@ -25,9 +25,11 @@ __all__ = [
     "DEFAULT_LIVE_CUTS",
     "DEFAULT_LOOKAHEAD_NODES",
     "DEFAULT_RETRIEVAL",
+    "DEFAULT_WITHIN_S",
     "ENCODINGS",
     "MAX_LIVE_CUTS",
     "MAX_LOOKAHEAD_NODES",
+    "MAX_WITHIN_S",
     "Encoding",
     "add_blender",
     "add_jobs",
@@ -53,6 +55,10 @@ DEFAULT_LOOKAHEAD_NODES = 2
 DEFAULT_LIVE_CUTS = 1.0
 MAX_LIVE_CUTS = 48
 """Cuts a node that live streams may take: about as many are used, and a graph holds at most 48."""
+
+DEFAULT_WITHIN_S = 1.0
+MAX_WITHIN_S = 10.0
+"""How much later than asked for a cue may begin."""
 
 AUTO = "auto"
 DEFAULT_RETRIEVAL = RETRIEVALS[0]

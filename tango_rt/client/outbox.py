@@ -93,6 +93,8 @@ def _of_utterance(request: Request, utterance: str) -> bool:
     """Whether a message belongs to an utterance (empty: to any)."""
     if request.HasField("audio"):
         return not utterance or request.audio.utterance_id == utterance
+    if request.HasField("cue"):  # one that comes soon is answered by the interrupt
+        return request.cue.HasField("at_sample") and (not utterance or request.cue.utterance_id == utterance)
     return request.HasField("end_of_utterance") and (
         not utterance or request.end_of_utterance.utterance_id == utterance
     )

@@ -10,10 +10,10 @@ from tango_rt.client.errors import ServerError
 from tango_rt.client.microphone import Microphone
 from tango_rt.client.plain import Session
 
-__all__ = ["Speaker"]
+__all__ = ["UTTERANCE", "Speaker"]
 
 _CHUNKS_A_SECOND = 50
-_UTTERANCE = "speech"  # named, so that what arrives after an interrupt is recognised as part of it
+UTTERANCE = "speech"  # named, so that what arrives after an interrupt is recognised as part of it
 
 
 class Speaker:
@@ -59,7 +59,7 @@ class Speaker:
             else:
                 complete = self._say(self._paced(self._source) if self._live else iter([self._source]))
             if complete:
-                self._session.end_of_utterance(_UTTERANCE)
+                self._session.end_of_utterance(UTTERANCE)
             if self._finish:
                 self._session.finish()
         except (ServerError, ValueError):
@@ -70,7 +70,7 @@ class Speaker:
 
     def _say(self, blocks: Iterator[np.ndarray]) -> bool:
         """Whether all of it was sent, without an interrupt."""
-        return all(self._session.send_audio(block, _UTTERANCE) for block in blocks)
+        return all(self._session.send_audio(block, UTTERANCE) for block in blocks)
 
     def _paced(self, samples: np.ndarray) -> Iterator[np.ndarray]:
         """Yield chunk k when its last sample would have been spoken, computed from k, so that no error accumulates."""

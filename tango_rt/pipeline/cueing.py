@@ -12,11 +12,9 @@ from engine.motion_graph.online import Decision, OnlineSearch
 from engine.motion_graph.ways import WayFinder
 from engine.timebase import FPS, FRAMES_PER_NODE
 
-__all__ = ["DEFAULT_WITHIN_S", "MAX_PENDING", "MAX_WITHIN_S", "CueDesk", "PlayedCue", "RefusedCue", "steps_of"]
+__all__ = ["MAX_PENDING", "CueDesk", "PlayedCue", "RefusedCue", "steps_of"]
 
 MAX_PENDING = 32
-MAX_WITHIN_S = 10.0
-DEFAULT_WITHIN_S = 1.0
 _AHEAD_STEPS = 23
 """How long before its time a way is planned: about 3 s."""
 

@@ -22,8 +22,8 @@ from engine.motion_graph.online_graph import OnlineGraph
 from engine.motion_graph.ways import WayFinder
 from engine.names import canonical
 from engine.timebase import FPS, FRAMES_PER_NODE, SAMPLE_RATE, frame_count, frame_start
-from tango_rt.options import DEFAULT_LOOKAHEAD_NODES, MAX_LOOKAHEAD_NODES
-from tango_rt.pipeline.cueing import DEFAULT_WITHIN_S, MAX_WITHIN_S, CueDesk, PlayedCue, RefusedCue, steps_of
+from tango_rt.options import DEFAULT_LOOKAHEAD_NODES, DEFAULT_WITHIN_S, MAX_LOOKAHEAD_NODES, MAX_WITHIN_S
+from tango_rt.pipeline.cueing import CueDesk, PlayedCue, RefusedCue, steps_of
 from tango_rt.pipeline.utterance import (
     Planner,
     StreamedUtterance,
@@ -211,6 +211,18 @@ class LivePerformer:
             step = at_sample * FPS // SAMPLE_RATE // FRAMES_PER_NODE
             self._desk.ask(name, utterance, step, steps_of(within_s))
 
+    @property
+    def has_cues(self) -> bool:
+        """Whether any cue could be asked for."""
+        return bool(self._cues)
+
+    def has_cue(self, name: str) -> bool:
+        return canonical(name) in self._cues
+
+    def over(self, utterance: str) -> None:
+        """Refuse the cues of an utterance that was performed to its end, if they were asked for only then."""
+        self._desk.over(utterance)
+
     def refused_cues(self) -> tuple[RefusedCue, ...]:
         """The cues that are not played, or not to their end, since the last call. Those that a step refused, which is
         then taken back, come again."""
@@ -228,8 +240,7 @@ class LivePerformer:
         dropped = tuple(one.name for one in self._queue if utterance in (None, one.name))
         self._queue = deque(one for one in self._queue if one.name not in dropped)
         self._undo = None
-        for name in dropped if utterance is not None else (None,):
-            self._drop_cues(name, "an interrupt ended it")
+        self._drop_cues(utterance, "an interrupt ended it")
         if mode == "cut" and self._voice is not None and utterance in (None, self._voice):
             node = self._search.rest_node()
             self._search.jump(node)

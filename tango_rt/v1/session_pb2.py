@@ -26,51 +26,57 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from tango_rt.v1 import media_pb2 as tango__rt_dot_v1_dot_media__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19tango_rt/v1/session.proto\x12\x0btango_rt.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x17tango_rt/v1/media.proto\"\xaf\x02\n\x15StreamGesturesRequest\x12,\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x1a.tango_rt.v1.SessionConfigH\x00\x12(\n\x05\x61udio\x18\x02 \x01(\x0b\x32\x17.tango_rt.v1.AudioChunkH\x00\x12\x37\n\x10\x65nd_of_utterance\x18\x03 \x01(\x0b\x32\x1b.tango_rt.v1.EndOfUtteranceH\x00\x12+\n\tinterrupt\x18\x04 \x01(\x0b\x32\x16.tango_rt.v1.InterruptH\x00\x12*\n\tset_state\x18\x05 \x01(\x0b\x32\x15.tango_rt.v1.SetStateH\x00\x12!\n\x04ping\x18\x06 \x01(\x0b\x32\x11.tango_rt.v1.PingH\x00\x42\t\n\x07message\"\x8e\x03\n\x16StreamGesturesResponse\x12)\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32\x15.tango_rt.v1.AcceptedH\x00\x12(\n\x05\x66rame\x18\x02 \x01(\x0b\x32\x17.tango_rt.v1.VideoFrameH\x00\x12:\n\x11utterance_started\x18\x03 \x01(\x0b\x32\x1d.tango_rt.v1.UtteranceStartedH\x00\x12<\n\x12utterance_finished\x18\x04 \x01(\x0b\x32\x1e.tango_rt.v1.UtteranceFinishedH\x00\x12)\n\x08underrun\x18\x05 \x01(\x0b\x32\x15.tango_rt.v1.UnderrunH\x00\x12\'\n\x07warning\x18\x06 \x01(\x0b\x32\x14.tango_rt.v1.WarningH\x00\x12#\n\x05stats\x18\x07 \x01(\x0b\x32\x12.tango_rt.v1.StatsH\x00\x12!\n\x04pong\x18\x08 \x01(\x0b\x32\x11.tango_rt.v1.PongH\x00\x42\t\n\x07message\"\xeb\x03\n\rSessionConfig\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\tcharacter\x18\x02 \x01(\t\x12\'\n\x05\x61udio\x18\x03 \x01(\x0b\x32\x18.tango_rt.v1.AudioFormat\x12\x32\n\x0evideo_encoding\x18\x04 \x01(\x0e\x32\x1a.tango_rt.v1.VideoEncoding\x12#\n\x06pacing\x18\x05 \x01(\x0e\x32\x13.tango_rt.v1.Pacing\x12\x11\n\x04idle\x18\x06 \x01(\x08H\x00\x88\x01\x01\x12\x1c\n\x0flookahead_nodes\x18\x07 \x01(\x05H\x01\x88\x01\x01\x12\x17\n\x0fwhole_utterance\x18\x08 \x01(\x08\x12%\n\x07\x62lender\x18\t \x01(\x0e\x32\x14.tango_rt.v1.Blender\x12\x11\n\tretrieval\x18\n \x01(\t\x12\x0c\n\x04seed\x18\x0b \x01(\x03\x12\x12\n\naudio_echo\x18\x0c \x01(\x08\x12\x0f\n\x07timings\x18\r \x01(\x08\x12,\n\x0blate_policy\x18\x0e \x01(\x0e\x32\x17.tango_rt.v1.LatePolicy\x12/\n\x0cstats_period\x18\x0f \x01(\x0b\x32\x19.google.protobuf.DurationB\x07\n\x05_idleB\x12\n\x10_lookahead_nodes\"\x86\x04\n\x08\x41\x63\x63\x65pted\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12*\n\x06\x63onfig\x18\x02 \x01(\x0b\x32\x1a.tango_rt.v1.SessionConfig\x12\r\n\x05width\x18\x03 \x01(\x05\x12\x0e\n\x06height\x18\x04 \x01(\x05\x12\x12\n\nframe_rate\x18\x05 \x01(\x05\x12\x17\n\x0f\x66rames_per_node\x18\x06 \x01(\x05\x12.\n\x0fvideo_time_base\x18\x07 \x01(\x0b\x32\x15.tango_rt.v1.TimeBase\x12\x19\n\x11lookahead_samples\x18\x08 \x01(\x03\x12\x1b\n\x13h264_parameter_sets\x18\t \x01(\x0c\x12+\n\x08max_late\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x33\n\x10max_queued_audio\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0cidle_timeout\x18\x0c \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\x0bmax_session\x18\r \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\tretrieval\x18\x0e \x01(\t\x12\x18\n\x10\x63haracter_sha256\x18\x0f \x01(\t\x12\x16\n\x0eserver_version\x18\x10 \x01(\t\"2\n\x08TimeBase\x12\x11\n\tnumerator\x18\x01 \x01(\x05\x12\x13\n\x0b\x64\x65nominator\x18\x02 \x01(\x05\"h\n\nAudioChunk\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x1f\n\x12\x66irst_sample_index\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x14\n\x0cutterance_id\x18\x03 \x01(\tB\x15\n\x13_first_sample_index\"&\n\x0e\x45ndOfUtterance\x12\x14\n\x0cutterance_id\x18\x01 \x01(\t\"\x95\x01\n\tInterrupt\x12)\n\x04mode\x18\x01 \x01(\x0e\x32\x1b.tango_rt.v1.Interrupt.Mode\x12\x14\n\x0cutterance_id\x18\x02 \x01(\t\"G\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\x1b\n\x17MODE_TRANSITION_TO_IDLE\x10\x01\x12\x0c\n\x08MODE_CUT\x10\x02\"\x8f\x01\n\x08SetState\x12*\n\x05state\x18\x01 \x01(\x0e\x32\x1b.tango_rt.v1.SetState.State\"W\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0e\n\nSTATE_IDLE\x10\x01\x12\x13\n\x0fSTATE_LISTENING\x10\x02\x12\x12\n\x0eSTATE_SPEAKING\x10\x03\"\x16\n\x04Ping\x12\x0e\n\x06number\x18\x01 \x01(\x03\"\x16\n\x04Pong\x12\x0e\n\x06number\x18\x01 \x01(\x03\"i\n\x10UtteranceStarted\x12\x14\n\x0cutterance_id\x18\x01 \x01(\t\x12\x13\n\x0b\x66rame_index\x18\x02 \x01(\x03\x12*\n\x07latency\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x82\x01\n\x11UtteranceFinished\x12\x14\n\x0cutterance_id\x18\x01 \x01(\t\x12\x13\n\x0b\x66rame_index\x18\x02 \x01(\x03\x12\x16\n\x0eplayed_samples\x18\x03 \x01(\x03\x12\x15\n\rplayed_frames\x18\x04 \x01(\x03\x12\x13\n\x0binterrupted\x18\x05 \x01(\x08\"G\n\x08Underrun\x12\x14\n\x0cutterance_id\x18\x01 \x01(\t\x12\x13\n\x0b\x66rame_index\x18\x02 \x01(\x03\x12\x10\n\x08n_frames\x18\x03 \x01(\x03\"*\n\x07Warning\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"\x89\x02\n\x05Stats\x12\x13\n\x0b\x66rames_sent\x18\x01 \x01(\x03\x12\x16\n\x0e\x66rames_dropped\x18\x02 \x01(\x03\x12\x11\n\tunderruns\x18\x03 \x01(\x03\x12\x1a\n\x12transitions_cached\x18\x04 \x01(\x03\x12\x1c\n\x14transitions_computed\x18\x05 \x01(\x03\x12\x18\n\x10transitions_late\x18\x06 \x01(\x03\x12/\n\x0cqueued_audio\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1b\n\x13utterances_finished\x18\x08 \x01(\x03\x12\x1e\n\x16utterances_interrupted\x18\t \x01(\x03*F\n\x06Pacing\x12\x16\n\x12PACING_UNSPECIFIED\x10\x00\x12\x13\n\x0fPACING_REALTIME\x10\x01\x12\x0f\n\x0bPACING_FAST\x10\x02*V\n\nLatePolicy\x12\x1b\n\x17LATE_POLICY_UNSPECIFIED\x10\x00\x12\x14\n\x10LATE_POLICY_DROP\x10\x01\x12\x15\n\x11LATE_POLICY_BLOCK\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19tango_rt/v1/session.proto\x12\x0btango_rt.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x17tango_rt/v1/media.proto\"\xd0\x02\n\x15StreamGesturesRequest\x12,\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x1a.tango_rt.v1.SessionConfigH\x00\x12(\n\x05\x61udio\x18\x02 \x01(\x0b\x32\x17.tango_rt.v1.AudioChunkH\x00\x12\x37\n\x10\x65nd_of_utterance\x18\x03 \x01(\x0b\x32\x1b.tango_rt.v1.EndOfUtteranceH\x00\x12+\n\tinterrupt\x18\x04 \x01(\x0b\x32\x16.tango_rt.v1.InterruptH\x00\x12*\n\tset_state\x18\x05 \x01(\x0b\x32\x15.tango_rt.v1.SetStateH\x00\x12!\n\x04ping\x18\x06 \x01(\x0b\x32\x11.tango_rt.v1.PingH\x00\x12\x1f\n\x03\x63ue\x18\x1e \x01(\x0b\x32\x10.tango_rt.v1.CueH\x00\x42\t\n\x07message\"\xec\x03\n\x16StreamGesturesResponse\x12)\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32\x15.tango_rt.v1.AcceptedH\x00\x12(\n\x05\x66rame\x18\x02 \x01(\x0b\x32\x17.tango_rt.v1.VideoFrameH\x00\x12:\n\x11utterance_started\x18\x03 \x01(\x0b\x32\x1d.tango_rt.v1.UtteranceStartedH\x00\x12<\n\x12utterance_finished\x18\x04 \x01(\x0b\x32\x1e.tango_rt.v1.UtteranceFinishedH\x00\x12)\n\x08underrun\x18\x05 \x01(\x0b\x32\x15.tango_rt.v1.UnderrunH\x00\x12\'\n\x07warning\x18\x06 \x01(\x0b\x32\x14.tango_rt.v1.WarningH\x00\x12#\n\x05stats\x18\x07 \x01(\x0b\x32\x12.tango_rt.v1.StatsH\x00\x12!\n\x04pong\x18\x08 \x01(\x0b\x32\x11.tango_rt.v1.PongH\x00\x12,\n\ncue_played\x18\x1e \x01(\x0b\x32\x16.tango_rt.v1.CuePlayedH\x00\x12.\n\x0b\x63ue_refused\x18\x1f \x01(\x0b\x32\x17.tango_rt.v1.CueRefusedH\x00\x42\t\n\x07message\"\xeb\x03\n\rSessionConfig\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\tcharacter\x18\x02 \x01(\t\x12\'\n\x05\x61udio\x18\x03 \x01(\x0b\x32\x18.tango_rt.v1.AudioFormat\x12\x32\n\x0evideo_encoding\x18\x04 \x01(\x0e\x32\x1a.tango_rt.v1.VideoEncoding\x12#\n\x06pacing\x18\x05 \x01(\x0e\x32\x13.tango_rt.v1.Pacing\x12\x11\n\x04idle\x18\x06 \x01(\x08H\x00\x88\x01\x01\x12\x1c\n\x0flookahead_nodes\x18\x07 \x01(\x05H\x01\x88\x01\x01\x12\x17\n\x0fwhole_utterance\x18\x08 \x01(\x08\x12%\n\x07\x62lender\x18\t \x01(\x0e\x32\x14.tango_rt.v1.Blender\x12\x11\n\tretrieval\x18\n \x01(\t\x12\x0c\n\x04seed\x18\x0b \x01(\x03\x12\x12\n\naudio_echo\x18\x0c \x01(\x08\x12\x0f\n\x07timings\x18\r \x01(\x08\x12,\n\x0blate_policy\x18\x0e \x01(\x0e\x32\x17.tango_rt.v1.LatePolicy\x12/\n\x0cstats_period\x18\x0f \x01(\x0b\x32\x19.google.protobuf.DurationB\x07\n\x05_idleB\x12\n\x10_lookahead_nodes\"\x86\x04\n\x08\x41\x63\x63\x65pted\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12*\n\x06\x63onfig\x18\x02 \x01(\x0b\x32\x1a.tango_rt.v1.SessionConfig\x12\r\n\x05width\x18\x03 \x01(\x05\x12\x0e\n\x06height\x18\x04 \x01(\x05\x12\x12\n\nframe_rate\x18\x05 \x01(\x05\x12\x17\n\x0f\x66rames_per_node\x18\x06 \x01(\x05\x12.\n\x0fvideo_time_base\x18\x07 \x01(\x0b\x32\x15.tango_rt.v1.TimeBase\x12\x19\n\x11lookahead_samples\x18\x08 \x01(\x03\x12\x1b\n\x13h264_parameter_sets\x18\t \x01(\x0c\x12+\n\x08max_late\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x33\n\x10max_queued_audio\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0cidle_timeout\x18\x0c \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\x0bmax_session\x18\r \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\tretrieval\x18\x0e \x01(\t\x12\x18\n\x10\x63haracter_sha256\x18\x0f \x01(\t\x12\x16\n\x0eserver_version\x18\x10 \x01(\t\"2\n\x08TimeBase\x12\x11\n\tnumerator\x18\x01 \x01(\x05\x12\x13\n\x0b\x64\x65nominator\x18\x02 \x01(\x05\"h\n\nAudioChunk\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x1f\n\x12\x66irst_sample_index\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x14\n\x0cutterance_id\x18\x03 \x01(\tB\x15\n\x13_first_sample_index\"&\n\x0e\x45ndOfUtterance\x12\x14\n\x0cutterance_id\x18\x01 \x01(\t\"\x95\x01\n\tInterrupt\x12)\n\x04mode\x18\x01 \x01(\x0e\x32\x1b.tango_rt.v1.Interrupt.Mode\x12\x14\n\x0cutterance_id\x18\x02 \x01(\t\"G\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\x1b\n\x17MODE_TRANSITION_TO_IDLE\x10\x01\x12\x0c\n\x08MODE_CUT\x10\x02\"\x8f\x01\n\x08SetState\x12*\n\x05state\x18\x01 \x01(\x0e\x32\x1b.tango_rt.v1.SetState.State\"W\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0e\n\nSTATE_IDLE\x10\x01\x12\x13\n\x0fSTATE_LISTENING\x10\x02\x12\x12\n\x0eSTATE_SPEAKING\x10\x03\"\x81\x01\n\x03\x43ue\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0cutterance_id\x18\x02 \x01(\t\x12\x13\n\tat_sample\x18\x03 \x01(\x03H\x00\x12\x0e\n\x04soon\x18\x04 \x01(\x08H\x00\x12)\n\x06within\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\x06\n\x04when\"\x16\n\x04Ping\x12\x0e\n\x06number\x18\x01 \x01(\x03\"\x16\n\x04Pong\x12\x0e\n\x06number\x18\x01 \x01(\x03\"i\n\x10UtteranceStarted\x12\x14\n\x0cutterance_id\x18\x01 \x01(\t\x12\x13\n\x0b\x66rame_index\x18\x02 \x01(\x03\x12*\n\x07latency\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x82\x01\n\x11UtteranceFinished\x12\x14\n\x0cutterance_id\x18\x01 \x01(\t\x12\x13\n\x0b\x66rame_index\x18\x02 \x01(\x03\x12\x16\n\x0eplayed_samples\x18\x03 \x01(\x03\x12\x15\n\rplayed_frames\x18\x04 \x01(\x03\x12\x13\n\x0binterrupted\x18\x05 \x01(\x08\"G\n\x08Underrun\x12\x14\n\x0cutterance_id\x18\x01 \x01(\t\x12\x13\n\x0b\x66rame_index\x18\x02 \x01(\x03\x12\x10\n\x08n_frames\x18\x03 \x01(\x03\"*\n\x07Warning\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"\x89\x02\n\x05Stats\x12\x13\n\x0b\x66rames_sent\x18\x01 \x01(\x03\x12\x16\n\x0e\x66rames_dropped\x18\x02 \x01(\x03\x12\x11\n\tunderruns\x18\x03 \x01(\x03\x12\x1a\n\x12transitions_cached\x18\x04 \x01(\x03\x12\x1c\n\x14transitions_computed\x18\x05 \x01(\x03\x12\x18\n\x10transitions_late\x18\x06 \x01(\x03\x12/\n\x0cqueued_audio\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1b\n\x13utterances_finished\x18\x08 \x01(\x03\x12\x1e\n\x16utterances_interrupted\x18\t \x01(\x03\"C\n\tCuePlayed\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x66rame_index\x18\x02 \x01(\x03\x12\x13\n\x0blate_frames\x18\x03 \x01(\x03\"*\n\nCueRefused\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t*F\n\x06Pacing\x12\x16\n\x12PACING_UNSPECIFIED\x10\x00\x12\x13\n\x0fPACING_REALTIME\x10\x01\x12\x0f\n\x0bPACING_FAST\x10\x02*V\n\nLatePolicy\x12\x1b\n\x17LATE_POLICY_UNSPECIFIED\x10\x00\x12\x14\n\x10LATE_POLICY_DROP\x10\x01\x12\x15\n\x11LATE_POLICY_BLOCK\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tango_rt.v1.session_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PACING']._serialized_start=2990
-  _globals['_PACING']._serialized_end=3060
-  _globals['_LATEPOLICY']._serialized_start=3062
-  _globals['_LATEPOLICY']._serialized_end=3148
+  _globals['_PACING']._serialized_start=3362
+  _globals['_PACING']._serialized_end=3432
+  _globals['_LATEPOLICY']._serialized_start=3434
+  _globals['_LATEPOLICY']._serialized_end=3520
   _globals['_STREAMGESTURESREQUEST']._serialized_start=100
-  _globals['_STREAMGESTURESREQUEST']._serialized_end=403
-  _globals['_STREAMGESTURESRESPONSE']._serialized_start=406
-  _globals['_STREAMGESTURESRESPONSE']._serialized_end=804
-  _globals['_SESSIONCONFIG']._serialized_start=807
-  _globals['_SESSIONCONFIG']._serialized_end=1298
-  _globals['_ACCEPTED']._serialized_start=1301
-  _globals['_ACCEPTED']._serialized_end=1819
-  _globals['_TIMEBASE']._serialized_start=1821
-  _globals['_TIMEBASE']._serialized_end=1871
-  _globals['_AUDIOCHUNK']._serialized_start=1873
-  _globals['_AUDIOCHUNK']._serialized_end=1977
-  _globals['_ENDOFUTTERANCE']._serialized_start=1979
-  _globals['_ENDOFUTTERANCE']._serialized_end=2017
-  _globals['_INTERRUPT']._serialized_start=2020
-  _globals['_INTERRUPT']._serialized_end=2169
-  _globals['_INTERRUPT_MODE']._serialized_start=2098
-  _globals['_INTERRUPT_MODE']._serialized_end=2169
-  _globals['_SETSTATE']._serialized_start=2172
-  _globals['_SETSTATE']._serialized_end=2315
-  _globals['_SETSTATE_STATE']._serialized_start=2228
-  _globals['_SETSTATE_STATE']._serialized_end=2315
-  _globals['_PING']._serialized_start=2317
-  _globals['_PING']._serialized_end=2339
-  _globals['_PONG']._serialized_start=2341
-  _globals['_PONG']._serialized_end=2363
-  _globals['_UTTERANCESTARTED']._serialized_start=2365
-  _globals['_UTTERANCESTARTED']._serialized_end=2470
-  _globals['_UTTERANCEFINISHED']._serialized_start=2473
-  _globals['_UTTERANCEFINISHED']._serialized_end=2603
-  _globals['_UNDERRUN']._serialized_start=2605
-  _globals['_UNDERRUN']._serialized_end=2676
-  _globals['_WARNING']._serialized_start=2678
-  _globals['_WARNING']._serialized_end=2720
-  _globals['_STATS']._serialized_start=2723
-  _globals['_STATS']._serialized_end=2988
+  _globals['_STREAMGESTURESREQUEST']._serialized_end=436
+  _globals['_STREAMGESTURESRESPONSE']._serialized_start=439
+  _globals['_STREAMGESTURESRESPONSE']._serialized_end=931
+  _globals['_SESSIONCONFIG']._serialized_start=934
+  _globals['_SESSIONCONFIG']._serialized_end=1425
+  _globals['_ACCEPTED']._serialized_start=1428
+  _globals['_ACCEPTED']._serialized_end=1946
+  _globals['_TIMEBASE']._serialized_start=1948
+  _globals['_TIMEBASE']._serialized_end=1998
+  _globals['_AUDIOCHUNK']._serialized_start=2000
+  _globals['_AUDIOCHUNK']._serialized_end=2104
+  _globals['_ENDOFUTTERANCE']._serialized_start=2106
+  _globals['_ENDOFUTTERANCE']._serialized_end=2144
+  _globals['_INTERRUPT']._serialized_start=2147
+  _globals['_INTERRUPT']._serialized_end=2296
+  _globals['_INTERRUPT_MODE']._serialized_start=2225
+  _globals['_INTERRUPT_MODE']._serialized_end=2296
+  _globals['_SETSTATE']._serialized_start=2299
+  _globals['_SETSTATE']._serialized_end=2442
+  _globals['_SETSTATE_STATE']._serialized_start=2355
+  _globals['_SETSTATE_STATE']._serialized_end=2442
+  _globals['_CUE']._serialized_start=2445
+  _globals['_CUE']._serialized_end=2574
+  _globals['_PING']._serialized_start=2576
+  _globals['_PING']._serialized_end=2598
+  _globals['_PONG']._serialized_start=2600
+  _globals['_PONG']._serialized_end=2622
+  _globals['_UTTERANCESTARTED']._serialized_start=2624
+  _globals['_UTTERANCESTARTED']._serialized_end=2729
+  _globals['_UTTERANCEFINISHED']._serialized_start=2732
+  _globals['_UTTERANCEFINISHED']._serialized_end=2862
+  _globals['_UNDERRUN']._serialized_start=2864
+  _globals['_UNDERRUN']._serialized_end=2935
+  _globals['_WARNING']._serialized_start=2937
+  _globals['_WARNING']._serialized_end=2979
+  _globals['_STATS']._serialized_start=2982
+  _globals['_STATS']._serialized_end=3247
+  _globals['_CUEPLAYED']._serialized_start=3249
+  _globals['_CUEPLAYED']._serialized_end=3316
+  _globals['_CUEREFUSED']._serialized_start=3318
+  _globals['_CUEREFUSED']._serialized_end=3360
 # @@protoc_insertion_point(module_scope)

@@ -26,7 +26,7 @@ KEYS: Mapping[str, set[str]] = {
     "tango-rt send": {
         *("output", "n_frames", "duration_s", "first_frame_ms", "first_speech_frame_ms", "interval_ms", "underruns"),
         *("dropped", "transitions", "interrupted", "stopped", "nodes", "retrieval", "lookahead_ms"),
-        *("server_version", "session_id", "warnings", "timings_ms"),
+        *("server_version", "session_id", "cues", "warnings", "timings_ms"),
     },
     "tango-rt character build": _PACK,
     "tango-rt character inspect": _PACK,
