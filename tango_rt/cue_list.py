@@ -1,30 +1,20 @@
 """Cues with their times in a speech, from a file: [{"name": "wave", "at": 3.2, "within": 1.0}, ...]."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.character.cues import MAX_CUES, why_no_cue_name
+from engine.character.cues import MAX_CUES, TimedCue, why_no_cue_name
 from engine.errors import InputError
 from engine.files import read_plain
 from engine.names import canonical
 from tango_rt.options import DEFAULT_WITHIN_S, MAX_WITHIN_S
 
-__all__ = ["TimedCue", "read_cue_list"]
+__all__ = ["read_cue_list"]
 
 _MAX_BYTES = 1 << 20
 _MAX_TIME_S = 24 * 3600.0
 _WANTED = 'wanted a list of {"name": text, "at": seconds, "within": seconds}'
-
-
-@dataclass(frozen=True)
-class TimedCue:
-    """A cue that is asked for."""
-
-    name: str
-    at_s: float  # in the speech
-    within_s: float = DEFAULT_WITHIN_S  # how much later it may begin
 
 
 def read_cue_list(path: Path) -> tuple[TimedCue, ...]:

@@ -183,9 +183,10 @@ def network_options(arguments: argparse.Namespace) -> "NetworkOptions":
 
 
 def perform_options(arguments: argparse.Namespace, networks: "Networks | None") -> "PerformOptions":
-    """The values of --retrieval, --search, --seed and --words. Raises InputError for a bad file of words."""
+    """The values of --retrieval, --search, --seed, --words and --cues. Raises InputError for a bad file."""
     from engine.character.perform import PerformOptions
     from engine.character.retrieval import RetrievalOptions
+    from tango_rt.cue_list import read_cue_list
     from tango_rt.words import read_words
 
     return PerformOptions(
@@ -193,4 +194,5 @@ def perform_options(arguments: argparse.Namespace, networks: "Networks | None") 
         search=arguments.search,
         seed=arguments.seed,
         words=None if arguments.words is None else read_words(arguments.words),
+        cues=() if arguments.cues is None else read_cue_list(arguments.cues),
     )

@@ -27,7 +27,9 @@ __all__ = [
     "MAX_CUES",
     "MAX_CUE_NAME",
     "Cue",
+    "CueOutcome",
     "Cues",
+    "TimedCue",
     "cue_files",
     "read_cues",
     "why_no_cue_name",
@@ -40,6 +42,7 @@ MAX_CUE_NAME = 64  # characters
 MIN_CUE_NODES = 2
 _FILE = "cues.json"
 _MAX_BYTES = 1 << 20
+_ROUNDING = 1e-6  # of a frame: 0.1 s are 3 frames
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,41 @@ class Cue:
         begin = clip.first_frame + left
         end = begin + self.n_nodes * FRAMES_PER_NODE
         return info.sources[clip.source].name, begin / FPS, end / FPS
+
+
+@dataclass(frozen=True)
+class TimedCue:
+    """A cue that is asked for."""
+
+    name: str
+    at_s: float  # in the speech
+    within_s: float  # how much later it may begin
+
+    @property
+    def step(self) -> int:
+        """The step of 4 frames that shows its time."""
+        return int(self.at_s * FPS + _ROUNDING) // FRAMES_PER_NODE
+
+    @property
+    def within_steps(self) -> int:
+        return int(self.within_s * FPS + _ROUNDING) // FRAMES_PER_NODE
+
+
+@dataclass(frozen=True)
+class CueOutcome:
+    """What became of a cue that was asked for."""
+
+    name: str
+    asked_s: float  # in the speech
+    played_s: float | None  # when it began; None: not played
+    reason: str = ""  # why not, or why not to its end
+
+    def warning(self) -> str:
+        """Empty: it was played."""
+        if not self.reason:
+            return ""
+        what = "was not played" if self.played_s is None else "was not played to its end"
+        return f"cue {self.name} at {self.asked_s:g} s {what}: {self.reason}"
 
 
 @dataclass(frozen=True)

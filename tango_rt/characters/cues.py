@@ -11,7 +11,7 @@ from engine.errors import InputError
 from engine.names import canonical, printable
 from engine.timebase import FPS, FRAMES_PER_NODE
 
-__all__ = ["MarkedCue", "list_cues", "mark_cue", "remove_cue"]
+__all__ = ["MarkedCue", "list_cues", "mark_cue", "marked", "remove_cue"]
 
 _MAX_NAMED = 12  # in a message
 _NODE_S = FRAMES_PER_NODE / FPS
@@ -25,13 +25,12 @@ class MarkedCue:
     source: str
     from_s: float  # in the source
     to_s: float
-    first_node: int
-    n_nodes: int
+    nodes: list[int]  # those of the character
 
 
 def list_cues(pack: CharacterPack) -> list[MarkedCue]:
     """The cues of a pack, by name."""
-    return [_marked(pack, cue) for cue in pack.cues.by_name.values()]
+    return [marked(pack, cue) for cue in pack.cues.by_name.values()]
 
 
 def mark_cue(pack: CharacterPack, name: str, start_s: float, end_s: float, source: str | None = None) -> MarkedCue:
@@ -51,7 +50,7 @@ def mark_cue(pack: CharacterPack, name: str, start_s: float, end_s: float, sourc
         raise InputError(f"{pack.path}: the cue {name} from {start_s:g} to {end_s:g} s {problem}: choose other times")
     cue = Cue(name, first, n_nodes)
     write_cues(pack.path, pack.sha256, (pack.cues.by_name | {name: cue}).values(), pack.graph)
-    return _marked(pack, cue)
+    return marked(pack, cue)
 
 
 def remove_cue(pack: CharacterPack, name: str) -> None:
@@ -64,9 +63,9 @@ def remove_cue(pack: CharacterPack, name: str) -> None:
     write_cues(pack.path, pack.sha256, kept, pack.graph)
 
 
-def _marked(pack: CharacterPack, cue: Cue) -> MarkedCue:
+def marked(pack: CharacterPack, cue: Cue) -> MarkedCue:
     source, from_s, to_s = cue.times_s(pack.info)
-    return MarkedCue(cue.name, source, round(from_s, 3), round(to_s, 3), cue.first_node, cue.n_nodes)
+    return MarkedCue(cue.name, source, round(from_s, 3), round(to_s, 3), list(cue.nodes))
 
 
 def _source(info: PackInfo, name: str | None) -> int:

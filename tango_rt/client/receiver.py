@@ -5,13 +5,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from engine.character.cues import TimedCue
 from engine.timebase import FPS, FRAMES_PER_NODE, SAMPLE_RATE
 from tango_rt.client.measurements import Measurements
 from tango_rt.client.pictures import Numbered, Pictures
 from tango_rt.client.plain import Session
 from tango_rt.client.sound import Sound
 from tango_rt.client.timings import Timings
-from tango_rt.cue_list import TimedCue
 from tango_rt.v1 import media_pb2, session_pb2
 from tango_rt.video.mp4 import Mp4Writer
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.character.cues import TimedCue
 from engine.character.pack import CharacterPack
 from engine.errors import BackendError, InputError
 from engine.timebase import FPS, SAMPLE_RATE, frame_count
@@ -23,7 +24,6 @@ from tango_rt.client.plain import Client, Session
 from tango_rt.client.receiver import Receiver, SendResult
 from tango_rt.client.sound import SOUND_RATE, Echo, Sound, Speech
 from tango_rt.client.speaker import UTTERANCE, Speaker
-from tango_rt.cue_list import TimedCue
 from tango_rt.media.container import MAX_HOURS
 from tango_rt.media.pipes import make_rereadable
 from tango_rt.progress import OnProgress, Stage, silent

@@ -71,7 +71,7 @@ class Character:
     def _graph(
         self, retrieval: Retrieval, options: PerformOptions, n_search: int, drawn_only: bool
     ) -> tuple[OnlineGraph, WayFinder]:
-        key = (replace(options, words=None), n_search, drawn_only)
+        key = (replace(options, words=None, cues=()), n_search, drawn_only)
         if key not in self._graphs:
             graph = OnlineGraph(
                 self._cuts(drawn_only),

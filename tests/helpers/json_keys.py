@@ -21,7 +21,7 @@ KEYS: Mapping[str, set[str]] = {
     "tango-rt render": {
         *("output", "n_frames", "duration_s", "n_cuts", "n_hard_cuts", "n_transitions_cached"),
         *("n_transitions_computed", "blender", "retrieval", "networks", "search", "seed", "lookahead_nodes", "cost"),
-        *("took_s", "realtime_factor", "nodes", "warnings"),
+        *("took_s", "realtime_factor", "nodes", "cues", "warnings"),
     },
     "tango-rt send": {
         *("output", "n_frames", "duration_s", "first_frame_ms", "first_speech_frame_ms", "interval_ms", "underruns"),
@@ -32,6 +32,7 @@ KEYS: Mapping[str, set[str]] = {
     "tango-rt character inspect": _PACK,
     "tango-rt character refresh": _PACK,
     "tango-rt character install": {"character", "sha256", "bytes"},
+    "tango-rt character mark": {"character", "cues"},
     "tango-rt character warm": {
         *("character", "blender", "n_cuts", "n_cached", "n_computed", "took_s", "warnings"),
     },
@@ -54,7 +55,11 @@ KEYS: Mapping[str, set[str]] = {
     },
     "tango-export list": {"bundles"},
 }
-_OPTIONAL = {"tango-rt character build": {"report"}, "tango-export compile": {"triton"}}
+_OPTIONAL = {
+    "tango-rt character build": {"report"},
+    "tango-rt character mark": {"output", "suggestions"},
+    "tango-export compile": {"triton"},
+}
 _OLD: Mapping[str, set[str]] = {
     "tango-rt demo": {"video"},
     "tango-rt render": {"path", "seconds"},
