@@ -18,7 +18,9 @@ __all__ = ["Gesture", "find_gestures", "suggest_cues"]
 
 MAX_GESTURES = 8
 _MIN_NODES, _MAX_NODES = FPS // FRAMES_PER_NODE + 1, 3 * FPS // FRAMES_PER_NODE  # 1 to 3 s
-_LARGE = 0.6  # distance from rest at the peak: about the largest third of what the person does
+_LARGE = 0.6  # distance from rest at the peak, 0..1
+_LOW_SHARE = 0.95  # quantile of the height of the hands: they hang
+_LIFT = 0.5  # shoulder widths above it, from which on a hand counts in full: arms that hang are no gesture
 _FADES = 0.5  # a gesture reaches to where the distance from rest is this share of its peak
 _MIN_CONFIDENCE = 0.5  # of the wrists
 _POINTS = 12  # of a trajectory
@@ -81,10 +83,13 @@ def _candidates(pack: CharacterPack) -> list[Gesture]:
     shoulders = joints[:, [LEFT_SHOULDER, RIGHT_SHOULDER], :2].mean(axis=1)
     hands = np.stack([joints[:, hand, :2].mean(axis=1) - shoulders for hand in (LEFT_HAND, RIGHT_HAND)], axis=1)
     hands = hands.reshape(len(joints), 4).astype(np.float64) / pack.info.shoulder_px
+    lowest = np.quantile(hands[:, [1, 3]], _LOW_SHARE)
+    lift = (lowest - hands[:, [1, 3]].min(axis=1)).reshape(-1, FRAMES_PER_NODE).mean(axis=1)
+    size = pack["rest"] * np.clip(lift / _LIFT, 0, 1)
     seen = pack["confidence"][:, [LEFT_WRIST, RIGHT_WRIST]].max(axis=1)
     found = []
     for start, stop in zip(clip_start[:-1].tolist(), clip_start[1:].tolist(), strict=True):
-        away = np.convolve(np.pad(pack["rest"][start:stop], 1, mode="edge"), np.ones(3) / 3, mode="valid")
+        away = np.convolve(np.pad(size[start:stop], 1, mode="edge"), np.ones(3) / 3, mode="valid")
         for peak in range(len(away)):
             if away[peak] < _LARGE or away[peak] < away[max(0, peak - 4) : peak + 5].max():
                 continue

@@ -20,7 +20,8 @@ from engine.character.arrays import ARRAYS, npy_bytes
 
 __all__ = ["CACHE", "Mutation", "mutations", "systematic"]
 
-RECORDS = ("pack.json", "embeddings/fitted/embedding.json", "embeddings/onset/embedding.json")
+CUES = "cues.json"
+RECORDS = ("pack.json", CUES, "embeddings/fitted/embedding.json", "embeddings/onset/embedding.json")
 FITS = ("embeddings/fitted/fit.npz",)
 FEATURES = tuple(f"embeddings/{name}/{part}.npy" for name in ("fitted", "onset") for part in ("low", "high"))
 NPYS = (*(f"{name}.npy" for name in ARRAYS), *FEATURES)
@@ -168,8 +169,10 @@ def _fields() -> dict[str, list[tuple[Any, ...]]]:
     record: list[tuple[Any, ...]] = [(key,) for key in ("name", "sha256", "about", "files")]
     hashes: list[tuple[Any, ...]] = [("files", "low.npy"), ("files", "high.npy")]
     about: list[tuple[Any, ...]] = [("about", key) for key in ("choice", "why", "speech_s", "lag_frames", "scores")]
+    cue = ("name", "first_node", "n_nodes")
     return {
         "pack.json": [*((key,) for key in (*info, "sha256", "schema")), *inner],
+        CUES: [*((key,) for key in ("pack", "sha256", "cues")), ("cues", 0), *(("cues", 1, key) for key in cue)],
         "embeddings/fitted/embedding.json": [*record, *hashes, ("files", "fit.npz"), *about],
         "embeddings/onset/embedding.json": [*record, *hashes],
     }
