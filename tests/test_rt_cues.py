@@ -19,6 +19,7 @@ from tango_rt.api import Character
 from tango_rt.characters.cues import mark_cue
 from tango_rt.characters.gestures import find_gestures
 from tango_rt.characters.install import install
+from tango_rt.cli import main
 from tango_rt.pipeline.character import open_character
 from tango_rt.pipeline.store import CharacterStore
 from tango_rt.server.listing import list_characters
@@ -52,6 +53,9 @@ def test_a_cue_is_marked_listed_replaced_and_removed(pack: CharacterPack, capsys
     ]
     run_json(capsys, "character", "mark", place, "--cue", "wave", "--from", 2, "--to", 3)
     assert list(CharacterPack.open(place).cues.by_name["wave"].nodes) == list(range(15, 23))
+    assert run_json(capsys, "character", "inspect", place)["cues"] == ["point left", "wave"]
+    main(["character", "inspect", str(place)])
+    assert "cues: point left, wave\n" in capsys.readouterr().out
     run_json(capsys, "character", "mark", place, "--remove", "wave")
     assert list(CharacterPack.open(place).cues.by_name) == ["point left"]
     run_json(capsys, "character", "mark", place, "--remove", "point left")

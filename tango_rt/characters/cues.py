@@ -49,7 +49,7 @@ def mark_cue(pack: CharacterPack, name: str, start_s: float, end_s: float, sourc
     if (problem := why_no_stretch(pack.graph, first, n_nodes)) is not None:
         raise InputError(f"{pack.path}: the cue {name} from {start_s:g} to {end_s:g} s {problem}: choose other times")
     cue = Cue(name, first, n_nodes)
-    write_cues(pack.path, pack.sha256, (pack.cues.by_name | {name: cue}).values(), pack.graph)
+    write_cues(pack.path, pack.sha256, {**pack.cues.by_name, name: cue}.values(), pack.graph)
     return marked(pack, cue)
 
 

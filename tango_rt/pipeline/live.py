@@ -259,7 +259,8 @@ class LivePerformer:
         advance = not last or self._options.idle  # else what follows is not known yet
         self._remember(slot, advance)
         heard = utterance.heard_samples
-        cut_to, planned = None, ()
+        cut_to: int | None = None
+        planned: tuple[Cut, ...] = ()
         if advance:
             taken = self._desk.decide(self._search, (utterance.name, utterance.taken))
             cut_to, planned = self._take(slot, *taken or (utterance.advance(self._search), None))

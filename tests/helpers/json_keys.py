@@ -12,7 +12,7 @@ __all__ = ["check_keys"]
 _PACK = {
     *("character", "name", "schema", "n_frames", "n_nodes", "n_nodes_kept", "n_edges", "n_cut_edges"),
     *("n_relaxed_edges", "n_clips", "pose_coverage", "hand_coverage", "fps", "width", "height", "duration_s", "bytes"),
-    *("n_live_cuts", "live_blender", "hand_gaps", "n_transitions_stored", "retrieval", "sources", "build"),
+    *("n_live_cuts", "live_blender", "hand_gaps", "cues", "n_transitions_stored", "retrieval", "sources", "build"),
 }
 _BUNDLE = {"bundle", "name", "sha256", "bytes", "took_s", "graphs"}
 
