@@ -52,7 +52,10 @@ def _mark(arguments: argparse.Namespace) -> None:
         return
     cues = list_cues(CharacterPack.open(arguments.pack))
     result = {"character": str(arguments.pack), "cues": [_listed(cue) for cue in cues]}
-    print_result(arguments, result, "\n".join(_line(cue) for cue in cues) or f"{arguments.pack} has no cues")
+    lines = [_line(cue) for cue in cues] or [f"{arguments.pack} has no cues"]
+    if arguments.cue is not None and pack.drawn is not None:
+        lines.append(f"so that live streams come there soon: tango-rt character warm {arguments.pack}")
+    print_result(arguments, result, "\n".join(lines))
 
 
 def _suggest(arguments: argparse.Namespace, pack: Any) -> None:
