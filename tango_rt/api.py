@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.blending.blender import DEFAULT_BLENDER, open_blender
+from engine.character.cues import TimedCue
 from engine.character.pack import CharacterPack
 from engine.character.perform import PerformOptions
 from engine.character.retrieval import RetrievalOptions
@@ -22,15 +23,18 @@ from engine.errors import InputError
 from engine.inference.networks import Networks
 from engine.timebase import FPS, FRAMES_PER_NODE, SAMPLE_RATE
 from tango_rt.characters.build import BuildOptions, build_character
+from tango_rt.characters.cues import MarkedCue, list_cues, mark_cue, remove_cue
 from tango_rt.characters.embed import EmbedOptions
 from tango_rt.characters.groups import Keep
 from tango_rt.client.samples import Samples, audio_bytes
+from tango_rt.cue_list import read_cue_list
 from tango_rt.options import DEFAULT_LIVE_CUTS, DEFAULT_LOOKAHEAD_NODES
 from tango_rt.pipeline.captions import text_stages
 from tango_rt.pipeline.character import character_from_pack
 from tango_rt.pipeline.live import LiveOptions, Step
+from tango_rt.pipeline.offline import perform_speech
 from tango_rt.pipeline.pictures import PictureSource
-from tango_rt.pipeline.render import RenderOptions, RenderResult, check_output, perform_speech, render_speech
+from tango_rt.pipeline.render import RenderOptions, RenderResult, check_output, render_speech
 from tango_rt.pipeline.stages import StageChain, UtteranceSound
 from tango_rt.progress import OnProgress, silent
 from tango_rt.sound.resample import Resampler
@@ -125,6 +129,26 @@ class Character:
         """Length of the reference."""
         return self.pack.info.n_frames / FPS
 
+    @property
+    def cues(self) -> list[MarkedCue]:
+        """Its named stretches, which can be asked for."""
+        return list_cues(self.pack)
+
+    def mark(self, name: str, start_s: float, end_s: float, source: str | None = None) -> MarkedCue:
+        """Name a stretch, by its times in the source video, and write it into the pack.
+
+        source: name of the video; None: the only one. Raises InputError for times that are not in the pack. Streams
+        that are open do not see it.
+        """
+        marked = mark_cue(self.pack, name, start_s, end_s, source)
+        self._opened = character_from_pack(CharacterPack.open(self.path))
+        return marked
+
+    def unmark(self, name: str) -> None:
+        """Forget a cue. Raises InputError if there is none of this name."""
+        remove_cue(self.pack, name)
+        self._opened = character_from_pack(CharacterPack.open(self.path))
+
     def __repr__(self) -> str:
         width, height = self.size
         return f"<Character {self.path.name}: {width} x {height}, {self.duration_s:.1f} s>"
@@ -141,6 +165,7 @@ class Character:
         search: SearchName = SEARCHES[0],
         seed: int = 0,
         words: PathLike | None = None,
+        cues: PathLike | Sequence[TimedCue] | None = None,
         lookahead: int | None = None,
         caption: str | None = None,
         label: str | None = None,
@@ -154,6 +179,7 @@ class Character:
         networks: those of a bundle, open.
         seed: 0 for the best path, any other number for a variation.
         words: a file with word timings of the speech.
+        cues: named stretches to play, with their times: a file, or TimedCues; RenderResult.cues tells when they began.
         lookahead: nodes heard ahead, as in a live stream; None: the whole speech.
         caption: text on every frame, or "words".
         label: text in the corner of every frame.
@@ -163,7 +189,7 @@ class Character:
         options = RenderOptions(
             blender=blender,
             lookahead_nodes=lookahead,
-            perform=_perform_options(retrieval, networks, search, seed, words),
+            perform=_perform_options(retrieval, networks, search, seed, words, cues),
             caption=caption,
             label=label,
             plot=drawing,
@@ -184,12 +210,13 @@ class Character:
         search: SearchName = SEARCHES[0],
         seed: int = 0,
         words: PathLike | None = None,
+        cues: PathLike | Sequence[TimedCue] | None = None,
         lookahead: int | None = None,
         caption: str | None = None,
         label: str | None = None,
     ) -> Iterator[Frame]:
         """The frames of the same video, one by one, without a file. Options as in render."""
-        performed = _perform_options(retrieval, networks, search, seed, words)
+        performed = _perform_options(retrieval, networks, search, seed, words, cues)
         stages = text_stages(self.pack.info, label, caption, performed.words)
         shown = _Pictures(self.pack, blender, StageChain(self.pack.info, stages))
         with _open_speech(speech, rate) as heard:
@@ -217,7 +244,7 @@ class Character:
 
         adaptive: use all that was pushed, up to 8 s ahead; frames then depend on when it was.
         """
-        performed = _perform_options(retrieval, networks, SEARCHES[0], seed, None)
+        performed = _perform_options(retrieval, networks, SEARCHES[0], seed)
         options = LiveOptions(lookahead, drawn_only=True, perform=performed, adaptive=adaptive)
         shown = _Pictures(self.pack, blender, StageChain(self.pack.info, text_stages(self.pack.info, label)))
         return Stream(self, options, shown, rate)
@@ -315,10 +342,18 @@ class _Pictures:
 
 
 def _perform_options(
-    retrieval: RetrievalName, networks: Networks | None, search: SearchName, seed: int, words: PathLike | None
+    retrieval: RetrievalName,
+    networks: Networks | None,
+    search: SearchName,
+    seed: int,
+    words: PathLike | None = None,
+    cues: PathLike | Sequence[TimedCue] | None = None,
 ) -> PerformOptions:
     timings = None if words is None else read_words(Path(words))
-    return PerformOptions(RetrievalOptions(retrieval, networks), search, seed, timings)
+    if isinstance(cues, str | os.PathLike):
+        cues = read_cue_list(Path(cues))
+    asked = tuple(sorted(cues or (), key=lambda cue: cue.at_s))
+    return PerformOptions(RetrievalOptions(retrieval, networks), search, seed, timings, asked)
 
 
 def _open_speech(speech: PathLike | Samples, rate: int | None) -> AbstractContextManager[Speech]:

@@ -11,6 +11,7 @@ from engine.blending.blender import CUT
 from engine.choices import GRAPH_RULES
 from engine.errors import InputError
 from tango_rt import __version__
+from tango_rt.characters.cue_command import add_mark
 from tango_rt.client.command import add_send
 from tango_rt.console import add_command, bars, positive, print_result, run_command
 from tango_rt.models.command import add_models
@@ -73,6 +74,7 @@ RENDER_EXAMPLES = """examples:
   tango-rt render anna.tango speech.wav -o out.mp4 --lookahead 2      as if heard live
   tango-rt render anna.tango speech.mp3 -o out.mp4 --seed 7 --plot path.png --json
   tango-rt render anna.tango speech.wav -o out.mp4 --words words.json --caption words --label "AI-generated"
+  tango-rt render anna.tango speech.wav -o out.mp4 --cues cues.json    [{"name": "wave", "at": 3.2, "within": 1.0}]
 """
 
 
@@ -93,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_install(actions)
     _add_refresh(actions)
     _add_warm(actions)
+    add_mark(actions)
     _add_render(commands)
     add_serve(commands)
     add_send(commands)
@@ -203,6 +206,9 @@ def _add_render(commands: Any) -> None:
     add_lookahead(parser, "the whole speech")
     add_seed(parser)
     parser.add_argument("--words", type=Path, metavar="JSON", help="word timings of the speech, for keyword matches")
+    parser.add_argument(
+        "--cues", type=Path, metavar="JSON", help="named stretches of the character to play, with their times"
+    )
     parser.add_argument(
         "--caption",
         metavar="TEXT|words",

@@ -25,10 +25,12 @@ __all__ = [
     "DEFAULT_LIVE_CUTS",
     "DEFAULT_LOOKAHEAD_NODES",
     "DEFAULT_RETRIEVAL",
+    "DEFAULT_WITHIN_S",
     "ENCODINGS",
     "MAX_HEARD_NODES",
     "MAX_LIVE_CUTS",
     "MAX_LOOKAHEAD_NODES",
+    "MAX_WITHIN_S",
     "Encoding",
     "add_blender",
     "add_jobs",
@@ -56,6 +58,10 @@ MAX_HEARD_NODES = 60
 DEFAULT_LIVE_CUTS = 1.0
 MAX_LIVE_CUTS = 48
 """Cuts a node that live streams may take: about as many are used, and a graph holds at most 48."""
+
+DEFAULT_WITHIN_S = 1.0
+MAX_WITHIN_S = 10.0
+"""How much later than asked for a cue may begin."""
 
 AUTO = "auto"
 DEFAULT_RETRIEVAL = RETRIEVALS[0]
@@ -180,9 +186,10 @@ def network_options(arguments: argparse.Namespace) -> "NetworkOptions":
 
 
 def perform_options(arguments: argparse.Namespace, networks: "Networks | None") -> "PerformOptions":
-    """The values of --retrieval, --search, --seed and --words. Raises InputError for a bad file of words."""
+    """The values of --retrieval, --search, --seed, --words and --cues. Raises InputError for a bad file."""
     from engine.character.perform import PerformOptions
     from engine.character.retrieval import RetrievalOptions
+    from tango_rt.cue_list import read_cue_list
     from tango_rt.words import read_words
 
     return PerformOptions(
@@ -190,4 +197,5 @@ def perform_options(arguments: argparse.Namespace, networks: "Networks | None") 
         search=arguments.search,
         seed=arguments.seed,
         words=None if arguments.words is None else read_words(arguments.words),
+        cues=() if arguments.cues is None else read_cue_list(arguments.cues),
     )

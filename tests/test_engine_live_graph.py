@@ -9,7 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.motion_graph.graph import CONTINUE, CUT, MotionGraph
-from engine.motion_graph.live_graph import connecting_cuts, edge_numbers, live_graph
+from engine.motion_graph.live_graph import (
+    DRAW_PRICE,
+    STEP_PRICE,
+    connecting_cuts,
+    edge_numbers,
+    leading_cuts,
+    live_graph,
+)
 from engine.motion_graph.search import SearchOptions
 from tests.helpers.random_graphs import make_live_graph
 
@@ -129,3 +136,40 @@ def test_a_graph_with_a_dead_end_is_refused() -> None:
         live_graph(two_takes(()), np.array([[9, 10]]))
     with pytest.raises(ValueError, match="shape"):
         live_graph(two_takes(()), np.zeros(4, int))
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 6), st.lists(st.integers(0, 21), min_size=1, max_size=3, unique=True))
+@settings(max_examples=60, deadline=None)
+def test_targets_are_reached_from_wherever_the_whole_graph_reaches_them(
+    seed: int, n_chosen: int, targets: list[int]
+) -> None:
+    graph = make_live_graph(seed)
+    cuts = cuts_of(graph)
+    # what the graph must keep to be one: the ways out of the ends of clips
+    ends = cuts[np.isin(cuts[:, 0], graph.clip_start[1:] - 1)]
+    picked = np.unique(
+        np.concatenate([ends, cuts[np.random.default_rng(seed).permutation(len(cuts))[:n_chosen]]]), axis=0
+    )
+    added = leading_cuts(graph, picked, targets, SearchOptions())
+    assert not {*map(tuple, added.tolist())} & {*map(tuple, picked.tolist())}
+    few = states(live_graph(graph, np.concatenate([picked, added])))
+    whole = states(graph)
+    for target in targets:
+        there = [(target, d) for d in range(1, DWELL + 1)]
+        for node in range(graph.n_nodes):
+            assert led(few, (node, DWELL), there) == led(whole, (node, DWELL), there)
+
+
+def led(ways: nx.DiGraph, start: tuple[int, int], ends: list[tuple[int, int]]) -> bool:
+    return start in ends or any(end in ways and start in ways and nx.has_path(ways, start, end) for end in ends)
+
+
+@pytest.mark.parametrize("n_apart", [int(DRAW_PRICE / STEP_PRICE) - 1, int(DRAW_PRICE / STEP_PRICE) + 1])
+def test_a_cut_is_added_where_it_saves_enough_steps(n_apart: int) -> None:
+    """From node 2 to the target by a new cut, or from n_apart nodes later by one that is there."""
+    later = 2 + n_apart
+    graph = two_takes(((2, 15), (later, 15)))
+    there = cuts_of(graph)
+    there = there[~((there[:, 0] == 2) & (there[:, 1] == 15))]
+    added = leading_cuts(graph, there, [15], SearchOptions()).tolist()
+    assert ([2, 15] in added) == (n_apart > DRAW_PRICE / STEP_PRICE)

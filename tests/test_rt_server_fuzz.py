@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tango_rt.server.status import DOMAIN
 from tango_rt.v1 import service_pb2, session_pb2
+from tests.helpers.cues import with_cues
 from tests.helpers.fakes import make_pack
 from tests.helpers.live_server import (
     FAST,
@@ -58,6 +59,8 @@ SEEDS = [
     interrupt("MODE_CUT").SerializeToString(),
     Request(set_state=session_pb2.SetState(state="STATE_LISTENING")).SerializeToString(),
     Request(ping=session_pb2.Ping(number=-(2**63))).SerializeToString(),
+    Request(cue=session_pb2.Cue(name="wave", soon=True, within={"seconds": 3})).SerializeToString(),
+    Request(cue=session_pb2.Cue(name="nod", utterance_id="u", at_sample=50)).SerializeToString(),
 ]
 
 
@@ -106,7 +109,7 @@ class Loop:
 @pytest.fixture(scope="module")
 def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
     folder = tmp_path_factory.mktemp("packs")
-    make_pack(folder / "anna.tango")
+    with_cues(make_pack(folder / "anna.tango"), wave=(5, 6))
     made = Loop(folder)
     yield made
     made.close()

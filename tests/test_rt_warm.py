@@ -9,6 +9,8 @@ import pytest
 from engine.blending.blender import open_blender
 from engine.character.pack import CharacterPack
 from engine.motion_graph.graph import CONTINUE
+from engine.motion_graph.live_graph import leading_cuts
+from engine.motion_graph.search import SearchOptions
 from tango_rt.characters.inspect import describe, summarize
 from tango_rt.cli import main
 from tango_rt.pipeline import live_cuts
@@ -22,6 +24,7 @@ from tango_rt.pipeline.transitions import TransitionStore
 from tango_rt.pipeline.warm import WarmOptions, warm
 from tango_rt.sound.audio import read_audio
 from tests.helpers.commands import run_json
+from tests.helpers.cues import with_cues
 from tests.helpers.drawn_sets import with_drawn
 from tests.helpers.fakes import make_pack
 from tests.helpers.speech import write_speech
@@ -162,3 +165,11 @@ def test_command(
 
 def _few_cuts(all_of_them, *arguments):  # type: ignore[no-untyped-def]
     return all_of_them(*arguments)[:4]
+
+
+def test_cuts_lead_to_the_cues(path: Path) -> None:
+    plain = choose_cuts(open_character(path), [], 5, 2)
+    pack = with_cues(CharacterPack.open(path), wave=(20, 5), nod=(50, 3))
+    cuts = choose_cuts(open_character(path), [], 5, 2)
+    assert set(cuts) > set(plain)
+    assert leading_cuts(pack.graph, np.array(cuts, np.int32), [20, 50], SearchOptions()).tolist() == []

@@ -4,6 +4,7 @@
     video.h264       closed groups of 4 pictures in order, one per node (engine.character.video)
     ARRAY.npy        the arrays of engine.character.arrays
     embeddings/      motion features by embedding (engine.character.embeddings)
+    cues.json        stretches with a name, such as a wave (engine.character.cues)
     live/            the drawn set: the cuts of live streams, and their pictures (engine.character.drawn)
     transitions/     the cache of generated frames (tango_rt.pipeline.transitions)
 
@@ -22,6 +23,7 @@ import numpy as np
 
 from engine.character.arrays import OPTIONAL, RESIDENT, array_names, read_array, stored_shape
 from engine.character.checks import check_arrays
+from engine.character.cues import Cues, read_cues
 from engine.character.drawn import DrawnSet, read_drawn
 from engine.character.info import SCHEMA, OtherSchema, PackInfo
 from engine.character.video import StoredVideo
@@ -41,7 +43,7 @@ class CharacterPack:
     """An open pack: one open file, and in memory only what every performance needs. Any thread may read it.
 
     sha256: of pack.json. Everything else is read on demand, and must still match the hashes in pack.json.
-    drawn: the drawn set, if the pack has one; it is not part of this hash.
+    drawn: the drawn set, if the pack has one; cues: its stretches with a name. Neither is part of this hash.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class CharacterPack:
         self._arrays = arrays
         self._video = video
         self.drawn: DrawnSet | None = read_drawn(path, sha256, self.graph)
+        self.cues: Cues = read_cues(path, sha256, self.graph)
 
     @classmethod
     def open(cls, path: str | Path) -> "CharacterPack":

@@ -1,11 +1,12 @@
 """Speech -> path: features of the speech, the cost of each node at each step, the cheapest path through the graph."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.sparse import csr_array
 
+from engine.character.cues import CueOutcome, TimedCue
 from engine.character.keywords import node_start_s, reference_words
 from engine.character.pack import CharacterPack
 from engine.character.retrieval import Retrieval, RetrievalOptions, open_retrieval
@@ -18,9 +19,10 @@ from engine.motion_graph.graph import CONTINUE, Cut, MotionGraph
 from engine.motion_graph.official import OfficialGraph, OfficialSearchOptions, search_official
 from engine.motion_graph.search import Path as NodePath
 from engine.motion_graph.search import SearchOptions
+from engine.motion_graph.stretches import Stretch, place_stretches
 from engine.motion_graph.variety import varied_path
 from engine.motion_graph.words import keyword_bonus, parse_words
-from engine.timebase import SAMPLE_RATE, frame_count
+from engine.timebase import FPS, FRAMES_PER_NODE, SAMPLE_RATE, frame_count
 
 __all__ = ["PerformOptions", "Performance", "perform", "planned_transitions", "seeded", "weigh_similarities"]
 
@@ -36,6 +38,7 @@ class PerformOptions:
     search: SearchName = "viterbi"
     seed: int = 0
     words: str | None = None  # word timings of the speech, as engine.motion_graph.words reads them
+    cues: tuple[TimedCue, ...] = ()  # of the speech, by their times
     costs: CostOptions = field(default_factory=CostOptions)
     weights: SearchOptions = field(default_factory=SearchOptions)
 
@@ -50,6 +53,7 @@ class Performance:
     speaking: np.ndarray  # float32 (T,), 0..1
     cost: float | None  # of the exact search
     retrieval: str
+    cues: tuple[CueOutcome, ...] = ()
 
 
 def perform(
@@ -63,18 +67,20 @@ def perform(
     """The best path for a complete speech; samples: float32 (n,) at 16 kHz.
 
     retrieval: an open one, else it is opened from the options. start: the first node, and the nodes since the last cut
-    there. graph: another one over the nodes of the pack. Raises InputError for unusable word timings or samples.
+    there. graph: another one over the nodes of the pack. Raises InputError for unusable word timings or samples, and
+    for cues with the official search.
     """
     graph = graph or pack.graph
     retrieval = retrieval or open_retrieval(pack, options.retrieval)
     steps = speech_steps(retrieval.embedding, samples)
     bonus = _bonus(pack, options.words, len(steps.low), len(samples) / SAMPLE_RATE)
+    outcomes, forced = _placed(pack, graph, options, len(steps.low), start)
     if options.search == "official":
         path = _official_path(graph, retrieval.motion, steps)
     else:
         costs = weigh_similarities(options.costs, retrieval.embedding)
         path = varied_path(
-            lambda: _cost_blocks(pack["rest"], retrieval.motion, steps, bonus, costs),
+            lambda: _cost_blocks(pack["rest"], retrieval.motion, steps, bonus, forced, costs),
             graph,
             pack["rest"],
             seeded(options.weights, options.seed),
@@ -87,6 +93,7 @@ def perform(
         speaking=steps.speaking,
         cost=path.cost,
         retrieval=retrieval.embedding.name + ("" if bonus is None else "+words"),
+        cues=outcomes,
     )
 
 
@@ -114,14 +121,47 @@ def weigh_similarities(costs: CostOptions, embedding: Embedding) -> CostOptions:
 
 
 def _cost_blocks(
-    rest: np.ndarray, motion: MotionVectors, steps: SpeechSteps, bonus: csr_array | None, options: CostOptions
+    rest: np.ndarray,
+    motion: MotionVectors,
+    steps: SpeechSteps,
+    bonus: csr_array | None,
+    forced: Mapping[int, int],
+    options: CostOptions,
 ) -> Iterator[np.ndarray]:
+    """forced: step -> the only node that may be shown there."""
     for start in range(0, len(steps.low), _BLOCK_STEPS):
         part = slice(start, start + _BLOCK_STEPS)
         costs = node_costs(steps[part], motion, rest, options)
         if bonus is not None:
             costs -= bonus[part].toarray()
+        for row in range(len(costs)):
+            if (node := forced.get(start + row)) is not None:
+                only = costs[row, node]
+                costs[row] = np.inf
+                costs[row, node] = only
         yield costs
+
+
+def _placed(
+    pack: CharacterPack, graph: MotionGraph, options: PerformOptions, n_steps: int, start: tuple[int, int] | None
+) -> tuple[tuple[CueOutcome, ...], dict[int, int]]:
+    """What becomes of each cue, and the node at every step of those that are played."""
+    if options.cues and options.search == "official":
+        raise InputError("cues need the exact search: leave out --search official")
+    asked = [(timed, pack.cues.find(timed.name)) for timed in options.cues]
+    known = [(timed, cue) for timed, cue in asked if cue is not None]
+    stretches = [Stretch(cue.first_node, cue.n_nodes, timed.step, timed.within_steps) for timed, cue in known]
+    places = iter(place_stretches(graph, stretches, n_steps, options.weights.min_dwell, start))
+    outcomes: list[CueOutcome] = []
+    forced: dict[int, int] = {}
+    for timed, cue in asked:
+        step = "the character has no cue of this name" if cue is None else next(places)
+        if isinstance(step, str):
+            outcomes.append(CueOutcome(timed.name, timed.at_s, None, step))
+        elif cue is not None:
+            outcomes.append(CueOutcome(timed.name, timed.at_s, round(step * FRAMES_PER_NODE / FPS, 3)))
+            forced.update(enumerate(cue.nodes, step))
+    return tuple(outcomes), forced
 
 
 def _bonus(pack: CharacterPack, words: str | None, n_steps: int, duration_s: float) -> csr_array | None:

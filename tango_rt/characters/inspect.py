@@ -16,6 +16,7 @@ from engine.timebase import FPS
 __all__ = ["describe", "fit_warnings", "summarize"]
 
 MAX_SPANS_LISTED = 6
+MAX_CUES_LISTED = 12
 WARM = "run 'tango-rt character warm'"
 LARGE_HAND_GAP = 0.3
 """In shoulder widths: from here on a morph loses the hand."""
@@ -47,6 +48,7 @@ def describe(pack: CharacterPack) -> dict[str, Any]:
         "n_live_cuts": 0 if pack.drawn is None else len(pack.drawn.cuts),
         "live_blender": None if pack.drawn is None else pack.drawn.blender,
         "hand_gaps": _hand_gaps(pack),
+        "cues": list(pack.cues.by_name),
         "n_transitions_stored": sum(1 for _ in (pack.path / "transitions").glob("*/*.gops")),
         "retrieval": retrieval,
         "sources": [source.name for source in info.sources],
@@ -143,6 +145,10 @@ def summarize(figures: dict[str, Any]) -> str:
         f"{figures['n_relaxed_edges']} of them relaxed",
     ]
     lines += _live_lines(figures)
+    if figures["cues"]:
+        named = ", ".join(figures["cues"][:MAX_CUES_LISTED])
+        n_more = len(figures["cues"]) - MAX_CUES_LISTED
+        lines.append(f"  cues: {named}" + (f" and {n_more} more" if n_more > 0 else ""))
     lines += _group_lines(figures["build"].get("groups", []), figures["character"])
     lines += _fit_lines(figures["retrieval"], figures["character"])
     if "report" in figures:

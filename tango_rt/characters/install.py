@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import IO
 
 from engine.character.arrays import array_names
+from engine.character.cues import cue_files
 from engine.character.drawn import FOLDER as DRAWN
 from engine.character.drawn import drawn_files
 from engine.character.embeddings import FOLDER as EMBEDDINGS
@@ -49,6 +50,7 @@ def install(source: Path, folder: Path) -> CharacterPack:
 
 def _names(pack: CharacterPack) -> Iterator[str]:
     yield from ("pack.json", "video.h264", *(f"{name}.npy" for name in array_names(pack.info)))
+    yield from cue_files(pack.path)
     for name in stored_names(pack.path):
         yield from (f"{EMBEDDINGS}/{name}/{file}" for file in embedding_files(pack.path, name))
     yield from (f"{DRAWN}/{file}" for file in drawn_files(pack.path))

@@ -6,8 +6,8 @@
         for event in session: ...
 
 Events are the messages of the protocol themselves: VideoFrame, UtteranceStarted, UtteranceFinished, Underrun, Warning,
-Stats and Pong of tango_rt.v1. The client never retries and never reconnects: failures raise ServerError, bad arguments
-raise InputError; both are TangoErrors.
+Stats, Pong, CuePlayed and CueRefused of tango_rt.v1. The client never retries and never reconnects: failures raise
+ServerError, bad arguments raise InputError; both are TangoErrors.
 """
 
 from importlib import import_module

@@ -9,7 +9,7 @@ __all__ = ["Pages", "checked_character", "checked_info"]
 
 _MAX_PAGES = 1000
 _MAX_BYTES = 64 << 20  # of all characters together
-_MAX_CHARACTER_BYTES = 64 << 10
+_MAX_CHARACTER_BYTES = 512 << 10  # with the names of 1000 cues
 _MAX_INFO_BYTES = 1 << 20
 _PAGE = 100
 

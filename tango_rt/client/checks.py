@@ -30,6 +30,7 @@ _MAX_PARAMETER_SETS = 64 << 10
 _MAX_EVENT_BYTES = 64 << 10
 _MAX_SIDE_PX = 8192
 _MAX_LOOKAHEAD_S = 24 * 3600
+_MAX_LATE_FRAMES = 11 * 30  # of a cue; servers allow 10 s
 _LONGEST_S = 100 * 366 * 24 * 3600
 _CLOCKS_DIFFER_S = 1  # a duration may come out a little below 0
 _REQUEST_S = 10  # of additional frames when an utterance ends or is interrupted: whole nodes, the way to rest
@@ -173,6 +174,9 @@ class Checks:
             played = f"an utterance of {event.played_samples} samples, {event.played_frames} frames"
             fine = 0 <= event.played_samples <= self._n_samples
             self._require(fine and 0 <= event.played_frames <= self._last_of_speech + 1, played)
+        elif isinstance(event, session_pb2.CuePlayed):
+            self._within(event.frame_index, f"a cue at frame {event.frame_index}")
+            self._require(0 <= event.late_frames <= _MAX_LATE_FRAMES, f"a cue {event.late_frames} frames late")
         elif isinstance(event, session_pb2.Underrun):
             self._within(event.frame_index, f"an underrun at frame {event.frame_index}")
             self._within(event.n_frames, f"an underrun of {event.n_frames} frames")

@@ -55,6 +55,9 @@ def _add_speaking(parser: argparse.ArgumentParser, speech: argparse.Action) -> N
     group.add_argument(
         "--idle", type=_seconds, metavar="SECONDS", help="record this much rest before and after the speech"
     )
+    group.add_argument(
+        "--cues", type=Path, metavar="JSON", help="named stretches of the character to play, with their times"
+    )
     group.add_argument("--interrupt-at", type=_seconds, metavar="SECONDS", help="interrupt the speech at this time")
     group.add_argument(
         "--interrupt-mode",
@@ -117,6 +120,7 @@ def _send(arguments: argparse.Namespace) -> None:
 def _options(arguments: argparse.Namespace) -> "SendOptions":
     from tango_rt.client.options import SessionOptions
     from tango_rt.client.send import SendOptions
+    from tango_rt.cue_list import read_cue_list
 
     session = SessionOptions(
         character=arguments.character,
@@ -138,6 +142,7 @@ def _options(arguments: argparse.Namespace) -> "SendOptions":
         interrupt_at_s=arguments.interrupt_at,
         interrupt_mode=arguments.interrupt_mode,
         words=arguments.words,
+        cues=() if arguments.cues is None else read_cue_list(arguments.cues),
         pack=arguments.pack,
     )
 

@@ -95,6 +95,8 @@ def _of_utterance(request: Request, utterance: str) -> bool:
         return not utterance or request.audio.utterance_id == utterance
     if request.HasField("words"):
         return not utterance or request.words.utterance_id == utterance
+    if request.HasField("cue"):  # one that comes soon is answered by the interrupt
+        return request.cue.HasField("at_sample") and (not utterance or request.cue.utterance_id == utterance)
     return request.HasField("end_of_utterance") and (
         not utterance or request.end_of_utterance.utterance_id == utterance
     )

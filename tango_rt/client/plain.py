@@ -11,6 +11,7 @@ import grpc
 from tango_rt.client.answers import Pages, checked_character, checked_info
 from tango_rt.client.channel import ConnectOptions, channel_options, credentials, metadata
 from tango_rt.client.checks import PROGRESS, Checks
+from tango_rt.client.cues import cue_request
 from tango_rt.client.errors import ServerError, late_acceptance, not_accepted, server_error, stalled
 from tango_rt.client.measurements import Measurements
 from tango_rt.client.options import STATES, InterruptMode, SessionOptions, State
@@ -193,6 +194,14 @@ class Session:
             self._check()
             self._outbox.interrupt(mode, utterance)
             self._changed.notify_all()
+
+    def cue(self, name: str, at_sample: int | None = None, utterance: str = "", within_s: float | None = None) -> None:
+        """Play a named stretch of the character at this sample of an utterance (empty: the open one), or as soon as
+        possible. within_s: how much later it may begin, at most 10 s (None: 1 s). A CuePlayed or CueRefused answers it.
+
+        Raises InputError for times out of range.
+        """
+        self._send(cue_request(name, at_sample, utterance, within_s))
 
     def set_state(self, state: State) -> None:
         self._send(Request(set_state=session_pb2.SetState(state=STATES[state])))

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from engine.character.cues import TimedCue
 from engine.timebase import FPS, FRAMES_PER_NODE, SAMPLE_RATE
 from tango_rt.client.measurements import Measurements
 from tango_rt.client.pictures import Numbered, Pictures
@@ -40,6 +41,7 @@ class SendResult:
     lookahead_ms: float
     server_version: str
     session_id: str
+    cues: list[dict[str, Any]]  # name, asked_s and played_s of each, in seconds of the speech; None: not played
     warnings: list[str]
     timings_ms: dict[str, dict[str, float]] | None  # percentiles by stage; None: not asked for
 
@@ -61,6 +63,9 @@ class Receiver:
         self._warnings: list[str] = []
         self._n_warnings = 0
         self._timings = Timings()
+        self._asked: list[TimedCue] = []
+        self._played: dict[int, int | None] = {}  # by the place of the cue: the frame that it begins with
+        self._speech_frame: int | None = None  # the first of the speech
 
     @property
     def any(self) -> bool:
@@ -76,10 +81,53 @@ class Receiver:
             self._frame(event)
         elif isinstance(event, session_pb2.UtteranceFinished):
             self._finished = event
+        elif isinstance(event, session_pb2.CuePlayed):
+            self._answered(event.name, event.frame_index)
+        elif isinstance(event, session_pb2.CueRefused):
+            self._refused(event)
         elif isinstance(event, session_pb2.Warning):
-            self._n_warnings += 1
-            if self._n_warnings <= _MAX_WARNINGS:
-                self._warnings.append(f"{event.message[:_LONGEST_WARNING]} ({event.reason[:_LONGEST_WARNING]})")
+            self._warn(f"{event.message[:_LONGEST_WARNING]} ({event.reason[:_LONGEST_WARNING]})")
+
+    def asked(self, cue: TimedCue) -> None:
+        """A cue was sent: the server will say whether it is played."""
+        self._asked.append(cue)
+
+    def not_asked(self, cue: TimedCue) -> None:
+        """A cue was not sent: the speech is over."""
+        self._played[len(self._asked)] = None
+        self._asked.append(cue)
+        self._warn(f"cue {cue.name} was not played: the speech was over before it")
+
+    @property
+    def n_unanswered(self) -> int:
+        """Number of cues that the server has not answered."""
+        return len(self._asked) - len(self._played)
+
+    def _answered(self, name: str, frame_index: int | None) -> bool:
+        """The answer to the first cue of this name that has none yet: the frame that it begins with."""
+        for number, cue in enumerate(self._asked):
+            if cue.name == name and number not in self._played:
+                self._played[number] = frame_index
+                return True
+        return False
+
+    def _refused(self, event: session_pb2.CueRefused) -> None:
+        what = "was not played" if self._answered(event.name, None) else "was not played to its end"
+        self._warn(f"cue {event.name[:_LONGEST_WARNING]} {what}: {event.reason[:_LONGEST_WARNING]}")
+
+    def _warn(self, text: str) -> None:
+        self._n_warnings += 1
+        if self._n_warnings <= _MAX_WARNINGS:
+            self._warnings.append(text)
+
+    def _cues(self) -> list[dict[str, Any]]:
+        """A cue begins with a frame of the session; the speech may have begun later than that."""
+        told: list[dict[str, Any]] = []
+        for number, cue in enumerate(self._asked):
+            frame = self._played.get(number)
+            played_s = None if frame is None else round((frame - (self._speech_frame or 0)) / FPS, 3)
+            told.append({"name": cue.name, "asked_s": cue.at_s, "played_s": played_s})
+        return told
 
     def _frame(self, frame: media_pb2.VideoFrame) -> None:
         self._write(self._pictures.add(frame))
@@ -88,6 +136,8 @@ class Receiver:
             self._writer.write_audio(block)
         self._next_index = frame.frame_index + 1
         self._nodes.setdefault(frame.frame_index // FRAMES_PER_NODE, frame.source.node)
+        if frame.utterance_id and self._speech_frame is None:
+            self._speech_frame = frame.frame_index - frame.utterance_frame
         self._timings.add(frame)
         self._progress(n_missing + 1)
 
@@ -125,6 +175,7 @@ class Receiver:
             lookahead_ms=round(1000 * accepted.lookahead_samples / SAMPLE_RATE, 1),
             server_version=accepted.server_version,
             session_id=accepted.session_id,
+            cues=self._cues(),
             warnings=[*self._warnings, *self._left_out()],
             timings_ms=self._timings.percentiles() if session.options.timings else None,
         )

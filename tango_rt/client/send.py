@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.character.cues import TimedCue
 from engine.character.pack import CharacterPack
 from engine.errors import BackendError, InputError
 from engine.motion_graph.words import parse_words
@@ -23,7 +25,7 @@ from tango_rt.client.pictures import open_pictures
 from tango_rt.client.plain import Client, Session
 from tango_rt.client.receiver import Receiver, SendResult
 from tango_rt.client.sound import SOUND_RATE, Echo, Sound, Speech
-from tango_rt.client.speaker import Speaker
+from tango_rt.client.speaker import UTTERANCE, Speaker
 from tango_rt.client.spoken import SpokenWord
 from tango_rt.media.container import MAX_HOURS
 from tango_rt.media.pipes import make_rereadable
@@ -36,6 +38,7 @@ from tango_rt.words import read_words
 __all__ = ["SendOptions", "SendResult", "send"]
 
 _STATS_S = 0.5
+_MAX_PENDING_CUES = 32
 _PING_FRAMES = 5 * FPS
 _PATIENCE_A_SECOND = 0.05  # of speech
 
@@ -51,6 +54,7 @@ class SendOptions:
     interrupt_at_s: float | None = None  # seconds into the speech; None: not at all
     interrupt_mode: InterruptMode = "rest"
     words: Path | None = None  # word timings of the speech
+    cues: tuple[TimedCue, ...] = ()  # by their times
     pack: Path | None = None  # with the pictures that references point to
 
 
@@ -221,8 +225,11 @@ class _Performance:
         self._idle_frames = None if options.idle_s is None else round(options.idle_s * FPS)
         self._interrupt_frame = None if options.interrupt_at_s is None else int(options.interrupt_at_s * FPS)
         self._mode: InterruptMode = options.interrupt_mode
-        self._finishes = self._idle_frames is None and self._interrupt_frame is None
+        alone = self._idle_frames is None and self._interrupt_frame is None
+        self._finishes = alone and len(options.cues) <= _MAX_PENDING_CUES  # else something follows the speech
         self._last_frame: int | None = None
+        self._cues = deque(options.cues)
+        self._ask()
         if not self._idle_frames:
             self._speak()
 
@@ -239,7 +246,12 @@ class _Performance:
         self._receiver.take(event)
         if isinstance(event, media_pb2.VideoFrame):
             self._frame(event)
+        elif isinstance(event, session_pb2.CuePlayed | session_pb2.CueRefused):
+            self._ask()
         elif isinstance(event, session_pb2.UtteranceFinished):
+            for cue in self._cues:
+                self._receiver.not_asked(cue)
+            self._cues.clear()
             if self._last_frame is None:  # there is only one utterance
                 self._last_frame = event.frame_index - 1 + (self._idle_frames or 0)
             self._end_after(event.frame_index - 1)
@@ -253,6 +265,14 @@ class _Performance:
         if not self._finishes and frame.frame_index % _PING_FRAMES == 0 and self._last_frame is None:
             self._session.ping(frame.frame_index)  # the server ends a session whose client is silent
         self._end_after(frame.frame_index)
+
+    def _ask(self) -> None:
+        """As many cues as the server keeps; the others follow one by one."""
+        rate_hz = self._session.options.sample_rate_hz
+        while self._cues and self._receiver.n_unanswered < _MAX_PENDING_CUES:
+            cue = self._cues.popleft()
+            self._receiver.asked(cue)
+            self._session.cue(cue.name, round(cue.at_s * rate_hz), UTTERANCE, cue.within_s)
 
     def _speak(self) -> None:
         self._speaker.start(self._finishes)

@@ -11,10 +11,10 @@ from tango_rt.client.microphone import Microphone
 from tango_rt.client.plain import Session
 from tango_rt.client.spoken import SpokenWord
 
-__all__ = ["Speaker"]
+__all__ = ["UTTERANCE", "Speaker"]
 
 _CHUNKS_A_SECOND = 50
-_UTTERANCE = "speech"  # named, so that what arrives after an interrupt is recognised as part of it
+UTTERANCE = "speech"  # named, so that what arrives after an interrupt is recognised as part of it
 
 
 class Speaker:
@@ -58,14 +58,14 @@ class Speaker:
 
     def _run(self) -> None:
         try:
-            self._session.words(self._words, _UTTERANCE)
+            self._session.words(self._words, UTTERANCE)
             if isinstance(self._source, Microphone):
                 with self._source as blocks:
                     complete = self._say(blocks)
             else:
                 complete = self._say(self._paced(self._source) if self._live else iter([self._source]))
             if complete:
-                self._session.end_of_utterance(_UTTERANCE)
+                self._session.end_of_utterance(UTTERANCE)
             if self._finish:
                 self._session.finish()
         except (ServerError, ValueError):
@@ -76,7 +76,7 @@ class Speaker:
 
     def _say(self, blocks: Iterator[np.ndarray]) -> bool:
         """Whether all of it was sent, without an interrupt."""
-        return all(self._session.send_audio(block, _UTTERANCE) for block in blocks)
+        return all(self._session.send_audio(block, UTTERANCE) for block in blocks)
 
     def _paced(self, samples: np.ndarray) -> Iterator[np.ndarray]:
         """Yield chunk k when its last sample would have been spoken, computed from k, so that no error accumulates."""

@@ -19,6 +19,7 @@ from engine.features.embedding import Embedding
 from engine.motion_graph.graph import MotionGraph
 from engine.motion_graph.online_graph import OnlineGraph, OnlineOptions
 from engine.motion_graph.variety import VarietyOptions
+from engine.motion_graph.ways import WayFinder
 from engine.motion_graph.words import Keywords, Word, words_text
 from engine.names import canonical
 from engine.timebase import FRAMES_PER_NODE, SAMPLE_RATE
@@ -50,7 +51,9 @@ class Character:
     retrievals: tuple[str, ...]
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _opened: dict[RetrievalOptions, Retrieval] = field(default_factory=dict, repr=False)
-    _graphs: "OrderedDict[tuple[PerformOptions, bool], OnlineGraph]" = field(default_factory=OrderedDict, repr=False)
+    _graphs: "OrderedDict[tuple[PerformOptions, bool], tuple[OnlineGraph, WayFinder]]" = field(
+        default_factory=OrderedDict, repr=False
+    )
 
     @property
     def blender(self) -> str:
@@ -69,7 +72,8 @@ class Character:
             retrieval = self._retrieval(options.perform.retrieval)
             lookahead = lookahead_of(retrieval.embedding, options)
             most_states = MAX_STATES if options.adaptive else 0
-            graph = self._graph(retrieval, options.perform, options.drawn_only).ahead(lookahead.most, most_states)
+            graph, ways = self._graph(retrieval, options.perform, options.drawn_only)
+            ahead = graph.ahead(lookahead.most, most_states)
 
         def plan(samples: np.ndarray, start: tuple[int, int] | None, words: tuple[Word, ...]) -> Performance:
             performed = options.perform
@@ -77,7 +81,7 @@ class Character:
                 performed = replace(performed, words=words_text(words, len(samples) / SAMPLE_RATE))
             return perform(self.pack, samples, performed, retrieval, start, self._cuts(options.drawn_only))
 
-        return LivePerformer(retrieval, graph, lookahead, options, plan, self.keywords)
+        return LivePerformer(retrieval, ahead, lookahead, options, plan, self.pack.cues.by_name, ways, self.keywords)
 
     def _retrieval(self, options: RetrievalOptions) -> Retrieval:
         if options not in self._opened:
@@ -88,10 +92,10 @@ class Character:
         drawn = self.pack.drawn if drawn_only else None
         return self.pack.graph if drawn is None else drawn.graph
 
-    def _graph(self, retrieval: Retrieval, options: PerformOptions, drawn_only: bool) -> OnlineGraph:
-        key = replace(options, words=None), drawn_only
+    def _graph(self, retrieval: Retrieval, options: PerformOptions, drawn_only: bool) -> tuple[OnlineGraph, WayFinder]:
+        key = replace(options, words=None, cues=()), drawn_only
         if key not in self._graphs:
-            self._graphs[key] = OnlineGraph(
+            graph = OnlineGraph(
                 self._cuts(drawn_only),
                 retrieval.motion,
                 np.asarray(self.pack["rest"]),
@@ -100,6 +104,7 @@ class Character:
                 VarietyOptions(),
                 OnlineOptions(),
             )
+            self._graphs[key] = graph, WayFinder(graph)
             while len(self._graphs) > _MAX_GRAPHS:
                 self._graphs.popitem(last=False)
         self._graphs.move_to_end(key)
@@ -119,6 +124,7 @@ def character_from_pack(pack: CharacterPack) -> Character:
         digest.update(record_bytes(pack.path, name))
     if pack.drawn is not None:
         digest.update(pack.drawn.sha256.encode())
+    digest.update(pack.cues.sha256.encode())
     return Character(canonical(pack.path.name.removesuffix(".tango")), pack, digest.hexdigest(), names)
 
 

@@ -6,12 +6,13 @@ adaptive look-ahead it also depends on how many samples had been pushed before e
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import numpy as np
 
+from engine.character.cues import Cue
 from engine.character.perform import Performance, PerformOptions
 from engine.character.retrieval import Retrieval
 from engine.errors import InputError
@@ -20,9 +21,12 @@ from engine.motion_graph.costs import resting
 from engine.motion_graph.graph import Cut
 from engine.motion_graph.online import Decision, OnlineSearch
 from engine.motion_graph.online_graph import OnlineGraph
+from engine.motion_graph.ways import WayFinder
 from engine.motion_graph.words import Keywords, Word
-from engine.timebase import FRAMES_PER_NODE, frame_count, frame_start
-from tango_rt.options import DEFAULT_LOOKAHEAD_NODES, MAX_LOOKAHEAD_NODES
+from engine.names import canonical
+from engine.timebase import FPS, FRAMES_PER_NODE, SAMPLE_RATE, frame_count, frame_start
+from tango_rt.options import DEFAULT_LOOKAHEAD_NODES, DEFAULT_WITHIN_S, MAX_LOOKAHEAD_NODES, MAX_WITHIN_S
+from tango_rt.pipeline.cueing import CueDesk, PlayedCue, RefusedCue, steps_of
 from tango_rt.pipeline.utterance import (
     Lookahead,
     Planner,
@@ -70,6 +74,7 @@ class Step:
     last: bool = False  # the last step of the utterance
     planned: tuple[Cut, ...] = ()  # cuts that will probably follow
     heard_samples: int = 0  # of the utterance, at 16 kHz, that were needed for this step
+    cue: PlayedCue | None = None  # it begins with this step
 
 
 class _Slot(NamedTuple):
@@ -78,6 +83,7 @@ class _Slot(NamedTuple):
     node: int
     cut_from: int | None
     hard: bool
+    cue: PlayedCue | None = None  # that begins with it
 
 
 class _Undo(NamedTuple):
@@ -98,20 +104,26 @@ class LivePerformer:
         lookahead: Lookahead,
         options: LiveOptions,
         planner: Planner,
+        cues: Mapping[str, Cue],
+        ways: WayFinder,
         keywords: Keywords | None = None,
     ) -> None:
-        """graph: of the longest look-ahead; planner: for whole utterances; keywords: None if the pack has no words."""
+        """graph: of the longest look-ahead; planner: for whole utterances; cues: by name; ways: in the same graph;
+        keywords: None if the pack has no words."""
         self._retrieval = retrieval
         self._graph = graph
         self._lookahead = lookahead
         self._options = options
         self._planner = planner
         self._keywords = keywords
+        self._cues = cues
+        self._ways = ways
         self.reset()
 
     def reset(self) -> None:
         """Forget everything heard and shown."""
         self._search = OnlineSearch(self._graph)
+        self._desk = CueDesk(self._cues, self._ways)
         self._queue: deque[Utterance] = deque()
         self._slot: _Slot | None = None
         self._undo: _Undo | None = None
@@ -204,6 +216,56 @@ class LivePerformer:
         self.end_of_utterance()
         self._flushed = True
 
+    def cue(
+        self,
+        name: str,
+        at_sample: int | None = None,
+        within_s: float = DEFAULT_WITHIN_S,
+        utterance: str | None = None,
+    ) -> None:
+        """Ask for a named stretch of the character: with this 16 kHz sample of an utterance (None: the open one), or as
+        soon as possible; at most `within_s` later. Step.cue tells when it begins, refused_cues what is not played.
+
+        Raises InputError for times out of range.
+        """
+        if not 0 <= within_s <= MAX_WITHIN_S or (at_sample is not None and at_sample < 0):
+            raise InputError(
+                f"a cue at sample {at_sample}, within {within_s} s: wanted 0 or more, and 0 to {MAX_WITHIN_S:g} s"
+            )
+        name = canonical(name)
+        if at_sample is not None and utterance is None and self._queue and not self._queue[-1].ended:
+            utterance = self._queue[-1].name
+        if self._options.lookahead_nodes is None:
+            self._desk.refuse(name, "utterances that are performed as a whole take no cues: set a look-ahead")
+        elif at_sample is None:
+            self._desk.ask(name, None, None, steps_of(within_s))
+        elif utterance is None:
+            self._desk.refuse(name, "no utterance is open")
+        else:
+            step = at_sample * FPS // SAMPLE_RATE // FRAMES_PER_NODE
+            self._desk.ask(name, utterance, step, steps_of(within_s))
+
+    @property
+    def has_cues(self) -> bool:
+        """Whether any cue could be asked for."""
+        return bool(self._cues)
+
+    def has_cue(self, name: str) -> bool:
+        return canonical(name) in self._cues
+
+    def over(self, utterance: str) -> None:
+        """Refuse the cues of an utterance that was performed to its end, if they were asked for only then."""
+        self._desk.over(utterance)
+
+    def refused_cues(self) -> tuple[RefusedCue, ...]:
+        """The cues that are not played, or not to their end, since the last call. Those that a step refused, which is
+        then taken back, come again."""
+        return self._desk.take_refused()
+
+    def drop_cues(self, reason: str) -> None:
+        """Refuse all cues that are not over."""
+        self._drop_cues(None, reason)
+
     def interrupt(self, mode: Literal["rest", "cut"], utterance: str | None = None) -> tuple[str, ...]:
         """Drop speech, of one utterance or all. Returns the names of the utterances that this ended, in order.
 
@@ -214,6 +276,7 @@ class LivePerformer:
             self.end_of_utterance()  # the next utterance is of the same speaker
         self._queue = deque(one for one in self._queue if one.name not in dropped)
         self._undo = None
+        self._drop_cues(utterance, "an interrupt ended it")
         if mode == "cut" and self._voice is not None and utterance in (None, self._voice):
             node = self._search.rest_node()
             self._search.jump(node)
@@ -232,13 +295,18 @@ class LivePerformer:
         advance = not last or self._options.idle  # else what follows is not known yet
         self._remember(slot, advance)
         heard = utterance.heard_samples
-        cut_to, planned = self._take(slot, utterance.advance(self._search, later)) if advance else (None, ())
+        cut_to: int | None = None
+        planned: tuple[Cut, ...] = ()
+        if advance:
+            taken = self._desk.decide(self._search, (utterance.name, utterance.taken))
+            cut_to, planned = self._take(slot, *taken or (utterance.advance(self._search, later), None))
         utterance.taken += 1
         self._voice = utterance.name
         if not advance:
             self._slot = None
         if last:
             self._queue.popleft()
+            self._desk.over(utterance.name)
         return Step(
             node=slot.node,
             cut_to=cut_to,
@@ -250,6 +318,7 @@ class LivePerformer:
             last=last,
             planned=planned,
             heard_samples=heard,
+            cue=slot.cue,
         )
 
     def idle(self, attention: float = 0.0) -> Step:
@@ -258,8 +327,10 @@ class LivePerformer:
         self._remember(slot, advance=True)
         self._voice = None
         outlook = resting(self._lookahead.least + 1, self._retrieval.motion, attention)
-        cut_to, planned = self._take(slot, self._search.advance(outlook))
-        return Step(node=slot.node, cut_to=cut_to, cut_from=slot.cut_from, hard=slot.hard, planned=planned)
+        cut_to, planned = self._take(
+            slot, *self._desk.decide(self._search, None) or (self._search.advance(outlook), None)
+        )
+        return Step(slot.node, cut_to, slot.cut_from, slot.hard, planned=planned, cue=slot.cue)
 
     def take_back(self) -> None:
         """The last step was not shown: undo it, so that its use and what follows are decided again. Once per step."""
@@ -271,11 +342,17 @@ class LivePerformer:
             self._queue[0].taken = self._undo.taken
         if self._undo.advanced:
             self._search.take_back()
+        self._desk.take_back()
         self._undo = None
 
     def _remember(self, slot: _Slot, advance: bool) -> None:
         taken = self._queue[0].taken if self._queue else 0
         self._undo = _Undo(slot, tuple(self._queue), taken, advance, self._voice)
+        self._desk.remember()
+
+    def _drop_cues(self, utterance: str | None, reason: str) -> None:
+        if self._desk.drop(utterance, reason) and self._slot is not None:
+            self._slot = self._slot._replace(cue=None)  # it does not begin
 
     def _new_utterance(self, name: str) -> Utterance:
         retrieval = self._retrieval
@@ -292,13 +369,15 @@ class LivePerformer:
         if self._shown:
             node = self._search.go_on()
             if node is not None:
+                self._desk.went_on()
                 return _Slot(node, None, hard=False)
         slot = _Slot(begin(), None, hard=self._shown)
         self._shown = True
         return slot
 
-    def _take(self, slot: _Slot, decision: Decision) -> tuple[int | None, tuple[Cut, ...]]:
-        """Fix the next step -> where this one cuts to, and the cuts planned after it."""
+    def _take(self, slot: _Slot, decision: Decision, cue: PlayedCue | None) -> tuple[int | None, tuple[Cut, ...]]:
+        """Fix the next step and its cue -> where this one cuts to, and the cuts planned after it."""
         goes_on = decision.node == slot.node + 1 and not decision.cut
-        self._slot = _Slot(decision.node, slot.node if decision.cut else None, hard=not (decision.cut or goes_on))
+        hard = not (decision.cut or goes_on)
+        self._slot = _Slot(decision.node, slot.node if decision.cut else None, hard, cue)
         return decision.node if decision.cut else None, decision.planned

@@ -7,7 +7,7 @@ import numpy as np
 
 from engine.character.perform import PerformOptions
 from engine.motion_graph.graph import Cut
-from engine.motion_graph.live_graph import connecting_cuts
+from engine.motion_graph.live_graph import connecting_cuts, leading_cuts
 from engine.motion_graph.search import SearchOptions
 from engine.timebase import FPS, FRAMES_PER_NODE, SAMPLE_RATE
 from tango_rt.pipeline.character import Character
@@ -36,15 +36,19 @@ def choose_cuts(
     lookahead_nodes: int,
     on_progress: OnProgress = silent,
 ) -> list[Cut]:
-    """The n_cuts likeliest cuts of live sessions, and those that then are missing on the way from the node of rest to
-    every other node and back; ascending.
+    """The n_cuts likeliest cuts of live sessions, those that then are missing on the way from the node of rest to every
+    other node and back, and those that lead to cues soon; ascending.
 
     Raises InputError and ArtifactError as a render does.
     """
     likely = likely_cuts(character, speeches, lookahead_nodes, on_progress)[:n_cuts]
     hub = character.performer(LiveOptions(lookahead_nodes)).rest_node
-    missing = connecting_cuts(character.pack.graph, np.array(likely, np.int32).reshape(-1, 2), hub, SearchOptions())
-    return sorted({*likely, *((int(i), int(j)) for i, j in missing)})
+    chosen = np.array(likely, np.int32).reshape(-1, 2)
+    graph, search = character.pack.graph, SearchOptions()
+    chosen = np.concatenate([chosen, connecting_cuts(graph, chosen, hub, search)])
+    targets = [cue.first_node for cue in character.pack.cues.by_name.values()]
+    chosen = np.concatenate([chosen, leading_cuts(graph, chosen, targets, search)])
+    return sorted((int(i), int(j)) for i, j in chosen)
 
 
 def likely_cuts(

@@ -6,19 +6,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from engine.blending.blender import DEFAULT_BLENDER, open_blender
 from engine.character.pack import CharacterPack
-from engine.character.perform import Performance, PerformOptions
-from engine.character.steps import speech_steps
+from engine.character.perform import PerformOptions
 from engine.errors import InputError
-from engine.features.onset import OnsetEmbedding
 from engine.timebase import SAMPLE_RATE, frame_count
 from tango_rt.pipeline.captions import text_stages
 from tango_rt.pipeline.character import Character, character_from_pack
 from tango_rt.pipeline.drawers import draw_ahead
-from tango_rt.pipeline.live import LiveOptions, Step
+from tango_rt.pipeline.live import LiveOptions
+from tango_rt.pipeline.offline import perform_speech
 from tango_rt.pipeline.pictures import PictureSource
 from tango_rt.pipeline.stages import StageChain, UtteranceSound
 from tango_rt.pipeline.transitions import TransitionStore
@@ -26,7 +23,7 @@ from tango_rt.progress import OnProgress, Stage, silent
 from tango_rt.sound.speech import Speech, open_speech
 from tango_rt.video.mp4 import Mp4Writer
 
-__all__ = ["RenderOptions", "RenderResult", "check_output", "perform_speech", "render", "render_speech"]
+__all__ = ["RenderOptions", "RenderResult", "check_output", "render", "render_speech"]
 
 SOUND_RATE = 48_000
 """Sample rate of the sound in the video: the speech as recorded, not the 16 kHz used by retrieval."""
@@ -66,6 +63,7 @@ class RenderResult:
     took_s: float  # for all of the work
     realtime_factor: float
     nodes: list[int]  # one id per 4 frames
+    cues: list[dict[str, Any]]  # name, asked_s and played_s of each, in seconds of the speech; None: not played
     warnings: list[str]
 
     def to_dict(self) -> dict[str, Any]:
@@ -105,6 +103,7 @@ def render_speech(
     # opened before the work, so that an unwritable output fails at once
     with Mp4Writer(output, pack.info.extradata, SOUND_RATE, n_frames) as writer:
         steps, performance = perform_speech(character, samples, live)
+        warnings += [text for one in performance.cues if (text := one.warning())]
         store = TransitionStore(pack, blender)
         transitions = [(step.node, step.cut_to) for step in steps if step.cut_to is not None]
         wanted = dict.fromkeys(transitions)
@@ -145,6 +144,7 @@ def render_speech(
         took_s=round(took_s, 3),
         realtime_factor=round(took_s / duration_s, 4),
         nodes=performance.nodes.tolist(),
+        cues=[{"name": one.name, "asked_s": one.asked_s, "played_s": one.played_s} for one in performance.cues],
         warnings=[*speech.warnings, *(f"{speech.name}: {text}" for text in warnings)],
     )
 
@@ -160,24 +160,3 @@ def check_output(output: Path, plot: Path | None = None, speech: Path | None = N
             raise InputError(f"the plot {plot} must end in .png, .pdf or .svg")
         if not plot.parent.is_dir():
             raise InputError(f"{plot}: the folder {plot.parent} does not exist")
-
-
-def perform_speech(character: Character, samples: np.ndarray, options: LiveOptions) -> tuple[list[Step], Performance]:
-    """A whole speech through the live object, float32 (n,) at 16 kHz -> its steps, and the same as a path."""
-    live = character.performer(options)
-    live.push(samples, "speech")
-    live.flush()
-    steps: list[Step] = []
-    while (step := live.next()) is not None:
-        steps.append(step)
-    if live.plan is not None:
-        return steps, live.plan
-    entered = [t for t, step in enumerate(steps) if step.hard or step.cut_from is not None]
-    return steps, Performance(
-        nodes=np.array([step.node for step in steps], np.int32),
-        cuts=np.array(entered, np.int64) - 1,
-        n_frames=frame_count(len(samples)),
-        speaking=speech_steps(OnsetEmbedding(), samples).speaking,
-        cost=None,
-        retrieval=live.retrieval,
-    )

@@ -24,6 +24,7 @@ class CharacterSummary:
     retrievals: tuple[str, ...]
     sha256: str
     size_bytes: int  # on disk when it was opened, including cached transitions
+    cues: tuple[str, ...]  # names
 
     def named(self, character_id: str) -> Self:
         return self if self.id == character_id else replace(self, id=character_id)
@@ -43,4 +44,5 @@ def summarize(character: Character) -> CharacterSummary:
         retrievals=character.retrievals,
         sha256=character.sha256,
         size_bytes=folder_bytes(character.pack.path),
+        cues=tuple(character.pack.cues.by_name),
     )

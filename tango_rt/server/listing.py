@@ -20,6 +20,7 @@ __all__ = ["get_character", "list_characters", "server_info"]
 
 DEFAULT_PAGE = 50
 MAX_PAGE = 1000
+MAX_PAGE_BYTES = 3 << 20  # one with many names of cues ends early: clients take messages of 4 MiB
 
 
 def list_characters(
@@ -31,9 +32,16 @@ def list_characters(
     size = min(request.page_size or DEFAULT_PAGE, MAX_PAGE)
     # the token is the last id of the page before: added or removed characters shift nothing
     found = [one for one in store.listed.values() if one.id > request.page_token]
-    response = service_pb2.ListCharactersResponse(characters=map(_described, found[:size]))
-    if len(found) > size:
-        response.next_page_token = found[size - 1].id
+    response = service_pb2.ListCharactersResponse()
+    n_bytes = 0
+    for one in found[:size]:
+        described = _described(one)
+        n_bytes += described.ByteSize()
+        if response.characters and n_bytes > MAX_PAGE_BYTES:
+            break
+        response.characters.append(described)
+    if len(response.characters) < len(found):
+        response.next_page_token = response.characters[-1].id
     return response
 
 

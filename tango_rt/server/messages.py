@@ -10,12 +10,24 @@ from google.protobuf import duration_pb2
 from engine.character.info import PackInfo
 from engine.timebase import FPS, FRAMES_PER_NODE
 from tango_rt import __version__
+from tango_rt.pipeline.cueing import PlayedCue, RefusedCue
 from tango_rt.server.checks import SessionPlan
 from tango_rt.server.config import ServerConfig
 from tango_rt.server.speech import Speech
 from tango_rt.v1 import session_pb2
 
-__all__ = ["Response", "accepted", "duration", "finished", "pong", "started", "underrun", "warning"]
+__all__ = [
+    "Response",
+    "accepted",
+    "cue_played",
+    "cue_refused",
+    "duration",
+    "finished",
+    "pong",
+    "started",
+    "underrun",
+    "warning",
+]
 
 Response = session_pb2.StreamGesturesResponse
 
@@ -74,6 +86,15 @@ def pong(number: int) -> Response:
     message = Response()
     message.pong.number = number
     return message
+
+
+def cue_played(cue: PlayedCue, frame: int) -> Response:
+    played = session_pb2.CuePlayed(name=cue.name, frame_index=frame, late_frames=cue.late_frames)
+    return Response(cue_played=played)
+
+
+def cue_refused(cue: RefusedCue) -> Response:
+    return Response(cue_refused=session_pb2.CueRefused(name=cue.name, reason=cue.reason))
 
 
 def warning(reason: str, text: str) -> Response:

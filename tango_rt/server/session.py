@@ -18,9 +18,10 @@ from tango_rt.pipeline.pictures import PictureSource
 from tango_rt.pipeline.stages import StageChain
 from tango_rt.server.checks import SessionPlan, blender_value
 from tango_rt.server.counts import Counts, TransitionOrigin
+from tango_rt.server.cues import CueRequests
 from tango_rt.server.echo import Echo
 from tango_rt.server.hearing import Hearing
-from tango_rt.server.messages import Response, finished, started, underrun, warning
+from tango_rt.server.messages import Response, cue_played, finished, started, underrun, warning
 from tango_rt.server.metrics import Metrics
 from tango_rt.server.speech import Speech, SpeechQueue
 from tango_rt.server.status import Refusal
@@ -51,6 +52,7 @@ class _Shown:
     n_frames: int
     clip: int
     timings: media_pb2.FrameTimings | None
+    refused: list[Response]  # cues, by this step
     n_done: int = 0  # frames shown
 
 
@@ -87,6 +89,8 @@ class Session:
         self._paced_budget_s = paced_budget_s
         self._hearing = Hearing(queue, performer, plan, keeps_sound=stages.lookahead_s is not None)
         self._echo = Echo(plan)
+        self.cues = CueRequests(queue, performer, plan)
+        self._told: list[Response] = []  # answers to cues, not sent yet
         self._shown: _Shown | None = None
         self._heard_s = 0.0
         self._told_late = False  # whether the client knows that words came too late
@@ -133,6 +137,7 @@ class Session:
         """
         start_s = time.perf_counter()
         self._heard_s = 0.0
+        self._told += self.cues.pass_on()
         step = self._heard_step(now_s)
         starved = self.under_way if step is None else None
         if step is None:
@@ -152,6 +157,7 @@ class Session:
             n_frames=FRAMES_PER_NODE if self.plan.idle else step.n_frames,
             clip=int(np.searchsorted(self._clip_start, step.node, side="right")) - 1,
             timings=_timings(self._heard_s, searched_s - start_s, searched_s) if self.plan.timings else None,
+            refused=self.cues.refused(),
         )
         return True
 
@@ -185,6 +191,7 @@ class Session:
             speech.forget()
             if step.last and position + 1 == step.n_frames:
                 self.queue.finish(speech)
+                self.cues.finished(speech.name)
                 shown.speech = None
                 messages.append(self._end(speech, interrupted=False))
         return messages
@@ -210,6 +217,7 @@ class Session:
     def interrupt(self, mode: int, name: str) -> list[Response]:
         """Stop speaking from the next frame on. Raises Refusal for an unknown utterance."""
         dropped = self.queue.interrupt(name)
+        told = self.cues.pass_on()
         cut = mode == session_pb2.Interrupt.MODE_CUT
         if self._shown is not None and not self._shown.n_done:
             self._performer.take_back()
@@ -220,7 +228,17 @@ class Session:
             shown.speech = None
             if cut or not self.plan.idle:
                 self._shown = None
-        return [self._end(speech, interrupted=True) for speech in dropped]
+        told += self.cues.refused()
+        return [*told, *(self._end(speech, interrupted=True) for speech in dropped)]
+
+    def told(self) -> list[Response]:
+        """Answers to cues that belong to no frame, once."""
+        told, self._told = self._told, []
+        return told
+
+    def leftover(self) -> list[Response]:
+        """The session is over: the last answers to cues."""
+        return self.told() + self.cues.leftover()
 
     def starve(self, speech: Speech, n_frames: int) -> Response:
         """The sound of the current utterance is late: n_frames frames are inserted."""
@@ -254,6 +272,9 @@ class Session:
 
     def _begin(self, shown: _Shown, messages: list[Response]) -> None:
         """The first frame of a step is shown."""
+        messages += shown.refused
+        if shown.step.cue is not None:
+            messages.append(cue_played(shown.step.cue, self.n_frames))
         if shown.starved is not None and self.queue.find(shown.starved.name) is shown.starved:
             messages.append(self.starve(shown.starved, shown.n_frames))
         drawn = shown.drawn

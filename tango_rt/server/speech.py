@@ -120,6 +120,15 @@ class SpeechQueue:
         return self._waiting.get(name)
 
     @property
+    def open_name(self) -> str | None:
+        """The utterance that sound can be added to."""
+        opened = self._opened()
+        return None if opened is None else opened.name
+
+    def is_over(self, name: str) -> bool:
+        return name in self._over
+
+    @property
     def n_queued(self) -> int:
         """Number of samples received and not yet performed."""
         return sum(speech.n_samples - speech.n_played for speech in self._waiting.values())

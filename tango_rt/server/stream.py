@@ -117,6 +117,9 @@ class LiveStream:
             self._wake()
         elif kind == "words":
             self._session.take_words(request.words)
+        elif kind == "cue":
+            if (answer := self._session.cues.accept(request.cue)) is not None:
+                self._say(answer)
         elif kind == "interrupt":
             await self._interrupt(request.interrupt)
         elif kind == "set_state":
@@ -168,6 +171,7 @@ class LiveStream:
                     await self._turns.turn(session.plan, *self._size)
                 if session.has_frame:  # an interrupt may have arrived just now
                     await self._show()
+        self._outbox.extend(session.leftover())
         if session.plan.stats_period_s is not None:
             self._outbox.append(session.stats())
         await self._deliver()
@@ -222,6 +226,7 @@ class LiveStream:
             ready = await self._loop.run_in_executor(self._executor, self._session.prepare, now_s, True, due_in_s)
             self._step_s = max(self._loop.time() - now_s, _FORGETS * self._step_s)
             self._deciding_s = None
+            self._outbox.extend(self._session.told())
         if self._interrupts:  # they arrived first
             await asyncio.sleep(0)
         return ready and self._session.has_frame

@@ -27,7 +27,7 @@ from tango_rt.v1 import media_pb2 as tango__rt_dot_v1_dot_media__pb2
 from tango_rt.v1 import session_pb2 as tango__rt_dot_v1_dot_session__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19tango_rt/v1/service.proto\x12\x0btango_rt.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x17tango_rt/v1/media.proto\x1a\x19tango_rt/v1/session.proto\"N\n\x11RenderClipRequest\x12*\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x1a.tango_rt.v1.SessionConfig\x12\r\n\x05\x61udio\x18\x02 \x01(\x0c\"\xa8\x01\n\x12RenderClipResponse\x12)\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32\x15.tango_rt.v1.AcceptedH\x00\x12(\n\x05\x66rame\x18\x02 \x01(\x0b\x32\x17.tango_rt.v1.VideoFrameH\x00\x12\x32\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x1e.tango_rt.v1.UtteranceFinishedH\x00\x42\t\n\x07message\"\xc6\x01\n\tCharacter\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05width\x18\x03 \x01(\x05\x12\x0e\n\x06height\x18\x04 \x01(\x05\x12\x10\n\x08n_frames\x18\x05 \x01(\x03\x12\x0f\n\x07n_nodes\x18\x06 \x01(\x03\x12\x14\n\x0cn_nodes_kept\x18\x07 \x01(\x03\x12\x0f\n\x07n_clips\x18\x08 \x01(\x05\x12\x12\n\nretrievals\x18\t \x03(\t\x12\x0e\n\x06sha256\x18\n \x01(\t\x12\x12\n\nsize_bytes\x18\x0b \x01(\x03\">\n\x15ListCharactersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"]\n\x16ListCharactersResponse\x12*\n\ncharacters\x18\x01 \x03(\x0b\x32\x16.tango_rt.v1.Character\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"!\n\x13GetCharacterRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x16\n\x14GetServerInfoRequest\"\xde\x04\n\nServerInfo\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x10\n\x08\x62\x61\x63kends\x18\x02 \x03(\t\x12/\n\x07\x62undles\x18\x03 \x03(\x0b\x32\x1e.tango_rt.v1.ServerInfo.Bundle\x12\x14\n\x0cmax_sessions\x18\x04 \x01(\x05\x12\x17\n\x0f\x61\x63tive_sessions\x18\x05 \x01(\x05\x12\x1f\n\x17\x64\x65\x66\x61ult_lookahead_nodes\x18\x06 \x01(\x05\x12\x19\n\x11max_message_bytes\x18\x07 \x01(\x03\x12,\n\tmax_chunk\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\x0bmax_session\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0cidle_timeout\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x33\n\x10max_queued_audio\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x33\n\x0fvideo_encodings\x18\x0c \x03(\x0e\x32\x1a.tango_rt.v1.VideoEncoding\x12\x0f\n\x07machine\x18\r \x01(\t\x1a\x86\x01\n\x06\x42undle\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x03 \x01(\t\x12\x11\n\tprecision\x18\x04 \x01(\t\x12\x0f\n\x07profile\x18\x05 \x01(\t\x12\x12\n\nengine_key\x18\x06 \x01(\t\x12\x15\n\rreport_sha256\x18\x07 \x01(\t2\xb2\x03\n\x0eGestureService\x12]\n\x0eStreamGestures\x12\".tango_rt.v1.StreamGesturesRequest\x1a#.tango_rt.v1.StreamGesturesResponse(\x01\x30\x01\x12O\n\nRenderClip\x12\x1e.tango_rt.v1.RenderClipRequest\x1a\x1f.tango_rt.v1.RenderClipResponse0\x01\x12Y\n\x0eListCharacters\x12\".tango_rt.v1.ListCharactersRequest\x1a#.tango_rt.v1.ListCharactersResponse\x12H\n\x0cGetCharacter\x12 .tango_rt.v1.GetCharacterRequest\x1a\x16.tango_rt.v1.Character\x12K\n\rGetServerInfo\x12!.tango_rt.v1.GetServerInfoRequest\x1a\x17.tango_rt.v1.ServerInfob\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19tango_rt/v1/service.proto\x12\x0btango_rt.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x17tango_rt/v1/media.proto\x1a\x19tango_rt/v1/session.proto\"N\n\x11RenderClipRequest\x12*\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x1a.tango_rt.v1.SessionConfig\x12\r\n\x05\x61udio\x18\x02 \x01(\x0c\"\xa8\x01\n\x12RenderClipResponse\x12)\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32\x15.tango_rt.v1.AcceptedH\x00\x12(\n\x05\x66rame\x18\x02 \x01(\x0b\x32\x17.tango_rt.v1.VideoFrameH\x00\x12\x32\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x1e.tango_rt.v1.UtteranceFinishedH\x00\x42\t\n\x07message\"\xd4\x01\n\tCharacter\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05width\x18\x03 \x01(\x05\x12\x0e\n\x06height\x18\x04 \x01(\x05\x12\x10\n\x08n_frames\x18\x05 \x01(\x03\x12\x0f\n\x07n_nodes\x18\x06 \x01(\x03\x12\x14\n\x0cn_nodes_kept\x18\x07 \x01(\x03\x12\x0f\n\x07n_clips\x18\x08 \x01(\x05\x12\x12\n\nretrievals\x18\t \x03(\t\x12\x0e\n\x06sha256\x18\n \x01(\t\x12\x12\n\nsize_bytes\x18\x0b \x01(\x03\x12\x0c\n\x04\x63ues\x18\x0c \x03(\t\">\n\x15ListCharactersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"]\n\x16ListCharactersResponse\x12*\n\ncharacters\x18\x01 \x03(\x0b\x32\x16.tango_rt.v1.Character\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"!\n\x13GetCharacterRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x16\n\x14GetServerInfoRequest\"\xde\x04\n\nServerInfo\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x10\n\x08\x62\x61\x63kends\x18\x02 \x03(\t\x12/\n\x07\x62undles\x18\x03 \x03(\x0b\x32\x1e.tango_rt.v1.ServerInfo.Bundle\x12\x14\n\x0cmax_sessions\x18\x04 \x01(\x05\x12\x17\n\x0f\x61\x63tive_sessions\x18\x05 \x01(\x05\x12\x1f\n\x17\x64\x65\x66\x61ult_lookahead_nodes\x18\x06 \x01(\x05\x12\x19\n\x11max_message_bytes\x18\x07 \x01(\x03\x12,\n\tmax_chunk\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\x0bmax_session\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0cidle_timeout\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x33\n\x10max_queued_audio\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x33\n\x0fvideo_encodings\x18\x0c \x03(\x0e\x32\x1a.tango_rt.v1.VideoEncoding\x12\x0f\n\x07machine\x18\r \x01(\t\x1a\x86\x01\n\x06\x42undle\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x03 \x01(\t\x12\x11\n\tprecision\x18\x04 \x01(\t\x12\x0f\n\x07profile\x18\x05 \x01(\t\x12\x12\n\nengine_key\x18\x06 \x01(\t\x12\x15\n\rreport_sha256\x18\x07 \x01(\t2\xb2\x03\n\x0eGestureService\x12]\n\x0eStreamGestures\x12\".tango_rt.v1.StreamGesturesRequest\x1a#.tango_rt.v1.StreamGesturesResponse(\x01\x30\x01\x12O\n\nRenderClip\x12\x1e.tango_rt.v1.RenderClipRequest\x1a\x1f.tango_rt.v1.RenderClipResponse0\x01\x12Y\n\x0eListCharacters\x12\".tango_rt.v1.ListCharactersRequest\x1a#.tango_rt.v1.ListCharactersResponse\x12H\n\x0cGetCharacter\x12 .tango_rt.v1.GetCharacterRequest\x1a\x16.tango_rt.v1.Character\x12K\n\rGetServerInfo\x12!.tango_rt.v1.GetServerInfoRequest\x1a\x17.tango_rt.v1.ServerInfob\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,19 +39,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RENDERCLIPRESPONSE']._serialized_start=207
   _globals['_RENDERCLIPRESPONSE']._serialized_end=375
   _globals['_CHARACTER']._serialized_start=378
-  _globals['_CHARACTER']._serialized_end=576
-  _globals['_LISTCHARACTERSREQUEST']._serialized_start=578
-  _globals['_LISTCHARACTERSREQUEST']._serialized_end=640
-  _globals['_LISTCHARACTERSRESPONSE']._serialized_start=642
-  _globals['_LISTCHARACTERSRESPONSE']._serialized_end=735
-  _globals['_GETCHARACTERREQUEST']._serialized_start=737
-  _globals['_GETCHARACTERREQUEST']._serialized_end=770
-  _globals['_GETSERVERINFOREQUEST']._serialized_start=772
-  _globals['_GETSERVERINFOREQUEST']._serialized_end=794
-  _globals['_SERVERINFO']._serialized_start=797
-  _globals['_SERVERINFO']._serialized_end=1403
-  _globals['_SERVERINFO_BUNDLE']._serialized_start=1269
-  _globals['_SERVERINFO_BUNDLE']._serialized_end=1403
-  _globals['_GESTURESERVICE']._serialized_start=1406
-  _globals['_GESTURESERVICE']._serialized_end=1840
+  _globals['_CHARACTER']._serialized_end=590
+  _globals['_LISTCHARACTERSREQUEST']._serialized_start=592
+  _globals['_LISTCHARACTERSREQUEST']._serialized_end=654
+  _globals['_LISTCHARACTERSRESPONSE']._serialized_start=656
+  _globals['_LISTCHARACTERSRESPONSE']._serialized_end=749
+  _globals['_GETCHARACTERREQUEST']._serialized_start=751
+  _globals['_GETCHARACTERREQUEST']._serialized_end=784
+  _globals['_GETSERVERINFOREQUEST']._serialized_start=786
+  _globals['_GETSERVERINFOREQUEST']._serialized_end=808
+  _globals['_SERVERINFO']._serialized_start=811
+  _globals['_SERVERINFO']._serialized_end=1417
+  _globals['_SERVERINFO_BUNDLE']._serialized_start=1283
+  _globals['_SERVERINFO_BUNDLE']._serialized_end=1417
+  _globals['_GESTURESERVICE']._serialized_start=1420
+  _globals['_GESTURESERVICE']._serialized_end=1854
 # @@protoc_insertion_point(module_scope)

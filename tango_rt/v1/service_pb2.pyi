@@ -30,7 +30,7 @@ class RenderClipResponse(_message.Message):
     def __init__(self, accepted: _Optional[_Union[_session_pb2.Accepted, _Mapping]] = ..., frame: _Optional[_Union[_media_pb2.VideoFrame, _Mapping]] = ..., finished: _Optional[_Union[_session_pb2.UtteranceFinished, _Mapping]] = ...) -> None: ...
 
 class Character(_message.Message):
-    __slots__ = ("id", "name", "width", "height", "n_frames", "n_nodes", "n_nodes_kept", "n_clips", "retrievals", "sha256", "size_bytes")
+    __slots__ = ("id", "name", "width", "height", "n_frames", "n_nodes", "n_nodes_kept", "n_clips", "retrievals", "sha256", "size_bytes", "cues")
     ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     WIDTH_FIELD_NUMBER: _ClassVar[int]
@@ -42,6 +42,7 @@ class Character(_message.Message):
     RETRIEVALS_FIELD_NUMBER: _ClassVar[int]
     SHA256_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    CUES_FIELD_NUMBER: _ClassVar[int]
     id: str
     name: str
     width: int
@@ -53,7 +54,8 @@ class Character(_message.Message):
     retrievals: _containers.RepeatedScalarFieldContainer[str]
     sha256: str
     size_bytes: int
-    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., n_frames: _Optional[int] = ..., n_nodes: _Optional[int] = ..., n_nodes_kept: _Optional[int] = ..., n_clips: _Optional[int] = ..., retrievals: _Optional[_Iterable[str]] = ..., sha256: _Optional[str] = ..., size_bytes: _Optional[int] = ...) -> None: ...
+    cues: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., n_frames: _Optional[int] = ..., n_nodes: _Optional[int] = ..., n_nodes_kept: _Optional[int] = ..., n_clips: _Optional[int] = ..., retrievals: _Optional[_Iterable[str]] = ..., sha256: _Optional[str] = ..., size_bytes: _Optional[int] = ..., cues: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ListCharactersRequest(_message.Message):
     __slots__ = ("page_size", "page_token")

@@ -39,7 +39,7 @@ LOOKAHEAD_FIXED: Lookahead
 LOOKAHEAD_ADAPTIVE: Lookahead
 
 class StreamGesturesRequest(_message.Message):
-    __slots__ = ("config", "audio", "end_of_utterance", "interrupt", "set_state", "ping", "words")
+    __slots__ = ("config", "audio", "end_of_utterance", "interrupt", "set_state", "ping", "words", "cue")
     CONFIG_FIELD_NUMBER: _ClassVar[int]
     AUDIO_FIELD_NUMBER: _ClassVar[int]
     END_OF_UTTERANCE_FIELD_NUMBER: _ClassVar[int]
@@ -47,6 +47,7 @@ class StreamGesturesRequest(_message.Message):
     SET_STATE_FIELD_NUMBER: _ClassVar[int]
     PING_FIELD_NUMBER: _ClassVar[int]
     WORDS_FIELD_NUMBER: _ClassVar[int]
+    CUE_FIELD_NUMBER: _ClassVar[int]
     config: SessionConfig
     audio: AudioChunk
     end_of_utterance: EndOfUtterance
@@ -54,10 +55,11 @@ class StreamGesturesRequest(_message.Message):
     set_state: SetState
     ping: Ping
     words: Words
-    def __init__(self, config: _Optional[_Union[SessionConfig, _Mapping]] = ..., audio: _Optional[_Union[AudioChunk, _Mapping]] = ..., end_of_utterance: _Optional[_Union[EndOfUtterance, _Mapping]] = ..., interrupt: _Optional[_Union[Interrupt, _Mapping]] = ..., set_state: _Optional[_Union[SetState, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ..., words: _Optional[_Union[Words, _Mapping]] = ...) -> None: ...
+    cue: Cue
+    def __init__(self, config: _Optional[_Union[SessionConfig, _Mapping]] = ..., audio: _Optional[_Union[AudioChunk, _Mapping]] = ..., end_of_utterance: _Optional[_Union[EndOfUtterance, _Mapping]] = ..., interrupt: _Optional[_Union[Interrupt, _Mapping]] = ..., set_state: _Optional[_Union[SetState, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ..., words: _Optional[_Union[Words, _Mapping]] = ..., cue: _Optional[_Union[Cue, _Mapping]] = ...) -> None: ...
 
 class StreamGesturesResponse(_message.Message):
-    __slots__ = ("accepted", "frame", "utterance_started", "utterance_finished", "underrun", "warning", "stats", "pong")
+    __slots__ = ("accepted", "frame", "utterance_started", "utterance_finished", "underrun", "warning", "stats", "pong", "cue_played", "cue_refused")
     ACCEPTED_FIELD_NUMBER: _ClassVar[int]
     FRAME_FIELD_NUMBER: _ClassVar[int]
     UTTERANCE_STARTED_FIELD_NUMBER: _ClassVar[int]
@@ -66,6 +68,8 @@ class StreamGesturesResponse(_message.Message):
     WARNING_FIELD_NUMBER: _ClassVar[int]
     STATS_FIELD_NUMBER: _ClassVar[int]
     PONG_FIELD_NUMBER: _ClassVar[int]
+    CUE_PLAYED_FIELD_NUMBER: _ClassVar[int]
+    CUE_REFUSED_FIELD_NUMBER: _ClassVar[int]
     accepted: Accepted
     frame: _media_pb2.VideoFrame
     utterance_started: UtteranceStarted
@@ -74,7 +78,9 @@ class StreamGesturesResponse(_message.Message):
     warning: Warning
     stats: Stats
     pong: Pong
-    def __init__(self, accepted: _Optional[_Union[Accepted, _Mapping]] = ..., frame: _Optional[_Union[_media_pb2.VideoFrame, _Mapping]] = ..., utterance_started: _Optional[_Union[UtteranceStarted, _Mapping]] = ..., utterance_finished: _Optional[_Union[UtteranceFinished, _Mapping]] = ..., underrun: _Optional[_Union[Underrun, _Mapping]] = ..., warning: _Optional[_Union[Warning, _Mapping]] = ..., stats: _Optional[_Union[Stats, _Mapping]] = ..., pong: _Optional[_Union[Pong, _Mapping]] = ...) -> None: ...
+    cue_played: CuePlayed
+    cue_refused: CueRefused
+    def __init__(self, accepted: _Optional[_Union[Accepted, _Mapping]] = ..., frame: _Optional[_Union[_media_pb2.VideoFrame, _Mapping]] = ..., utterance_started: _Optional[_Union[UtteranceStarted, _Mapping]] = ..., utterance_finished: _Optional[_Union[UtteranceFinished, _Mapping]] = ..., underrun: _Optional[_Union[Underrun, _Mapping]] = ..., warning: _Optional[_Union[Warning, _Mapping]] = ..., stats: _Optional[_Union[Stats, _Mapping]] = ..., pong: _Optional[_Union[Pong, _Mapping]] = ..., cue_played: _Optional[_Union[CuePlayed, _Mapping]] = ..., cue_refused: _Optional[_Union[CueRefused, _Mapping]] = ...) -> None: ...
 
 class SessionConfig(_message.Message):
     __slots__ = ("request_id", "character", "audio", "video_encoding", "pacing", "idle", "lookahead_nodes", "whole_utterance", "blender", "retrieval", "seed", "audio_echo", "timings", "late_policy", "stats_period", "lookahead")
@@ -222,6 +228,20 @@ class SetState(_message.Message):
     state: SetState.State
     def __init__(self, state: _Optional[_Union[SetState.State, str]] = ...) -> None: ...
 
+class Cue(_message.Message):
+    __slots__ = ("name", "utterance_id", "at_sample", "soon", "within")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    UTTERANCE_ID_FIELD_NUMBER: _ClassVar[int]
+    AT_SAMPLE_FIELD_NUMBER: _ClassVar[int]
+    SOON_FIELD_NUMBER: _ClassVar[int]
+    WITHIN_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    utterance_id: str
+    at_sample: int
+    soon: bool
+    within: _duration_pb2.Duration
+    def __init__(self, name: _Optional[str] = ..., utterance_id: _Optional[str] = ..., at_sample: _Optional[int] = ..., soon: bool = ..., within: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
 class Ping(_message.Message):
     __slots__ = ("number",)
     NUMBER_FIELD_NUMBER: _ClassVar[int]
@@ -297,3 +317,21 @@ class Stats(_message.Message):
     utterances_finished: int
     utterances_interrupted: int
     def __init__(self, frames_sent: _Optional[int] = ..., frames_dropped: _Optional[int] = ..., underruns: _Optional[int] = ..., transitions_cached: _Optional[int] = ..., transitions_computed: _Optional[int] = ..., transitions_late: _Optional[int] = ..., queued_audio: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., utterances_finished: _Optional[int] = ..., utterances_interrupted: _Optional[int] = ...) -> None: ...
+
+class CuePlayed(_message.Message):
+    __slots__ = ("name", "frame_index", "late_frames")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    FRAME_INDEX_FIELD_NUMBER: _ClassVar[int]
+    LATE_FRAMES_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    frame_index: int
+    late_frames: int
+    def __init__(self, name: _Optional[str] = ..., frame_index: _Optional[int] = ..., late_frames: _Optional[int] = ...) -> None: ...
+
+class CueRefused(_message.Message):
+    __slots__ = ("name", "reason")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    reason: str
+    def __init__(self, name: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...

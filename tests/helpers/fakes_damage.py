@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,6 +19,7 @@ __all__ = ["sign", "sign_fit", "sign_video"]
 def sign(folder: Path) -> None:
     """Write the hashes again, as somebody does who changes a pack on purpose."""
     _put_hashes(folder / "pack.json", "sha256", {name: folder / f"{name}.npy" for name in ARRAYS})
+    _sign_cues(folder)
     for record in folder.glob("embeddings/*/embedding.json"):
         _put_hashes(record, "files", {file.name: file for file in record.parent.iterdir() if file != record})
     _sign_drawn(folder)
@@ -30,6 +32,16 @@ def _sign_drawn(folder: Path) -> None:
         content = json.loads(record.read_text())
         content["pack"] = hashlib.sha256((folder / "pack.json").read_bytes()).hexdigest()
         record.write_text(json.dumps(content))
+
+
+def _sign_cues(folder: Path) -> None:
+    """Have the cues belong to the pack as it is, with the hash of their list."""
+    place = folder / "cues.json"
+    with suppress(OSError, ValueError, TypeError, RecursionError):  # whatever another change has left there
+        record = json.loads(place.read_text())
+        record["pack"] = hashlib.sha256((folder / "pack.json").read_bytes()).hexdigest()
+        record["sha256"] = hashlib.sha256(json.dumps(record["cues"], sort_keys=True).encode()).hexdigest()
+        place.write_text(json.dumps(record))
 
 
 def sign_fit(folder: Path) -> None:

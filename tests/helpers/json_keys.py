@@ -12,7 +12,7 @@ __all__ = ["check_keys"]
 _PACK = {
     *("character", "name", "schema", "n_frames", "n_nodes", "n_nodes_kept", "n_edges", "n_cut_edges"),
     *("n_relaxed_edges", "n_clips", "pose_coverage", "hand_coverage", "fps", "width", "height", "duration_s", "bytes"),
-    *("n_live_cuts", "live_blender", "hand_gaps", "n_transitions_stored", "retrieval", "sources", "build"),
+    *("n_live_cuts", "live_blender", "hand_gaps", "cues", "n_transitions_stored", "retrieval", "sources", "build"),
 }
 _BUNDLE = {"bundle", "name", "sha256", "bytes", "took_s", "graphs"}
 
@@ -21,17 +21,18 @@ KEYS: Mapping[str, set[str]] = {
     "tango-rt render": {
         *("output", "n_frames", "duration_s", "n_cuts", "n_hard_cuts", "n_transitions_cached"),
         *("n_transitions_computed", "blender", "retrieval", "networks", "search", "seed", "lookahead_nodes", "cost"),
-        *("took_s", "realtime_factor", "nodes", "warnings"),
+        *("took_s", "realtime_factor", "nodes", "cues", "warnings"),
     },
     "tango-rt send": {
         *("output", "n_frames", "duration_s", "first_frame_ms", "first_speech_frame_ms", "interval_ms", "underruns"),
         *("dropped", "transitions", "interrupted", "stopped", "nodes", "retrieval", "lookahead_ms"),
-        *("server_version", "session_id", "warnings", "timings_ms"),
+        *("server_version", "session_id", "cues", "warnings", "timings_ms"),
     },
     "tango-rt character build": _PACK,
     "tango-rt character inspect": _PACK,
     "tango-rt character refresh": _PACK,
     "tango-rt character install": {"character", "sha256", "bytes"},
+    "tango-rt character mark": {"character", "cues"},
     "tango-rt character warm": {
         *("character", "blender", "n_cuts", "n_cached", "n_computed", "took_s", "warnings"),
     },
@@ -54,7 +55,11 @@ KEYS: Mapping[str, set[str]] = {
     },
     "tango-export list": {"bundles"},
 }
-_OPTIONAL = {"tango-rt character build": {"report"}, "tango-export compile": {"triton"}}
+_OPTIONAL = {
+    "tango-rt character build": {"report"},
+    "tango-rt character mark": {"output", "suggestions"},
+    "tango-export compile": {"triton"},
+}
 _OLD: Mapping[str, set[str]] = {
     "tango-rt demo": {"video"},
     "tango-rt render": {"path", "seconds"},

@@ -50,6 +50,7 @@ from tango_rt.pipeline.transitions import TransitionStore
 from tango_rt.server.listing import list_characters
 from tango_rt.v1 import service_pb2
 from tango_rt.video.codecs import FrameCoder
+from tests.helpers.cues import stretches, with_cues
 from tests.helpers.drawn_sets import with_drawn
 from tests.helpers.fakes import make_pack
 from tests.helpers.fakes_damage import sign, sign_fit, sign_video
@@ -68,11 +69,11 @@ RENDERS = (
     ("--blender", "cut"),
     ("--blender", "flow"),
     ("--blender", "crossfade", "--lookahead", "0"),
-    ("--blender", "cut", "--lookahead", "2", "--seed", "3"),
+    ("--blender", "cut", "--lookahead", "2", "--seed", "3", "--cues", "CUES"),
     ("--blender", "flow", "--lookahead", "1", "--retrieval", "onset"),
     ("--blender", "cut", "--search", "official"),
     ("--blender", "cut", "--retrieval", "fitted", "--words", "WORDS"),
-    ("--blender", "flow", "--seed", "5"),
+    ("--blender", "flow", "--seed", "5", "--cues", "CUES"),
 )
 LIVES = (
     LiveOptions(0),
@@ -106,6 +107,8 @@ class Fuzzer:
         self.speech, self.words = self.place / "speech.wav", self.place / "words.json"
         _write_wav(self.speech, speech(1.2))
         self.words.write_text('[{"word": "harbour", "start": 0.2, "end": 0.6}]')
+        self.cues = self.place / "cues.json"
+        self.cues.write_text('[{"name": "wave", "at": 0.4, "within": 0.5}]')
         self._known: dict[Any, Any] = {}
         self._restore()
         for option in range(max(len(RENDERS), len(LIVES))):  # compiled, and what is right
@@ -205,7 +208,8 @@ class Fuzzer:
     def _render(self, option: int) -> tuple[list[int], bytes]:
         output = self.place / "o.mp4"
         output.unlink(missing_ok=True)
-        options = [str(self.words) if word == "WORDS" else word for word in RENDERS[option]]
+        files = {"WORDS": str(self.words), "CUES": str(self.cues)}
+        options = [files.get(word, word) for word in RENDERS[option]]
         try:
             made = self._command(
                 "render", str(self.folder), str(self.speech), "-o", str(output), "--jobs", "1", *options
@@ -240,6 +244,7 @@ class Fuzzer:
 
 def _performed(character: Character, options: LiveOptions) -> Iterator[Step]:
     live = character.performer(options)
+    live.cue("wave", within_s=2.0)
     for _ in range(5):
         yield live.idle()
     for part in np.array_split(speech(2.0), 4):
@@ -271,6 +276,7 @@ def _whole_pack(place: Path) -> Path:
     for k in np.flatnonzero(pack.graph.kind != 0)[:8].tolist():
         cut = int(sources[k]), int(targets[k])
         store.keep(cut, store.packets(cut))
+    with_cues(CharacterPack.open(pack.path), nod=(stretches(pack, 2)[0], 2), wave=(stretches(pack, 4)[-1], 4))
     return pack.path
 
 

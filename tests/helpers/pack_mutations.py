@@ -20,8 +20,8 @@ from engine.character.arrays import ARRAYS, npy_bytes
 
 __all__ = ["CACHE", "Mutation", "mutations", "systematic"]
 
-DRAWN_RECORD = "live/live.json"
-RECORDS = ("pack.json", DRAWN_RECORD, "embeddings/fitted/embedding.json", "embeddings/onset/embedding.json")
+CUES, DRAWN_RECORD = "cues.json", "live/live.json"
+RECORDS = ("pack.json", CUES, DRAWN_RECORD, "embeddings/fitted/embedding.json", "embeddings/onset/embedding.json")
 FITS = ("embeddings/fitted/fit.npz",)
 FEATURES = tuple(f"embeddings/{name}/{part}.npy" for name in ("fitted", "onset") for part in ("low", "high"))
 DRAWN_NPYS = ("live/cuts.npy", "live/sizes.npy", "live/half_sha256.npy")
@@ -172,8 +172,10 @@ def _fields() -> dict[str, list[tuple[Any, ...]]]:
     hashes: list[tuple[Any, ...]] = [("files", "low.npy"), ("files", "high.npy")]
     drawn: list[tuple[Any, ...]] = [("sha256", name) for name in ("cuts", "sizes", "half_sha256")]
     about: list[tuple[Any, ...]] = [("about", key) for key in ("choice", "why", "speech_s", "lag_frames", "scores")]
+    cue = ("name", "first_node", "n_nodes")
     return {
         "pack.json": [*((key,) for key in (*info, "sha256", "schema")), *inner],
+        CUES: [*((key,) for key in ("pack", "sha256", "cues")), ("cues", 0), *(("cues", 1, key) for key in cue)],
         "embeddings/fitted/embedding.json": [*record, *hashes, ("files", "fit.npz"), *about],
         "embeddings/onset/embedding.json": [*record, *hashes],
         DRAWN_RECORD: [*((key,) for key in ("pack", "blender", "version", "settings", "n_cuts", "sha256")), *drawn],

@@ -89,6 +89,26 @@ def prepare(
     )  # fmt: skip
 
 
+def planted(lengths: list[int], cuts: dict[tuple[int, int], float]) -> OnlineGraph:
+    """Clips of these lengths with these cuts and their distances."""
+    clip_start = np.concatenate([[0], np.cumsum(lengths)])
+    n = int(clip_start[-1])
+    edges = {(i, i + 1): 0.0 for i in range(n - 1) if i + 1 not in clip_start} | cuts
+    ordered = sorted(edges)
+    counts = np.bincount([i for i, _ in ordered], minlength=n)
+    return prepare(
+        MotionGraph(
+            n_nodes=n,
+            clip_start=clip_start,
+            indptr=np.concatenate([[0], np.cumsum(counts)]),
+            indices=np.array([j for _, j in ordered], np.int32),
+            distance=np.array([edges[edge] for edge in ordered], np.float32),
+            kind=np.array([CUT if edge in cuts else CONTINUE for edge in ordered], np.uint8),
+            kept=np.ones(n, bool),
+        )
+    )
+
+
 def walk(prepared: OnlineGraph, steps: SpeechSteps) -> list[int]:
     search = OnlineSearch(prepared)
     nodes = [search.begin(steps)]
