@@ -47,11 +47,12 @@ def keeps_its_distance(steps: list[Step]) -> None:
     assert all(after - before >= MIN_DWELL for before, after in pairwise(entered))
 
 
+@pytest.mark.parametrize("sample", [at_step(25), at_step(25) + 100, at_step(26) - 1])
 @pytest.mark.parametrize("drawn_only", [False, True])
-def test_a_cue_begins_on_its_frame(character: Character, drawn_only: bool) -> None:
+def test_a_cue_begins_on_its_frame(character: Character, drawn_only: bool, sample: int) -> None:
     live = character.performer(LiveOptions(2, drawn_only=drawn_only))
     live.push(SAMPLES, "a")
-    live.cue("wave", at_step(25) + 100, 0.0)
+    live.cue("wave", sample, 0.0)
     steps = drain(live)
     assert beginnings(steps) == [(25, "wave", 0)]
     assert steps[25].first_frame == 100

@@ -24,7 +24,7 @@ from engine.motion_graph.online_graph import OnlineGraph
 from engine.motion_graph.ways import WayFinder
 from engine.motion_graph.words import Keywords, Word
 from engine.names import canonical
-from engine.timebase import FPS, FRAMES_PER_NODE, SAMPLE_RATE, frame_count, frame_start
+from engine.timebase import FRAMES_PER_NODE, frame_at_sample, frame_count, frame_start
 from tango_rt.options import DEFAULT_LOOKAHEAD_NODES, DEFAULT_WITHIN_S, MAX_LOOKAHEAD_NODES, MAX_WITHIN_S
 from tango_rt.pipeline.cueing import CueDesk, PlayedCue, RefusedCue, steps_of
 from tango_rt.pipeline.utterance import (
@@ -242,7 +242,7 @@ class LivePerformer:
         elif utterance is None:
             self._desk.refuse(name, "no utterance is open")
         else:
-            step = at_sample * FPS // SAMPLE_RATE // FRAMES_PER_NODE
+            step = frame_at_sample(at_sample) // FRAMES_PER_NODE
             self._desk.ask(name, utterance, step, steps_of(within_s))
 
     @property
