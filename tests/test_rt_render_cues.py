@@ -53,8 +53,9 @@ def test_the_path_goes_through_the_stretches(
     outcomes = [(one["name"], one["asked_s"], one["played_s"]) for one in result["cues"]]
     names = [("bow", 1.0), ("wave", 3.2), ("wave", 3.4), ("nod", 6.5), ("nod", 7.9)]
     assert [one[:2] for one in outcomes] == names
-    assert [one[2] is not None for one in outcomes] == [False, True, False, True, False]
-    for name, asked_s, played_s in outcomes:
+    # the last would go on beyond the speech: a live object begins it, and it is told that it was cut off
+    assert [one[2] is not None for one in outcomes] == [False, True, False, True, "--lookahead" in how]
+    for name, asked_s, played_s in outcomes[:4]:
         if played_s is not None:
             step = round(played_s * 30) // 4
             cue = pack.cues.by_name[name]
