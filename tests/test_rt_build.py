@@ -24,6 +24,7 @@ from engine.motion_graph.graph import CONTINUE
 from engine.timebase import FPS, SAMPLE_RATE, frame_count, frame_start
 from tango_rt.characters.build import BuildOptions, build_character
 from tango_rt.characters.clips import cut_into_clips, gather_audio, gather_tracks
+from tango_rt.characters.cues import mark_cue
 from tango_rt.characters.inspect import describe
 from tango_rt.characters.source import TrackedSource
 from tango_rt.characters.tracking import Track
@@ -285,8 +286,11 @@ def test_same_video_again_takes_tracking_from_the_cache(
     monkeypatch.setattr("tango_rt.characters.source.find_subject", _not_to_be_called)
     renamed = tmp_path / "other name.mp4"
     shutil.copy(data_dir / "video" / BLOUSE, renamed)
-    again = build_character([renamed], tmp_path / "again.tango", BuildOptions(n_workers=1))
+    replaced = CharacterPack.open(shutil.copytree(blouse.path, tmp_path / "again.tango"))
+    marked = mark_cue(replaced, "wave", 2.0, 3.0)
+    again = build_character([renamed], replaced.path, BuildOptions(live_cuts=0.1, n_workers=1))
     assert again.info.report["tracking_cached"] is True
+    assert list(again.cues.by_name["wave"].nodes) == marked.nodes, "what was named stays so in a new build"
     for name in ARRAYS:
         assert again[name].tobytes() == blouse[name].tobytes(), name
     assert (again.path / "video.h264").read_bytes() == (blouse.path / "video.h264").read_bytes()

@@ -16,7 +16,7 @@ from engine.character.cues import MAX_CUES, Cue, write_cues
 from engine.character.pack import CharacterPack
 from engine.errors import ArtifactError, InputError
 from tango_rt.api import Character
-from tango_rt.characters.cues import mark_cue
+from tango_rt.characters.cues import carried_cues, mark_cue
 from tango_rt.characters.gestures import find_gestures
 from tango_rt.characters.install import install
 from tango_rt.cli import main
@@ -102,6 +102,19 @@ def test_one_of_several_sources_must_be_named(pack: CharacterPack) -> None:
     assert marked.nodes[0] == 40 + 8 and marked.source == "other.mp4"
     with pytest.raises(InputError, match=r"10\.0 to 13\.3"):
         mark_cue(pack, "wave", 1.0, 2.0, "other.mp4")
+
+
+def test_a_new_build_keeps_those_that_have_a_place(pack: CharacterPack, tmp_path: Path) -> None:
+    mark_cue(pack, "wave", 0.4, 1.2)  # nodes 3 to 8
+    mark_cue(CharacterPack.open(pack.path), "late", 6.0, 7.0)
+    before = CharacterPack.open(pack.path)
+    shorter = make_pack(tmp_path / "bert.tango", (38,))  # begins 2 nodes later, ends before the second clip
+    info = replace(shorter.info, clips=(replace(shorter.info.clips[0], first_frame=8),))
+    cues, warnings = carried_cues(before, info, shorter.graph)
+    assert [(cue.name, cue.nodes) for cue in cues] == [("wave", range(1, 7))]
+    assert len(warnings) == 1 and "the cue late, 6 to 7.067 s of fake.mp4, is lost: " in warnings[0]
+    other = replace(info, sources=(replace(info.sources[0], sha256="1" * 64),))
+    assert [len(found) for found in carried_cues(before, other, shorter.graph)] == [0, 2]
 
 
 def test_in_python(pack: CharacterPack) -> None:

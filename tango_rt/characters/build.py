@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 
 from engine.blending.blender import DEFAULT_BLENDER
+from engine.character.cues import Cue, write_cues
 from engine.character.info import Clip, PackInfo, Source
 from engine.character.pack import CharacterPack, make_recording
 from engine.character.steps import motion_level
 from engine.character.writer import PackWriter
 from engine.choices import GRAPH_RULES, GraphRule
-from engine.errors import InputError
+from engine.errors import InputError, TangoError
 from engine.features.appearance import slow_colours
 from engine.features.rest import rest_distance
 from engine.motion_graph.graph import GraphOptions, MotionGraph, build_graph
@@ -27,6 +28,7 @@ from engine.motion_graph.words import parse_words
 from engine.skeleton import joint_weights
 from engine.timebase import FPS, FRAMES_PER_NODE
 from tango_rt.characters.clips import cut_into_clips, gather_audio, gather_tracks
+from tango_rt.characters.cues import carried_cues
 from tango_rt.characters.embed import EmbedOptions, embed
 from tango_rt.characters.groups import Keep, Selection, select, unjoined_warnings
 from tango_rt.characters.source import TrackedSource, track_source
@@ -111,10 +113,24 @@ def build_character(
                 "seconds": round(time.perf_counter() - started, 2),
             },
         )
+        cues = _carry_cues(output, info, graph)
         writer.commit(info, arrays)
+    if cues:
+        write_cues(output, CharacterPack.open(output).sha256, cues, graph)
     if options.live_cuts:
         warm(output, (), WarmOptions(options.live_cuts, options.blender, n_workers=options.n_workers), on_progress)
     return CharacterPack.open(output)
+
+
+def _carry_cues(output: Path, info: PackInfo, graph: MotionGraph) -> list[Cue]:
+    """The cues of the pack that is there already, as far as they have a place; for the others, warnings are added."""
+    try:
+        before = CharacterPack.open(output)
+    except TangoError:  # none, or one that nobody can read
+        return []
+    cues, warnings = carried_cues(before, info, graph)
+    info.report["warnings"] += warnings
+    return cues
 
 
 def _check_videos(videos: Sequence[Path], options: BuildOptions) -> None:

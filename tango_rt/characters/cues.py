@@ -8,10 +8,11 @@ from engine.character.cues import Cue, why_no_cue_name, why_no_stretch, write_cu
 from engine.character.info import PackInfo
 from engine.character.pack import CharacterPack
 from engine.errors import InputError
+from engine.motion_graph.graph import MotionGraph
 from engine.names import canonical, printable
 from engine.timebase import FPS, FRAMES_PER_NODE
 
-__all__ = ["MarkedCue", "list_cues", "mark_cue", "marked", "remove_cue"]
+__all__ = ["MarkedCue", "carried_cues", "list_cues", "mark_cue", "marked", "remove_cue"]
 
 _MAX_NAMED = 12  # in a message
 _NODE_S = FRAMES_PER_NODE / FPS
@@ -51,6 +52,29 @@ def mark_cue(pack: CharacterPack, name: str, start_s: float, end_s: float, sourc
     cue = Cue(name, first, n_nodes)
     write_cues(pack.path, pack.sha256, {**pack.cues.by_name, name: cue}.values(), pack.graph)
     return marked(pack, cue)
+
+
+def carried_cues(before: CharacterPack, info: PackInfo, graph: MotionGraph) -> tuple[list[Cue], list[str]]:
+    """The cues of a pack that is being replaced, at the same times of the same videos of the new one, and a warning for
+    each that has no place there."""
+    kept, warnings = [], []
+    for cue in before.cues.by_name.values():
+        told = marked(before, cue)
+        same = {source.sha256 for source in before.info.sources if source.name == told.source}
+        number = next((k for k, source in enumerate(info.sources) if source.sha256 in same), None)
+        try:
+            if number is None:
+                raise InputError(f"{told.source} is not among its videos any more")
+            first, n_nodes = _nodes(info, number, told.from_s, told.to_s)
+            if (problem := why_no_stretch(graph, first, n_nodes)) is not None:
+                raise InputError(f"it {problem}")
+        except InputError as error:
+            warnings.append(
+                f"the cue {told.name}, {told.from_s:g} to {told.to_s:g} s of {told.source}, is lost: {error}"
+            )
+        else:
+            kept.append(Cue(cue.name, first, n_nodes))
+    return kept, warnings
 
 
 def remove_cue(pack: CharacterPack, name: str) -> None:
