@@ -39,7 +39,7 @@ demo: models
 check: .venv/.tested
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
+	$(BIN)/mypy -n auto
 	$(BIN)/lint-imports
 	$(BIN)/pytest -q tests/test_words.py
 

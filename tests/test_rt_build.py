@@ -54,7 +54,7 @@ def tracking_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def blouse(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> CharacterPack:
     """A real clip, built as a user would."""
     output = tmp_path_factory.mktemp("packs") / "blouse.tango"
-    return build_character([data_dir / "video" / BLOUSE], output, BuildOptions(n_workers=N_WORKERS))
+    return build_character([data_dir / "video" / BLOUSE], output, BuildOptions(live_cuts=0.1, n_workers=N_WORKERS))
 
 
 def noise(n_samples: int) -> np.ndarray:

@@ -330,7 +330,7 @@ def test_a_character_of_two_people_is_one_of_them_throughout(
 
 def test_keep_all_makes_a_character_of_both(videos: Videos, tmp_path: Path) -> None:
     path = videos.write("talk.mp4", SHOTS)
-    pack = build_character([path], tmp_path / "a.tango", BuildOptions(keep="all"))
+    pack = build_character([path], tmp_path / "a.tango", BuildOptions(keep="all", live_cuts=0))
     assert pack.info.n_frames == 88 + 120 + 148
     assert clothes_in(pack) == ["red"] * 22 + ["blue"] * 30 + ["red"] * 37
     across = np.diff(np.array(["blue" in name for name in clothes_in(pack)])[pack.graph.clip_start[:-1]])
@@ -339,11 +339,11 @@ def test_keep_all_makes_a_character_of_both(videos: Videos, tmp_path: Path) -> N
 
 def test_another_video_of_somebody_else_is_left_out_whole(videos: Videos, tmp_path: Path) -> None:
     monday, tuesday = videos.write("monday.mp4", [B], 1), videos.write("tuesday.mp4", [A], 2)
-    pack = build_character([monday, tuesday], tmp_path / "a.tango", BuildOptions())
+    pack = build_character([monday, tuesday], tmp_path / "a.tango", BuildOptions(live_cuts=0))
     assert [one.name for one in pack.info.sources] == ["tuesday.mp4"]
     assert clothes_in(pack) == ["red"] * 45
     assert any(line.startswith("monday.mp4 at 0.0 to 4.0 s") for line in pack.info.report["warnings"])
-    both = build_character([monday, tuesday], tmp_path / "b.tango", BuildOptions(keep="all"))
+    both = build_character([monday, tuesday], tmp_path / "b.tango", BuildOptions(keep="all", live_cuts=0))
     assert [one.name for one in both.info.sources] == ["monday.mp4", "tuesday.mp4"]
     write_report(both, tmp_path / "report")
 
@@ -355,12 +355,12 @@ def test_too_little_of_one_person_says_what_was_left_out(
     line = refusal(capsys, "character", "build", path, "-o", tmp_path / "a.tango", "--jobs", 1)
     assert "only 3.2 s" in line and "2.9 s of other looks were left out: see --keep" in line
     with pytest.raises(InputError, match="at least 4 s"):
-        build_character([path], tmp_path / "a.tango", BuildOptions())
-    assert build_character([path], tmp_path / "a.tango", BuildOptions(keep="all")).info.n_frames == 96 + 88
+        build_character([path], tmp_path / "a.tango", BuildOptions(live_cuts=0))
+    assert build_character([path], tmp_path / "a.tango", BuildOptions(keep="all", live_cuts=0)).info.n_frames == 96 + 88
 
 
 def test_what_a_damaged_pack_says_of_its_groups(videos: Videos, tmp_path: Path) -> None:
-    pack = build_character([videos.write("talk.mp4", SHOTS)], tmp_path / "a.tango", BuildOptions())
+    pack = build_character([videos.write("talk.mp4", SHOTS)], tmp_path / "a.tango", BuildOptions(live_cuts=0))
     for groups in ([{}, {}], [1, 2], [{"seconds": "x", "kept": 1, "spans": []}] * 2, "ab"):
         figures = describe(pack)
         figures["build"]["groups"] = groups

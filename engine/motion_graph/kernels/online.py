@@ -66,7 +66,8 @@ def plan(
     oldest = max(0, history.n_shown - history.shown.shape[0])
     noted = note_until(history, shown_at, oldest, step)
     states = _first_layer(planning, starts)
-    begin, end = 0, starts.nodes.shape[0]
+    # not a literal 0, for which the next layer would be compiled once more: 5 s of a first start
+    begin, end = np.int64(0), starts.nodes.shape[0]
     for layer in range(1, n_layers):
         noted = note_until(history, shown_at, noted, step + layer)
         states, next_end = _next_layer(planning, states, begin, end, layer)
@@ -84,7 +85,7 @@ def _first_layer(planning: Planning, starts: Starts) -> States:
     states = empty_states(max(_FIRST_ROOM, starts.nodes.shape[0]))
     lift_bonus(planning.outlook.bonus, 0, bonus)
     for k in range(starts.nodes.shape[0]):
-        n = starts.nodes[k]
+        n = np.int64(starts.nodes[k])
         states.node[k], states.dwell[k], states.cost[k], states.parent[k] = n, starts.dwells[k], 0.0, -1
         if starts.to_pay:
             states.cost[k] = step_price(nodes, moment, history, noise, shown_at, planning.step, n) - bonus[n]
